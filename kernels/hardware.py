@@ -1,0 +1,103 @@
+"""What a GPU can do, and how long a launch should take there: the model behind block sizes and `torchops inspect`.
+
+A time from this module is modelled, never measured. It is a floor with the known losses added: the slowest of memory
+and instruction issue, divided by how full the last wave of programs is.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Device:
+    """One GPU as the model sees it. Rates are peaks from the vendor's data sheet, dense (no sparsity)."""
+
+    name: str
+    arch: str
+    """`sm_90`, `gfx942`, ...: what the compiler is asked for."""
+    sms: int
+    """Streaming multiprocessors, or compute units."""
+    clock_ghz: float
+    """Boost clock."""
+    hbm_gb_s: float
+    """DRAM bandwidth, GB/s."""
+    fp32_tflops: float
+    bf16_tflops: float
+    """Matrix instructions, bf16 in, fp32 out."""
+    shared_bytes: int
+    """Shared memory that one program may take, bytes."""
+    registers: int = 65536
+    """32-bit registers of one multiprocessor."""
+    warps: int = 64
+    """Warps resident on one multiprocessor at most."""
+    warp_size: int = 32
+    schedulers: int = 4
+    """Warp instructions issued per cycle and multiprocessor."""
+
+
+# Sources: NVIDIA A100, H100 and H200 data sheets and the Ampere, Hopper and Blackwell tuning guides (shared memory, warps,
+# registers); NVIDIA HGX B200 data sheet; NVIDIA RTX Blackwell architecture white paper; AMD Instinct MI300X data sheet
+# and the CDNA 3 white paper.
+DEVICES = {
+    device.arch: device
+    for device in (
+        Device("A100-SXM4-80GB", "sm_80", 108, 1.41, 2039, 19.5, 312, 166_912),
+        Device("H100-SXM5", "sm_90", 132, 1.83, 3350, 67, 989, 232_448),
+        Device("B200", "sm_100", 148, 1.85, 8000, 75, 2250, 232_448),
+        Device("RTX 5090", "sm_120", 170, 2.41, 1792, 104.8, 209.5, 101_376, warps=48),
+        Device("MI300X", "gfx942", 304, 2.1, 5300, 163.4, 1307, 65_536, registers=131_072, warps=32, warp_size=64),
+    )
+}
+
+# Triton's interpreter runs programs one after another, at a cost per loop iteration and hardly any per element.
+INTERPRETER = Device("interpreter", "cpu", 1, 1.0, 1.0, 0.0, 0.0, 1 << 30)
+
+
+@functools.cache
+def _cuda_device(index: int) -> Device:
+    props = torch.cuda.get_device_properties(index)
+    arch = props.gcnArchName.split(":")[0] if torch.version.hip else f"sm_{props.major}{props.minor}"
+    nearest = DEVICES.get(arch, DEVICES["sm_90"] if arch >= "sm_90" else DEVICES["sm_80"])
+    return Device(
+        props.name,
+        arch,
+        props.multi_processor_count,
+        nearest.clock_ghz,
+        nearest.hbm_gb_s,
+        nearest.fp32_tflops,
+        nearest.bf16_tflops,
+        nearest.shared_bytes,
+        nearest.registers,
+        nearest.warps,
+        nearest.warp_size,
+    )
+
+
+def device_of(x: torch.Tensor) -> Device:
+    """The GPU that x lies on; its rates are those of the listed GPU of its architecture."""
+    return _cuda_device(x.device.index)
+
+
+def wave_efficiency(programs: int, slots: int) -> float:
+    """Share of the `slots` (programs resident at once) that work, averaged over the waves of a launch."""
+    waves = -(-programs // slots)
+    return programs / (slots * waves)
+
+
+def resident_programs(device: Device, num_warps: int, registers: int = 64, shared: int = 0) -> int:
+    """Programs resident at once on the whole device, by warps, registers (a thread) and shared memory (a program)."""
+    by_registers = device.registers // max(1, registers * device.warp_size * num_warps)
+    by_shared = device.shared_bytes // shared if shared else device.warps
+    return max(1, min(device.warps // num_warps, by_registers, by_shared)) * device.sms
+
+
+def memory_us(bytes_moved: int, device: Device) -> float:
+    return bytes_moved / (device.hbm_gb_s * 1e3)
+
+
+def issue_us(warp_instructions: float, device: Device) -> float:
+    return warp_instructions / (device.sms * device.schedulers * device.clock_ghz * 1e3)

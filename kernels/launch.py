@@ -1,0 +1,96 @@
+"""The one door through which every launcher launches.
+
+Because there is only one, a launch can be recorded instead of run: `explain` shows what a call would do, `inspect`
+compiles it for a GPU that is not there, and both see the real launcher with the real arguments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from .hardware import INTERPRETER, Device, device_of
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one launch asks of the hardware, counted from its problem and its config."""
+
+    bytes_moved: int
+    """DRAM traffic in bytes; what programs read twice (halos) is counted once per program."""
+    bytes_least: int
+    """Every input element read once, every output element written once."""
+    trips: float
+    """Iterations of the main loop, per program."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One recorded kernel launch: enough to compile it, and to say what it costs."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    args: tuple[Any, ...]
+    meta: dict[str, Any]
+    config: Any
+    cost: Cost
+    device: Device
+
+    @property
+    def name(self) -> str:
+        return str(self.kernel.__name__)
+
+    @property
+    def programs(self) -> int:
+        count = 1
+        for extent in self.grid:
+            count *= extent
+        return count
+
+
+@dataclass
+class Recording:
+    device: Device
+    launches: list[Launch] = field(default_factory=list)
+
+
+_recording: Recording | None = None
+
+
+@contextlib.contextmanager
+def record(device: Device) -> Iterator[list[Launch]]:
+    """Launches inside the block are planned for `device` and recorded, not run: their outputs stay uninitialised."""
+    global _recording
+    outer, _recording = _recording, Recording(device)
+    try:
+        yield _recording.launches
+    finally:
+        _recording = outer
+
+
+def is_recording() -> bool:
+    return _recording is not None
+
+
+def target_device(x: torch.Tensor) -> Device:
+    """The hardware that a launch on x is planned for."""
+    if _recording is not None:
+        return _recording.device
+    return device_of(x) if x.is_cuda else INTERPRETER
+
+
+def launch(
+    kernel: Any, programs: int, *args: Any, config: Any, cost: Callable[[], Cost], num_warps: int, **meta: Any
+) -> None:
+    """Launch `programs` programs of `kernel` on the device of its first argument, which need not be the current one."""
+    x = args[0]
+    meta["num_warps"] = num_warps
+    if _recording is not None:
+        _recording.launches.append(Launch(kernel, (programs,), args, meta, config, cost(), _recording.device))
+        return
+    with torch.cuda.device_of(x):
+        kernel[(programs,)](*args, **meta)

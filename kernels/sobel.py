@@ -1,0 +1,434 @@
+"""Sobel gradients and their magnitude.
+
+    gx = difference across x of (row above + 2 row + row below)        y = sqrt(gx^2 + gy^2 + eps)
+    gy = difference across y of (left + 2 middle + right)
+
+An image is P planes of H rows of W pixels of L interleaved lanes: P = N*C, L = 1 for NCHW, and P = N, L = C for
+channels_last. Both are rows of W*L contiguous outputs in which the left neighbour lies L to the left, so one kernel serves
+both. A program owns BLOCK columns of ROWS rows and slides down: every row is loaded once (shifted copies of it come from
+L1) and kept in registers for the rows that need it. Inputs have any strides; outputs are ours, hence dense.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from .borders import border_index, in_range
+from .hardware import INTERPRETER, Device, memory_us, resident_programs, wave_efficiency
+from .launch import Cost, launch, target_device
+
+# ---------------------------------------------------------------------------------------------------- where things are
+
+
+@triton.jit
+def _tile(H, ROW, L, ROWS: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr):
+    """The tile of this program: plane, first and last row, first column, and its columns as pixels and lanes."""
+    blocks = tl.cdiv(ROW, BLOCK)
+    strips = tl.cdiv(H, ROWS)
+    pid = tl.program_id(0)
+    plane = (pid // (blocks * strips)).to(tl.int64)
+    h0 = (pid // blocks % strips) * ROWS
+    q0 = (pid % blocks) * BLOCK
+    j = q0 % L + tl.arange(0, BLOCK)
+    w = q0 // L + j // L  # [BLOCK]
+    # a row that spans 2^31 elements of memory: widen before any stride is multiplied
+    w = w.to(tl.int64) if WIDE else w
+    return plane, h0, tl.minimum(h0 + ROWS, H), q0, w, j % L
+
+
+@triton.jit
+def _plane_ptr(ptr, plane, C, sn, sc):
+    return ptr + (plane // C) * sn + (plane % C) * sc
+
+
+@triton.jit
+def _load_row(ptr, h, H, sh, offs, inside, mask, MODE: tl.constexpr, PAD: tl.constexpr, ACC: tl.constexpr):
+    """Row h of an image, at column offsets `offs`, with the border that MODE asks for."""
+    row = ptr + border_index(h, H, MODE).to(tl.int64) * sh
+    if MODE == "constant":
+        inside = inside & in_range(h, H)
+        x = tl.load(row + offs, mask=mask & inside, other=0).to(ACC)
+        return tl.where(inside, x, PAD)
+    return tl.load(row + offs, mask=mask, other=0).to(ACC)
+
+
+# ------------------------------------------------------------------------------------------------------------- forward
+
+
+@triton.jit
+def _filter_row(
+    ptr, mid_ptr, h, H, sh, offs_l, offs_m, offs_r, in_l, in_r, mask,
+    MODE: tl.constexpr, PAD: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Row h, filtered along x: smoothed by [1, 2, 1] and differenced by [-1, 0, 1]."""
+    left = _load_row(ptr, h, H, sh, offs_l, in_l, mask, MODE, PAD, ACC)
+    mid = _load_row(mid_ptr, h, H, sh, offs_m, mask, mask, MODE, PAD, ACC)
+    right = _load_row(ptr, h, H, sh, offs_r, in_r, mask, MODE, PAD, ACC)
+    return left + 2 * mid + right, right - left
+
+
+@triton.jit
+def sobel_fwd_kernel(
+    x_ptr,  # in:  [N, C, H, W], any strides
+    y_ptr,  # out: [P, H, W*L], or [P, 2, H, W*L] where MAGNITUDE is off
+    H, W, ROW, L, C,  # ROW = W*L; C planes an image (1 where L = C)
+    x_sn, x_sc, x_sh, x_sw,
+    SCALE: tl.constexpr, EPS: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr,
+    MAGNITUDE: tl.constexpr, ACC: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One program filters ROWS rows of BLOCK columns (grid: planes * strips * blocks)."""
+    plane, h0, h1, q0, w, lane = _tile(H, ROW, L, ROWS, BLOCK, WIDE)
+    mask = w < W
+    cols = tl.arange(0, BLOCK)
+    x_ptr = _plane_ptr(x_ptr, plane, C, x_sn, x_sc)
+    offs_l = border_index(w - 1, W, MODE) * x_sw + lane * x_sc
+    offs_m = w * x_sw + lane * x_sc
+    offs_r = border_index(w + 1, W, MODE) * x_sw + lane * x_sc
+    in_l, in_r = in_range(w - 1, W), in_range(w + 1, W)
+    mid_ptr = x_ptr
+    # where pixels lie back to back, say so: the compiler cannot see it through w and lane, and loads 128 bits if it knows
+    if FLAT:
+        mid_ptr, offs_m = x_ptr + q0.to(tl.int64) * x_sc, cols * x_sc
+    y_ptr += plane * H * ROW * (1 if MAGNITUDE else 2) + q0
+
+    # rows combine along y: two filtered rows wait in registers for the third
+    smooth0, diff0 = _filter_row(
+        x_ptr, mid_ptr, h0 - 1, H, x_sh, offs_l, offs_m, offs_r, in_l, in_r, mask, MODE, PAD, ACC
+    )
+    smooth1, diff1 = _filter_row(x_ptr, mid_ptr, h0, H, x_sh, offs_l, offs_m, offs_r, in_l, in_r, mask, MODE, PAD, ACC)
+    for h in range(h0, h1):
+        smooth2, diff2 = _filter_row(
+            x_ptr, mid_ptr, h + 1, H, x_sh, offs_l, offs_m, offs_r, in_l, in_r, mask, MODE, PAD, ACC
+        )
+        gx = (diff0 + 2 * diff1 + diff2) * SCALE
+        gy = (smooth2 - smooth0) * SCALE
+        y_row = y_ptr + tl.cast(h, tl.int64) * ROW
+        if MAGNITUDE:
+            tl.store(y_row + cols, tl.sqrt(gx * gx + gy * gy + EPS).to(y_ptr.dtype.element_ty), mask=mask)
+        else:
+            tl.store(y_row + cols, gx.to(y_ptr.dtype.element_ty), mask=mask)
+            y_row += tl.cast(H, tl.int64) * ROW
+            tl.store(y_row + cols, gy.to(y_ptr.dtype.element_ty), mask=mask)
+        smooth0, diff0, smooth1, diff1 = smooth1, diff1, smooth2, diff2
+
+
+# ------------------------------------------------------------------------------------------------------------ backward
+#
+# Every dx is gathered from the 3x3 outputs that read it, so no two programs write one element. The filters are separable,
+# and so is their adjoint: three weights along x and the same three along y, which also say what a border mode folds back.
+
+
+@triton.jit
+def _adjoint_taps(i, size, MODE: tl.constexpr):
+    """Weights with which outputs i-1, i, i+1 reach input i: of the difference, then of the smoothing filter."""
+    wrap: tl.constexpr = MODE == "circular"
+    left = tl.where((i == 0) & (not wrap), 0.0, 1.0)
+    right = tl.where((i == size - 1) & (not wrap), 0.0, 1.0)
+    diff_l, diff_m, diff_r = left, left * 0, -right
+    smooth_l, smooth_m, smooth_r = left, left * 0 + 2, right
+    if MODE == "replicate":  # the pixel at the border also is the one beyond it
+        first, last = tl.where(i == 0, 1.0, 0.0), tl.where(i == size - 1, 1.0, 0.0)
+        diff_m, smooth_m = last - first, smooth_m + first + last
+    elif MODE == "reflect":  # the pixel next to the border is the one beyond it
+        second, penult = tl.where(i == 1, 1.0, 0.0), tl.where(i == size - 2, 1.0, 0.0)
+        diff_l, smooth_l = diff_l - second, smooth_l + second
+        diff_r, smooth_r = diff_r + penult, smooth_r + penult
+    return diff_l, diff_m, diff_r, smooth_l, smooth_m, smooth_r
+
+
+@triton.jit
+def _gather_rows(h, H, across0, along0, across1, along1, across2, along2, MODE: tl.constexpr):
+    """dx of row h from three rows of gx (`across`) and gy (`along`) gradients that are gathered along x already."""
+    diff_l, diff_m, diff_r, smooth_l, smooth_m, smooth_r = _adjoint_taps(h, H, MODE)
+    return (
+        smooth_l * across0 + smooth_m * across1 + smooth_r * across2
+        + diff_l * along0 + diff_m * along1 + diff_r * along2
+    )  # fmt: skip
+
+
+@triton.jit
+def spatial_gradient_bwd_kernel(
+    dg_ptr,  # in:  [N, C, 2, H, W], any strides
+    dx_ptr,  # out: [P, H, W*L]
+    H, W, ROW, L, C,
+    dg_sn, dg_sc, dg_sg, dg_sh, dg_sw,
+    SCALE: tl.constexpr, MODE: tl.constexpr,
+    ACC: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One program gathers ROWS rows of BLOCK columns (grid: planes * strips * blocks)."""
+    plane, h0, h1, q0, w, lane = _tile(H, ROW, L, ROWS, BLOCK, WIDE)
+    mask = w < W
+    cols = tl.arange(0, BLOCK)
+    gx_ptr = _plane_ptr(dg_ptr, plane, C, dg_sn, dg_sc)
+    gy_ptr = gx_ptr + dg_sg
+    offs_l = border_index(w - 1, W, MODE) * dg_sw + lane * dg_sc
+    offs_m = w * dg_sw + lane * dg_sc
+    offs_r = border_index(w + 1, W, MODE) * dg_sw + lane * dg_sc
+    diff_l, diff_m, diff_r, smooth_l, smooth_m, smooth_r = _adjoint_taps(w, W, MODE)
+    dx_ptr += plane * H * ROW + q0
+
+    across0, across1 = tl.zeros((BLOCK,), ACC), tl.zeros((BLOCK,), ACC)
+    along0, along1 = across0, across1
+    for r in range(h0 - 1, h1 + 1):
+        row = tl.cast(border_index(r, H, MODE), tl.int64) * dg_sh
+        across2 = diff_l * tl.load(gx_ptr + row + offs_l, mask=mask, other=0).to(ACC)
+        across2 += diff_m * tl.load(gx_ptr + row + offs_m, mask=mask, other=0).to(ACC)
+        across2 += diff_r * tl.load(gx_ptr + row + offs_r, mask=mask, other=0).to(ACC)
+        along2 = smooth_l * tl.load(gy_ptr + row + offs_l, mask=mask, other=0).to(ACC)
+        along2 += smooth_m * tl.load(gy_ptr + row + offs_m, mask=mask, other=0).to(ACC)
+        along2 += smooth_r * tl.load(gy_ptr + row + offs_r, mask=mask, other=0).to(ACC)
+        dx = SCALE * _gather_rows(r - 1, H, across0, along0, across1, along1, across2, along2, MODE)
+        dx_row = dx_ptr + tl.cast(r - 1, tl.int64) * ROW
+        tl.store(dx_row + cols, dx.to(dx_ptr.dtype.element_ty), mask=mask & (r > h0))
+        across0, along0, across1, along1 = across1, along1, across2, along2
+
+
+@triton.jit
+def _magnitude_grad(
+    top_l, top_m, top_r, mid_l, mid_r, low_l, low_m, low_r, dy,
+    SCALE: tl.constexpr, EPS: tl.constexpr,
+):  # fmt: skip
+    """Gradients of gx and gy at one column of outputs: (gx, gy) * dy / y, and 0 where y is 0."""
+    gx = ((top_r - top_l) + 2 * (mid_r - mid_l) + (low_r - low_l)) * SCALE
+    gy = ((low_l - top_l) + 2 * (low_m - top_m) + (low_r - top_r)) * SCALE
+    square = gx * gx + gy * gy + EPS
+    flat = square == 0
+    dy *= tl.where(flat, 0.0, tl.rsqrt(tl.where(flat, 1.0, square)))
+    return gx * dy, gy * dy
+
+
+@triton.jit
+def sobel_bwd_kernel(
+    dy_ptr, x_ptr,  # in:  [N, C, H, W] both, any strides
+    dx_ptr,         # out: [P, H, W*L]
+    H, W, ROW, L, C,
+    dy_sn, dy_sc, dy_sh, dy_sw,
+    x_sn, x_sc, x_sh, x_sw,
+    SCALE: tl.constexpr, EPS: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr,
+    ACC: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One program gathers ROWS rows of BLOCK columns (grid: planes * strips * blocks); y is recomputed, not stored."""
+    plane, h0, h1, q0, w, lane = _tile(H, ROW, L, ROWS, BLOCK, WIDE)
+    mask = w < W
+    cols = tl.arange(0, BLOCK)
+    dy_ptr = _plane_ptr(dy_ptr, plane, C, dy_sn, dy_sc)
+    x_ptr = _plane_ptr(x_ptr, plane, C, x_sn, x_sc)
+    dy_l = border_index(w - 1, W, MODE) * dy_sw + lane * dy_sc
+    dy_m = w * dy_sw + lane * dy_sc
+    dy_r = border_index(w + 1, W, MODE) * dy_sw + lane * dy_sc
+    # columns 0..4 are the taps of the outputs at w-1, w and w+1
+    offs0 = border_index(w - 2, W, MODE) * x_sw + lane * x_sc
+    offs1 = border_index(w - 1, W, MODE) * x_sw + lane * x_sc
+    offs2 = w * x_sw + lane * x_sc
+    offs3 = border_index(w + 1, W, MODE) * x_sw + lane * x_sc
+    offs4 = border_index(w + 2, W, MODE) * x_sw + lane * x_sc
+    in0, in1, in3, in4 = in_range(w - 2, W), in_range(w - 1, W), in_range(w + 1, W), in_range(w + 2, W)
+    diff_l, diff_m, diff_r, smooth_l, smooth_m, smooth_r = _adjoint_taps(w, W, MODE)
+    dx_ptr += plane * H * ROW + q0
+
+    top0 = _load_row(x_ptr, h0 - 2, H, x_sh, offs0, in0, mask, MODE, PAD, ACC)
+    top1 = _load_row(x_ptr, h0 - 2, H, x_sh, offs1, in1, mask, MODE, PAD, ACC)
+    top2 = _load_row(x_ptr, h0 - 2, H, x_sh, offs2, mask, mask, MODE, PAD, ACC)
+    top3 = _load_row(x_ptr, h0 - 2, H, x_sh, offs3, in3, mask, MODE, PAD, ACC)
+    top4 = _load_row(x_ptr, h0 - 2, H, x_sh, offs4, in4, mask, MODE, PAD, ACC)
+    mid0 = _load_row(x_ptr, h0 - 1, H, x_sh, offs0, in0, mask, MODE, PAD, ACC)
+    mid1 = _load_row(x_ptr, h0 - 1, H, x_sh, offs1, in1, mask, MODE, PAD, ACC)
+    mid2 = _load_row(x_ptr, h0 - 1, H, x_sh, offs2, mask, mask, MODE, PAD, ACC)
+    mid3 = _load_row(x_ptr, h0 - 1, H, x_sh, offs3, in3, mask, MODE, PAD, ACC)
+    mid4 = _load_row(x_ptr, h0 - 1, H, x_sh, offs4, in4, mask, MODE, PAD, ACC)
+    across0, across1 = tl.zeros((BLOCK,), ACC), tl.zeros((BLOCK,), ACC)
+    along0, along1 = across0, across1
+    for r in range(h0 - 1, h1 + 1):
+        low0 = _load_row(x_ptr, r + 1, H, x_sh, offs0, in0, mask, MODE, PAD, ACC)
+        low1 = _load_row(x_ptr, r + 1, H, x_sh, offs1, in1, mask, MODE, PAD, ACC)
+        low2 = _load_row(x_ptr, r + 1, H, x_sh, offs2, mask, mask, MODE, PAD, ACC)
+        low3 = _load_row(x_ptr, r + 1, H, x_sh, offs3, in3, mask, MODE, PAD, ACC)
+        low4 = _load_row(x_ptr, r + 1, H, x_sh, offs4, in4, mask, MODE, PAD, ACC)
+        row = dy_ptr + tl.cast(border_index(r, H, MODE), tl.int64) * dy_sh
+        dgx_l, dgy_l = _magnitude_grad(
+            top0, top1, top2, mid0, mid2, low0, low1, low2,
+            tl.load(row + dy_l, mask=mask, other=0).to(ACC), SCALE, EPS,
+        )  # fmt: skip
+        dgx_m, dgy_m = _magnitude_grad(
+            top1, top2, top3, mid1, mid3, low1, low2, low3,
+            tl.load(row + dy_m, mask=mask, other=0).to(ACC), SCALE, EPS,
+        )  # fmt: skip
+        dgx_r, dgy_r = _magnitude_grad(
+            top2, top3, top4, mid2, mid4, low2, low3, low4,
+            tl.load(row + dy_r, mask=mask, other=0).to(ACC), SCALE, EPS,
+        )  # fmt: skip
+        across2 = diff_l * dgx_l + diff_m * dgx_m + diff_r * dgx_r
+        along2 = smooth_l * dgy_l + smooth_m * dgy_m + smooth_r * dgy_r
+        dx = SCALE * _gather_rows(r - 1, H, across0, along0, across1, along1, across2, along2, MODE)
+        dx_row = dx_ptr + tl.cast(r - 1, tl.int64) * ROW
+        tl.store(dx_row + cols, dx.to(dx_ptr.dtype.element_ty), mask=mask & (r > h0))
+        across0, along0, across1, along1 = across1, along1, across2, along2
+        top0, top1, top2, top3, top4 = mid0, mid1, mid2, mid3, mid4
+        mid0, mid1, mid2, mid3, mid4 = low0, low1, low2, low3, low4
+
+
+# -------------------------------------------------------------------------------------------------------- block sizes
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a launch has to do, as far as its block sizes depend on it."""
+
+    planes: int
+    height: int
+    row: int
+    """Elements of a row: W*L."""
+    bytes_in: int
+    """Bytes read an element, all inputs."""
+    bytes_halo: int
+    """Bytes that two neighbouring tiles both read, an element of the border between them."""
+    bytes_out: int
+    """Bytes written an element."""
+    extra_trips: int
+    """Rows that a strip filters beyond those it writes."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """BLOCK columns by ROWS rows a program."""
+
+    block: int
+    rows: int
+    num_warps: int
+
+
+def programs(problem: Problem, config: Config) -> int:
+    return problem.planes * -(-problem.height // config.rows) * -(-problem.row // config.block)
+
+
+def cost(problem: Problem, config: Config) -> Cost:
+    """DRAM bytes, with the rows and columns that neighbouring tiles both read counted once a tile."""
+    strips, blocks = -(-problem.height // config.rows), -(-problem.row // config.block)
+    borders = (strips - 1) * problem.row + (blocks - 1) * problem.height
+    least = problem.planes * problem.height * problem.row * (problem.bytes_in + problem.bytes_out)
+    return Cost(
+        bytes_moved=least + problem.planes * borders * problem.bytes_halo,
+        bytes_least=least,
+        trips=problem.height / strips + problem.extra_trips,
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def pick_config(problem: Problem, device: Device) -> Config:
+    """The block sizes for a problem: a pure function of the problem and the device.
+
+    Tall strips share their halo rows with few neighbours; short ones fill a GPU that a small problem would leave idle.
+    The model weighs the two: DRAM time over the fullness of the last wave, for every config; the fewest bytes break ties.
+    """
+    if device is INTERPRETER:
+        return Config(min(triton.next_power_of_2(problem.row), 4096), problem.height, 4)
+
+    def modelled_us(config: Config) -> tuple[float, int]:
+        moved = cost(problem, config).bytes_moved
+        slots = resident_programs(device, config.num_warps)
+        return memory_us(moved, device) / wave_efficiency(programs(problem, config), slots), moved
+
+    widest = max(128, triton.next_power_of_2(problem.row))
+    return min(
+        (
+            Config(block, rows, block // 128)
+            for block in (128, 256, 512, 1024)
+            for rows in (4, 8, 16, 32, 64)
+            if block <= widest
+        ),
+        key=modelled_us,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ launchers
+
+
+def _launch(
+    kernel: Any, inputs: dict[torch.Tensor, int], out: torch.Tensor, shape: torch.Size, extra_trips: int,
+    config: Config | None, **meta: Any,
+) -> None:  # fmt: skip
+    """Lay out the planes and lanes of `shape` (N, C, H, W), pick the block sizes, launch.
+
+    `inputs` says of every input how many rows (and columns) of it two neighbouring tiles both read.
+    """
+    n, c, h, w = shape
+    planes, lanes, planes_an_image = (n * c, 1, c) if out.is_contiguous() else (n, c, 1)
+    elements = n * c * h * w
+    problem = Problem(
+        planes, h, w * lanes,
+        bytes_in=sum(t.numel() * t.element_size() for t in inputs) // elements,
+        bytes_halo=sum(halo * t.numel() * t.element_size() for t, halo in inputs.items()) // elements,
+        bytes_out=out.numel() * out.element_size() // elements,
+        extra_trips=extra_trips,
+    )  # fmt: skip
+    config = config or pick_config(problem, target_device(out))
+    # the furthest that any column lies from the first, in elements
+    reach = max((w - 1) * t.stride(-1) + (c - 1) * t.stride(1) for t in inputs)
+    launch(
+        kernel, programs(problem, config),
+        *inputs, out,
+        h, w, w * lanes, lanes, planes_an_image,
+        *(stride for t in inputs for stride in t.stride()),
+        config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps,
+        ACC=tl.float64 if out.dtype == torch.float64 else tl.float32,
+        WIDE=reach >= 2**31, ROWS=config.rows, BLOCK=config.block, **meta,
+    )  # fmt: skip
+
+
+def _border(padding_mode: str, padding_value: float) -> dict[str, Any]:
+    if padding_mode in ("zeros", "constant"):
+        return {"MODE": "constant", "PAD": float(padding_value) if padding_mode == "constant" else 0.0}
+    return {"MODE": padding_mode, "PAD": 0.0}
+
+
+def _is_flat(x: torch.Tensor, out: torch.Tensor) -> bool:
+    """Whether the lanes of x lie back to back, pixel after pixel, as those of a channels_last out do."""
+    return not out.is_contiguous() and x.stride(3) == x.shape[1] * x.stride(1)
+
+
+def sobel_fwd(
+    x: torch.Tensor, y: torch.Tensor, scale: float, eps: float, padding_mode: str, padding_value: float,
+    *, config: Config | None = None,
+) -> None:  # fmt: skip
+    """Write the gradient magnitude of x (N, C, H, W) to y, dense, NCHW or channels_last."""
+    _launch(
+        sobel_fwd_kernel, {x: 2}, y, x.shape, 0, config,
+        SCALE=scale, EPS=eps, MAGNITUDE=True, FLAT=_is_flat(x, y), **_border(padding_mode, padding_value),
+    )  # fmt: skip
+
+
+def spatial_gradient_fwd(
+    x: torch.Tensor, g: torch.Tensor, scale: float, padding_mode: str, padding_value: float,
+    *, config: Config | None = None,
+) -> None:  # fmt: skip
+    """Write the gradients of x (N, C, H, W) along x and y to g (N, C, 2, H, W), dense."""
+    _launch(
+        sobel_fwd_kernel, {x: 2}, g, x.shape, 0, config,
+        SCALE=scale, EPS=0.0, MAGNITUDE=False, FLAT=_is_flat(x, g), **_border(padding_mode, padding_value),
+    )  # fmt: skip
+
+
+def sobel_bwd(
+    dy: torch.Tensor, x: torch.Tensor, dx: torch.Tensor, scale: float, eps: float, padding_mode: str,
+    padding_value: float, *, config: Config | None = None,
+) -> None:  # fmt: skip
+    """Write the gradient of `sobel_fwd` with respect to x, (N, C, H, W), to dx, dense."""
+    _launch(
+        sobel_bwd_kernel, {dy: 2, x: 4}, dx, x.shape, 2, config,
+        SCALE=scale, EPS=eps, **_border(padding_mode, padding_value),
+    )  # fmt: skip
+
+
+def spatial_gradient_bwd(
+    dg: torch.Tensor, dx: torch.Tensor, scale: float, padding_mode: str, *, config: Config | None = None
+) -> None:
+    """Write the adjoint of `spatial_gradient_fwd`, applied to dg (N, C, 2, H, W), to dx, dense."""
+    mode = _border(padding_mode, 0.0)["MODE"]
+    _launch(spatial_gradient_bwd_kernel, {dg: 2}, dx, dx.shape, 2, config, SCALE=scale, MODE=mode)

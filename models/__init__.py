@@ -1,0 +1,1 @@
+"""Networks built from torchops' layers. Empty so far: the first of them is LeNet."""

@@ -1,0 +1,21 @@
+"""torchops: the convolution toolkit. Readable Triton kernels, registered as PyTorch operators with a CPU path.
+
+>>> import torch, torchops
+>>> torchops.sobel(torch.rand(1, 3, 64, 64)).shape
+torch.Size([1, 3, 64, 64])
+"""
+
+from . import functional, nn
+from .backend import get_backend, use_backend
+from .functional import sobel, spatial_gradient
+
+from ._version import __version__
+
+__all__ = [
+    "functional",
+    "get_backend",
+    "nn",
+    "sobel",
+    "spatial_gradient",
+    "use_backend",
+]

@@ -1,0 +1,122 @@
+"""Which implementation runs, and why.
+
+    auto     Triton for GPU tensors, ATen for all others
+    triton   Triton for every tensor; CPU tensors then need `TRITON_INTERPRET=1` or a driver that can run them
+    aten     ATen for every tensor: the escape hatch, and the oracle
+
+Set by `TORCHOPS_BACKEND` before the import or by `torchops.use_backend`. There is no silent fallback: what a backend cannot
+do raises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import os
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, get_args
+
+import torch
+
+Backend = Literal["auto", "triton", "aten"]
+Implementation = Literal["triton", "aten"]
+
+
+class Choice(NamedTuple):
+    implementation: Implementation
+    reason: str
+
+
+def _checked(name: str, source: str) -> Backend:
+    if name not in get_args(Backend):
+        raise ValueError(f"{source} must be one of {', '.join(get_args(Backend))}, got {name!r}")
+    return name  # type: ignore[return-value]
+
+
+_backend: Backend = _checked(os.environ.get("TORCHOPS_BACKEND", "auto"), "TORCHOPS_BACKEND")
+
+
+def get_backend() -> Backend:
+    """The backend in force: "auto", "triton" or "aten"."""
+    return _backend
+
+
+@contextlib.contextmanager
+def use_backend(backend: Backend) -> Iterator[None]:
+    """Run the ops inside the block on one backend.
+
+    Like `torch.backends.cudnn.flags`, it holds for the whole process while the block runs, so that a backward pass, which
+    autograd may run in a thread of its own, sees it too. A backward outside the block runs on the backend in force there.
+
+    Args:
+        backend: "auto", "triton" or "aten".
+
+    Raises:
+        ValueError: if `backend` is none of these.
+
+    >>> import torch, torchops
+    >>> with torchops.use_backend("aten"):
+    ...     edges = torchops.sobel(torch.rand(1, 3, 8, 8))
+    """
+    global _backend
+    checked = _checked(backend, "`backend`")
+    outer, _backend = _backend, checked
+    try:
+        yield
+    finally:
+        _backend = outer
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+@functools.cache
+def _triton_runs_cpu_tensors() -> bool:
+    """Whether Triton interprets kernels, or its active driver works on CPU tensors."""
+    import triton
+    from triton.runtime.jit import JITFunction
+
+    from torchops.kernels.sobel import sobel_fwd_kernel
+
+    if not isinstance(sobel_fwd_kernel, JITFunction):
+        return True
+    try:
+        return bool(triton.runtime.driver.active.get_active_torch_device().type == "cpu")
+    except RuntimeError:  # Triton's word for "no GPU"
+        return False
+
+
+def _triton_is_recording() -> bool:
+    from torchops.kernels.launch import is_recording
+
+    return is_recording()
+
+
+def choose(device: torch.device) -> Choice:
+    """The implementation for tensors on `device`, with the reason.
+
+    Raises:
+        RuntimeError: if the backend in force cannot serve the device.
+    """
+    if _backend == "aten":
+        return Choice("aten", "the backend is aten")
+    if _backend == "auto" and device.type != "cuda":
+        return Choice("aten", f"the backend is auto, and ATen serves {device.type} tensors")
+    if not _has_triton():
+        raise RuntimeError(
+            f"tensors on {device} need triton, which is not installed: "
+            "pip install triton, or set TORCHOPS_BACKEND=aten"
+        )
+    if device.type == "cuda":
+        return Choice("triton", f"the backend is {_backend}, and Triton serves cuda tensors")
+    if device.type == "cpu" and _triton_is_recording():
+        return Choice("triton", "launches are being recorded")
+    if device.type == "cpu" and _triton_runs_cpu_tensors():
+        return Choice("triton", "the backend is triton, and Triton interprets kernels on the CPU here")
+    raise RuntimeError(
+        f"the backend is triton, but the input is on {device}: Triton runs such tensors only if TRITON_INTERPRET=1 is "
+        "set before the first use; set it, or use backend 'auto' or 'aten'"
+    )

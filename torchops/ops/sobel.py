@@ -1,0 +1,358 @@
+"""Sobel gradients: `torchops::sobel` and `torchops::spatial_gradient`, and their gradients.
+
+`spatial_gradient` is affine and `spatial_gradient_backward` its adjoint, so each is the other's derivative; `sobel_backward`
+is differentiated in terms of the two. Derivatives of every order therefore run on registered ops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchops.shapes import memory_format
+
+from .registration import accumulation_dtype, batch_rule, uses_triton
+
+ops = torch.ops.torchops
+
+
+def _kernels() -> ModuleType:
+    from torchops.kernels import sobel
+
+    return sobel
+
+
+def _scale(normalized: bool) -> float:
+    return 0.125 if normalized else 1.0
+
+
+def _output_dtype(x: Tensor) -> torch.dtype:
+    return x.dtype if x.is_floating_point() else torch.float32
+
+
+# ------------------------------------------------------------------------- outputs: what the fakes promise, the ops fill
+
+
+def _empty_sobel(x: Tensor, *_: Any) -> Tensor:
+    return torch.empty(
+        x.shape, dtype=_output_dtype(x), device=x.device, memory_format=memory_format(x.shape, x.stride())
+    )
+
+
+def _empty_spatial_gradient(x: Tensor, *_: Any) -> Tensor:
+    n, c, h, w = x.shape
+    if memory_format(x.shape, x.stride()) == torch.channels_last:
+        return torch.empty((n, 2, h, w, c), dtype=_output_dtype(x), device=x.device).permute(0, 4, 1, 2, 3)
+    return torch.empty((n, c, 2, h, w), dtype=_output_dtype(x), device=x.device)
+
+
+def _empty_sobel_backward(dy: Tensor, x: Tensor, *_: Any) -> Tensor:
+    return _empty_sobel(x)
+
+
+def _empty_spatial_gradient_backward(dg: Tensor, *_: Any) -> Tensor:
+    return _empty_sobel(dg[:, :, 0])
+
+
+# ---------------------------------------------------------------------------------------------------- implementations
+
+
+def _sobel(x: Tensor, normalized: bool, eps: float, padding_mode: str, padding_value: float) -> Tensor:
+    y = _empty_sobel(x)
+    if y.numel() == 0:
+        return y
+    if uses_triton(x):
+        _kernels().sobel_fwd(x, y, _scale(normalized), eps, padding_mode, padding_value)
+    else:
+        _aten_fwd(x, y, _scale(normalized), eps, padding_mode, padding_value)
+    return y
+
+
+def _spatial_gradient(x: Tensor, normalized: bool, padding_mode: str, padding_value: float) -> Tensor:
+    g = _empty_spatial_gradient(x)
+    if g.numel() == 0:
+        return g
+    if uses_triton(x):
+        _kernels().spatial_gradient_fwd(x, g, _scale(normalized), padding_mode, padding_value)
+    else:
+        _aten_fwd(x, g, _scale(normalized), None, padding_mode, padding_value)
+    return g
+
+
+def _sobel_backward(
+    dy: Tensor, x: Tensor, normalized: bool, eps: float, padding_mode: str, padding_value: float
+) -> Tensor:
+    dx = _empty_sobel_backward(dy, x)
+    if dx.numel() == 0:
+        return dx
+    if uses_triton(x):
+        _kernels().sobel_bwd(dy, x, dx, _scale(normalized), eps, padding_mode, padding_value)
+    else:
+        _aten_bwd(dy, x, dx, _scale(normalized), eps, padding_mode, padding_value)
+    return dx
+
+
+def _spatial_gradient_backward(dg: Tensor, normalized: bool, padding_mode: str) -> Tensor:
+    dx = _empty_spatial_gradient_backward(dg)
+    if dx.numel() == 0:
+        return dx
+    if uses_triton(dg):
+        _kernels().spatial_gradient_bwd(dg, dx, _scale(normalized), padding_mode)
+    else:
+        _aten_bwd(dg, None, dx, _scale(normalized), 0.0, padding_mode, 0.0)
+    return dx
+
+
+# --------------------------------------------------------------------------------------------------------------- ATen
+#
+# ATen has no Sobel, and its convolution takes 20 times as long as these slices. They run tile by tile, so that all
+# intermediates stay in cache: nothing of the size of the image is allocated but the output. Inside the image a tile is a
+# view; a tile that touches the border reads a small padded copy of itself.
+
+_TILE = 1 << 18
+"""Elements of a tile on a CPU. Fewer cost more in calls than the cache gives back, more fall out of it."""
+
+Tile = tuple[slice, slice, slice, slice]
+"""Planes (two dimensions), rows and columns of outputs."""
+
+
+def _planar(t: Tensor, channels_last: bool) -> Tensor:
+    """(N, C, H, W) as a view (N, C, H, W, 1), or (N, 1, H, W, C) for channels_last: rows and pixels keep their order."""
+    return t.permute(0, 2, 3, 1).unsqueeze(1) if channels_last else t.unsqueeze(-1)
+
+
+def _tiles(size: torch.Size, device: torch.device) -> Iterator[Tile]:
+    """Tiles that cover (A, B, H, W, L): whole planes while these are small, else the frame, then bands of rows."""
+    a, b, h, w, lanes = size
+    limit = _TILE if device.type == "cpu" else 1 << 62
+    everything = slice(0, None)
+    planes = limit // (h * w * lanes)
+    if planes:
+        for j in range(0, b, planes):
+            step = max(1, planes // b)
+            for i in range(0, a, step):
+                yield slice(i, i + step), slice(j, j + planes), slice(0, h), slice(0, w)
+        return
+    for rows in (slice(0, 1), slice(h - 1, h)) if h > 1 else (slice(0, 1),):
+        yield everything, everything, rows, slice(0, w)
+    for cols in (slice(0, 1), slice(w - 1, w)) if w > 1 else (slice(0, 1),):
+        yield everything, everything, slice(1, h - 1), cols
+    step = max(1, limit // (w * lanes))
+    for i in range(a):
+        for j in range(b):
+            for r in range(1, h - 1, step):
+                yield slice(i, i + 1), slice(j, j + 1), slice(r, min(r + step, h - 1)), slice(1, w - 1)
+
+
+def _runs(span: slice, size: int, padding_mode: str) -> list[tuple[slice, slice | None]]:
+    """What a span of outputs reads, in runs: where in the padded tile, and where in the image (None: beyond it)."""
+    beyond = {"replicate": (0, size - 1), "reflect": (1, size - 2), "circular": (size - 1, 0)}.get(padding_mode)
+    first, last = max(span.start - 1, 0), min(span.stop + 1, size)
+    runs: list[tuple[slice, slice | None]] = [(slice(first - span.start + 1, last - span.start + 1), slice(first, last))]
+    if span.start == 0:
+        runs.append((slice(0, 1), slice(beyond[0], beyond[0] + 1) if beyond else None))
+    if span.stop == size:
+        end = span.stop - span.start + 1
+        runs.append((slice(end, end + 1), slice(beyond[1], beyond[1] + 1) if beyond else None))
+    return runs
+
+
+def _is_inside(tile: Tile, size: torch.Size) -> bool:
+    _, _, rows, cols = tile
+    return rows.start > 0 and cols.start > 0 and rows.stop < size[2] and cols.stop < size[3]
+
+
+def _halo(tile: Tile) -> Tile:
+    a, b, rows, cols = tile
+    return a, b, slice(rows.start - 1, rows.stop + 1), slice(cols.start - 1, cols.stop + 1)
+
+
+def _read(x: Tensor, tile: Tile, padding_mode: str, padding_value: float) -> Tensor:
+    """What the outputs of a tile read, in a dtype that holds their sums: (A, B, rows + 2, columns + 2, L)."""
+    a, b, rows, cols = tile
+    if _is_inside(tile, x.shape):
+        part = x[_halo(tile)]
+        # the gradients of bytes are integers of 11 bits, and the arithmetic of shorts is twice as fast
+        return part.to(torch.int16 if x.dtype == torch.uint8 else accumulation_dtype(x.dtype))
+    x = x[a, b]
+    padded = x.new_empty(
+        (*x.shape[:2], rows.stop - rows.start + 2, cols.stop - cols.start + 2, x.shape[-1]),
+        dtype=accumulation_dtype(x.dtype),
+    )
+    for to_rows, from_rows in _runs(rows, x.shape[2], padding_mode):
+        for to_cols, from_cols in _runs(cols, x.shape[3], padding_mode):
+            target = padded[:, :, to_rows, to_cols]
+            if from_rows is None or from_cols is None:
+                target.fill_(padding_value if padding_mode == "constant" else 0.0)
+            else:
+                target.copy_(x[:, :, from_rows, from_cols])
+    return padded
+
+
+def _gradients(x: Tensor) -> tuple[Tensor, Tensor]:
+    """gx and gy, unscaled, from what `_read` read; floating point."""
+    upper, middle, lower = x[:, :, :-2], x[:, :, 1:-1], x[:, :, 2:]
+    smooth = torch.add(upper, lower).add_(middle, alpha=2)
+    diff = lower - upper
+    gx = smooth[:, :, :, 2:] - smooth[:, :, :, :-2]
+    gy = torch.add(diff[:, :, :, 2:], diff[:, :, :, :-2]).add_(diff[:, :, :, 1:-1], alpha=2)
+    return (gx, gy) if gx.is_floating_point() else (gx.float(), gy.float())
+
+
+def _square(gx: Tensor, gy: Tensor, scale: float, eps: float) -> Tensor:
+    """scale^2 (gx^2 + gy^2) + eps"""
+    square = torch.addcmul(gx.new_tensor(eps), gx, gx, value=scale * scale)
+    return square.addcmul_(gy, gy, value=scale * scale)
+
+
+def _aten_fwd(
+    x: Tensor, out: Tensor, scale: float, eps: float | None, padding_mode: str, padding_value: float
+) -> None:
+    """Fill out with the magnitude (N, C, H, W), or with the gradients (N, C, 2, H, W) where eps is None."""
+    channels_last = not out.is_contiguous()
+    targets = [_planar(t, channels_last) for t in ((out,) if eps is not None else out.unbind(2))]
+    x = _planar(x, channels_last)
+    for tile in _tiles(x.shape, x.device):
+        gx, gy = _gradients(_read(x, tile, padding_mode, padding_value))
+        if eps is None:
+            targets[0][tile].copy_(gx.mul_(scale))
+            targets[1][tile].copy_(gy.mul_(scale))
+        elif out.dtype == gx.dtype:
+            torch.sqrt(_square(gx, gy, scale, eps), out=targets[0][tile])
+        else:
+            targets[0][tile].copy_(_square(gx, gy, scale, eps).sqrt_())
+
+
+def _add_adjoint(dgx: Tensor, dgy: Tensor, dx: Tensor) -> None:
+    """Add to dx, of the size that `_read` reads, the adjoint of `_gradients`."""
+    a, b, rows, cols, lanes = dgx.shape
+    smooth = dgx.new_zeros((a, b, rows, cols + 2, lanes))
+    smooth[:, :, :, 2:].copy_(dgx)
+    smooth[:, :, :, :-2].sub_(dgx)
+    diff = dgy.new_zeros(smooth.shape)
+    diff[:, :, :, 2:].copy_(dgy)
+    diff[:, :, :, :-2].add_(dgy)
+    diff[:, :, :, 1:-1].add_(dgy, alpha=2)
+    dx[:, :, :-2].add_(smooth).sub_(diff)
+    dx[:, :, 1:-1].add_(smooth, alpha=2)
+    dx[:, :, 2:].add_(smooth).add_(diff)
+
+
+def _aten_bwd(
+    dout: Tensor, x: Tensor | None, dx: Tensor, scale: float, eps: float, padding_mode: str, padding_value: float
+) -> None:
+    """Fill dx with the gradient of `_aten_fwd`: of the magnitude, or of the gradients where x is None."""
+    channels_last = not dx.is_contiguous()
+    sources = [_planar(t, channels_last) for t in ((dout,) if x is not None else dout.unbind(2))]
+    acc = accumulation_dtype(dx.dtype)
+    target = dx.zero_() if dx.dtype == acc else torch.zeros_like(dx, dtype=acc)
+    total = _planar(target, channels_last)
+    x = None if x is None else _planar(x, channels_last)
+    for tile in _tiles(total.shape, dx.device):
+        if x is None:
+            dgx, dgy = (t[tile].to(acc) * scale for t in sources)
+        else:
+            gx, gy = _gradients(_read(x, tile, padding_mode, padding_value))
+            square = _square(gx, gy, scale, eps)
+            ratio = torch.where(square == 0, 0, sources[0][tile] * square.rsqrt()).mul_(scale * scale)
+            dgx, dgy = gx.mul_(ratio), gy.mul_(ratio)
+        a, b, rows, cols = tile
+        if _is_inside(tile, total.shape):
+            _add_adjoint(dgx, dgy, total[_halo(tile)])
+            continue
+        part, share = total[a, b], dgx.new_zeros((*dgx.shape[:2], dgx.shape[2] + 2, dgx.shape[3] + 2, dgx.shape[4]))
+        _add_adjoint(dgx, dgy, share)
+        for from_rows, to_rows in _runs(rows, part.shape[2], padding_mode):
+            for from_cols, to_cols in _runs(cols, part.shape[3], padding_mode):
+                if to_rows is not None and to_cols is not None:
+                    part[:, :, to_rows, to_cols].add_(share[:, :, from_rows, from_cols])
+    if target is not dx:
+        dx.copy_(target)
+
+
+# ----------------------------------------------------------------------------------------------------------- gradients
+
+
+def _border_of_adjoint(padding_mode: str) -> tuple[str, float]:
+    """The border of the linear part of the op: a constant beyond the image has no derivative."""
+    return ("zeros", 0.0) if padding_mode == "constant" else (padding_mode, 0.0)
+
+
+def _setup_sobel(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, *ctx.constants = inputs
+    ctx.save_for_backward(x)
+
+
+def _grad_sobel(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+    (x,) = ctx.saved_tensors
+    return ops.sobel_backward(dy, x, *ctx.constants), None, None, None, None
+
+
+def _setup_spatial_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, ctx.normalized, ctx.padding_mode, _ = inputs
+
+
+def _grad_spatial_gradient(ctx: Any, dg: Tensor) -> tuple[Any, ...]:
+    return ops.spatial_gradient_backward(dg, ctx.normalized, ctx.padding_mode), None, None, None
+
+
+def _setup_spatial_gradient_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, ctx.normalized, ctx.padding_mode = inputs
+
+
+def _grad_spatial_gradient_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
+    return ops.spatial_gradient(v, ctx.normalized, *_border_of_adjoint(ctx.padding_mode)), None, None
+
+
+def _setup_sobel_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    dy, x, *ctx.constants = inputs
+    ctx.save_for_backward(dy, x)
+
+
+def _grad_sobel_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
+    """With g = S x, y = |g| and w = g / y, the op is S^T (w dy); S^T is `spatial_gradient_backward`."""
+    dy, x = ctx.saved_tensors
+    normalized, eps, padding_mode, padding_value = ctx.constants
+    acc = accumulation_dtype(x.dtype)
+    u = ops.spatial_gradient(v.to(acc), normalized, *_border_of_adjoint(padding_mode))
+    g = ops.spatial_gradient(x.to(acc), normalized, padding_mode, padding_value)
+    square = g.square().sum(2, keepdim=True) + eps
+    flat = square == 0
+    inverse = torch.where(flat, 0.0, torch.where(flat, 1.0, square).rsqrt())
+    w = g * inverse
+    along = (w * u).sum(2, keepdim=True)
+    d_dy = d_x = None
+    if ctx.needs_input_grad[0]:
+        d_dy = along.squeeze(2).to(dy.dtype)
+    if ctx.needs_input_grad[1]:
+        across = (u - w * along) * inverse * dy.to(acc).unsqueeze(2)
+        d_x = ops.spatial_gradient_backward(across, normalized, padding_mode).to(x.dtype)
+    return d_dy, d_x, None, None, None, None
+
+
+# -------------------------------------------------------------------------------------------------------- registration
+
+_OPS = (
+    # name, schema, implementation, fake, gradient, what it keeps for it, number of tensors
+    ("sobel", "(Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
+     _sobel, _empty_sobel, _grad_sobel, _setup_sobel, 1),
+    ("spatial_gradient", "(Tensor x, bool normalized, str padding_mode, float padding_value) -> Tensor",
+     _spatial_gradient, _empty_spatial_gradient, _grad_spatial_gradient, _setup_spatial_gradient, 1),
+    ("sobel_backward", "(Tensor dy, Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
+     _sobel_backward, _empty_sobel_backward, _grad_sobel_backward, _setup_sobel_backward, 2),
+    ("spatial_gradient_backward", "(Tensor dg, bool normalized, str padding_mode) -> Tensor",
+     _spatial_gradient_backward, _empty_spatial_gradient_backward, _grad_spatial_gradient_backward,
+     _setup_spatial_gradient_backward, 1),
+)  # fmt: skip
+
+for _name, _schema, _impl, _fake, _grad, _setup, _tensors in _OPS:
+    _op = f"torchops::{_name}"
+    torch.library.define(_op, _schema)
+    torch.library.impl(_op, "default", _impl)
+    torch.library.register_fake(_op, _fake)
+    torch.library.register_autograd(_op, _grad, setup_context=_setup)
+    torch.library.register_vmap(_op, batch_rule(getattr(ops, _name), _tensors))
