@@ -7,7 +7,7 @@ and instruction issue, divided by how full the last wave of programs is.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -30,6 +30,8 @@ class Device:
     """Matrix instructions, bf16 in, fp32 out."""
     shared_bytes: int
     """Shared memory that one program may take, bytes."""
+    l2_bytes: int
+    """Last cache before DRAM, bytes."""
     registers: int = 65536
     """32-bit registers of one multiprocessor."""
     warps: int = 64
@@ -45,16 +47,29 @@ class Device:
 DEVICES = {
     device.arch: device
     for device in (
-        Device("A100-SXM4-80GB", "sm_80", 108, 1.41, 2039, 19.5, 312, 166_912),
-        Device("H100-SXM5", "sm_90", 132, 1.83, 3350, 67, 989, 232_448),
-        Device("B200", "sm_100", 148, 1.85, 8000, 75, 2250, 232_448),
-        Device("RTX 5090", "sm_120", 170, 2.41, 1792, 104.8, 209.5, 101_376, warps=48),
-        Device("MI300X", "gfx942", 304, 2.1, 5300, 163.4, 1307, 65_536, registers=131_072, warps=32, warp_size=64),
+        Device("A100-SXM4-80GB", "sm_80", 108, 1.41, 2039, 19.5, 312, 166_912, 40 << 20),
+        Device("H100-SXM5", "sm_90", 132, 1.83, 3350, 67, 989, 232_448, 50 << 20),
+        Device("B200", "sm_100", 148, 1.85, 8000, 75, 2250, 232_448, 126 << 20),
+        Device("RTX 5090", "sm_120", 170, 2.41, 1792, 104.8, 209.5, 101_376, 96 << 20, warps=48),
+        Device(
+            "MI300X",
+            "gfx942",
+            304,
+            2.1,
+            5300,
+            163.4,
+            1307,
+            65_536,
+            256 << 20,
+            registers=131_072,
+            warps=32,
+            warp_size=64,
+        ),
     )
 }
 
 # Triton's interpreter runs programs one after another, at a cost per loop iteration and hardly any per element.
-INTERPRETER = Device("interpreter", "cpu", 1, 1.0, 1.0, 0.0, 0.0, 1 << 30)
+INTERPRETER = Device("interpreter", "cpu", 1, 1.0, 1.0, 0.0, 0.0, 1 << 30, 1 << 30)
 
 
 @functools.cache
@@ -62,19 +77,7 @@ def _cuda_device(index: int) -> Device:
     props = torch.cuda.get_device_properties(index)
     arch = props.gcnArchName.split(":")[0] if torch.version.hip else f"sm_{props.major}{props.minor}"
     nearest = DEVICES.get(arch, DEVICES["sm_90"] if arch >= "sm_90" else DEVICES["sm_80"])
-    return Device(
-        props.name,
-        arch,
-        props.multi_processor_count,
-        nearest.clock_ghz,
-        nearest.hbm_gb_s,
-        nearest.fp32_tflops,
-        nearest.bf16_tflops,
-        nearest.shared_bytes,
-        nearest.registers,
-        nearest.warps,
-        nearest.warp_size,
-    )
+    return replace(nearest, name=props.name, arch=arch, sms=props.multi_processor_count)
 
 
 def device_of(x: torch.Tensor) -> Device:

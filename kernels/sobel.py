@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 
 from .borders import border_index, in_range
-from .hardware import INTERPRETER, Device, memory_us, resident_programs, wave_efficiency
+from .hardware import INTERPRETER, Device, memory_us, resident_programs
 from .launch import Cost, launch, target_device
 
 # ---------------------------------------------------------------------------------------------------- where things are
@@ -85,8 +85,8 @@ def sobel_fwd_kernel(
 ):  # fmt: skip
     """One program filters ROWS rows of BLOCK columns (grid: planes * strips * blocks)."""
     plane, h0, h1, q0, w, lane = _tile(H, ROW, L, ROWS, BLOCK, WIDE)
-    mask = w < W
     cols = tl.arange(0, BLOCK)
+    mask = q0 + cols < ROW
     x_ptr = _plane_ptr(x_ptr, plane, C, x_sn, x_sc)
     offs_l = border_index(w - 1, W, MODE) * x_sw + lane * x_sc
     offs_m = w * x_sw + lane * x_sc
@@ -107,15 +107,16 @@ def sobel_fwd_kernel(
         smooth2, diff2 = _filter_row(
             x_ptr, mid_ptr, h + 1, H, x_sh, offs_l, offs_m, offs_r, in_l, in_r, mask, MODE, PAD, ACC
         )
-        gx = (diff0 + 2 * diff1 + diff2) * SCALE
-        gy = (smooth2 - smooth0) * SCALE
+        gx = diff0 + 2 * diff1 + diff2
+        gy = smooth2 - smooth0
         y_row = y_ptr + tl.cast(h, tl.int64) * ROW
         if MAGNITUDE:
-            tl.store(y_row + cols, tl.sqrt(gx * gx + gy * gy + EPS).to(y_ptr.dtype.element_ty), mask=mask)
+            y = tl.sqrt((gx * gx + gy * gy) * (SCALE * SCALE) + EPS)
+            tl.store(y_row + cols, y.to(y_ptr.dtype.element_ty), mask=mask)
         else:
-            tl.store(y_row + cols, gx.to(y_ptr.dtype.element_ty), mask=mask)
+            tl.store(y_row + cols, (gx * SCALE).to(y_ptr.dtype.element_ty), mask=mask)
             y_row += tl.cast(H, tl.int64) * ROW
-            tl.store(y_row + cols, gy.to(y_ptr.dtype.element_ty), mask=mask)
+            tl.store(y_row + cols, (gy * SCALE).to(y_ptr.dtype.element_ty), mask=mask)
         smooth0, diff0, smooth1, diff1 = smooth1, diff1, smooth2, diff2
 
 
@@ -164,8 +165,8 @@ def spatial_gradient_bwd_kernel(
 ):  # fmt: skip
     """One program gathers ROWS rows of BLOCK columns (grid: planes * strips * blocks)."""
     plane, h0, h1, q0, w, lane = _tile(H, ROW, L, ROWS, BLOCK, WIDE)
-    mask = w < W
     cols = tl.arange(0, BLOCK)
+    mask = q0 + cols < ROW
     gx_ptr = _plane_ptr(dg_ptr, plane, C, dg_sn, dg_sc)
     gy_ptr = gx_ptr + dg_sg
     offs_l = border_index(w - 1, W, MODE) * dg_sw + lane * dg_sc
@@ -191,16 +192,14 @@ def spatial_gradient_bwd_kernel(
 
 
 @triton.jit
-def _magnitude_grad(
-    top_l, top_m, top_r, mid_l, mid_r, low_l, low_m, low_r, dy,
-    SCALE: tl.constexpr, EPS: tl.constexpr,
-):  # fmt: skip
-    """Gradients of gx and gy at one column of outputs: (gx, gy) * dy / y, and 0 where y is 0."""
-    gx = ((top_r - top_l) + 2 * (mid_r - mid_l) + (low_r - low_l)) * SCALE
-    gy = ((low_l - top_l) + 2 * (low_m - top_m) + (low_r - top_r)) * SCALE
-    square = gx * gx + gy * gy + EPS
-    flat = square == 0
-    dy *= tl.where(flat, 0.0, tl.rsqrt(tl.where(flat, 1.0, square)))
+def _magnitude_grad(gx, gy, dy, SCALE: tl.constexpr, EPS: tl.constexpr):
+    """Gradients of the unscaled gx and gy: SCALE^2 (gx, gy) dy / y, and 0 where y is 0."""
+    square = (gx * gx + gy * gy) * (SCALE * SCALE) + EPS
+    if EPS < 1e-30:  # only then can y be 0
+        flat = square == 0
+        dy = tl.where(flat, 0.0, dy)
+        square = tl.where(flat, 1.0, square)
+    dy *= tl.rsqrt(square) * (SCALE * SCALE)
     return gx * dy, gy * dy
 
 
@@ -216,8 +215,8 @@ def sobel_bwd_kernel(
 ):  # fmt: skip
     """One program gathers ROWS rows of BLOCK columns (grid: planes * strips * blocks); y is recomputed, not stored."""
     plane, h0, h1, q0, w, lane = _tile(H, ROW, L, ROWS, BLOCK, WIDE)
-    mask = w < W
     cols = tl.arange(0, BLOCK)
+    mask = q0 + cols < ROW
     dy_ptr = _plane_ptr(dy_ptr, plane, C, dy_sn, dy_sc)
     x_ptr = _plane_ptr(x_ptr, plane, C, x_sn, x_sc)
     dy_l = border_index(w - 1, W, MODE) * dy_sw + lane * dy_sc
@@ -251,22 +250,21 @@ def sobel_bwd_kernel(
         low2 = _load_row(x_ptr, r + 1, H, x_sh, offs2, mask, mask, MODE, PAD, ACC)
         low3 = _load_row(x_ptr, r + 1, H, x_sh, offs3, in3, mask, MODE, PAD, ACC)
         low4 = _load_row(x_ptr, r + 1, H, x_sh, offs4, in4, mask, MODE, PAD, ACC)
+        s0, d0 = top0 + 2 * mid0 + low0, low0 - top0
+        s1, d1 = top1 + 2 * mid1 + low1, low1 - top1
+        s2, d2 = top2 + 2 * mid2 + low2, low2 - top2
+        s3, d3 = top3 + 2 * mid3 + low3, low3 - top3
+        s4, d4 = top4 + 2 * mid4 + low4, low4 - top4
         row = dy_ptr + tl.cast(border_index(r, H, MODE), tl.int64) * dy_sh
-        dgx_l, dgy_l = _magnitude_grad(
-            top0, top1, top2, mid0, mid2, low0, low1, low2,
-            tl.load(row + dy_l, mask=mask, other=0).to(ACC), SCALE, EPS,
-        )  # fmt: skip
-        dgx_m, dgy_m = _magnitude_grad(
-            top1, top2, top3, mid1, mid3, low1, low2, low3,
-            tl.load(row + dy_m, mask=mask, other=0).to(ACC), SCALE, EPS,
-        )  # fmt: skip
-        dgx_r, dgy_r = _magnitude_grad(
-            top2, top3, top4, mid2, mid4, low2, low3, low4,
-            tl.load(row + dy_r, mask=mask, other=0).to(ACC), SCALE, EPS,
-        )  # fmt: skip
+        dy = tl.load(row + dy_l, mask=mask, other=0).to(ACC)
+        dgx_l, dgy_l = _magnitude_grad(s2 - s0, d0 + 2 * d1 + d2, dy, SCALE, EPS)
+        dy = tl.load(row + dy_m, mask=mask, other=0).to(ACC)
+        dgx_m, dgy_m = _magnitude_grad(s3 - s1, d1 + 2 * d2 + d3, dy, SCALE, EPS)
+        dy = tl.load(row + dy_r, mask=mask, other=0).to(ACC)
+        dgx_r, dgy_r = _magnitude_grad(s4 - s2, d2 + 2 * d3 + d4, dy, SCALE, EPS)
         across2 = diff_l * dgx_l + diff_m * dgx_m + diff_r * dgx_r
         along2 = smooth_l * dgy_l + smooth_m * dgy_m + smooth_r * dgy_r
-        dx = SCALE * _gather_rows(r - 1, H, across0, along0, across1, along1, across2, along2, MODE)
+        dx = _gather_rows(r - 1, H, across0, along0, across1, along1, across2, along2, MODE)
         dx_row = dx_ptr + tl.cast(r - 1, tl.int64) * ROW
         tl.store(dx_row + cols, dx.to(dx_ptr.dtype.element_ty), mask=mask & (r > h0))
         across0, along0, across1, along1 = across1, along1, across2, along2
@@ -293,6 +291,8 @@ class Problem:
     """Bytes written an element."""
     extra_trips: int
     """Rows that a strip filters beyond those it writes."""
+    columns_a_thread: int
+    """4 make 128-bit accesses of float32; the backward keeps 20 values a column in registers, and affords 2."""
 
 
 @dataclass(frozen=True)
@@ -320,62 +320,70 @@ def cost(problem: Problem, config: Config) -> Cost:
     )
 
 
+_ROW_US = 0.7
+"""Assumed latency of one trip of a strip: what the last programs of a launch take after all others are done."""
+
+
+def candidates(device: Device, columns_a_thread: int) -> list[Config]:
+    """The configs that can be picked."""
+    return [
+        Config(block, rows, block // (device.warp_size * columns_a_thread))
+        for block in (256, 512)
+        for rows in (4, 8, 16, 32, 64)
+    ]
+
+
 @functools.lru_cache(maxsize=4096)
 def pick_config(problem: Problem, device: Device) -> Config:
     """The block sizes for a problem: a pure function of the problem and the device.
 
-    Tall strips share their halo rows with few neighbours; short ones fill a GPU that a small problem would leave idle.
-    The model weighs the two: DRAM time over the fullness of the last wave, for every config; the fewest bytes break ties.
+    Tall strips share their halo rows with few neighbours; short ones fill a GPU that a small problem leaves idle, and let
+    the last wave end early. The model weighs the two. What does not fit into L2 keeps its halos below 5% of the traffic.
     """
     if device is INTERPRETER:
         return Config(min(triton.next_power_of_2(problem.row), 4096), problem.height, 4)
+    configs = candidates(device, problem.columns_a_thread)
 
-    def modelled_us(config: Config) -> tuple[float, int]:
-        moved = cost(problem, config).bytes_moved
-        slots = resident_programs(device, config.num_warps)
-        return memory_us(moved, device) / wave_efficiency(programs(problem, config), slots), moved
+    def modelled_us(config: Config) -> float:
+        need = cost(problem, config)
+        full = min(1.0, programs(problem, config) / resident_programs(device, config.num_warps))
+        return memory_us(need.bytes_moved, device) / full + _ROW_US * need.trips
 
-    widest = max(128, triton.next_power_of_2(problem.row))
-    return min(
-        (
-            Config(block, rows, block // 128)
-            for block in (128, 256, 512, 1024)
-            for rows in (4, 8, 16, 32, 64)
-            if block <= widest
-        ),
-        key=modelled_us,
-    )
+    if cost(problem, configs[0]).bytes_least > device.l2_bytes:
+        configs = [c for c in configs if cost(problem, c).bytes_moved <= 1.05 * cost(problem, c).bytes_least]
+    return min(configs, key=modelled_us)
 
 
 # ------------------------------------------------------------------------------------------------------------ launchers
 
 
 def _launch(
-    kernel: Any, inputs: dict[torch.Tensor, int], out: torch.Tensor, shape: torch.Size, extra_trips: int,
-    config: Config | None, **meta: Any,
+    kernel: Any, inputs: tuple[tuple[torch.Tensor, int], ...], out: torch.Tensor, shape: torch.Size, extra_trips: int,
+    columns_a_thread: int, config: Config | None, **meta: Any,
 ) -> None:  # fmt: skip
     """Lay out the planes and lanes of `shape` (N, C, H, W), pick the block sizes, launch.
 
     `inputs` says of every input how many rows (and columns) of it two neighbouring tiles both read.
     """
+    tensors = tuple(t for t, _ in inputs)
     n, c, h, w = shape
     planes, lanes, planes_an_image = (n * c, 1, c) if out.is_contiguous() else (n, c, 1)
     elements = n * c * h * w
     problem = Problem(
         planes, h, w * lanes,
-        bytes_in=sum(t.numel() * t.element_size() for t in inputs) // elements,
-        bytes_halo=sum(halo * t.numel() * t.element_size() for t, halo in inputs.items()) // elements,
+        bytes_in=sum(t.numel() * t.element_size() for t in tensors) // elements,
+        bytes_halo=sum(halo * t.numel() * t.element_size() for t, halo in inputs) // elements,
         bytes_out=out.numel() * out.element_size() // elements,
-        extra_trips=extra_trips,
+        extra_trips=extra_trips, columns_a_thread=columns_a_thread,
     )  # fmt: skip
     config = config or pick_config(problem, target_device(out))
     # the furthest that any column lies from the first, in elements
-    reach = max((w - 1) * t.stride(-1) + (c - 1) * t.stride(1) for t in inputs)
+    reach = max((w - 1) * t.stride(-1) + (c - 1) * t.stride(1) for t in tensors)
     launch(
         kernel, programs(problem, config),
-        *inputs, out,
+        *tensors, out,
         h, w, w * lanes, lanes, planes_an_image,
-        *(stride for t in inputs for stride in t.stride()),
+        *(stride for t in tensors for stride in t.stride()),
         config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps,
         ACC=tl.float64 if out.dtype == torch.float64 else tl.float32,
         WIDE=reach >= 2**31, ROWS=config.rows, BLOCK=config.block, **meta,
@@ -399,7 +407,7 @@ def sobel_fwd(
 ) -> None:  # fmt: skip
     """Write the gradient magnitude of x (N, C, H, W) to y, dense, NCHW or channels_last."""
     _launch(
-        sobel_fwd_kernel, {x: 2}, y, x.shape, 0, config,
+        sobel_fwd_kernel, ((x, 2),), y, x.shape, 0, 4, config,
         SCALE=scale, EPS=eps, MAGNITUDE=True, FLAT=_is_flat(x, y), **_border(padding_mode, padding_value),
     )  # fmt: skip
 
@@ -410,7 +418,7 @@ def spatial_gradient_fwd(
 ) -> None:  # fmt: skip
     """Write the gradients of x (N, C, H, W) along x and y to g (N, C, 2, H, W), dense."""
     _launch(
-        sobel_fwd_kernel, {x: 2}, g, x.shape, 0, config,
+        sobel_fwd_kernel, ((x, 2),), g, x.shape, 0, 4, config,
         SCALE=scale, EPS=0.0, MAGNITUDE=False, FLAT=_is_flat(x, g), **_border(padding_mode, padding_value),
     )  # fmt: skip
 
@@ -421,7 +429,7 @@ def sobel_bwd(
 ) -> None:  # fmt: skip
     """Write the gradient of `sobel_fwd` with respect to x, (N, C, H, W), to dx, dense."""
     _launch(
-        sobel_bwd_kernel, {dy: 2, x: 4}, dx, x.shape, 2, config,
+        sobel_bwd_kernel, ((dy, 2), (x, 4)), dx, x.shape, 2, 2, config,
         SCALE=scale, EPS=eps, **_border(padding_mode, padding_value),
     )  # fmt: skip
 
@@ -431,4 +439,4 @@ def spatial_gradient_bwd(
 ) -> None:
     """Write the adjoint of `spatial_gradient_fwd`, applied to dg (N, C, 2, H, W), to dx, dense."""
     mode = _border(padding_mode, 0.0)["MODE"]
-    _launch(spatial_gradient_bwd_kernel, {dg: 2}, dx, dx.shape, 2, config, SCALE=scale, MODE=mode)
+    _launch(spatial_gradient_bwd_kernel, ((dg, 2),), dx, dx.shape, 2, 2, config, SCALE=scale, MODE=mode)

@@ -8,10 +8,12 @@ torch.Size([1, 3, 64, 64])
 from . import functional, nn
 from .backend import get_backend, use_backend
 from .functional import sobel, spatial_gradient
+from .inspect import explain
 
 from ._version import __version__
 
 __all__ = [
+    "explain",
     "functional",
     "get_backend",
     "nn",

@@ -107,8 +107,7 @@ def choose(device: torch.device) -> Choice:
         return Choice("aten", f"the backend is auto, and ATen serves {device.type} tensors")
     if not _has_triton():
         raise RuntimeError(
-            f"tensors on {device} need triton, which is not installed: "
-            "pip install triton, or set TORCHOPS_BACKEND=aten"
+            f"tensors on {device} need triton, which is not installed: pip install triton, or set TORCHOPS_BACKEND=aten"
         )
     if device.type == "cuda":
         return Choice("triton", f"the backend is {_backend}, and Triton serves cuda tensors")

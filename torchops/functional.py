@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from . import ops as _ops  # noqa: F401  (registers the operators)
+from .ops import sobel as _sobel
 
 PADDING_MODES = ("replicate", "reflect", "circular", "zeros", "constant")
 _IMAGE_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -83,8 +83,8 @@ def sobel(
     if not 0.0 <= eps < math.inf:
         raise ValueError(f"`eps` must be finite and not negative, got {eps}")
     if input.dim() == 3:
-        return torch.ops.torchops.sobel(input.unsqueeze(0), normalized, eps, padding_mode, padding_value).squeeze(0)
-    return torch.ops.torchops.sobel(input, normalized, eps, padding_mode, padding_value)
+        return _sobel.sobel(input.unsqueeze(0), normalized, eps, padding_mode, padding_value).squeeze(0)
+    return _sobel.sobel(input, normalized, eps, padding_mode, padding_value)
 
 
 def spatial_gradient(
@@ -129,7 +129,5 @@ def spatial_gradient(
     _check_image(input)
     _check_border(input, 1, padding_mode, padding_value)
     if input.dim() == 3:
-        return torch.ops.torchops.spatial_gradient(
-            input.unsqueeze(0), normalized, padding_mode, padding_value
-        ).squeeze(0)
-    return torch.ops.torchops.spatial_gradient(input, normalized, padding_mode, padding_value)
+        return _sobel.spatial_gradient(input.unsqueeze(0), normalized, padding_mode, padding_value).squeeze(0)
+    return _sobel.spatial_gradient(input, normalized, padding_mode, padding_value)

@@ -1,4 +1,4 @@
-"""What the registration tables of all op families share."""
+"""What the op families share: registering an operator, and picking its implementation."""
 
 from __future__ import annotations
 
@@ -21,11 +21,59 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def batch_rule(op: Callable[..., Tensor], tensors: int) -> Callable[..., tuple[Tensor, int]]:
+def register(
+    name: str,
+    schema: str,
+    *,
+    impl: Callable[..., Tensor],
+    fake: Callable[..., Tensor],
+    setup: Callable[..., None],
+    grad: Callable[..., tuple[Any, ...]],
+    vmap: Callable[..., tuple[Tensor, int]],
+) -> Callable[..., Tensor]:
+    """Register `torchops::<name>` for all devices and return the function to call it by.
+
+    That function is the registered operator, except under `torch.func`'s transforms: they cannot see a gradient that is
+    registered with the dispatcher, and are given the same formulas as an `autograd.Function`.
+
+    Args:
+        schema: its arguments and results.
+        impl: computes it; looks at the backend in force.
+        fake: an uninitialised output of the right size, strides, dtype and device.
+        setup, grad: `setup_context` and `backward`, as in `torch.autograd.Function`.
+        vmap: rule for a mapped dimension, as in `torch.library.register_vmap`.
+    """
+    qualified = f"torchops::{name}"
+    torch.library.define(qualified, schema)
+    torch.library.impl(qualified, "default", impl)
+    torch.library.register_fake(qualified, fake)
+    torch.library.register_autograd(qualified, grad, setup_context=setup)
+    torch.library.register_vmap(qualified, vmap)
+    operator = getattr(torch.ops.torchops, name).default
+    function = type(
+        name,
+        (torch.autograd.Function,),
+        {
+            "generate_vmap_rule": True,
+            "forward": staticmethod(operator),
+            "setup_context": staticmethod(setup),
+            "backward": staticmethod(grad),
+        },
+    )
+
+    def call(*args: Any) -> Tensor:
+        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+            return function.apply(*args)  # type: ignore[attr-defined]
+        return operator(*args)
+
+    return call
+
+
+def each_image(name: str, tensors: int) -> Callable[..., tuple[Tensor, int]]:
     """The vmap rule of an op that treats every (C, H, W) image alike: the mapped dimension joins the batch.
 
     Args:
-        op: the registered op; its first `tensors` arguments are its only tensors, each with a leading batch dimension.
+        name: of the op; its first `tensors` arguments are its only tensors, each with a leading batch dimension.
     """
 
     def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
@@ -33,7 +81,7 @@ def batch_rule(op: Callable[..., Tensor], tensors: int) -> Callable[..., tuple[T
             x.unsqueeze(0).expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
             for x, dim in zip(args[:tensors], in_dims, strict=False)
         ]
-        out = op(*(x.flatten(0, 1) for x in batched), *args[tensors:])
+        out = getattr(torch.ops.torchops, name)(*(x.flatten(0, 1) for x in batched), *args[tensors:])
         return out.unflatten(0, batched[0].shape[:2]), 0
 
     return rule

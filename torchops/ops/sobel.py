@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchops.reference import pad
 from torchops.shapes import memory_format
 
-from .registration import accumulation_dtype, batch_rule, uses_triton
-
-ops = torch.ops.torchops
+from .registration import accumulation_dtype, each_image, register, uses_triton
 
 
 def _kernels() -> ModuleType:
@@ -137,10 +136,14 @@ def _tiles(size: torch.Size, device: torch.device) -> Iterator[Tile]:
             for i in range(0, a, step):
                 yield slice(i, i + step), slice(j, j + planes), slice(0, h), slice(0, w)
         return
-    for rows in (slice(0, 1), slice(h - 1, h)) if h > 1 else (slice(0, 1),):
-        yield everything, everything, rows, slice(0, w)
-    for cols in (slice(0, 1), slice(w - 1, w)) if w > 1 else (slice(0, 1),):
-        yield everything, everything, slice(1, h - 1), cols
+    for r in sorted({0, h - 1}):
+        yield everything, everything, slice(r, r + 1), slice(0, w)
+    if h <= 2:
+        return
+    for c in sorted({0, w - 1}):
+        yield everything, everything, slice(1, h - 1), slice(c, c + 1)
+    if w <= 2:
+        return
     step = max(1, limit // (w * lanes))
     for i in range(a):
         for j in range(b):
@@ -152,7 +155,9 @@ def _runs(span: slice, size: int, padding_mode: str) -> list[tuple[slice, slice 
     """What a span of outputs reads, in runs: where in the padded tile, and where in the image (None: beyond it)."""
     beyond = {"replicate": (0, size - 1), "reflect": (1, size - 2), "circular": (size - 1, 0)}.get(padding_mode)
     first, last = max(span.start - 1, 0), min(span.stop + 1, size)
-    runs: list[tuple[slice, slice | None]] = [(slice(first - span.start + 1, last - span.start + 1), slice(first, last))]
+    runs: list[tuple[slice, slice | None]] = [
+        (slice(first - span.start + 1, last - span.start + 1), slice(first, last))
+    ]
     if span.start == 0:
         runs.append((slice(0, 1), slice(beyond[0], beyond[0] + 1) if beyond else None))
     if span.stop == size:
@@ -178,11 +183,12 @@ def _read(x: Tensor, tile: Tile, padding_mode: str, padding_value: float) -> Ten
         part = x[_halo(tile)]
         # the gradients of bytes are integers of 11 bits, and the arithmetic of shorts is twice as fast
         return part.to(torch.int16 if x.dtype == torch.uint8 else accumulation_dtype(x.dtype))
-    x = x[a, b]
-    padded = x.new_empty(
-        (*x.shape[:2], rows.stop - rows.start + 2, cols.stop - cols.start + 2, x.shape[-1]),
-        dtype=accumulation_dtype(x.dtype),
-    )
+    x, acc = x[a, b], accumulation_dtype(x.dtype)
+    if rows == slice(0, x.shape[2]) and cols == slice(0, x.shape[3]):
+        planes = x.movedim(-1, 2).flatten(1, 2).to(acc)
+        return pad(planes, 1, padding_mode, padding_value).unflatten(1, (x.shape[1], -1)).movedim(2, -1)
+    size = (*x.shape[:2], rows.stop - rows.start + 2, cols.stop - cols.start + 2, x.shape[-1])
+    padded = x.new_empty(size, dtype=acc)
     for to_rows, from_rows in _runs(rows, x.shape[2], padding_mode):
         for to_cols, from_cols in _runs(cols, x.shape[3], padding_mode):
             target = padded[:, :, to_rows, to_cols]
@@ -209,9 +215,7 @@ def _square(gx: Tensor, gy: Tensor, scale: float, eps: float) -> Tensor:
     return square.addcmul_(gy, gy, value=scale * scale)
 
 
-def _aten_fwd(
-    x: Tensor, out: Tensor, scale: float, eps: float | None, padding_mode: str, padding_value: float
-) -> None:
+def _aten_fwd(x: Tensor, out: Tensor, scale: float, eps: float | None, padding_mode: str, padding_value: float) -> None:
     """Fill out with the magnitude (N, C, H, W), or with the gradients (N, C, 2, H, W) where eps is None."""
     channels_last = not out.is_contiguous()
     targets = [_planar(t, channels_last) for t in ((out,) if eps is not None else out.unbind(2))]
@@ -289,7 +293,7 @@ def _setup_sobel(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _grad_sobel(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     (x,) = ctx.saved_tensors
-    return ops.sobel_backward(dy, x, *ctx.constants), None, None, None, None
+    return sobel_backward(dy, x, *ctx.constants), None, None, None, None
 
 
 def _setup_spatial_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -297,7 +301,7 @@ def _setup_spatial_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -
 
 
 def _grad_spatial_gradient(ctx: Any, dg: Tensor) -> tuple[Any, ...]:
-    return ops.spatial_gradient_backward(dg, ctx.normalized, ctx.padding_mode), None, None, None
+    return spatial_gradient_backward(dg, ctx.normalized, ctx.padding_mode), None, None, None
 
 
 def _setup_spatial_gradient_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -305,7 +309,7 @@ def _setup_spatial_gradient_backward(ctx: Any, inputs: tuple[Any, ...], output: 
 
 
 def _grad_spatial_gradient_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
-    return ops.spatial_gradient(v, ctx.normalized, *_border_of_adjoint(ctx.padding_mode)), None, None
+    return spatial_gradient(v, ctx.normalized, *_border_of_adjoint(ctx.padding_mode)), None, None
 
 
 def _setup_sobel_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -318,8 +322,8 @@ def _grad_sobel_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
     dy, x = ctx.saved_tensors
     normalized, eps, padding_mode, padding_value = ctx.constants
     acc = accumulation_dtype(x.dtype)
-    u = ops.spatial_gradient(v.to(acc), normalized, *_border_of_adjoint(padding_mode))
-    g = ops.spatial_gradient(x.to(acc), normalized, padding_mode, padding_value)
+    u = spatial_gradient(v.to(acc), normalized, *_border_of_adjoint(padding_mode))
+    g = spatial_gradient(x.to(acc), normalized, padding_mode, padding_value)
     square = g.square().sum(2, keepdim=True) + eps
     flat = square == 0
     inverse = torch.where(flat, 0.0, torch.where(flat, 1.0, square).rsqrt())
@@ -330,29 +334,29 @@ def _grad_sobel_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
         d_dy = along.squeeze(2).to(dy.dtype)
     if ctx.needs_input_grad[1]:
         across = (u - w * along) * inverse * dy.to(acc).unsqueeze(2)
-        d_x = ops.spatial_gradient_backward(across, normalized, padding_mode).to(x.dtype)
+        d_x = spatial_gradient_backward(across, normalized, padding_mode).to(x.dtype)
     return d_dy, d_x, None, None, None, None
 
 
 # -------------------------------------------------------------------------------------------------------- registration
 
-_OPS = (
-    # name, schema, implementation, fake, gradient, what it keeps for it, number of tensors
-    ("sobel", "(Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
-     _sobel, _empty_sobel, _grad_sobel, _setup_sobel, 1),
-    ("spatial_gradient", "(Tensor x, bool normalized, str padding_mode, float padding_value) -> Tensor",
-     _spatial_gradient, _empty_spatial_gradient, _grad_spatial_gradient, _setup_spatial_gradient, 1),
-    ("sobel_backward", "(Tensor dy, Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
-     _sobel_backward, _empty_sobel_backward, _grad_sobel_backward, _setup_sobel_backward, 2),
-    ("spatial_gradient_backward", "(Tensor dg, bool normalized, str padding_mode) -> Tensor",
-     _spatial_gradient_backward, _empty_spatial_gradient_backward, _grad_spatial_gradient_backward,
-     _setup_spatial_gradient_backward, 1),
+sobel = register(
+    "sobel", "(Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
+    impl=_sobel, fake=_empty_sobel, setup=_setup_sobel, grad=_grad_sobel, vmap=each_image("sobel", 1),
 )  # fmt: skip
-
-for _name, _schema, _impl, _fake, _grad, _setup, _tensors in _OPS:
-    _op = f"torchops::{_name}"
-    torch.library.define(_op, _schema)
-    torch.library.impl(_op, "default", _impl)
-    torch.library.register_fake(_op, _fake)
-    torch.library.register_autograd(_op, _grad, setup_context=_setup)
-    torch.library.register_vmap(_op, batch_rule(getattr(ops, _name), _tensors))
+spatial_gradient = register(
+    "spatial_gradient", "(Tensor x, bool normalized, str padding_mode, float padding_value) -> Tensor",
+    impl=_spatial_gradient, fake=_empty_spatial_gradient, setup=_setup_spatial_gradient, grad=_grad_spatial_gradient,
+    vmap=each_image("spatial_gradient", 1),
+)  # fmt: skip
+sobel_backward = register(
+    "sobel_backward",
+    "(Tensor dy, Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
+    impl=_sobel_backward, fake=_empty_sobel_backward, setup=_setup_sobel_backward, grad=_grad_sobel_backward,
+    vmap=each_image("sobel_backward", 2),
+)  # fmt: skip
+spatial_gradient_backward = register(
+    "spatial_gradient_backward", "(Tensor dg, bool normalized, str padding_mode) -> Tensor",
+    impl=_spatial_gradient_backward, fake=_empty_spatial_gradient_backward, setup=_setup_spatial_gradient_backward,
+    grad=_grad_spatial_gradient_backward, vmap=each_image("spatial_gradient_backward", 1),
+)  # fmt: skip

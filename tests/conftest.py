@@ -1,0 +1,94 @@
+"""Tiers: which tests run in this process, on which tensors. `python -m tests.tiers` runs them all."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+import torch
+
+from .opinfo import LAYOUTS, OpInfo
+
+_DTYPES = {
+    "aten": (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8),
+    # the interpreter computes bfloat16 wrongly: that dtype is proven in the IR tier
+    "interpreter": (torch.float32, torch.float64, torch.float16, torch.uint8),
+    "ir": (torch.float32, torch.bfloat16, torch.float16, torch.uint8),
+    "compile": (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.uint8),
+    "gpu": (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8),
+}
+TIERS = tuple(_DTYPES)
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--tier", choices=TIERS, default="aten", help="which tier of proof to run (default: aten)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "tiers(*names): the tiers that run this test (default: aten)")
+    tier = config.getoption("--tier")
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    forced = os.environ.get("TORCHOPS_BACKEND") == "triton"
+    holds = {
+        "aten": not interpreted and not forced,
+        "interpreter": interpreted and forced,
+        "ir": "ttsem.sanitize" in sys.modules and forced and not interpreted,
+        "compile": not interpreted and not forced,
+        "gpu": torch.cuda.is_available() and not interpreted,
+    }
+    if not holds[tier]:
+        raise pytest.UsageError(
+            f"this process is not set up for the tier {tier}: start it with python -m tests.tiers {tier}"
+        )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    tier = config.getoption("--tier")
+    wanted, others = [], []
+    for item in items:
+        mark = item.get_closest_marker("tiers")
+        (wanted if tier in (mark.args if mark else ("aten",)) else others).append(item)
+    config.hook.pytest_deselected(items=others)
+    items[:] = wanted
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Ask every question of `conformance.py` about what the op's test class declares."""
+    info: OpInfo | None = getattr(metafunc.cls, "info", None)
+    if info is None:
+        return
+    tier = metafunc.config.getoption("--tier")
+    dtypes = [d for d in _DTYPES[tier] if d in info.op.dtypes]
+    choices = {
+        "sample": (info.samples, [s.id for s in info.samples]),
+        "dtype": (dtypes, [str(d).removeprefix("torch.") for d in dtypes]),
+        "layout": (tuple(LAYOUTS), None),
+        "rejection": (info.rejections, [r.id for r in info.rejections]),
+        "operator": (info.registered, None),
+    }
+    floats = [d for d in dtypes if d in _FLOATS]
+    choices["float_dtype"] = (floats, [str(d).removeprefix("torch.") for d in floats])
+    for name, (values, ids) in choices.items():
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, values, ids=ids)
+
+
+@pytest.fixture(scope="session")
+def tier(request: pytest.FixtureRequest) -> str:
+    return str(request.config.getoption("--tier"))
+
+
+@pytest.fixture(scope="session")
+def device(tier: str) -> torch.device:
+    return torch.device("cuda" if tier == "gpu" else "cpu")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_memory_is_nan(tier: str) -> None:
+    """torch.empty hands out NaN, so that an element nobody wrote shows up in the values."""
+    torch.manual_seed(0)
+    torch.use_deterministic_algorithms(True)
+    # where nothing is computed, large tensors stay unwritten, and so take no memory
+    torch.utils.deterministic.fill_uninitialized_memory = tier != "compile"

@@ -1,0 +1,88 @@
+"""What an op's test file declares; `conformance.py` asks the questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchops import catalog
+
+# The largest error that one rounding of the result, and a few of fp32 arithmetic, can explain; relative to values near 1.
+TOLERANCE = {
+    torch.float64: 1e-12,
+    torch.float32: 2e-6,
+    torch.float16: 1e-3,
+    torch.bfloat16: 8e-3,
+    torch.uint8: 2e-6,
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One problem: the (N, C, H, W) of the input and the keyword arguments of the op."""
+
+    shape: tuple[int, ...]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        n, c, h, w = self.shape
+        return "-".join((f"N{n}", f"C{c}", f"{h}x{w}", *(str(v) for v in self.kwargs.values())))
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """One bad call, its error and what its message says: the argument and its value."""
+
+    id: str
+    call: Callable[[], Any]
+    error: type[Exception]
+    match: str
+
+
+@dataclass(frozen=True)
+class OpInfo:
+    """An op, and what is particular to it; everything else is asked of all ops alike."""
+
+    op: catalog.Op
+    samples: tuple[Sample, ...]
+    """The first one is also asked the expensive questions: make it typical."""
+    rejections: tuple[Rejection, ...]
+    module: Callable[[], nn.Module] | None = None
+    launches: tuple[int, int] = (1, 1)
+    """Kernel launches of a forward and of a backward."""
+    registered: tuple[str, ...] = ()
+    """Names of its registered operators, `torch.ops.torchops.<name>`."""
+
+
+def _sliced(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    larger = x.new_zeros((n, c + 2, h + 1, 2 * w + 3))
+    part = larger[:, 1 : c + 1, 1:, 1 : 2 * w + 1 : 2]
+    return part.copy_(x)
+
+
+def _channels_of_channels_last(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    larger = x.new_zeros((n, c + 3, h, w)).to(memory_format=torch.channels_last)
+    return larger[:, 2 : c + 2].copy_(x)
+
+
+# A tensor of the same values, laid out differently. Gradients arrive in all of these: sum() expands, cat() slices.
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "contiguous": lambda x: x.contiguous(),
+    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "sliced": _sliced,
+    "sliced_channels_last": _channels_of_channels_last,
+    "transposed": lambda x: x.transpose(-1, -2).contiguous().transpose(-1, -2),
+    "expanded": lambda x: x[:1].expand(x.shape),
+}
+
+
+def laid_out(x: Tensor, layout: str) -> Tensor:
+    """x in another layout. "expanded" repeats the first image, so its values differ from x's."""
+    return LAYOUTS[layout](x)

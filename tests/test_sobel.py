@@ -1,0 +1,268 @@
+"""Sobel: samples and rejections for the questions of `conformance.py`, and what is particular to the op."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import torchops
+from torchops import catalog, reference
+from torchops.functional import PADDING_MODES
+from torchops.kernels import sobel as kernels
+from torchops.kernels.hardware import DEVICES
+from torchops.kernels.launch import record
+from torchops.ops import sobel as ops
+
+from .conformance import EVERY_TIER, OPERATOR, Conformance, close
+from .opinfo import OpInfo, Rejection, Sample
+
+
+def _samples(**kwargs: Any) -> tuple[Sample, ...]:
+    return (
+        Sample((2, 3, 9, 17), {"padding_mode": "replicate", **kwargs}),
+        Sample((2, 3, 9, 17), {"padding_mode": "reflect", **kwargs}),
+        Sample((2, 3, 9, 17), {"padding_mode": "circular", **kwargs}),
+        Sample((2, 3, 9, 17), {"padding_mode": "zeros", **kwargs}),
+        Sample((2, 3, 9, 17), {"padding_mode": "constant", "padding_value": 0.7, **kwargs}),
+        Sample((1, 1, 1, 1), {"padding_mode": "circular", **kwargs}),
+        Sample((1, 5, 7, 1), {"padding_mode": "replicate", **kwargs}),
+        Sample((1, 17, 1, 5), {"padding_mode": "constant", "padding_value": -1.5, **kwargs}),
+        Sample((3, 1, 2, 2), {"padding_mode": "reflect", **kwargs}),
+        Sample((1, 1, 13, 65), {"normalized": False, **kwargs}),
+    )
+
+
+def _rejections(function: Any) -> tuple[Rejection, ...]:
+    x = torch.rand(1, 3, 4, 5)
+    return (
+        Rejection("not_a_tensor", lambda: function([1.0]), TypeError, r"`input` must be a tensor, got list"),
+        Rejection("rank", lambda: function(x[0, 0]), ValueError, r"`input` must have shape .* got \(4, 5\)"),
+        Rejection("int64", lambda: function(x.long()), TypeError, r"`input` must be uint8 or floating .* torch\.int64"),
+        Rejection("complex", lambda: function(x + 0j), TypeError, r"`input` must be .* got torch\.complex64"),
+        Rejection("sparse", lambda: function(x.to_sparse()), TypeError, r"`input` .* layout torch\.sparse_coo"),
+        Rejection("no_pixels", lambda: function(x[..., :0]), ValueError, r"`input` .* pixel, got shape \(1, 3, 4, 0\)"),
+        Rejection("mode", lambda: function(x, padding_mode="mirror"), ValueError, r"`padding_mode` .* got 'mirror'"),
+        Rejection(
+            "reflect_one_pixel",
+            lambda: function(x[..., :1], padding_mode="reflect"),
+            ValueError,
+            r"`padding_mode` 'reflect' needs more than 1 pixel .*\(1, 3, 4, 1\)",
+        ),
+        Rejection(
+            "value_without_constant",
+            lambda: function(x, padding_value=2.0),
+            ValueError,
+            r"`padding_value` \(=2\.0\) needs `padding_mode` 'constant', got 'replicate'",
+        ),
+    )
+
+
+class TestSobel(Conformance):
+    info = OpInfo(
+        op=catalog.OPS["sobel"],
+        samples=(*_samples(), Sample((1, 2, 5, 6), {"eps": 0.25})),
+        rejections=(
+            *_rejections(torchops.sobel),
+            Rejection("eps", lambda: torchops.sobel(torch.rand(1, 3, 3), eps=-1.0), ValueError, r"`eps` .* got -1\.0"),
+            Rejection(
+                "eps_nan", lambda: torchops.sobel(torch.rand(1, 3, 3), eps=torch.nan), ValueError, r"`eps` .* got nan"
+            ),
+        ),
+        module=lambda: torchops.nn.Sobel(padding_mode="constant", padding_value=0.5),
+        registered=("sobel", "sobel_backward"),
+    )
+
+    @EVERY_TIER
+    def test_flat_patch_with_eps_0_has_gradient_0(self, device: torch.device) -> None:
+        x = torch.ones(1, 2, 5, 6, device=device)
+        x[:, 1] = torch.randn(5, 6)
+        x.requires_grad_()
+        (grad,) = torch.autograd.grad(torchops.sobel(x, eps=0.0).sum(), x)
+        assert torch.equal(grad[0, 0], torch.zeros(5, 6, device=device))
+        assert grad[0, 1].isfinite().all()
+        assert grad[0, 1].any()
+
+    @OPERATOR
+    def test_flat_patch_with_default_eps_has_finite_second_gradient(self, device: torch.device) -> None:
+        x = torch.ones(1, 1, 4, 4, device=device, requires_grad=True)
+        (grad,) = torch.autograd.grad(torchops.sobel(x).sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad((grad + x).square().sum(), x)
+        assert second.isfinite().all()
+
+    @EVERY_TIER
+    def test_bytes_do_not_wrap(self, device: torch.device) -> None:
+        x = torch.tensor([[[0, 255, 0, 255, 255]] * 3], dtype=torch.uint8, device=device)
+        close(torchops.sobel(x), torchops.sobel(x.float()), torch.float32)
+        assert torchops.sobel(x).max() > 100
+
+
+class TestSpatialGradient(Conformance):
+    info = OpInfo(
+        op=catalog.OPS["spatial_gradient"],
+        samples=_samples(),
+        rejections=_rejections(torchops.spatial_gradient),
+        registered=("spatial_gradient", "spatial_gradient_backward"),
+    )
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize("eps", [1e-6, 1e-2])
+def test_values_and_gradients_are_kornias(normalized: bool, eps: float) -> None:
+    import kornia
+
+    ours = torch.rand(2, 3, 31, 33, requires_grad=True)
+    theirs = ours.detach().clone().requires_grad_()
+    edges, expected = torchops.sobel(ours, normalized, eps), kornia.filters.sobel(theirs, normalized, eps)
+    torch.testing.assert_close(edges, expected, rtol=1e-6, atol=1e-6)
+    grad = torch.randn_like(edges)
+    (dx,), (expected_dx,) = torch.autograd.grad(edges, ours, grad), torch.autograd.grad(expected, theirs, grad)
+    torch.testing.assert_close(dx, expected_dx, rtol=1e-6, atol=1e-6 * float(expected_dx.abs().max()))
+    torch.testing.assert_close(
+        torchops.spatial_gradient(ours, normalized),
+        kornia.filters.spatial_gradient(theirs, normalized=normalized),
+        rtol=1e-6,
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("padding_mode", PADDING_MODES)
+@pytest.mark.parametrize("shape", [(2, 3, 13, 17), (1, 5, 2, 23), (3, 1, 23, 2), (1, 2, 1, 40), (1, 2, 40, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.float16])
+def test_tiles_of_the_cpu_path_join(
+    shape: tuple[int, ...], padding_mode: str, channels_last: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images far larger than a tile: the frame, then bands."""
+    if padding_mode == "reflect" and 1 in shape[2:]:
+        padding_mode = "zeros"
+    monkeypatch.setattr(ops, "_TILE", 32)
+    kwargs = {"padding_mode": padding_mode, "padding_value": 0.3 if padding_mode == "constant" else 0.0}
+    (x,) = catalog.OPS["sobel"].random_inputs(shape, dtype)
+    x = x.to(memory_format=torch.channels_last) if channels_last else x
+    exact = x.double().requires_grad_()
+    for name in ("sobel", "spatial_gradient"):
+        op = catalog.OPS[name]
+        expected = op.reference(exact, **kwargs)
+        close(op.function(x, **kwargs), expected, dtype)
+        if dtype.is_floating_point:
+            leaf = x.detach().requires_grad_()
+            out = op.function(leaf, **kwargs)
+            grad = torch.randn_like(out)
+            (actual,) = torch.autograd.grad(out, leaf, grad)
+            close(actual, torch.autograd.grad(expected, exact, grad.double())[0], dtype, factor=4)
+
+
+@pytest.mark.tiers("interpreter", "ir", "gpu")
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("padding_mode", ["replicate", "reflect", "circular", "constant"])
+def test_tiles_of_the_kernels_join(padding_mode: str, channels_last: bool, device: torch.device) -> None:
+    """Blocks and strips far smaller than the image, in both directions."""
+    config = kernels.Config(block=16, rows=2, num_warps=1)
+    x = torch.randn(1, 2, 5, 19, device=device)
+    x = x.to(memory_format=torch.channels_last) if channels_last else x
+    exact = x.double().cpu().requires_grad_()
+    expected = reference.sobel(exact, padding_mode=padding_mode)
+    y, dx, dy = torch.empty_like(x), torch.empty_like(x), torch.randn_like(x)
+    kernels.sobel_fwd(x, y, 0.125, 1e-6, padding_mode, 0.0, config=config)
+    close(y, expected, torch.float32)
+    kernels.sobel_bwd(dy, x, dx, 0.125, 1e-6, padding_mode, 0.0, config=config)
+    close(dx, torch.autograd.grad(expected, exact, dy.double().cpu())[0], torch.float32, factor=4)
+    expected = reference.spatial_gradient(exact, padding_mode=padding_mode)
+    g, dg = ops._empty_spatial_gradient(x), torch.randn(1, 2, 2, 5, 19, device=device)
+    kernels.spatial_gradient_fwd(x, g, 0.125, padding_mode, 0.0, config=config)
+    close(g, expected, torch.float32)
+    kernels.spatial_gradient_bwd(dg, dx, 0.125, padding_mode, config=config)
+    close(dx, torch.autograd.grad(expected, exact, dg.double().cpu())[0], torch.float32, factor=4)
+
+
+@pytest.mark.tiers("aten", "interpreter", "gpu")
+@pytest.mark.parametrize(
+    ("shape", "stride"),
+    [((1, 1, 4, 3), (0, 0, 2**30, 1)), ((1, 1, 2, 4), (0, 0, 1, 2**30)), ((1, 4, 2, 3), (0, 2**30, 3, 1))],
+    ids=["rows", "columns", "planes"],
+)
+def test_offsets_beyond_31_bits(shape: tuple[int, ...], stride: tuple[int, ...], device: torch.device) -> None:
+    """Memory that is addressed but hardly touched: the system maps only the pages that are written."""
+    reach = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    values = torch.randint(0, 256, shape, dtype=torch.uint8)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    far = torch.empty(reach, dtype=torch.uint8, device=device).as_strided(shape, stride).copy_(values)
+    close(torchops.sobel(far), reference.sobel(values.double()), torch.float32)
+
+
+_IMAGES = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 40))
+
+
+class TestProperties:
+    @EVERY_TIER
+    def test_any_geometry(self, device: torch.device, tier: str) -> None:
+        @settings(max_examples={"aten": 200, "gpu": 200}.get(tier, 8), deadline=None, derandomize=True, database=None)
+        @given(_IMAGES, st.sampled_from(PADDING_MODES), st.booleans(), st.booleans())
+        def check(shape: tuple[int, ...], padding_mode: str, channels_last: bool, normalized: bool) -> None:
+            if padding_mode == "reflect" and min(shape[2:]) < 2:
+                padding_mode = "circular"
+            x = torch.randn(shape, device=device)
+            x = x.to(memory_format=torch.channels_last) if channels_last else x
+            expected = reference.sobel(x.double().cpu(), normalized, padding_mode=padding_mode)
+            close(torchops.sobel(x, normalized, padding_mode=padding_mode), expected, torch.float32)
+
+        check()
+
+    @settings(max_examples=50, deadline=None, derandomize=True, database=None)
+    @given(_IMAGES)
+    def test_mirrored_image_has_mirrored_edges(self, shape: tuple[int, ...]) -> None:
+        x = torch.randn(shape, dtype=torch.float64)
+        torch.testing.assert_close(torchops.sobel(x.flip(-1)), torchops.sobel(x).flip(-1))
+        torch.testing.assert_close(torchops.sobel(x.mT), torchops.sobel(x).mT)
+
+    @settings(max_examples=50, deadline=None, derandomize=True, database=None)
+    @given(_IMAGES)
+    def test_adjoint_is_the_adjoint(self, shape: tuple[int, ...]) -> None:
+        x, v = torch.randn(shape, dtype=torch.float64), torch.randn(*shape[:2], 2, *shape[2:], dtype=torch.float64)
+        ours = torch.ops.torchops
+        forth = (ours.spatial_gradient(x, True, "replicate", 0.0) * v).sum()
+        back = (x * ours.spatial_gradient_backward(v, True, "replicate")).sum()
+        torch.testing.assert_close(forth, back)
+
+
+class TestConfigs:
+    """The choice of block sizes."""
+
+    @pytest.mark.tiers("compile")
+    @pytest.mark.parametrize("arch", list(DEVICES))
+    def test_every_config_compiles_within_the_gates(self, arch: str) -> None:
+        from torchops.inspect import report
+
+        device = DEVICES[arch]
+        x, g = torch.empty(1, 1, 256, 1024), torch.empty(1, 1, 2, 256, 1024)
+        with record(device) as launches:
+            for config in kernels.candidates(device, columns_a_thread=4):
+                kernels.sobel_fwd(x, x, 0.125, 1e-6, "replicate", 0.0, config=config)
+            for config in kernels.candidates(device, columns_a_thread=2):
+                kernels.sobel_bwd(x, x, x, 0.125, 1e-6, "replicate", 0.0, config=config)
+                kernels.spatial_gradient_bwd(g, x, 0.125, "replicate", config=config)
+        assert len(launches) == 30
+        for r in map(report, launches):
+            assert (r.spills, r.stack_bytes) == (0, 0), r
+            assert r.shared_bytes <= device.shared_bytes, r
+
+    @pytest.mark.tiers("compile")
+    @pytest.mark.parametrize("channels_last", [False, True])
+    def test_contiguous_columns_move_128_bits(self, channels_last: bool) -> None:
+        from torchops.inspect import inspect
+
+        forward, _ = inspect("sobel", "sm_90", shape=(8, 3, 1080, 1920), channels_last=channels_last)
+        assert forward.loads[128] >= 1
+        assert set(forward.stores) == {128}
+
+    def test_pick_is_pure_and_fills_small_problems(self) -> None:
+        device = DEVICES["sm_90"]
+        small = kernels.Problem(1, 256, 256, 4, 8, 4, 0, 4)
+        large = kernels.Problem(64, 2160, 3840, 4, 8, 4, 0, 4)
+        assert kernels.pick_config(small, device) == kernels.pick_config(small, device)
+        assert kernels.pick_config(small, device).rows < kernels.pick_config(large, device).rows
+        assert kernels.cost(large, kernels.pick_config(large, device)).bytes_moved <= 1.05 * 64 * 2160 * 3840 * 8

@@ -1,0 +1,85 @@
+"""Run the tiers of proof, each in the process it needs: `python -m tests.tiers [tier ...]`, all of them by default.
+
+    aten         every op on CPU tensors against its reference, and all that concerns the operator
+    interpreter  the same questions asked of the Triton kernels, in Triton's interpreter
+    ir           the kernels' compiled IR, executed with checks: out-of-bounds accesses, races, unwritten memory, bfloat16
+    compile      the kernels compiled for real GPUs, against the gates on registers, spills, loads and traffic
+    gpu          the same questions on a GPU, where there is one
+
+A tier that fails, runs no test or cannot run here makes the whole run fail.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TRITON = {"TORCHOPS_BACKEND": "triton"}
+# what each tier's process is started with: environment, then command
+PROCESSES: dict[str, tuple[dict[str, str], list[str]]] = {
+    "compile": ({}, ["-m", "pytest"]),
+    "ir": (TRITON, ["-m", "ttsem.sanitize", "pytest"]),
+    "interpreter": ({**TRITON, "TRITON_INTERPRET": "1"}, ["-m", "pytest"]),
+    "aten": ({}, ["-m", "pytest"]),
+    "gpu": ({}, ["-m", "pytest"]),
+}
+
+
+def has_gpu() -> bool:
+    code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def run(tier: str) -> tuple[str, int, int, float]:
+    """Run one tier; return its name, tests passed, tests not passed (at least 1 if the run failed), seconds."""
+    extra, command = PROCESSES[tier]
+    inherited = {k: v for k, v in os.environ.items() if k not in ("TORCHOPS_BACKEND", "TRITON_INTERPRET")}
+    env = {**inherited, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **extra}
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        arguments = [*command, str(ROOT / "tests"), "--tier", tier, "-q", "--durations=3", f"--junitxml={report}"]
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
+        if report.exists():
+            for suite in ET.parse(report).iter("testsuite"):
+                counts = {name: counts[name] + int(suite.get(name, 0)) for name in counts}
+    failed = counts["failures"] + counts["errors"]
+    passed = counts["tests"] - failed - counts["skipped"]
+    if done.returncode != 0 or passed == 0:
+        failed = max(failed, 1)
+    print(f"\n===== tier {tier} =====\n{done.stdout.strip()[-20000:]}", flush=True)
+    return tier, passed, failed, time.monotonic() - start
+
+
+def main(tiers: list[str]) -> int:
+    unknown = set(tiers) - set(PROCESSES)
+    if unknown:
+        print(f"unknown tier {', '.join(sorted(unknown))}; known: {', '.join(PROCESSES)}")
+        return 2
+    gpu = has_gpu()
+    chosen = tiers or [t for t in PROCESSES if t != "gpu" or gpu]
+    # two at a time: a tier is one process with one thread
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        results = list(pool.map(run, chosen))
+    print()
+    for tier, passed, failed, seconds in results:
+        print(f"{tier:<12} {passed:>5} passed {failed:>5} failed {seconds:>7.0f} s   {'FAILED' if failed else 'ok'}")
+    if not tiers and not gpu:
+        print(f"{'gpu':<12} no GPU on this machine")
+    passed, failed = sum(r[1] for r in results), sum(r[2] for r in results)
+    print(f"\n{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
