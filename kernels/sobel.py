@@ -5,7 +5,7 @@
 
 An image is P planes of H rows of W pixels of L interleaved lanes: P = N*C, L = 1 for NCHW, and P = N, L = C for
 channels_last. Both are rows of W*L contiguous outputs in which the left neighbour lies L to the left, so one kernel serves
-both. A program owns BLOCK columns of ROWS rows and slides down: every row is loaded once (shifted copies of it come from
+both. A program owns BLOCK columns of a strip of rows and slides down: every row is loaded once (shifted copies of it come from
 L1) and kept in registers for the rows that need it. Inputs have any strides; outputs are ours, hence dense.
 """
 
@@ -27,19 +27,19 @@ from .launch import Cost, launch, target_device
 
 
 @triton.jit
-def _tile(H, ROW, L, ROWS: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr):
+def _tile(H, ROW, L, rows, BLOCK: tl.constexpr, WIDE: tl.constexpr):
     """The tile of this program: plane, first and last row, first column, and its columns as pixels and lanes."""
     blocks = tl.cdiv(ROW, BLOCK)
-    strips = tl.cdiv(H, ROWS)
+    strips = tl.cdiv(H, rows)
     pid = tl.program_id(0)
     plane = (pid // (blocks * strips)).to(tl.int64)
-    h0 = (pid // blocks % strips) * ROWS
+    h0 = (pid // blocks % strips) * rows
     q0 = (pid % blocks) * BLOCK
     j = q0 % L + tl.arange(0, BLOCK)
     w = q0 // L + j // L  # [BLOCK]
     # a row that spans 2^31 elements of memory: widen before any stride is multiplied
     w = w.to(tl.int64) if WIDE else w
-    return plane, h0, tl.minimum(h0 + ROWS, H), q0, w, j % L
+    return plane, h0, tl.minimum(h0 + rows, H), q0, w, j % L
 
 
 @triton.jit
@@ -52,9 +52,11 @@ def _load_row(ptr, h, H, sh, offs, inside, mask, MODE: tl.constexpr, PAD: tl.con
     """Row h of an image, at column offsets `offs`, with the border that MODE asks for."""
     row = ptr + border_index(h, H, MODE).to(tl.int64) * sh
     if MODE == "constant":
-        inside = inside & in_range(h, H)
-        x = tl.load(row + offs, mask=mask & inside, other=0).to(ACC)
-        return tl.where(inside, x, PAD)
+        inside = mask & inside & in_range(h, H)
+        if ptr.dtype.element_ty == ACC:
+            return tl.load(row + offs, mask=inside, other=PAD)
+        # PAD may have no equal in the dtype of x
+        return tl.where(inside, tl.load(row + offs, mask=inside, other=0).to(ACC), PAD)
     return tl.load(row + offs, mask=mask, other=0).to(ACC)
 
 
@@ -77,14 +79,14 @@ def _filter_row(
 def sobel_fwd_kernel(
     x_ptr,  # in:  [N, C, H, W], any strides
     y_ptr,  # out: [P, H, W*L], or [P, 2, H, W*L] where MAGNITUDE is off
-    H, W, ROW, L, C,  # ROW = W*L; C planes an image (1 where L = C)
+    H, W, ROW, L, C, rows,  # ROW = W*L; C planes an image (1 where L = C); rows a program
     x_sn, x_sc, x_sh, x_sw,
     SCALE: tl.constexpr, EPS: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr,
     MAGNITUDE: tl.constexpr, ACC: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program filters ROWS rows of BLOCK columns (grid: planes * strips * blocks)."""
-    plane, h0, h1, q0, w, lane = _tile(H, ROW, L, ROWS, BLOCK, WIDE)
+    """One program filters `rows` rows of BLOCK columns (grid: planes * strips * blocks)."""
+    plane, h0, h1, q0, w, lane = _tile(H, ROW, L, rows, BLOCK, WIDE)
     cols = tl.arange(0, BLOCK)
     mask = q0 + cols < ROW
     x_ptr = _plane_ptr(x_ptr, plane, C, x_sn, x_sc)
@@ -158,13 +160,13 @@ def _gather_rows(h, H, across0, along0, across1, along1, across2, along2, MODE: 
 def spatial_gradient_bwd_kernel(
     dg_ptr,  # in:  [N, C, 2, H, W], any strides
     dx_ptr,  # out: [P, H, W*L]
-    H, W, ROW, L, C,
+    H, W, ROW, L, C, rows,
     dg_sn, dg_sc, dg_sg, dg_sh, dg_sw,
     SCALE: tl.constexpr, MODE: tl.constexpr,
-    ACC: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    ACC: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program gathers ROWS rows of BLOCK columns (grid: planes * strips * blocks)."""
-    plane, h0, h1, q0, w, lane = _tile(H, ROW, L, ROWS, BLOCK, WIDE)
+    """One program gathers `rows` rows of BLOCK columns (grid: planes * strips * blocks)."""
+    plane, h0, h1, q0, w, lane = _tile(H, ROW, L, rows, BLOCK, WIDE)
     cols = tl.arange(0, BLOCK)
     mask = q0 + cols < ROW
     gx_ptr = _plane_ptr(dg_ptr, plane, C, dg_sn, dg_sc)
@@ -207,14 +209,14 @@ def _magnitude_grad(gx, gy, dy, SCALE: tl.constexpr, EPS: tl.constexpr):
 def sobel_bwd_kernel(
     dy_ptr, x_ptr,  # in:  [N, C, H, W] both, any strides
     dx_ptr,         # out: [P, H, W*L]
-    H, W, ROW, L, C,
+    H, W, ROW, L, C, rows,
     dy_sn, dy_sc, dy_sh, dy_sw,
     x_sn, x_sc, x_sh, x_sw,
     SCALE: tl.constexpr, EPS: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr,
-    ACC: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    ACC: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program gathers ROWS rows of BLOCK columns (grid: planes * strips * blocks); y is recomputed, not stored."""
-    plane, h0, h1, q0, w, lane = _tile(H, ROW, L, ROWS, BLOCK, WIDE)
+    """One program gathers `rows` rows of BLOCK columns (grid: planes * strips * blocks); y is recomputed, not stored."""
+    plane, h0, h1, q0, w, lane = _tile(H, ROW, L, rows, BLOCK, WIDE)
     cols = tl.arange(0, BLOCK)
     mask = q0 + cols < ROW
     dy_ptr = _plane_ptr(dy_ptr, plane, C, dy_sn, dy_sc)
@@ -297,7 +299,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Config:
-    """BLOCK columns by ROWS rows a program."""
+    """Columns and rows of the tile of a program."""
 
     block: int
     rows: int
@@ -382,11 +384,11 @@ def _launch(
     launch(
         kernel, programs(problem, config),
         *tensors, out,
-        h, w, w * lanes, lanes, planes_an_image,
+        h, w, w * lanes, lanes, planes_an_image, config.rows,
         *(stride for t in tensors for stride in t.stride()),
         config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps,
         ACC=tl.float64 if out.dtype == torch.float64 else tl.float32,
-        WIDE=reach >= 2**31, ROWS=config.rows, BLOCK=config.block, **meta,
+        WIDE=reach >= 2**31, BLOCK=config.block, **meta,
     )  # fmt: skip
 
 

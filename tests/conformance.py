@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 import torchops
 from torchops import inspect
+from torchops.catalog import TOLERANCE
 from torchops.kernels.hardware import DEVICES
 from torchops.kernels.launch import record
 
-from .opinfo import LAYOUTS, TOLERANCE, OpInfo, Rejection, Sample, laid_out
+from .opinfo import LAYOUTS, OpInfo, Rejection, Sample, laid_out
 
 EVERY_TIER = pytest.mark.tiers("aten", "interpreter", "ir", "gpu")
 # what concerns the operator and not the kernel: one Triton tier is enough
@@ -84,7 +85,7 @@ class Conformance:
         sample = self.info.samples[0]
         leaves = self.with_grad(self.inputs(sample, torch.float32, device))
         runs = []
-        for _ in range(3):
+        for _ in range(2):
             out = self.call(leaves, sample)
             runs.append((out, *torch.autograd.grad(out, leaves, torch.ones_like(out))))
         for run in runs[1:]:
@@ -280,7 +281,7 @@ class Conformance:
         compiled = torch.compile(
             lambda *args: self.call(args, sample), backend=counter, fullgraph=True, dynamic=dynamic
         )
-        shapes = [(2, 3, 5, 6), (3, 3, 7, 6), (4, 2, 6, 9)] if dynamic else [(2, 3, 5, 6)]
+        shapes = [(2, 2, 4, 5), (3, 2, 5, 6), (2, 1, 3, 7)] if dynamic else [(2, 2, 4, 5)]
         compilations = []
         for shape in shapes:
             inputs = self.inputs(Sample(shape, sample.kwargs), torch.float32, device)

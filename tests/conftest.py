@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     holds = {
         "aten": not interpreted and not forced,
         "interpreter": interpreted and forced,
-        "ir": "ttsem.sanitize" in sys.modules and forced and not interpreted,
+        "ir": "ttsem" in sys.modules and forced and not interpreted,
         "compile": not interpreted and not forced,
         "gpu": torch.cuda.is_available() and not interpreted,
     }

@@ -11,15 +11,6 @@ from torch import Tensor, nn
 
 from torchops import catalog
 
-# The largest error that one rounding of the result, and a few of fp32 arithmetic, can explain; relative to values near 1.
-TOLERANCE = {
-    torch.float64: 1e-12,
-    torch.float32: 2e-6,
-    torch.float16: 1e-3,
-    torch.bfloat16: 8e-3,
-    torch.uint8: 2e-6,
-}
-
 
 @dataclass(frozen=True)
 class Sample:

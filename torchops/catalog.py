@@ -35,6 +35,15 @@ class Op:
         return (torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype),)
 
 
+TOLERANCE = {
+    torch.float64: 1e-12,
+    torch.float32: 2e-6,
+    torch.float16: 1e-3,
+    torch.bfloat16: 8e-3,
+    torch.uint8: 2e-6,
+}
+"""What one rounding of a result, and some of float32 arithmetic, can explain; relative to the largest value."""
+
 _IMAGE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8)
 
 OPS = {

@@ -213,7 +213,7 @@ def report(launch: Launch) -> LaunchReport:
     device = launch.device
     with _stand_in_driver(device.arch):
         compiled = launch.kernel.warmup(*launch.args, grid=launch.grid, **launch.meta)
-    machine = _nvidia(compiled) if "cubin" in compiled.asm else _amd(compiled)
+    machine = _machine_code(compiled)
     loop = _main_loop(machine.instructions)
     warp_instructions = (
         launch.programs
@@ -302,6 +302,16 @@ class _MachineCode:
     spills: int
     stack_bytes: int
     code: dict[str, str]
+
+
+_disassembled: dict[str, _MachineCode] = {}
+
+
+def _machine_code(compiled: Any) -> _MachineCode:
+    """Disassemble a kernel, once: NVIDIA's tools take longer than the compiler."""
+    if compiled.hash not in _disassembled:
+        _disassembled[compiled.hash] = _nvidia(compiled) if "cubin" in compiled.asm else _amd(compiled)
+    return _disassembled[compiled.hash]
 
 
 _MATRIX = re.compile(r"HGMMA|UTC.*MMA|[HID]MMA|v_mfma")

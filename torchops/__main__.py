@@ -1,0 +1,20 @@
+"""The `torchops` command. This file works without the extra `cli`, to say that it is missing."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    try:
+        from torchops import cli
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("typer", "rich", "PIL", "numpy", "psutil"):
+            raise
+        print(f"torchops: the command line needs {error.name}: pip install 'torchops[cli]'", file=sys.stderr)
+        sys.exit(2)
+    cli.app()
+
+
+if __name__ == "__main__":
+    main()

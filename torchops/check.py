@@ -1,0 +1,135 @@
+"""Does every op compute the right thing on this machine? `torchops check` shows the answer as a table.
+
+`python -m torchops.check` prints the rows of this process as JSON: that is how the Triton kernels are asked in Triton's
+interpreter, which needs a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from importlib import metadata
+
+import torch
+from torch import Tensor
+
+from . import catalog
+from .backend import use_backend
+
+_SHAPE = (2, 3, 5, 17)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One op in one dtype on one backend. Errors are the largest, relative to the largest value in float64."""
+
+    op: str
+    dtype: str
+    backend: str
+    error: float | None
+    grad_error: float | None
+    tolerance: float
+    verdict: str
+    """"ok", "FAILED" or the reason why it was not run."""
+
+
+def machine() -> dict[str, str]:
+    """What numbers from this machine depend on."""
+
+    def version(name: str) -> str:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return "not installed"
+
+    gpu = "none"
+    if torch.cuda.is_available():
+        gpu = f"{torch.cuda.get_device_name()} ({torch.version.cuda or torch.version.hip})"
+    return {
+        "torchops": version("torchops"),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "triton": version("triton"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": f"{_cpu_name()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
+        "gpu": gpu,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"
+
+
+def _relative_error(actual: Tensor, expected: Tensor) -> float:
+    scale = max(1.0, float(expected.abs().max()))
+    return float((actual.double().cpu() - expected).abs().max()) / scale
+
+
+def check_op(op: catalog.Op, dtype: torch.dtype, device: str, label: str) -> Row:
+    """Compare one op, forward and backward, with its reference in float64."""
+    inputs = op.random_inputs(_SHAPE, dtype)
+    exact = tuple(t.double().requires_grad_(dtype.is_floating_point) for t in inputs)
+    leaves = tuple(t.to(device).requires_grad_(dtype.is_floating_point) for t in inputs)
+    expected, actual = op.reference(*exact), op.function(*leaves)
+    error, grad_error = _relative_error(actual.detach(), expected.detach()), None
+    tolerance = catalog.TOLERANCE[dtype]
+    if dtype.is_floating_point:
+        grad = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+        grads = torch.autograd.grad(actual, leaves, grad.to(device))
+        expected_grads = torch.autograd.grad(expected, exact, grad.double())
+        grad_error = max(_relative_error(a, e) for a, e in zip(grads, expected_grads, strict=True))
+    # a NaN compares false
+    good = error <= tolerance and (grad_error is None or grad_error <= 4 * tolerance)
+    name = str(dtype).removeprefix("torch.")
+    return Row(op.name, name, label, error, grad_error, tolerance, "ok" if good else "FAILED")
+
+
+def check_here(backend: str, device: str, label: str, without: dict[torch.dtype, str]) -> list[Row]:
+    """Check every op in every dtype in this process; `without` gives reasons not to."""
+    rows = []
+    with use_backend(backend):  # type: ignore[arg-type]
+        for op in catalog.OPS.values():
+            for dtype in op.dtypes:
+                if dtype in without:
+                    name = str(dtype).removeprefix("torch.")
+                    rows.append(Row(op.name, name, label, None, None, catalog.TOLERANCE[dtype], without[dtype]))
+                else:
+                    rows.append(check_op(op, dtype, device, label))
+    return rows
+
+
+def check_interpreted() -> list[Row]:
+    """Check the Triton kernels in Triton's interpreter, in a process of its own."""
+    env = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "torchops.check"], env=env, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        return [Row("all", "all", "triton, interpreted", None, None, 0.0, f"FAILED: {last[0]}")]
+    return [Row(**row) for row in json.loads(done.stdout)]
+
+
+def check_all() -> list[Row]:
+    """Every op, dtype and backend that this machine can run."""
+    rows = check_here("aten", "cpu", "aten, cpu", {})
+    if torch.cuda.is_available():
+        rows += check_here("triton", "cuda", "triton, cuda", {})
+    if machine()["triton"] != "not installed":
+        rows += check_interpreted()
+    return rows
+
+
+if __name__ == "__main__":
+    found = check_here(
+        "triton", "cpu", "triton, interpreted", {torch.bfloat16: "not run: Triton's interpreter gets bfloat16 wrong"}
+    )
+    json.dump([asdict(row) for row in found], sys.stdout)

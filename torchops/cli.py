@@ -1,0 +1,207 @@
+"""The `torchops` command: edges of an image file, a check of this machine, a look into the kernels, the demo."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import torchops
+from torchops import catalog, check, inspect
+from torchops.images import ImageError, check_target, read_image, write_image
+
+app = typer.Typer(
+    help="torchops: readable Triton kernels as first-class PyTorch operators.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+
+
+def fail(message: object) -> NoReturn:
+    """One line on standard error, exit code 2."""
+    typer.echo(f"torchops: {' '.join(str(message).split())}", err=True)
+    raise typer.Exit(2)
+
+
+def _choices(name: str, values: tuple[str, ...]) -> type[Enum]:
+    return Enum(name, {v: v for v in values}, type=str)  # type: ignore[return-value]
+
+
+PaddingMode = _choices("PaddingMode", torchops.functional.PADDING_MODES)
+Backend = _choices("Backend", ("auto", "triton", "aten"))
+OpName = _choices("OpName", tuple(catalog.OPS))
+
+
+@app.command()
+def sobel(
+    input: Annotated[Path, typer.Argument(metavar="IN", help="Any image that Pillow reads; its first frame.")],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The suffix decides the format. Replaced if it exists.")
+    ],
+    gray: Annotated[
+        bool, typer.Option("--gray", help="One channel of luminance instead of colour by channel.")
+    ] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Do not divide the filters by 8: brighter, clipped.")] = False,
+    padding_mode: Annotated[PaddingMode, typer.Option(help="What lies beyond the border.")] = PaddingMode["replicate"],  # type: ignore[valid-type]
+    padding_value: Annotated[float, typer.Option(help="From 0 (black) to 1 (white), for constant.")] = 0.0,
+    backend: Annotated[Backend, typer.Option(help="Which implementation runs.")] = Backend["auto"],  # type: ignore[valid-type]
+) -> None:
+    """Draw the edges of an image: the magnitude of its Sobel gradients. Alpha is dropped."""
+    try:
+        check_target(output)
+        picture = read_image(input, gray=gray)
+        device = "cuda" if torch.cuda.is_available() and backend.value != "aten" else "cpu"  # type: ignore[attr-defined]
+        with torchops.use_backend(backend.value):  # type: ignore[attr-defined]
+            # pixels keep their scale, so eps takes it on: the result is that of an image from 0 to 1, times white
+            edges = torchops.sobel(
+                picture.pixels.to(device),
+                normalized=not raw,
+                eps=1e-6 * picture.white**2,
+                padding_mode=padding_mode.value,  # type: ignore[attr-defined]
+                padding_value=padding_value * picture.white,
+            )
+        write_image(output, edges.cpu(), picture.white)
+    except (ImageError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        fail(error)
+
+
+@app.command("check")
+def check_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print rows as JSON.")] = False,
+) -> None:
+    """Compare every op, dtype and backend with float64 on this machine; exit code 1 if one fails."""
+    rows = check.check_all()
+    if as_json:
+        console.print_json(json.dumps({"machine": check.machine(), "rows": [vars(row) for row in rows]}))
+    else:
+        print_check(rows)
+    if any(row.verdict.startswith("FAILED") for row in rows):
+        raise typer.Exit(1)
+
+
+def print_check(rows: list[check.Row]) -> None:
+    for name, value in check.machine().items():
+        console.print(f"{name:>9}  {value}", highlight=False)
+    table = Table("op", "dtype", "backend", caption="largest errors, relative to float64", title="torchops check")
+    for heading in ("error", "gradient", "allowed"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict", overflow="fold")
+    for row in rows:
+        error, grad = ("-" if e is None else f"{e:.1e}" for e in (row.error, row.grad_error))
+        colour = {"ok": "green"}.get(row.verdict, "red" if row.verdict.startswith("FAILED") else "yellow")
+        table.add_row(
+            row.op, row.dtype, row.backend, error, grad, f"{row.tolerance:.0e}", f"[{colour}]{row.verdict}[/]"
+        )
+    console.print(table)
+
+
+@app.command("inspect")
+def inspect_command(
+    op: Annotated[OpName, typer.Argument(help="The op whose kernels to compile.")],  # type: ignore[valid-type]
+    arch: Annotated[str, typer.Option(help="sm_80, sm_90, sm_100, sm_120 or gfx942; it need not be there.")] = "sm_90",
+    dtype: Annotated[str, typer.Option(help="Of the input: float32, bfloat16, float16, float64 or uint8.")] = "float32",
+    shape: Annotated[str | None, typer.Option(help="N,C,H,W of the input; a real load by default.")] = None,
+    channels_last: Annotated[bool, typer.Option("--channels-last", help="Memory format of the input.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
+    dump: Annotated[Path | None, typer.Option(help="Folder for TTIR, TTGIR, PTX, SASS.")] = None,
+) -> None:
+    """Compile an op's kernels for a GPU that is not there, through the real launcher, and report on each launch."""
+    try:
+        reports = inspect.inspect(
+            op.value,  # type: ignore[attr-defined]
+            arch,
+            _parse_dtype(dtype),
+            _parse_shape(shape),
+            channels_last=channels_last,
+        )
+        files = inspect.dump(reports, dump) if dump else []
+    except (ValueError, RuntimeError, OSError, ModuleNotFoundError) as error:
+        fail(error)
+    if as_json:
+        console.print_json(json.dumps([report.as_dict() for report in reports]))
+        return
+    table = Table("", *(report.kernel for report in reports), title=f"{reports[0].gpu} ({arch}), {dtype}")
+    for name, value in _INSPECT_ROWS.items():
+        table.add_row(name, *(value(report) for report in reports))
+    console.print(table)
+    for file in files:
+        console.print(str(file), highlight=False, soft_wrap=True)
+
+
+def _by_width(counts: dict[int, int]) -> str:
+    return ", ".join(f"{count} x {bits} bit" for bits, count in counts.items()) or "none"
+
+
+_INSPECT_ROWS = {
+    "grid": lambda r: f"{r.programs}",
+    "config": lambda r: r.config.removeprefix("Config(").removesuffix(")"),
+    "warps, stages": lambda r: f"{r.num_warps}, {r.num_stages}",
+    "registers a thread": lambda r: f"{r.registers}",
+    "spills, stack bytes": lambda r: f"{r.spills}, {r.stack_bytes}",
+    "shared memory, bytes": lambda r: f"{r.shared_bytes}",
+    "matrix instructions": lambda r: f"{r.matrix_instructions}",
+    "loads": lambda r: _by_width(r.loads),
+    "stores": lambda r: _by_width(r.stores),
+    "instructions, main loop": lambda r: f"{r.instructions}, {r.loop_instructions}",
+    "MB moved, least": lambda r: f"{r.bytes_moved / 1e6:.1f}, {r.bytes_least / 1e6:.1f} ({r.traffic:.3f}x)",
+    "modelled time": lambda r: f"{r.modelled_us:.1f} us, bound by {r.bound}",
+}
+
+
+def _parse_dtype(text: str) -> torch.dtype:
+    dtype = getattr(torch, text, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"--dtype must name a dtype of torch, got {text!r}")
+    return dtype
+
+
+def _parse_shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        shape = tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        shape = ()
+    if len(shape) != 4 or min(shape) < 1:
+        raise ValueError(f"--shape must be four positive numbers N,C,H,W, got {text!r}")
+    return shape
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the picture; made if it does not exist.")] = Path("out"),
+) -> None:
+    """Check this machine, draw the edges of a real photo, time Sobel against what else is installed."""
+    try:
+        from torchops import demo as demonstration
+    except ModuleNotFoundError as error:
+        fail(f"the demo needs {error.name}: pip install 'torchops[demo]'")
+    rows = check.check_all()
+    print_check(rows)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        picture = demonstration.draw_edges(out / "edges.png")
+    except (OSError, RuntimeError) as error:
+        fail(error)
+    table = Table(
+        title="Sobel of a 4K frame, one channel", caption="medians of interleaved runs; below 1, torchops is faster"
+    )
+    for heading in ("", "dtype", "threads", "ms", "torchops takes"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for timing in demonstration.time_sobel(console):
+        share = "" if timing.ratio is None else f"{timing.ratio:.2f}x"
+        table.add_row(timing.provider, timing.dtype, str(timing.threads), f"{timing.milliseconds:.1f}", share)
+    console.print(table)
+    console.print(f"the photo and its edges: {picture}", soft_wrap=True)
+    console.print("more: torchops sobel IN OUT, torchops inspect sobel, make bench", highlight=False)
+    if any(row.verdict.startswith("FAILED") for row in rows):
+        raise typer.Exit(1)

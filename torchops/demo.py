@@ -1,0 +1,72 @@
+"""The demo: the edges of a real photo, and how long they take. Needs the extra `demo`."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import track
+from skimage import data
+
+from . import functional
+from .images import replacing
+from .providers import sobel_providers, threads
+from .timing import race, ratio
+
+
+def draw_edges(path: Path) -> Path:
+    """Draw a photo (Eileen Collins, NASA, public domain; from scikit-image) next to its edges; return the file."""
+    photo = torch.from_numpy(data.astronaut()).permute(2, 0, 1)
+    edges = functional.sobel(photo).permute(1, 2, 0)
+    luminance = photo.float().mul(torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0, keepdim=True)
+    gray = functional.sobel(luminance)[0]
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    titles = ("photo", "edges by channel", "edges of the luminance")
+    for axes, image, title in zip(figure.subplots(1, 3), (photo.permute(1, 2, 0), edges, gray), titles, strict=True):
+        # the strongest hundredth of the edges is white
+        bright = image if title == "photo" else (image / image.quantile(0.99)).clamp(0, 1)
+        axes.imshow(bright.numpy(), cmap="gray", interpolation="nearest")
+        axes.set_title(title)
+        axes.set_axis_off()
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=100)
+    return path
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One provider's median on one case; `ratio` is torchops' time over its."""
+
+    provider: str
+    dtype: str
+    threads: int
+    milliseconds: float
+    ratio: float | None
+
+
+def time_sobel(console: Console, rounds: int = 5) -> Iterator[Timing]:
+    """Time Sobel of a 4K frame against every other provider that is installed."""
+    counts = sorted({1, os.cpu_count() or 1})
+    cases = [(dtype, count) for dtype in (torch.float32, torch.uint8) for count in counts]
+    for dtype, count in track(cases, description="timing Sobel", console=console, transient=True):
+        x = torch.randint(0, 256, (1, 1, 2160, 3840)).to(dtype)
+        providers = sobel_providers(x)
+        with threads(count):
+            contenders = {name: (lambda f=f: f(x)) for name, f in providers.items()}  # type: ignore[misc]
+            times = race(contenders, rounds=rounds, burst=1)
+        for name, seconds in times.items():
+            yield Timing(
+                name,
+                str(dtype).removeprefix("torch."),
+                count,
+                statistics.median(seconds) * 1e3,
+                None if name == "torchops" else ratio(times, "torchops", name),
+            )
