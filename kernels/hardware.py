@@ -41,9 +41,9 @@ class Device:
     """Warp instructions issued per cycle and multiprocessor."""
 
 
-# Sources: NVIDIA A100, H100 and H200 data sheets and the Ampere, Hopper and Blackwell tuning guides (shared memory, warps,
-# registers); NVIDIA HGX B200 data sheet; NVIDIA RTX Blackwell architecture white paper; AMD Instinct MI300X data sheet
-# and the CDNA 3 white paper.
+# Sources: NVIDIA A100, H100 and H200 data sheets and the Ampere, Hopper and Blackwell tuning guides (shared memory,
+# warps, registers); NVIDIA HGX B200 data sheet; NVIDIA RTX Blackwell architecture white paper; AMD Instinct MI300X
+# data sheet and the CDNA 3 white paper.
 DEVICES = {
     device.arch: device
     for device in (

@@ -4,9 +4,10 @@
     gy = difference across y of (left + 2 middle + right)
 
 An image is P planes of H rows of W pixels of L interleaved lanes: P = N*C, L = 1 for NCHW, and P = N, L = C for
-channels_last. Both are rows of W*L contiguous outputs in which the left neighbour lies L to the left, so one kernel serves
-both. A program owns BLOCK columns of a strip of rows and slides down: every row is loaded once (shifted copies of it come from
-L1) and kept in registers for the rows that need it. Inputs have any strides; outputs are ours, hence dense.
+channels_last. Both are rows of W*L contiguous outputs in which the left neighbour lies L to the left, so one kernel
+serves both. A program owns BLOCK columns of a strip of rows and slides down: every row is loaded once (shifted copies
+of it come from L1) and kept in registers for the rows that need it. Inputs have any strides; outputs are ours, hence
+dense.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ import triton.language as tl
 from .borders import border_index, in_range
 from .hardware import INTERPRETER, Device, memory_us, resident_programs
 from .launch import Cost, launch, target_device
-
-# ---------------------------------------------------------------------------------------------------- where things are
 
 
 @triton.jit
@@ -60,9 +59,6 @@ def _load_row(ptr, h, H, sh, offs, inside, mask, MODE: tl.constexpr, PAD: tl.con
     return tl.load(row + offs, mask=mask, other=0).to(ACC)
 
 
-# ------------------------------------------------------------------------------------------------------------- forward
-
-
 @triton.jit
 def _filter_row(
     ptr, mid_ptr, h, H, sh, offs_l, offs_m, offs_r, in_l, in_r, mask,
@@ -95,7 +91,8 @@ def sobel_fwd_kernel(
     offs_r = border_index(w + 1, W, MODE) * x_sw + lane * x_sc
     in_l, in_r = in_range(w - 1, W), in_range(w + 1, W)
     mid_ptr = x_ptr
-    # where pixels lie back to back, say so: the compiler cannot see it through w and lane, and loads 128 bits if it knows
+    # where pixels lie back to back, say so: the compiler cannot see it through w and lane, and loads 128 bits if it
+    # knows
     if FLAT:
         mid_ptr, offs_m = x_ptr + q0.to(tl.int64) * x_sc, cols * x_sc
     y_ptr += plane * H * ROW * (1 if MAGNITUDE else 2) + q0
@@ -122,10 +119,10 @@ def sobel_fwd_kernel(
         smooth0, diff0, smooth1, diff1 = smooth1, diff1, smooth2, diff2
 
 
-# ------------------------------------------------------------------------------------------------------------ backward
 #
-# Every dx is gathered from the 3x3 outputs that read it, so no two programs write one element. The filters are separable,
-# and so is their adjoint: three weights along x and the same three along y, which also say what a border mode folds back.
+# Every dx is gathered from the 3x3 outputs that read it, so no two programs write one element. The filters are
+# separable, and so is their adjoint: three weights along x and the same three along y, which also say what a border
+# mode folds back.
 
 
 @triton.jit
@@ -274,9 +271,6 @@ def sobel_bwd_kernel(
         mid0, mid1, mid2, mid3, mid4 = low0, low1, low2, low3, low4
 
 
-# -------------------------------------------------------------------------------------------------------- block sizes
-
-
 @dataclass(frozen=True)
 class Problem:
     """What a launch has to do, as far as its block sizes depend on it."""
@@ -354,9 +348,6 @@ def pick_config(problem: Problem, device: Device) -> Config:
     if cost(problem, configs[0]).bytes_least > device.l2_bytes:
         configs = [c for c in configs if cost(problem, c).bytes_moved <= 1.05 * cost(problem, c).bytes_least]
     return min(configs, key=modelled_us)
-
-
-# ------------------------------------------------------------------------------------------------------------ launchers
 
 
 def _launch(

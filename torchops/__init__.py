@@ -6,13 +6,13 @@ torch.Size([1, 3, 64, 64])
 """
 
 from . import functional, nn
+from ._version import __version__
 from .backend import get_backend, use_backend
 from .functional import sobel, spatial_gradient
 from .inspect import explain
 
-from ._version import __version__
-
 __all__ = [
+    "__version__",
     "explain",
     "functional",
     "get_backend",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ def time_sobel(console: Console, rounds: int = 5) -> Iterator[Timing]:
         x = torch.randint(0, 256, (1, 1, 2160, 3840)).to(dtype)
         providers = sobel_providers(x)
         with threads(count):
-            contenders = {name: (lambda f=f: f(x)) for name, f in providers.items()}  # type: ignore[misc]
+            contenders = {name: functools.partial(f, x) for name, f in providers.items()}
             times = race(contenders, rounds=rounds, burst=1)
         for name, seconds in times.items():
             yield Timing(

@@ -25,8 +25,6 @@ from .backend import choose, use_backend
 if TYPE_CHECKING:
     from .kernels.launch import Launch
 
-# --------------------------------------------------------------------------------------------------------------- explain
-
 
 @dataclass(frozen=True)
 class Explanation:
@@ -75,9 +73,6 @@ def explain(op: Callable[..., Tensor] | str, *args: Any, **kwargs: Any) -> Expla
             catalog.OPS[name].function(*args, **kwargs)
         launches = tuple((launch.name, launch.programs, launch.config) for launch in recorded)
     return Explanation(name, choice.implementation, choice.reason, launches)
-
-
-# --------------------------------------------------------------------------------------------------------------- inspect
 
 
 @dataclass(frozen=True)
@@ -281,9 +276,6 @@ def inspect(
     if channels_last:
         inputs = tuple(torch.empty_like(x, memory_format=torch.channels_last) for x in inputs)
     return [report(launch) for launch in record_launches(entry.function, inputs, arch, **kwargs)]
-
-
-# ---------------------------------------------------------------------------------------------------------- machine code
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 
 def race(
-    contenders: dict[str, Callable[[], Any]], *, rounds: int = 15, burst: int = 2, device: str = "cpu"
+    contenders: Mapping[str, Callable[[], Any]], *, rounds: int = 15, burst: int = 2, device: str = "cpu"
 ) -> dict[str, list[float]]:
     """Time contenders interleaved, so that a machine that slows down slows all of them.
 

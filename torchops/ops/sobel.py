@@ -6,7 +6,8 @@ is differentiated in terms of the two. Derivatives of every order therefore run 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -33,9 +34,6 @@ def _output_dtype(x: Tensor) -> torch.dtype:
     return x.dtype if x.is_floating_point() else torch.float32
 
 
-# ------------------------------------------------------------------------- outputs: what the fakes promise, the ops fill
-
-
 def _empty_sobel(x: Tensor, *_: Any) -> Tensor:
     return torch.empty(
         x.shape, dtype=_output_dtype(x), device=x.device, memory_format=memory_format(x.shape, x.stride())
@@ -55,9 +53,6 @@ def _empty_sobel_backward(dy: Tensor, x: Tensor, *_: Any) -> Tensor:
 
 def _empty_spatial_gradient_backward(dg: Tensor, *_: Any) -> Tensor:
     return _empty_sobel(dg[:, :, 0])
-
-
-# ---------------------------------------------------------------------------------------------------- implementations
 
 
 def _sobel(x: Tensor, normalized: bool, eps: float, padding_mode: str, padding_value: float) -> Tensor:
@@ -106,17 +101,35 @@ def _spatial_gradient_backward(dg: Tensor, normalized: bool, padding_mode: str) 
     return dx
 
 
-# --------------------------------------------------------------------------------------------------------------- ATen
 #
-# ATen has no Sobel, and its convolution takes 20 times as long as these slices. They run tile by tile, so that all
-# intermediates stay in cache: nothing of the size of the image is allocated but the output. Inside the image a tile is a
-# view; a tile that touches the border reads a small padded copy of itself.
+# ATen has no Sobel, and its convolution takes 20 times as long as these slices. They run tile by tile, through buffers that
+# all tiles share and that stay in cache: nothing of the size of the image is allocated but the output. Inside the image a
+# tile is a view; a tile that touches the border reads a small padded copy of itself.
 
 _TILE = 1 << 18
 """Elements of a tile on a CPU. Fewer cost more in calls than the cache gives back, more fall out of it."""
 
+_TINY = 1e-30
+"""Below this eps, the square of a magnitude can be 0 in float32."""
+
 Tile = tuple[slice, slice, slice, slice]
 """Planes (two dimensions), rows and columns of outputs."""
+
+
+class _Scratch:
+    """Buffers by name that all tiles of a call share. Fresh memory would cost more than the arithmetic."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
+
+    def __call__(self, name: str, size: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """An uninitialised tensor, valid until the name is asked for again."""
+        length = math.prod(size)
+        buffer = self._buffers.get((name, dtype))
+        if buffer is None or buffer.numel() < length:
+            buffer = self._buffers[name, dtype] = torch.empty(length, dtype=dtype, device=self._device)
+        return buffer[:length].view(size)
 
 
 def _planar(t: Tensor, channels_last: bool) -> Tensor:
@@ -176,19 +189,20 @@ def _halo(tile: Tile) -> Tile:
     return a, b, slice(rows.start - 1, rows.stop + 1), slice(cols.start - 1, cols.stop + 1)
 
 
-def _read(x: Tensor, tile: Tile, padding_mode: str, padding_value: float) -> Tensor:
+def _read(x: Tensor, tile: Tile, padding_mode: str, padding_value: float, scratch: _Scratch) -> Tensor:
     """What the outputs of a tile read, in a dtype that holds their sums: (A, B, rows + 2, columns + 2, L)."""
     a, b, rows, cols = tile
     if _is_inside(tile, x.shape):
         part = x[_halo(tile)]
         # the gradients of bytes are integers of 11 bits, and the arithmetic of shorts is twice as fast
-        return part.to(torch.int16 if x.dtype == torch.uint8 else accumulation_dtype(x.dtype))
+        dtype = torch.int16 if x.dtype == torch.uint8 else accumulation_dtype(x.dtype)
+        return part if part.dtype == dtype else scratch("x", part.shape, dtype).copy_(part)
     x, acc = x[a, b], accumulation_dtype(x.dtype)
     if rows == slice(0, x.shape[2]) and cols == slice(0, x.shape[3]):
         planes = x.movedim(-1, 2).flatten(1, 2).to(acc)
         return pad(planes, 1, padding_mode, padding_value).unflatten(1, (x.shape[1], -1)).movedim(2, -1)
     size = (*x.shape[:2], rows.stop - rows.start + 2, cols.stop - cols.start + 2, x.shape[-1])
-    padded = x.new_empty(size, dtype=acc)
+    padded = scratch("x", size, acc)
     for to_rows, from_rows in _runs(rows, x.shape[2], padding_mode):
         for to_cols, from_cols in _runs(cols, x.shape[3], padding_mode):
             target = padded[:, :, to_rows, to_cols]
@@ -199,20 +213,25 @@ def _read(x: Tensor, tile: Tile, padding_mode: str, padding_value: float) -> Ten
     return padded
 
 
-def _gradients(x: Tensor) -> tuple[Tensor, Tensor]:
+def _gradients(x: Tensor, scratch: _Scratch) -> tuple[Tensor, Tensor]:
     """gx and gy, unscaled, from what `_read` read; floating point."""
+    a, b, rows, cols, lanes = x.shape
     upper, middle, lower = x[:, :, :-2], x[:, :, 1:-1], x[:, :, 2:]
-    smooth = torch.add(upper, lower).add_(middle, alpha=2)
-    diff = lower - upper
-    gx = smooth[:, :, :, 2:] - smooth[:, :, :, :-2]
-    gy = torch.add(diff[:, :, :, 2:], diff[:, :, :, :-2]).add_(diff[:, :, :, 1:-1], alpha=2)
-    return (gx, gy) if gx.is_floating_point() else (gx.float(), gy.float())
+    smooth = torch.add(upper, lower, out=scratch("smooth", upper.shape, x.dtype)).add_(middle, alpha=2)
+    diff = torch.sub(lower, upper, out=scratch("diff", upper.shape, x.dtype))
+    size = (a, b, rows - 2, cols - 2, lanes)
+    gx = torch.sub(smooth[:, :, :, 2:], smooth[:, :, :, :-2], out=scratch("gx", size, x.dtype))
+    gy = torch.add(diff[:, :, :, 2:], diff[:, :, :, :-2], out=scratch("gy", size, x.dtype))
+    gy.add_(diff[:, :, :, 1:-1], alpha=2)
+    if gx.is_floating_point():
+        return gx, gy
+    return scratch("gx", size, torch.float32).copy_(gx), scratch("gy", size, torch.float32).copy_(gy)
 
 
-def _square(gx: Tensor, gy: Tensor, scale: float, eps: float) -> Tensor:
+def _square(gx: Tensor, gy: Tensor, scale: float, eps: Tensor, out: Tensor) -> Tensor:
     """scale^2 (gx^2 + gy^2) + eps"""
-    square = torch.addcmul(gx.new_tensor(eps), gx, gx, value=scale * scale)
-    return square.addcmul_(gy, gy, value=scale * scale)
+    torch.addcmul(eps, gx, gx, value=scale * scale, out=out)
+    return out.addcmul_(gy, gy, value=scale * scale)
 
 
 def _aten_fwd(x: Tensor, out: Tensor, scale: float, eps: float | None, padding_mode: str, padding_value: float) -> None:
@@ -220,24 +239,28 @@ def _aten_fwd(x: Tensor, out: Tensor, scale: float, eps: float | None, padding_m
     channels_last = not out.is_contiguous()
     targets = [_planar(t, channels_last) for t in ((out,) if eps is not None else out.unbind(2))]
     x = _planar(x, channels_last)
+    scratch = _Scratch(x.device)
+    offset = x.new_tensor(eps or 0.0, dtype=accumulation_dtype(x.dtype))
     for tile in _tiles(x.shape, x.device):
-        gx, gy = _gradients(_read(x, tile, padding_mode, padding_value))
+        gx, gy = _gradients(_read(x, tile, padding_mode, padding_value, scratch), scratch)
         if eps is None:
             targets[0][tile].copy_(gx.mul_(scale))
             targets[1][tile].copy_(gy.mul_(scale))
         elif out.dtype == gx.dtype:
-            torch.sqrt(_square(gx, gy, scale, eps), out=targets[0][tile])
+            torch.sqrt(_square(gx, gy, scale, offset, out=gx), out=targets[0][tile])
         else:
-            targets[0][tile].copy_(_square(gx, gy, scale, eps).sqrt_())
+            targets[0][tile].copy_(_square(gx, gy, scale, offset, out=gx).sqrt_())
 
 
-def _add_adjoint(dgx: Tensor, dgy: Tensor, dx: Tensor) -> None:
+def _add_adjoint(dgx: Tensor, dgy: Tensor, dx: Tensor, scratch: _Scratch) -> None:
     """Add to dx, of the size that `_read` reads, the adjoint of `_gradients`."""
     a, b, rows, cols, lanes = dgx.shape
-    smooth = dgx.new_zeros((a, b, rows, cols + 2, lanes))
+    size = (a, b, rows, cols + 2, lanes)
+    smooth, diff = scratch("smooth", size, dgx.dtype), scratch("diff", size, dgx.dtype)
+    smooth[:, :, :, :2].zero_()
     smooth[:, :, :, 2:].copy_(dgx)
     smooth[:, :, :, :-2].sub_(dgx)
-    diff = dgy.new_zeros(smooth.shape)
+    diff[:, :, :, :2].zero_()
     diff[:, :, :, 2:].copy_(dgy)
     diff[:, :, :, :-2].add_(dgy)
     diff[:, :, :, 1:-1].add_(dgy, alpha=2)
@@ -256,29 +279,35 @@ def _aten_bwd(
     target = dx.zero_() if dx.dtype == acc else torch.zeros_like(dx, dtype=acc)
     total = _planar(target, channels_last)
     x = None if x is None else _planar(x, channels_last)
+    scratch = _Scratch(dx.device)
+    offset = dx.new_tensor(eps, dtype=acc)
     for tile in _tiles(total.shape, dx.device):
         if x is None:
-            dgx, dgy = (t[tile].to(acc) * scale for t in sources)
+            size = sources[0][tile].shape
+            dgx, dgy = (
+                torch.mul(t[tile], scale, out=scratch(name, size, acc))
+                for t, name in zip(sources, ("gx", "gy"), strict=True)
+            )
         else:
-            gx, gy = _gradients(_read(x, tile, padding_mode, padding_value))
-            square = _square(gx, gy, scale, eps)
-            ratio = torch.where(square == 0, 0, sources[0][tile] * square.rsqrt()).mul_(scale * scale)
+            gx, gy = _gradients(_read(x, tile, padding_mode, padding_value, scratch), scratch)
+            ratio = _square(gx, gy, scale, offset, out=scratch("ratio", gx.shape, acc))
+            flat = ratio == 0 if eps < _TINY else None
+            ratio.rsqrt_().mul_(sources[0][tile]).mul_(scale * scale)
+            if flat is not None:
+                ratio.masked_fill_(flat, 0.0)
             dgx, dgy = gx.mul_(ratio), gy.mul_(ratio)
         a, b, rows, cols = tile
         if _is_inside(tile, total.shape):
-            _add_adjoint(dgx, dgy, total[_halo(tile)])
+            _add_adjoint(dgx, dgy, total[_halo(tile)], scratch)
             continue
         part, share = total[a, b], dgx.new_zeros((*dgx.shape[:2], dgx.shape[2] + 2, dgx.shape[3] + 2, dgx.shape[4]))
-        _add_adjoint(dgx, dgy, share)
+        _add_adjoint(dgx, dgy, share, scratch)
         for from_rows, to_rows in _runs(rows, part.shape[2], padding_mode):
             for from_cols, to_cols in _runs(cols, part.shape[3], padding_mode):
                 if to_rows is not None and to_cols is not None:
                     part[:, :, to_rows, to_cols].add_(share[:, :, from_rows, from_cols])
     if target is not dx:
         dx.copy_(target)
-
-
-# ----------------------------------------------------------------------------------------------------------- gradients
 
 
 def _border_of_adjoint(padding_mode: str) -> tuple[str, float]:
@@ -337,8 +366,6 @@ def _grad_sobel_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
         d_x = spatial_gradient_backward(across, normalized, padding_mode).to(x.dtype)
     return d_dy, d_x, None, None, None, None
 
-
-# -------------------------------------------------------------------------------------------------------- registration
 
 sobel = register(
     "sobel", "(Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",

@@ -1,0 +1,46 @@
+# Everything runs in .venv, which is made when it is missing. PYTHON picks the interpreter, 3.10 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test lint bench mutants wheel clean
+
+help:
+	@echo "make demo      install, check this machine, draw the edges of a photo, time Sobel"
+	@echo "make test      install, lint, run every tier of tests"
+	@echo "make lint      ruff, mypy, import rules"
+	@echo "make bench     time every op against ATen, kornia and OpenCV"
+	@echo "make mutants   break the kernels on purpose and see which tier notices"
+	@echo "make wheel     build the wheel and try it in a fresh environment"
+	@echo "make clean     remove what was built"
+
+# ttsem asks for Python 3.12 and works on 3.10 and 3.11; it is pinned to the triton of constraints.txt
+.venv/installed: pyproject.toml constraints.txt Makefile
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "torchops needs Python 3.10 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-deps --ignore-requires-python ttsem==0.1.0
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/torchops demo
+
+test: .venv/installed lint
+	$(BIN)/python -m tests.tiers
+
+lint: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/installed
+	$(BIN)/python -m bench
+
+mutants: .venv/installed
+	$(BIN)/python -m tests.mutants
+
+wheel: .venv/installed
+	$(BIN)/python -m tests.wheel
+
+clean:
+	rm -rf .venv out build dist *.egg-info
