@@ -273,7 +273,7 @@ class Conformance:
         compiled = torch.compile(
             lambda *args: self.call(args, sample), backend=counter, fullgraph=True, dynamic=dynamic
         )
-        shapes = [(2, 2, 4, 5), (3, 2, 5, 6), (2, 3, 3, 7)] if dynamic else [(2, 2, 4, 5)]
+        shapes = [(2, 3, 4, 5), (3, 2, 5, 7), (4, 5, 3, 6)] if dynamic else [(2, 2, 4, 5)]
         compilations = []
         for shape in shapes:
             inputs = self.inputs(Sample(shape, sample.kwargs), torch.float32, device)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import mmap
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +23,29 @@ def uses_triton(x: Tensor) -> bool:
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """float64 for float64, float32 for everything else."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+@functools.cache
+def _madvise() -> Callable[[int, int, int], int] | None:
+    if sys.platform != "linux":
+        return None
+    function = ctypes.CDLL(None).madvise
+    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return function
+
+
+def prefer_huge_pages(t: Tensor) -> None:
+    """Ask Linux for 2 MiB pages behind a large, fresh CPU tensor, as NumPy does for its arrays.
+
+    The first touch of every page costs a trip into the kernel; for an op that writes each element once, those of 4 KiB take
+    about as long as the arithmetic. The system may ignore the advice.
+    """
+    size = t.numel() * t.element_size()
+    if t.device.type != "cpu" or size < 4 << 20 or (madvise := _madvise()) is None:
+        return
+    start = -(-t.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = (t.data_ptr() + size - start) // mmap.PAGESIZE * mmap.PAGESIZE
+    madvise(start, length, mmap.MADV_HUGEPAGE)
 
 
 def register(

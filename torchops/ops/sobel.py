@@ -6,8 +6,7 @@ is differentiated in terms of the two. Derivatives of every order therefore run 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from torchops.reference import pad
 from torchops.shapes import memory_format
 
-from .registration import accumulation_dtype, each_image, register, uses_triton
+from .registration import accumulation_dtype, each_image, prefer_huge_pages, register, uses_triton
 
 
 def _kernels() -> ModuleType:
@@ -117,19 +116,24 @@ Tile = tuple[slice, slice, slice, slice]
 
 
 class _Scratch:
-    """Buffers by name that all tiles of a call share. Fresh memory would cost more than the arithmetic."""
+    """Buffers that all tiles of a call share, by name. Fresh memory would cost more than the arithmetic."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
+        self._views: dict[tuple[str, torch.Size, torch.dtype], tuple[Tensor, ...]] = {}
 
-    def __call__(self, name: str, size: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """An uninitialised tensor, valid until the name is asked for again."""
-        length = math.prod(size)
-        buffer = self._buffers.get((name, dtype))
-        if buffer is None or buffer.numel() < length:
-            buffer = self._buffers[name, dtype] = torch.empty(length, dtype=dtype, device=self._device)
-        return buffer[:length].view(size)
+    def __call__(self, name: str, size: torch.Size, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """An uninitialised tensor of that size, and its columns from 0, 1 and 2 on that leave two out."""
+        views = self._views.get((name, size, dtype))
+        if views is None:
+            buffer = self._buffers.get((name, dtype))
+            if buffer is None or buffer.numel() < size.numel():
+                buffer = self._buffers[name, dtype] = torch.empty(size.numel(), dtype=dtype, device=self._device)
+            whole = buffer[: size.numel()].view(size)
+            views = whole, whole[:, :, :, :-2], whole[:, :, :, 1:-1], whole[:, :, :, 2:]
+            self._views[name, size, dtype] = views
+        return views
 
 
 def _planar(t: Tensor, channels_last: bool) -> Tensor:
@@ -196,13 +200,13 @@ def _read(x: Tensor, tile: Tile, padding_mode: str, padding_value: float, scratc
         part = x[_halo(tile)]
         # the gradients of bytes are integers of 11 bits, and the arithmetic of shorts is twice as fast
         dtype = torch.int16 if x.dtype == torch.uint8 else accumulation_dtype(x.dtype)
-        return part if part.dtype == dtype else scratch("x", part.shape, dtype).copy_(part)
+        return part if part.dtype == dtype else scratch("x", part.shape, dtype)[0].copy_(part)
     x, acc = x[a, b], accumulation_dtype(x.dtype)
     if rows == slice(0, x.shape[2]) and cols == slice(0, x.shape[3]):
         planes = x.movedim(-1, 2).flatten(1, 2).to(acc)
         return pad(planes, 1, padding_mode, padding_value).unflatten(1, (x.shape[1], -1)).movedim(2, -1)
-    size = (*x.shape[:2], rows.stop - rows.start + 2, cols.stop - cols.start + 2, x.shape[-1])
-    padded = scratch("x", size, acc)
+    size = torch.Size((*x.shape[:2], rows.stop - rows.start + 2, cols.stop - cols.start + 2, x.shape[-1]))
+    padded = scratch("x", size, acc)[0]
     for to_rows, from_rows in _runs(rows, x.shape[2], padding_mode):
         for to_cols, from_cols in _runs(cols, x.shape[3], padding_mode):
             target = padded[:, :, to_rows, to_cols]
@@ -215,17 +219,16 @@ def _read(x: Tensor, tile: Tile, padding_mode: str, padding_value: float, scratc
 
 def _gradients(x: Tensor, scratch: _Scratch) -> tuple[Tensor, Tensor]:
     """gx and gy, unscaled, from what `_read` read; floating point."""
-    a, b, rows, cols, lanes = x.shape
     upper, middle, lower = x[:, :, :-2], x[:, :, 1:-1], x[:, :, 2:]
-    smooth = torch.add(upper, lower, out=scratch("smooth", upper.shape, x.dtype)).add_(middle, alpha=2)
-    diff = torch.sub(lower, upper, out=scratch("diff", upper.shape, x.dtype))
-    size = (a, b, rows - 2, cols - 2, lanes)
-    gx = torch.sub(smooth[:, :, :, 2:], smooth[:, :, :, :-2], out=scratch("gx", size, x.dtype))
-    gy = torch.add(diff[:, :, :, 2:], diff[:, :, :, :-2], out=scratch("gy", size, x.dtype))
-    gy.add_(diff[:, :, :, 1:-1], alpha=2)
+    smooth, smooth_l, _, smooth_r = scratch("smooth", upper.shape, x.dtype)
+    diff, diff_l, diff_m, diff_r = scratch("diff", upper.shape, x.dtype)
+    torch.add(upper, lower, out=smooth).add_(middle, alpha=2)
+    torch.sub(lower, upper, out=diff)
+    gx = torch.sub(smooth_r, smooth_l, out=scratch("gx", diff_m.shape, x.dtype)[0])
+    gy = torch.add(diff_r, diff_l, out=scratch("gy", diff_m.shape, x.dtype)[0]).add_(diff_m, alpha=2)
     if gx.is_floating_point():
         return gx, gy
-    return scratch("gx", size, torch.float32).copy_(gx), scratch("gy", size, torch.float32).copy_(gy)
+    return tuple(scratch(n, g.shape, torch.float32)[0].copy_(g) for n, g in (("gx", gx), ("gy", gy)))  # type: ignore
 
 
 def _square(gx: Tensor, gy: Tensor, scale: float, eps: Tensor, out: Tensor) -> Tensor:
@@ -239,6 +242,7 @@ def _aten_fwd(x: Tensor, out: Tensor, scale: float, eps: float | None, padding_m
     channels_last = not out.is_contiguous()
     targets = [_planar(t, channels_last) for t in ((out,) if eps is not None else out.unbind(2))]
     x = _planar(x, channels_last)
+    prefer_huge_pages(out)
     scratch = _Scratch(x.device)
     offset = x.new_tensor(eps or 0.0, dtype=accumulation_dtype(x.dtype))
     for tile in _tiles(x.shape, x.device):
@@ -255,15 +259,16 @@ def _aten_fwd(x: Tensor, out: Tensor, scale: float, eps: float | None, padding_m
 def _add_adjoint(dgx: Tensor, dgy: Tensor, dx: Tensor, scratch: _Scratch) -> None:
     """Add to dx, of the size that `_read` reads, the adjoint of `_gradients`."""
     a, b, rows, cols, lanes = dgx.shape
-    size = (a, b, rows, cols + 2, lanes)
-    smooth, diff = scratch("smooth", size, dgx.dtype), scratch("diff", size, dgx.dtype)
+    size = torch.Size((a, b, rows, cols + 2, lanes))
+    smooth, smooth_l, _, smooth_r = scratch("smooth", size, dgx.dtype)
+    diff, diff_l, diff_m, diff_r = scratch("diff", size, dgx.dtype)
     smooth[:, :, :, :2].zero_()
-    smooth[:, :, :, 2:].copy_(dgx)
-    smooth[:, :, :, :-2].sub_(dgx)
+    smooth_r.copy_(dgx)
+    smooth_l.sub_(dgx)
     diff[:, :, :, :2].zero_()
-    diff[:, :, :, 2:].copy_(dgy)
-    diff[:, :, :, :-2].add_(dgy)
-    diff[:, :, :, 1:-1].add_(dgy, alpha=2)
+    diff_r.copy_(dgy)
+    diff_l.add_(dgy)
+    diff_m.add_(dgy, alpha=2)
     dx[:, :, :-2].add_(smooth).sub_(diff)
     dx[:, :, 1:-1].add_(smooth, alpha=2)
     dx[:, :, 2:].add_(smooth).add_(diff)
@@ -273,6 +278,7 @@ def _aten_bwd(
     dout: Tensor, x: Tensor | None, dx: Tensor, scale: float, eps: float, padding_mode: str, padding_value: float
 ) -> None:
     """Fill dx with the gradient of `_aten_fwd`: of the magnitude, or of the gradients where x is None."""
+    prefer_huge_pages(dx)
     channels_last = not dx.is_contiguous()
     sources = [_planar(t, channels_last) for t in ((dout,) if x is not None else dout.unbind(2))]
     acc = accumulation_dtype(dx.dtype)
@@ -285,12 +291,12 @@ def _aten_bwd(
         if x is None:
             size = sources[0][tile].shape
             dgx, dgy = (
-                torch.mul(t[tile], scale, out=scratch(name, size, acc))
+                torch.mul(t[tile], scale, out=scratch(name, size, acc)[0])
                 for t, name in zip(sources, ("gx", "gy"), strict=True)
             )
         else:
             gx, gy = _gradients(_read(x, tile, padding_mode, padding_value, scratch), scratch)
-            ratio = _square(gx, gy, scale, offset, out=scratch("ratio", gx.shape, acc))
+            ratio = _square(gx, gy, scale, offset, out=scratch("ratio", gx.shape, acc)[0])
             flat = ratio == 0 if eps < _TINY else None
             ratio.rsqrt_().mul_(sources[0][tile]).mul_(scale * scale)
             if flat is not None:

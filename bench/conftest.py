@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from torchops.check import machine
+
+from .harness import Contest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rounds", type=int, default=15, help="rounds of every race (default: 15)")
+
+
+def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
+    machine_info.clear()
+    machine_info.update(machine())
+
+
+@pytest.fixture(scope="session")
+def held() -> Callable[[Any, Callable[[], Contest]], Contest]:
+    """Contests by case: the first provider's test holds it, the others look up their times."""
+    contests: dict[Any, Contest] = {}
+
+    def get(key: Any, hold: Callable[[], Contest]) -> Contest:
+        if key not in contests:
+            contests[key] = hold()
+        return contests[key]
+
+    return get
