@@ -68,7 +68,11 @@ class Conformance:
         inputs = self.inputs(sample, dtype, device)
         out = self.call(inputs, sample)
         assert out.dtype == (dtype if dtype.is_floating_point else torch.float32)
-        close(out, self.expected(inputs, sample), dtype)
+        expected = self.expected(inputs, sample)
+        close(out, expected, dtype)
+        if dtype in (torch.float16, torch.bfloat16):
+            # float32 arithmetic moves hardly any result across a rounding boundary; a second rounding, or none, moves many
+            assert (out.cpu() == expected.to(dtype)).double().mean() > 0.98
 
     @EVERY_TIER
     def test_any_strides(self, layout: str, device: torch.device) -> None:

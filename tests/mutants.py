@@ -1,0 +1,110 @@
+"""Do the tests notice? `python -m tests.mutants [name ...]` breaks the kernels in ways that are easy to get wrong, one at a
+time, in a copy of the sources, and runs a tier on each. A mutant that no test notices is a hole in the tests: exit code 1.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from .tiers import PROCESSES, ROOT
+
+STORE = "tl.store(y_row + cols, y.to(y_ptr.dtype.element_ty), mask=mask)"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake, as (file, old, new) edits, and the tier that has to notice."""
+
+    name: str
+    tier: str
+    edits: tuple[tuple[str, str, str], ...]
+
+
+SOBEL, BORDERS = "kernels/sobel.py", "kernels/borders.py"
+MUTANTS = (
+    Mutant("mask forgotten", "ir", ((SOBEL, STORE, STORE.replace(", mask=mask", "")),)),
+    Mutant("wrong border", "interpreter", ((BORDERS, "tl.where(i < 0, -i, i)", "tl.where(i < 0, -i - 1, i)"),)),
+    # a strip also writes the first row of the next, and writes it wrong: whoever comes last wins, and the interpreter, which
+    # runs programs in order, never sees it
+    Mutant(
+        "race",
+        "ir",
+        (
+            (SOBEL, "for h in range(h0, h1):", "for h in range(h0, tl.minimum(h1 + 1, H)):"),
+            (SOBEL, "gy = smooth2 - smooth0", "gy = (smooth2 - smooth0) * tl.where(h < h1, 1.0, 2.0)"),
+        ),
+    ),
+    Mutant(
+        "missing widening",
+        "interpreter",
+        ((SOBEL, "border_index(h, H, MODE).to(tl.int64) * sh", "border_index(h, H, MODE) * sh"),),
+    ),
+    Mutant(
+        "bfloat16 truncated",
+        "ir",
+        (
+            (
+                SOBEL,
+                STORE,
+                "y = (y.to(tl.uint32, bitcast=True) & 0xFFFF0000).to(tl.float32, bitcast=True) "
+                "if y_ptr.dtype.element_ty == tl.bfloat16 else y\n            " + STORE,
+            ),
+        ),
+    ),
+    Mutant("wide loads lost", "compile", ((SOBEL, "mask = q0 + cols < ROW", "mask = w < W"),)),
+)
+
+
+def run(mutant: Mutant) -> tuple[Mutant, str | None]:
+    """Run the mutant's tier until a test fails; return the test, or None if all pass."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ("kernels", "models", "torchops", "tests"):
+            shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "README.md"):
+            shutil.copy(ROOT / name, copy / name)
+        for file, old, new in mutant.edits:
+            source = (copy / file).read_text()
+            if old not in source:
+                raise SystemExit(f"mutant {mutant.name!r}: {file} no longer holds {old!r}")
+            (copy / file).write_text(source.replace(old, new))
+        extra, command = PROCESSES[mutant.tier]
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": folder, **extra}
+        arguments = [*command, "tests/test_sobel.py", "--tier", mutant.tier, "-x", "-q", "-rf", "-p", "no:faulthandler"]
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=copy, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    if done.returncode == 0:
+        return mutant, None
+    failed = re.search(r"^FAILED \S*::(\S+)", done.stdout, re.M)
+    if failed:
+        return mutant, failed[1]
+    if done.returncode < 0:
+        return mutant, f"the process died of signal {-done.returncode}"
+    raise SystemExit(f"mutant {mutant.name!r}: the tests could not run\n{done.stdout[-3000:]}")
+
+
+def main(names: list[str]) -> int:
+    chosen = [m for m in MUTANTS if not names or m.name in names]
+    if len(chosen) < len(names):
+        print(f"unknown mutant in {names}; known: {[m.name for m in MUTANTS]}")
+        return 2
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        results = list(pool.map(run, chosen))
+    for mutant, test in results:
+        print(f"{mutant.name:<20} {mutant.tier:<12} {f'caught by {test}' if test else 'ESCAPED'}")
+    escaped = sum(test is None for _, test in results)
+    print(f"\n{len(results) - escaped} passed, {escaped} failed")
+    return 1 if escaped else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

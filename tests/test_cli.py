@@ -1,0 +1,267 @@
+"""The command line as a user meets it: real files of many formats, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import kornia
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+from typer.testing import CliRunner, Result
+
+import torchops
+from torchops import catalog, check, images
+from torchops.cli import app
+
+runner = CliRunner()
+
+
+def invoke(*arguments: object) -> Result:
+    return runner.invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def refused(result: Result, match: str) -> None:
+    """Exit code 2, nothing on standard output, one line on standard error."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.strip().splitlines()
+    assert re.search(match, line), line
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    return Image.fromarray(data.astronaut()[100:228, 150:310])
+
+
+def _sixteen_bits() -> Image.Image:
+    return Image.fromarray(data.camera().astype(np.uint16)[:100, :120] * 257)
+
+
+FILES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "photo.jpg": lambda photo: photo,
+    "deep.png": lambda photo: _sixteen_bits(),
+    "palette.gif": lambda photo: photo.quantize(64),
+    "print.tif": lambda photo: photo.convert("CMYK"),
+    "alpha.png": lambda photo: photo.convert("RGBA"),
+    "bilevel.png": lambda photo: photo.convert("1"),
+    "gray.webp": lambda photo: photo.convert("L"),
+    "float.tiff": lambda photo: Image.fromarray(np.asarray(photo.convert("L"), np.float32) / 255),
+    "one-pixel.png": lambda photo: photo.crop((0, 0, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_edges_are_kornias(name: str, photo: Image.Image, tmp_path: Path) -> None:
+    FILES[name](photo).save(tmp_path / name)
+    with Image.open(tmp_path / name) as image:
+        if image.mode.startswith("I"):
+            pixels = torch.from_numpy(np.array(image).astype(np.float32) / 65535)[None]
+        elif image.mode == "F":
+            pixels = torch.from_numpy(np.array(image))[None]
+        else:
+            converted = image.convert("L" if image.mode in ("1", "L") else "RGB")
+            pixels = torch.from_numpy(np.array(converted)).float().div(255)
+            pixels = pixels.permute(2, 0, 1) if pixels.dim() == 3 else pixels[None]
+    expected = kornia.filters.sobel(pixels[None])[0]
+    result = invoke("sobel", tmp_path / name, tmp_path / "edges.png")
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "edges.png") as edges:
+        assert (edges.width, edges.height) == (pixels.shape[2], pixels.shape[1])
+        deep = edges.mode.startswith("I")
+        assert deep == (name == "deep.png")
+        found = torch.from_numpy(np.array(edges).astype(np.float32)) / (65535 if deep else 255)
+    found = found.permute(2, 0, 1) if found.dim() == 3 else found[None]
+    torch.testing.assert_close(found, expected.clamp(max=1), rtol=0, atol=1 / 255)
+
+
+def test_gray_raw_and_borders(photo: Image.Image, tmp_path: Path) -> None:
+    photo.save(tmp_path / "in.png")
+    arguments = ("--gray", "--raw", "--padding-mode", "constant", "--padding-value", "1", "--backend", "aten")
+    assert invoke("sobel", tmp_path / "in.png", tmp_path / "out.jpg", *arguments).exit_code == 0
+    with Image.open(tmp_path / "out.jpg") as edges:
+        assert edges.mode == "L"
+
+
+def test_photo_is_turned_upright(photo: Image.Image, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "turned.jpg", exif=exif)
+    assert invoke("sobel", tmp_path / "turned.jpg", tmp_path / "out.png").exit_code == 0
+    with Image.open(tmp_path / "out.png") as edges:
+        assert edges.size == (photo.height, photo.width)
+
+
+class TestBadFiles:
+    @pytest.fixture(autouse=True)
+    def _nothing_half_written(self, tmp_path: Path) -> object:
+        yield
+        assert not list(tmp_path.glob("**/out*"))
+        assert not list(tmp_path.glob("**/.*"))
+
+    def test_missing(self, tmp_path: Path) -> None:
+        refused(invoke("sobel", tmp_path / "no.png", tmp_path / "out.png"), r"no\.png: no such file")
+
+    def test_directory_as_input(self, tmp_path: Path) -> None:
+        refused(invoke("sobel", tmp_path, tmp_path / "out.png"), r"is a directory, not an image")
+
+    def test_not_an_image(self, tmp_path: Path) -> None:
+        (tmp_path / "text.png").write_text("hello")
+        refused(invoke("sobel", tmp_path / "text.png", tmp_path / "out.png"), r"not an image that Pillow can read")
+
+    def test_empty_file(self, tmp_path: Path) -> None:
+        (tmp_path / "empty.jpg").touch()
+        refused(invoke("sobel", tmp_path / "empty.jpg", tmp_path / "out.png"), r"not an image that Pillow can read")
+
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "webp"])
+    def test_truncated(self, suffix: str, photo: Image.Image, tmp_path: Path) -> None:
+        whole = tmp_path / f"whole.{suffix}"
+        photo.save(whole)
+        whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+        result = invoke("sobel", whole, tmp_path / "out.png")
+        refused(result, r"whole\.\w+: (cannot be read: .+|.*Pillow can read)")
+
+    def test_output_folder_missing(self, photo: Image.Image, tmp_path: Path) -> None:
+        photo.save(tmp_path / "in.png")
+        refused(invoke("sobel", tmp_path / "in.png", tmp_path / "no" / "out.png"), r"the folder .*no does not exist")
+
+    def test_output_is_a_directory(self, photo: Image.Image, tmp_path: Path) -> None:
+        photo.save(tmp_path / "in.png")
+        refused(invoke("sobel", tmp_path / "in.png", tmp_path), r"is a directory, not a file to write")
+
+    @pytest.mark.parametrize("name", ["out", "out.xyz"])
+    def test_output_format_unknown(self, name: str, photo: Image.Image, tmp_path: Path) -> None:
+        photo.save(tmp_path / "in.png")
+        refused(invoke("sobel", tmp_path / "in.png", tmp_path / name), r"no image format that Pillow writes")
+
+    def test_one_pixel_cannot_be_reflected(self, photo: Image.Image, tmp_path: Path) -> None:
+        photo.crop((0, 0, 1, 1)).save(tmp_path / "in.png")
+        result = invoke("sobel", tmp_path / "in.png", tmp_path / "out.png", "--padding-mode", "reflect")
+        refused(result, r"`padding_mode` 'reflect' needs more than 1 pixel")
+
+    def test_larger_than_memory(self, tmp_path: Path) -> None:
+        # a bitmap whose header promises 200000 x 200000 pixels
+        header = b"P5 200000 200000 255\n"
+        (tmp_path / "huge.pgm").write_bytes(header)
+        refused(
+            invoke("sobel", tmp_path / "huge.pgm", tmp_path / "out.png"),
+            r"200000 x 200000 pixels need 298\.0 GiB of memory, \d+\.\d GiB are free",
+        )
+
+    def test_torch_out_of_memory(self, photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        photo.save(tmp_path / "in.png")
+
+        def exhausted(*args: object, **kwargs: object) -> None:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory:\n you tried to allocate 9 bytes.")
+
+        monkeypatch.setattr("torchops.sobel", exhausted)
+        refused(invoke("sobel", tmp_path / "in.png", tmp_path / "out.png"), r"can't allocate memory: you tried")
+
+    def test_encoder_fails(self, photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        photo.save(tmp_path / "in.png")
+
+        def disk_full(self: Image.Image, path: Path) -> None:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Image.Image, "save", disk_full)
+        refused(invoke("sobel", tmp_path / "in.png", tmp_path / "out.png"), r"cannot be written: .*No space left")
+
+
+def test_failure_keeps_the_old_output(photo: Image.Image, tmp_path: Path) -> None:
+    (tmp_path / "out.png").write_bytes(b"precious")
+    with pytest.raises(ZeroDivisionError), images.replacing(tmp_path / "out.png") as beside:  # noqa: PT012
+        beside.write_bytes(b"half")
+        raise ZeroDivisionError
+    assert (tmp_path / "out.png").read_bytes() == b"precious"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.png"]
+
+
+def test_may_write_over_its_input(photo: Image.Image, tmp_path: Path) -> None:
+    photo.save(tmp_path / "same.png")
+    assert invoke("sobel", tmp_path / "same.png", tmp_path / "same.png").exit_code == 0
+
+
+def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
+    assert invoke("sobel", "in.png", tmp_path / "out.png", "--padding-mode", "mirror").exit_code == 2
+    assert invoke("sobel").exit_code == 2
+    assert invoke("inspect", "relu").exit_code == 2
+
+
+def test_traceback_never_reaches_the_user(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "torchops", "sobel", str(tmp_path / "no.png"), str(tmp_path / "out.png")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"torchops: {tmp_path / 'no.png'}: no such file\n"
+
+
+class TestCheck:
+    def test_all_is_well(self) -> None:
+        result = invoke("check", "--json")
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)
+        assert {"torch", "triton", "cpu", "gpu"} <= set(found["machine"])
+        asked = {(row["op"], row["dtype"], row["backend"]) for row in found["rows"]}
+        for op in catalog.OPS.values():
+            for dtype in op.dtypes:
+                for backend in ("aten, cpu", "triton, interpreted"):
+                    assert (op.name, str(dtype).removeprefix("torch."), backend) in asked
+
+    def test_a_wrong_op_is_caught(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        broken = catalog.Op(**{**vars(catalog.OPS["sobel"]), "function": lambda x: torchops.sobel(x) * 1.001})
+        monkeypatch.setattr(catalog, "OPS", {"sobel": broken})
+        monkeypatch.setattr(check, "check_interpreted", list)
+        result = invoke("check")
+        assert result.exit_code == 1
+        assert "FAILED" in result.stdout
+
+    def test_nan_is_a_failure(self) -> None:
+        broken = catalog.Op(**{**vars(catalog.OPS["sobel"]), "function": lambda x: x * torch.nan})
+        assert check.check_op(broken, torch.float32, "cpu", "aten, cpu").verdict == "FAILED"
+
+    def test_an_interpreter_that_cannot_start_is_a_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "executable", "/bin/false")
+        (row,) = check.check_interpreted()
+        assert row.verdict.startswith("FAILED")
+
+
+@pytest.mark.tiers("compile")
+class TestInspect:
+    def test_table_and_dump(self, tmp_path: Path) -> None:
+        arguments = ("inspect", "sobel", "--dtype", "bfloat16", "--shape", "2,3,64,80", "--dump", tmp_path / "code")
+        result = invoke(*arguments)
+        assert result.exit_code == 0, result.output
+        for word in ("sobel_fwd_kernel", "sobel_bwd_kernel", "registers", "modelled time", "H100"):
+            assert word in result.stdout
+        names = {path.name for path in (tmp_path / "code").iterdir()}
+        stages = ("ttir", "ttgir", "llir", "ptx", "sass")
+        assert {f"sobel_fwd_kernel.sm_90.{stage}" for stage in stages} <= names
+        assert "MUFU.SQRT" in (tmp_path / "code" / "sobel_fwd_kernel.sm_90.sass").read_text()
+
+    @pytest.mark.parametrize("arch", ["sm_80", "sm_120", "gfx942"])
+    def test_json(self, arch: str) -> None:
+        result = invoke("inspect", "sobel", "--arch", arch, "--json")
+        assert result.exit_code == 0, result.output
+        forward, backward = json.loads(result.stdout)
+        assert (forward["kernel"], backward["kernel"]) == ("sobel_fwd_kernel", "sobel_bwd_kernel")
+        assert forward["arch"] == arch
+        assert forward["modelled_us"] > 0
+
+    def test_bad_arguments(self, tmp_path: Path) -> None:
+        refused(invoke("inspect", "sobel", "--arch", "sm_42"), r"`arch` must be one of sm_80, .*, got 'sm_42'")
+        refused(invoke("inspect", "sobel", "--dtype", "float31"), r"--dtype must name .* got 'float31'")
+        refused(invoke("inspect", "sobel", "--dtype", "int64"), r"`dtype` must be one of .* got torch\.int64")
+        refused(invoke("inspect", "sobel", "--shape", "3,4"), r"--shape must be four .* got '3,4'")
+        (tmp_path / "file").touch()
+        refused(invoke("inspect", "sobel", "--shape", "1,1,8,8", "--dump", tmp_path / "file"), r"[Ff]ile exists")
