@@ -279,6 +279,7 @@ class Problem:
     height: int
     row: int
     """Elements of a row: W*L."""
+    lanes: int
     bytes_in: int
     """Bytes read an element, all inputs."""
     bytes_halo: int
@@ -307,7 +308,7 @@ def programs(problem: Problem, config: Config) -> int:
 def cost(problem: Problem, config: Config) -> Cost:
     """DRAM bytes, with the rows and columns that neighbouring tiles both read counted once a tile."""
     strips, blocks = -(-problem.height // config.rows), -(-problem.row // config.block)
-    borders = (strips - 1) * problem.row + (blocks - 1) * problem.height
+    borders = (strips - 1) * problem.row + (blocks - 1) * problem.height * problem.lanes
     least = problem.planes * problem.height * problem.row * (problem.bytes_in + problem.bytes_out)
     return Cost(
         bytes_moved=least + problem.planes * borders * problem.bytes_halo,
@@ -346,7 +347,9 @@ def pick_config(problem: Problem, device: Device) -> Config:
         return memory_us(need.bytes_moved, device) / full + _ROW_US * need.trips
 
     if cost(problem, configs[0]).bytes_least > device.l2_bytes:
-        configs = [c for c in configs if cost(problem, c).bytes_moved <= 1.05 * cost(problem, c).bytes_least]
+        frugal = [c for c in configs if cost(problem, c).bytes_moved <= 1.05 * cost(problem, c).bytes_least]
+        # tiles of many interleaved lanes are few pixels wide: then all of them share much with their neighbours
+        configs = frugal or configs
     return min(configs, key=modelled_us)
 
 
@@ -363,7 +366,7 @@ def _launch(
     planes, lanes, planes_an_image = (n * c, 1, c) if out.is_contiguous() else (n, c, 1)
     elements = n * c * h * w
     problem = Problem(
-        planes, h, w * lanes,
+        planes, h, w * lanes, lanes,
         bytes_in=sum(t.numel() * t.element_size() for t in tensors) // elements,
         bytes_halo=sum(halo * t.numel() * t.element_size() for t, halo in inputs) // elements,
         bytes_out=out.numel() * out.element_size() // elements,

@@ -261,8 +261,48 @@ class TestConfigs:
 
     def test_pick_is_pure_and_fills_small_problems(self) -> None:
         device = DEVICES["sm_90"]
-        small = kernels.Problem(1, 256, 256, 4, 8, 4, 0, 4)
-        large = kernels.Problem(64, 2160, 3840, 4, 8, 4, 0, 4)
+        small = kernels.Problem(1, 256, 256, 1, 4, 8, 4, 0, 4)
+        large = kernels.Problem(64, 2160, 3840, 1, 4, 8, 4, 0, 4)
         assert kernels.pick_config(small, device) == kernels.pick_config(small, device)
         assert kernels.pick_config(small, device).rows < kernels.pick_config(large, device).rows
+        many_lanes = kernels.Problem(64, 256, 256 * 256, 256, 4, 8, 4, 0, 4)
+        assert kernels.pick_config(many_lanes, device) in kernels.candidates(device, 4)
         assert kernels.cost(large, kernels.pick_config(large, device)).bytes_moved <= 1.05 * 64 * 2160 * 3840 * 8
+
+
+@pytest.mark.tiers("interpreter")
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_memory_is_touched_as_often_as_the_cost_says(channels_last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count, program by program, the distinct elements that are read and written, and compare with the bytes of `cost`."""
+    from triton.runtime import interpreter
+
+    builder, elements = interpreter.interpreter_builder, {"read": 0, "written": 0}
+    seen: set[tuple[Any, int]] = set()
+
+    def counting(name: str, kind: str) -> None:
+        original = getattr(type(builder), name)
+
+        def wrapped(self: Any, ptrs: Any, *args: Any) -> Any:
+            mask = args[1] if kind == "written" else args[0]
+            for address in set(ptrs.data[mask.data].tolist()):
+                if (key := (tuple(self.grid_idx), address)) not in seen:
+                    seen.add(key)
+                    elements[kind] += 1
+            return original(self, ptrs, *args)
+
+        monkeypatch.setattr(type(builder), name, wrapped)
+
+    counting("create_masked_load", "read")
+    counting("create_masked_store", "written")
+    config = kernels.Config(block=32, rows=4, num_warps=1)
+    x = torch.randn(1, 2, 9, 40)
+    x = x.to(memory_format=torch.channels_last) if channels_last else x
+    y = torch.empty_like(x)
+    kernels.sobel_fwd(x, y, 0.125, 1e-6, "replicate", 0.0, config=config)
+    problem = (
+        kernels.Problem(1, 9, 80, 2, 4, 8, 4, 0, 4) if channels_last else kernels.Problem(2, 9, 40, 1, 4, 8, 4, 0, 4)
+    )
+    promised = kernels.cost(problem, config)
+    assert elements["written"] == y.numel()
+    counted = 4 * sum(elements.values())
+    assert promised.bytes_least < counted <= 1.03 * promised.bytes_moved, (counted, promised)

@@ -33,7 +33,12 @@ def main() -> int:
         names = zipfile.ZipFile(wheel).namelist()
         packages = {name.split("/")[0] for name in names}
         assert packages == {"torchops", wheel.name.split("-py3")[0] + ".dist-info"}, packages
-        for name in ("torchops/kernels/sobel.py", "torchops/models/__init__.py", "torchops/ops/sobel.py", "torchops/py.typed"):
+        for name in (
+            "torchops/kernels/sobel.py",
+            "torchops/models/__init__.py",
+            "torchops/ops/sobel.py",
+            "torchops/py.typed",
+        ):
             assert names.count(name) == 1, f"{name} in the wheel {names.count(name)} times"
         venv.create(python.parent.parent, with_pip=True)
         constraints = ["--constraint", str(ROOT / "constraints.txt")]
