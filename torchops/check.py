@@ -130,6 +130,9 @@ def check_all() -> list[Row]:
 
 if __name__ == "__main__":
     found = check_here(
-        "triton", "cpu", "triton, interpreted", {torch.bfloat16: "not run: Triton's interpreter gets bfloat16 wrong"}
+        "triton",
+        "cpu",
+        "triton, interpreted",
+        {torch.bfloat16: "not run: Triton's interpreter computes bfloat16 wrongly"},
     )
     json.dump([asdict(row) for row in found], sys.stdout)

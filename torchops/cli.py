@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 
 import torch
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -88,19 +89,27 @@ def check_command(
         raise typer.Exit(1)
 
 
+def _table(title: str, caption: str | None = None) -> Table:
+    return Table(
+        title=title, caption=caption, box=SIMPLE_HEAD, padding=(0, 0), title_justify="left", caption_justify="left"
+    )
+
+
 def print_check(rows: list[check.Row]) -> None:
     for name, value in check.machine().items():
         console.print(f"{name:>9}  {value}", highlight=False)
-    table = Table("op", "dtype", "backend", caption="largest errors, relative to float64", title="torchops check")
+    notes = {row.verdict for row in rows if row.verdict.startswith("not run")}
+    table = _table("torchops check", caption="\n".join(("errors: the largest, relative to float64", *sorted(notes))))
+    for heading in ("op", "dtype", "backend"):
+        table.add_column(heading, no_wrap=True)
     for heading in ("error", "gradient", "allowed"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", overflow="fold")
     for row in rows:
         error, grad = ("-" if e is None else f"{e:.1e}" for e in (row.error, row.grad_error))
         colour = {"ok": "green"}.get(row.verdict, "red" if row.verdict.startswith("FAILED") else "yellow")
-        table.add_row(
-            row.op, row.dtype, row.backend, error, grad, f"{row.tolerance:.0e}", f"[{colour}]{row.verdict}[/]"
-        )
+        verdict = f"[{colour}]{'not run' if row.verdict in notes else row.verdict}[/]"
+        table.add_row(row.op, row.dtype, row.backend, error, grad, f"{row.tolerance:.0e}", verdict)
     console.print(table)
 
 
@@ -129,7 +138,9 @@ def inspect_command(
     if as_json:
         console.print_json(json.dumps([report.as_dict() for report in reports]))
         return
-    table = Table("", *(report.kernel for report in reports), title=f"{reports[0].gpu} ({arch}), {dtype}")
+    table = _table(f"{reports[0].gpu} ({arch}), {dtype}")
+    for heading in ("", *(report.kernel for report in reports)):
+        table.add_column(heading)
     for name, value in _INSPECT_ROWS.items():
         table.add_row(name, *(value(report) for report in reports))
     console.print(table)
@@ -192,8 +203,8 @@ def demo(
         picture = demonstration.draw_edges(out / "edges.png")
     except (OSError, RuntimeError) as error:
         fail(error)
-    table = Table(
-        title="Sobel of a 4K frame, one channel", caption="medians of interleaved runs; below 1, torchops is faster"
+    table = _table(
+        "Sobel of a 4K frame, one channel", caption="medians of interleaved runs; below 1x, torchops is faster"
     )
     for heading in ("", "dtype", "threads", "ms", "torchops takes"):
         table.add_column(heading, justify="left" if not heading else "right")

@@ -28,7 +28,7 @@ def draw_edges(path: Path) -> Path:
     edges = functional.sobel(photo).permute(1, 2, 0)
     luminance = photo.float().mul(torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0, keepdim=True)
     gray = functional.sobel(luminance)[0]
-    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     titles = ("photo", "edges by channel", "edges of the luminance")
     for axes, image, title in zip(figure.subplots(1, 3), (photo.permute(1, 2, 0), edges, gray), titles, strict=True):
