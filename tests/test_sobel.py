@@ -13,9 +13,11 @@ import torchops
 from torchops import catalog, reference
 from torchops.functional import PADDING_MODES
 from torchops.kernels import sobel as kernels
+from torchops.kernels import strips
 from torchops.kernels.hardware import DEVICES
 from torchops.kernels.launch import record
 from torchops.ops import sobel as ops
+from torchops.ops import tiling
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .opinfo import OpInfo, Rejection, Sample
@@ -139,7 +141,7 @@ def test_tiles_of_the_cpu_path_join(
     """Images far larger than a tile: the frame, then bands."""
     if padding_mode == "reflect" and 1 in shape[2:]:
         padding_mode = "zeros"
-    monkeypatch.setattr(ops, "_TILE", 32)
+    monkeypatch.setattr(tiling, "TILE", 32)
     kwargs = {"padding_mode": padding_mode, "padding_value": 0.3 if padding_mode == "constant" else 0.0}
     (x,) = catalog.OPS["sobel"].random_inputs(shape, dtype)
     x = x.to(memory_format=torch.channels_last) if channels_last else x
@@ -161,7 +163,7 @@ def test_tiles_of_the_cpu_path_join(
 @pytest.mark.parametrize("padding_mode", ["replicate", "reflect", "circular", "constant"])
 def test_tiles_of_the_kernels_join(padding_mode: str, channels_last: bool, device: torch.device) -> None:
     """Blocks and strips far smaller than the image, in both directions."""
-    config = kernels.Config(block=16, rows=2, num_warps=1)
+    config = strips.Config(block=16, rows=2, num_warps=1)
     x = torch.randn(1, 2, 5, 19, device=device)
     x = x.to(memory_format=torch.channels_last) if channels_last else x
     exact = x.double().cpu().requires_grad_()
@@ -240,9 +242,9 @@ class TestConfigs:
         device = DEVICES[arch]
         x, g = torch.empty(1, 1, 256, 1024), torch.empty(1, 1, 2, 256, 1024)
         with record(device) as launches:
-            for config in kernels.candidates(device, columns_a_thread=4):
+            for config in strips.candidates(device, columns_a_thread=4):
                 kernels.sobel_fwd(x, x, 0.125, 1e-6, "replicate", 0.0, config=config)
-            for config in kernels.candidates(device, columns_a_thread=2):
+            for config in strips.candidates(device, columns_a_thread=2):
                 kernels.sobel_bwd(x, x, x, 0.125, 1e-6, "replicate", 0.0, config=config)
                 kernels.spatial_gradient_bwd(g, x, 0.125, "replicate", config=config)
         assert len(launches) == 30
@@ -261,13 +263,13 @@ class TestConfigs:
 
     def test_pick_is_pure_and_fills_small_problems(self) -> None:
         device = DEVICES["sm_90"]
-        small = kernels.Problem(1, 256, 256, 1, 4, 8, 4, 0, 4)
-        large = kernels.Problem(64, 2160, 3840, 1, 4, 8, 4, 0, 4)
-        assert kernels.pick_config(small, device) == kernels.pick_config(small, device)
-        assert kernels.pick_config(small, device).rows < kernels.pick_config(large, device).rows
-        many_lanes = kernels.Problem(64, 256, 256 * 256, 256, 4, 8, 4, 0, 4)
-        assert kernels.pick_config(many_lanes, device) in kernels.candidates(device, 4)
-        assert kernels.cost(large, kernels.pick_config(large, device)).bytes_moved <= 1.05 * 64 * 2160 * 3840 * 8
+        small = strips.Problem(1, 256, 256, 1, 4, 8, 4, 0, 4)
+        large = strips.Problem(64, 2160, 3840, 1, 4, 8, 4, 0, 4)
+        assert strips.pick_config(small, device) == strips.pick_config(small, device)
+        assert strips.pick_config(small, device).rows < strips.pick_config(large, device).rows
+        many_lanes = strips.Problem(64, 256, 256 * 256, 256, 4, 8, 4, 0, 4)
+        assert strips.pick_config(many_lanes, device) in strips.candidates(device, 4)
+        assert strips.cost(large, strips.pick_config(large, device)).bytes_moved <= 1.05 * 64 * 2160 * 3840 * 8
 
 
 @pytest.mark.tiers("interpreter")
@@ -294,15 +296,15 @@ def test_memory_is_touched_as_often_as_the_cost_says(channels_last: bool, monkey
 
     counting("create_masked_load", "read")
     counting("create_masked_store", "written")
-    config = kernels.Config(block=32, rows=4, num_warps=1)
+    config = strips.Config(block=32, rows=4, num_warps=1)
     x = torch.randn(1, 2, 9, 40)
     x = x.to(memory_format=torch.channels_last) if channels_last else x
     y = torch.empty_like(x)
     kernels.sobel_fwd(x, y, 0.125, 1e-6, "replicate", 0.0, config=config)
     problem = (
-        kernels.Problem(1, 9, 80, 2, 4, 8, 4, 0, 4) if channels_last else kernels.Problem(2, 9, 40, 1, 4, 8, 4, 0, 4)
+        strips.Problem(1, 9, 80, 2, 4, 8, 4, 0, 4) if channels_last else strips.Problem(2, 9, 40, 1, 4, 8, 4, 0, 4)
     )
-    promised = kernels.cost(problem, config)
+    promised = strips.cost(problem, config)
     assert elements["written"] == y.numel()
     counted = 4 * sum(elements.values())
     assert promised.bytes_least < counted <= 1.03 * promised.bytes_moved, (counted, promised)

@@ -9,9 +9,10 @@ def main() -> None:
     try:
         from torchops import cli
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in ("typer", "rich", "PIL", "numpy", "psutil"):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("typer", "rich", "PIL", "numpy", "psutil"):
             raise
-        print(f"torchops: the command line needs {error.name}: pip install 'torchops[cli]'", file=sys.stderr)
+        print(f"torchops: the command line needs {missing}: pip install 'torchops[cli]'", file=sys.stderr)
         sys.exit(2)
     cli.app()
 

@@ -7,10 +7,6 @@ for, and read off the machine code.
 from __future__ import annotations
 
 import contextlib
-import re
-import subprocess
-import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +17,7 @@ from torch import Tensor
 
 from . import catalog
 from .backend import choose, use_backend
+from .machine_code import LOAD, MATRIX, STORE, machine_code, main_loop, widths
 
 if TYPE_CHECKING:
     from .kernels.launch import Launch
@@ -208,8 +205,8 @@ def report(launch: Launch) -> LaunchReport:
     device = launch.device
     with _stand_in_driver(device.arch):
         compiled = launch.kernel.warmup(*launch.args, grid=launch.grid, **launch.meta)
-    machine = _machine_code(compiled)
-    loop = _main_loop(machine.instructions)
+    machine = machine_code(compiled)
+    loop = main_loop(machine.instructions)
     warp_instructions = (
         launch.programs
         * launch.meta["num_warps"]
@@ -234,9 +231,9 @@ def report(launch: Launch) -> LaunchReport:
         spills=machine.spills,
         stack_bytes=machine.stack_bytes,
         shared_bytes=compiled.metadata.shared,
-        matrix_instructions=sum(bool(_MATRIX.match(op)) for op in opcodes),
-        loads=_widths(opcodes, _LOAD),
-        stores=_widths(opcodes, _STORE),
+        matrix_instructions=sum(bool(MATRIX.match(op)) for op in opcodes),
+        loads=widths(opcodes, LOAD),
+        stores=widths(opcodes, STORE),
         loop_instructions=len(loop),
         instructions=len(opcodes),
         bytes_moved=launch.cost.bytes_moved,
@@ -276,129 +273,6 @@ def inspect(
     if channels_last:
         inputs = tuple(torch.empty_like(x, memory_format=torch.channels_last) for x in inputs)
     return [report(launch) for launch in record_launches(entry.function, inputs, arch, **kwargs)]
-
-
-@dataclass(frozen=True)
-class _Instruction:
-    opcode: str
-    target: str | None
-    """The label it may jump to."""
-    label: str | None
-    """The label in front of it."""
-
-
-@dataclass(frozen=True)
-class _MachineCode:
-    instructions: list[_Instruction]
-    registers: int
-    spills: int
-    stack_bytes: int
-    code: dict[str, str]
-
-
-_disassembled: dict[str, _MachineCode] = {}
-
-
-def _machine_code(compiled: Any) -> _MachineCode:
-    """Disassemble a kernel, once: NVIDIA's tools take longer than the compiler."""
-    if compiled.hash not in _disassembled:
-        _disassembled[compiled.hash] = _nvidia(compiled) if "cubin" in compiled.asm else _amd(compiled)
-    return _disassembled[compiled.hash]
-
-
-_MATRIX = re.compile(r"HGMMA|UTC.*MMA|[HID]MMA|v_mfma")
-_LOAD = re.compile(r"LDG(?:STS)?\b|global_load|buffer_load")
-_STORE = re.compile(r"STG\b|global_store|buffer_store")
-_WIDTH = re.compile(r"\.(64|128|256)\b|\.[US](8|16)\b|dwordx(2|3|4)|_[us]?(byte|short)(?:_|$)|_[ui](8|16)\b")
-
-
-def _widths(opcodes: list[str], kind: re.Pattern[str]) -> dict[int, int]:
-    """Count the opcodes of one kind by the bits they move."""
-
-    def bits(opcode: str) -> int:
-        match = _WIDTH.search(opcode)
-        if not match:
-            return 32
-        wide, narrow, dwords, name, amd_narrow = match.groups()
-        if dwords:
-            return 32 * int(dwords)
-        return {"byte": 8, "short": 16}[name] if name else int(wide or narrow or amd_narrow)
-
-    return dict(sorted(Counter(bits(op) for op in opcodes if kind.match(op)).items()))
-
-
-def _main_loop(instructions: list[_Instruction]) -> list[_Instruction]:
-    """The longest stretch that ends in a jump back to its start, loads, and holds no loop of its own."""
-    starts = {i.label: n for n, i in enumerate(instructions) if i.label}
-    loops = [
-        (starts[i.target], end + 1)
-        for end, i in enumerate(instructions)
-        if i.target in starts and starts[i.target] < end
-    ]
-    innermost = [
-        instructions[a:b] for a, b in loops if not any((c, d) != (a, b) and a <= c and d <= b for c, d in loops)
-    ]
-    loading = [loop for loop in innermost if any(_LOAD.match(i.opcode) for i in loop)]
-    return max(loading, key=len, default=[])
-
-
-def _parse(text: str, label: re.Pattern[str], instruction: re.Pattern[str]) -> list[_Instruction]:
-    """Instructions with the labels in front of them. `instruction` captures the opcode and a label jumped to."""
-    found, pending = [], None
-    for line in text.splitlines():
-        if match := label.match(line):
-            pending = match[1]
-        elif match := instruction.match(line):
-            found.append(_Instruction(match[1], match[2], pending))
-            pending = None
-    return found
-
-
-_SASS_LABEL = re.compile(r"^(\.L_x_\d+):")
-_SASS = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)(?:.*`\((\.L_x_\d+)\))?")
-
-
-def _nvidia(compiled: Any) -> _MachineCode:
-    from triton import knobs
-
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
-        file.flush()
-        usage = _run(knobs.nvidia.cuobjdump.path, "-res-usage", file.name)
-        sass = _run(knobs.nvidia.nvdisasm.path, "-c", file.name)
-    resources = dict(re.findall(r"(REG|STACK):(\d+)", usage))
-    # what follows the last exit is padding
-    instructions = [i for i in _parse(sass, _SASS_LABEL, _SASS) if i.opcode != "NOP"]
-    return _MachineCode(
-        instructions,
-        registers=int(resources["REG"]),
-        spills=sum(i.opcode.startswith(("STL", "LDL")) for i in instructions),
-        stack_bytes=int(resources["STACK"]),
-        code={**{name: compiled.asm[name] for name in ("ttir", "ttgir", "llir", "ptx")}, "sass": sass},
-    )
-
-
-_GCN_LABEL = re.compile(r"^(\.LBB\w+):")
-_GCN = re.compile(r"^\t([svgb][a-z]*_\w+|ds_\w+|global_\w+|buffer_\w+|flat_\w+|scratch_\w+)(?:\s+(\.LBB\w+))?")
-
-
-def _amd(compiled: Any) -> _MachineCode:
-    text = compiled.asm["amdgcn"]
-
-    def metadata(key: str) -> int:
-        return int(re.findall(rf"\.{key}:\s+(\d+)", text)[-1])
-
-    return _MachineCode(
-        _parse(text, _GCN_LABEL, _GCN),
-        registers=metadata("vgpr_count"),
-        spills=metadata("vgpr_spill_count"),
-        stack_bytes=metadata("private_segment_fixed_size"),
-        code={name: compiled.asm[name] for name in ("ttir", "ttgir", "llir", "amdgcn")},
-    )
-
-
-def _run(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def dump(reports: list[LaunchReport], folder: Path) -> list[Path]:

@@ -6,17 +6,16 @@ is differentiated in terms of the two. Derivatives of every order therefore run 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from torchops.reference import pad
 from torchops.shapes import memory_format
 
 from .registration import accumulation_dtype, each_image, prefer_huge_pages, register, uses_triton
+from .tiling import Scratch, halo, is_inside, planar, read_padded, runs, tiles
 
 
 def _kernels() -> ModuleType:
@@ -101,124 +100,14 @@ def _spatial_gradient_backward(dg: Tensor, normalized: bool, padding_mode: str) 
 
 
 #
-# ATen has no Sobel, and its convolution takes 20 times as long as these slices. They run tile by tile, through buffers that
-# all tiles share and that stay in cache: nothing of the size of the image is allocated but the output. Inside the image a
-# tile is a view; a tile that touches the border reads a small padded copy of itself.
-
-_TILE = 1 << 18
-"""Elements of a tile on a CPU. Fewer cost more in calls than the cache gives back, more fall out of it."""
+# ATen has no Sobel, and its convolution takes 20 times as long as these slices.
 
 _TINY = 1e-30
 """Below this eps, the square of a magnitude can be 0 in float32."""
 
-Tile = tuple[slice, slice, slice, slice]
-"""Planes (two dimensions), rows and columns of outputs."""
 
-
-class _Scratch:
-    """Buffers that all tiles of a call share, by name. Fresh memory would cost more than the arithmetic."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
-        self._views: dict[tuple[str, torch.Size, torch.dtype], tuple[Tensor, ...]] = {}
-
-    def __call__(self, name: str, size: torch.Size, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """An uninitialised tensor of that size, and its columns from 0, 1 and 2 on that leave two out."""
-        views = self._views.get((name, size, dtype))
-        if views is None:
-            buffer = self._buffers.get((name, dtype))
-            if buffer is None or buffer.numel() < size.numel():
-                buffer = self._buffers[name, dtype] = torch.empty(size.numel(), dtype=dtype, device=self._device)
-            whole = buffer[: size.numel()].view(size)
-            views = whole, whole[:, :, :, :-2], whole[:, :, :, 1:-1], whole[:, :, :, 2:]
-            self._views[name, size, dtype] = views
-        return views
-
-
-def _planar(t: Tensor, channels_last: bool) -> Tensor:
-    """(N, C, H, W) as a view (N, C, H, W, 1), or (N, 1, H, W, C) for channels_last: rows and pixels keep their order."""
-    return t.permute(0, 2, 3, 1).unsqueeze(1) if channels_last else t.unsqueeze(-1)
-
-
-def _tiles(size: torch.Size, device: torch.device) -> Iterator[Tile]:
-    """Tiles that cover (A, B, H, W, L): whole planes while these are small, else the frame, then bands of rows."""
-    a, b, h, w, lanes = size
-    limit = _TILE if device.type == "cpu" else 1 << 62
-    everything = slice(0, None)
-    planes = limit // (h * w * lanes)
-    if planes:
-        for j in range(0, b, planes):
-            step = max(1, planes // b)
-            for i in range(0, a, step):
-                yield slice(i, i + step), slice(j, j + planes), slice(0, h), slice(0, w)
-        return
-    for r in sorted({0, h - 1}):
-        yield everything, everything, slice(r, r + 1), slice(0, w)
-    if h <= 2:
-        return
-    for c in sorted({0, w - 1}):
-        yield everything, everything, slice(1, h - 1), slice(c, c + 1)
-    if w <= 2:
-        return
-    step = max(1, limit // (w * lanes))
-    for i in range(a):
-        for j in range(b):
-            for r in range(1, h - 1, step):
-                yield slice(i, i + 1), slice(j, j + 1), slice(r, min(r + step, h - 1)), slice(1, w - 1)
-
-
-def _runs(span: slice, size: int, padding_mode: str) -> list[tuple[slice, slice | None]]:
-    """What a span of outputs reads, in runs: where in the padded tile, and where in the image (None: beyond it)."""
-    beyond = {"replicate": (0, size - 1), "reflect": (1, size - 2), "circular": (size - 1, 0)}.get(padding_mode)
-    first, last = max(span.start - 1, 0), min(span.stop + 1, size)
-    runs: list[tuple[slice, slice | None]] = [
-        (slice(first - span.start + 1, last - span.start + 1), slice(first, last))
-    ]
-    if span.start == 0:
-        runs.append((slice(0, 1), slice(beyond[0], beyond[0] + 1) if beyond else None))
-    if span.stop == size:
-        end = span.stop - span.start + 1
-        runs.append((slice(end, end + 1), slice(beyond[1], beyond[1] + 1) if beyond else None))
-    return runs
-
-
-def _is_inside(tile: Tile, size: torch.Size) -> bool:
-    _, _, rows, cols = tile
-    return rows.start > 0 and cols.start > 0 and rows.stop < size[2] and cols.stop < size[3]
-
-
-def _halo(tile: Tile) -> Tile:
-    a, b, rows, cols = tile
-    return a, b, slice(rows.start - 1, rows.stop + 1), slice(cols.start - 1, cols.stop + 1)
-
-
-def _read(x: Tensor, tile: Tile, padding_mode: str, padding_value: float, scratch: _Scratch) -> Tensor:
-    """What the outputs of a tile read, in a dtype that holds their sums: (A, B, rows + 2, columns + 2, L)."""
-    a, b, rows, cols = tile
-    if _is_inside(tile, x.shape):
-        part = x[_halo(tile)]
-        # the gradients of bytes are integers of 11 bits, and the arithmetic of shorts is twice as fast
-        dtype = torch.int16 if x.dtype == torch.uint8 else accumulation_dtype(x.dtype)
-        return part if part.dtype == dtype else scratch("x", part.shape, dtype)[0].copy_(part)
-    x, acc = x[a, b], accumulation_dtype(x.dtype)
-    if rows == slice(0, x.shape[2]) and cols == slice(0, x.shape[3]):
-        planes = x.movedim(-1, 2).flatten(1, 2).to(acc)
-        return pad(planes, 1, padding_mode, padding_value).unflatten(1, (x.shape[1], -1)).movedim(2, -1)
-    size = torch.Size((*x.shape[:2], rows.stop - rows.start + 2, cols.stop - cols.start + 2, x.shape[-1]))
-    padded = scratch("x", size, acc)[0]
-    for to_rows, from_rows in _runs(rows, x.shape[2], padding_mode):
-        for to_cols, from_cols in _runs(cols, x.shape[3], padding_mode):
-            target = padded[:, :, to_rows, to_cols]
-            if from_rows is None or from_cols is None:
-                target.fill_(padding_value if padding_mode == "constant" else 0.0)
-            else:
-                target.copy_(x[:, :, from_rows, from_cols])
-    return padded
-
-
-def _gradients(x: Tensor, scratch: _Scratch) -> tuple[Tensor, Tensor]:
-    """gx and gy, unscaled, from what `_read` read; floating point."""
+def _gradients(x: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
+    """gx and gy, unscaled, from what `read_padded` read; floating point."""
     upper, middle, lower = x[:, :, :-2], x[:, :, 1:-1], x[:, :, 2:]
     smooth, smooth_l, _, smooth_r = scratch("smooth", upper.shape, x.dtype)
     diff, diff_l, diff_m, diff_r = scratch("diff", upper.shape, x.dtype)
@@ -240,13 +129,13 @@ def _square(gx: Tensor, gy: Tensor, scale: float, eps: Tensor, out: Tensor) -> T
 def _aten_fwd(x: Tensor, out: Tensor, scale: float, eps: float | None, padding_mode: str, padding_value: float) -> None:
     """Fill out with the magnitude (N, C, H, W), or with the gradients (N, C, 2, H, W) where eps is None."""
     channels_last = not out.is_contiguous()
-    targets = [_planar(t, channels_last) for t in ((out,) if eps is not None else out.unbind(2))]
-    x = _planar(x, channels_last)
+    targets = [planar(t, channels_last) for t in ((out,) if eps is not None else out.unbind(2))]
+    x = planar(x, channels_last)
     prefer_huge_pages(out)
-    scratch = _Scratch(x.device)
+    scratch = Scratch(x.device)
     offset = x.new_tensor(eps or 0.0, dtype=accumulation_dtype(x.dtype))
-    for tile in _tiles(x.shape, x.device):
-        gx, gy = _gradients(_read(x, tile, padding_mode, padding_value, scratch), scratch)
+    for tile in tiles(x.shape, x.device):
+        gx, gy = _gradients(read_padded(x, tile, padding_mode, padding_value, scratch), scratch)
         if eps is None:
             targets[0][tile].copy_(gx.mul_(scale))
             targets[1][tile].copy_(gy.mul_(scale))
@@ -256,8 +145,8 @@ def _aten_fwd(x: Tensor, out: Tensor, scale: float, eps: float | None, padding_m
             targets[0][tile].copy_(_square(gx, gy, scale, offset, out=gx).sqrt_())
 
 
-def _add_adjoint(dgx: Tensor, dgy: Tensor, dx: Tensor, scratch: _Scratch) -> None:
-    """Add to dx, of the size that `_read` reads, the adjoint of `_gradients`."""
+def _add_adjoint(dgx: Tensor, dgy: Tensor, dx: Tensor, scratch: Scratch) -> None:
+    """Add to dx, of the size that `read_padded` reads, the adjoint of `_gradients`."""
     a, b, rows, cols, lanes = dgx.shape
     size = torch.Size((a, b, rows, cols + 2, lanes))
     smooth, smooth_l, _, smooth_r = scratch("smooth", size, dgx.dtype)
@@ -280,14 +169,14 @@ def _aten_bwd(
     """Fill dx with the gradient of `_aten_fwd`: of the magnitude, or of the gradients where x is None."""
     prefer_huge_pages(dx)
     channels_last = not dx.is_contiguous()
-    sources = [_planar(t, channels_last) for t in ((dout,) if x is not None else dout.unbind(2))]
+    sources = [planar(t, channels_last) for t in ((dout,) if x is not None else dout.unbind(2))]
     acc = accumulation_dtype(dx.dtype)
     target = dx.zero_() if dx.dtype == acc else torch.zeros_like(dx, dtype=acc)
-    total = _planar(target, channels_last)
-    x = None if x is None else _planar(x, channels_last)
-    scratch = _Scratch(dx.device)
+    total = planar(target, channels_last)
+    x = None if x is None else planar(x, channels_last)
+    scratch = Scratch(dx.device)
     offset = dx.new_tensor(eps, dtype=acc)
-    for tile in _tiles(total.shape, dx.device):
+    for tile in tiles(total.shape, dx.device):
         if x is None:
             size = sources[0][tile].shape
             dgx, dgy = (
@@ -295,7 +184,7 @@ def _aten_bwd(
                 for t, name in zip(sources, ("gx", "gy"), strict=True)
             )
         else:
-            gx, gy = _gradients(_read(x, tile, padding_mode, padding_value, scratch), scratch)
+            gx, gy = _gradients(read_padded(x, tile, padding_mode, padding_value, scratch), scratch)
             ratio = _square(gx, gy, scale, offset, out=scratch("ratio", gx.shape, acc)[0])
             flat = ratio == 0 if eps < _TINY else None
             ratio.rsqrt_().mul_(sources[0][tile]).mul_(scale * scale)
@@ -303,13 +192,13 @@ def _aten_bwd(
                 ratio.masked_fill_(flat, 0.0)
             dgx, dgy = gx.mul_(ratio), gy.mul_(ratio)
         a, b, rows, cols = tile
-        if _is_inside(tile, total.shape):
-            _add_adjoint(dgx, dgy, total[_halo(tile)], scratch)
+        if is_inside(tile, total.shape):
+            _add_adjoint(dgx, dgy, total[halo(tile)], scratch)
             continue
         part, share = total[a, b], dgx.new_zeros((*dgx.shape[:2], dgx.shape[2] + 2, dgx.shape[3] + 2, dgx.shape[4]))
         _add_adjoint(dgx, dgy, share, scratch)
-        for from_rows, to_rows in _runs(rows, part.shape[2], padding_mode):
-            for from_cols, to_cols in _runs(cols, part.shape[3], padding_mode):
+        for from_rows, to_rows in runs(rows, part.shape[2], padding_mode):
+            for from_cols, to_cols in runs(cols, part.shape[3], padding_mode):
                 if to_rows is not None and to_cols is not None:
                     part[:, :, to_rows, to_cols].add_(share[:, :, from_rows, from_cols])
     if target is not dx:

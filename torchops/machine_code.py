@@ -1,0 +1,133 @@
+"""Compiled kernels, read off their machine code: NVIDIA's SASS and AMD's GCN."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Instruction:
+    opcode: str
+    target: str | None
+    """The label it may jump to."""
+    label: str | None
+    """The label in front of it."""
+
+
+@dataclass(frozen=True)
+class MachineCode:
+    instructions: list[Instruction]
+    registers: int
+    spills: int
+    stack_bytes: int
+    code: dict[str, str]
+
+
+_disassembled: dict[str, MachineCode] = {}
+
+
+def machine_code(compiled: Any) -> MachineCode:
+    """Disassemble a kernel, once: NVIDIA's tools take longer than the compiler."""
+    if compiled.hash not in _disassembled:
+        _disassembled[compiled.hash] = _nvidia(compiled) if "cubin" in compiled.asm else _amd(compiled)
+    return _disassembled[compiled.hash]
+
+
+MATRIX = re.compile(r"HGMMA|UTC.*MMA|[HID]MMA|v_mfma")
+LOAD = re.compile(r"LDG(?:STS)?\b|global_load|buffer_load")
+STORE = re.compile(r"STG\b|global_store|buffer_store")
+_WIDTH = re.compile(r"\.(64|128|256)\b|\.[US](8|16)\b|dwordx(2|3|4)|_[us]?(byte|short)(?:_|$)|_[ui](8|16)\b")
+
+
+def widths(opcodes: list[str], kind: re.Pattern[str]) -> dict[int, int]:
+    """Count the opcodes of one kind by the bits they move."""
+
+    def bits(opcode: str) -> int:
+        match = _WIDTH.search(opcode)
+        if not match:
+            return 32
+        wide, narrow, dwords, name, amd_narrow = match.groups()
+        if dwords:
+            return 32 * int(dwords)
+        return {"byte": 8, "short": 16}[name] if name else int(wide or narrow or amd_narrow)
+
+    return dict(sorted(Counter(bits(op) for op in opcodes if kind.match(op)).items()))
+
+
+def main_loop(instructions: list[Instruction]) -> list[Instruction]:
+    """The longest stretch that ends in a jump back to its start, loads, and holds no loop of its own."""
+    starts = {i.label: n for n, i in enumerate(instructions) if i.label}
+    loops = [
+        (starts[i.target], end + 1)
+        for end, i in enumerate(instructions)
+        if i.target in starts and starts[i.target] < end
+    ]
+    innermost = [
+        instructions[a:b] for a, b in loops if not any((c, d) != (a, b) and a <= c and d <= b for c, d in loops)
+    ]
+    loading = [loop for loop in innermost if any(LOAD.match(i.opcode) for i in loop)]
+    return max(loading, key=len, default=[])
+
+
+def _parse(text: str, label: re.Pattern[str], instruction: re.Pattern[str]) -> list[Instruction]:
+    """Instructions with the labels in front of them. `instruction` captures the opcode and a label jumped to."""
+    found, pending = [], None
+    for line in text.splitlines():
+        if match := label.match(line):
+            pending = match[1]
+        elif match := instruction.match(line):
+            found.append(Instruction(match[1], match[2], pending))
+            pending = None
+    return found
+
+
+_SASS_LABEL = re.compile(r"^(\.L_x_\d+):")
+_SASS = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)(?:.*`\((\.L_x_\d+)\))?")
+
+
+def _nvidia(compiled: Any) -> MachineCode:
+    from triton import knobs
+
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        usage = _run(knobs.nvidia.cuobjdump.path, "-res-usage", file.name)
+        sass = _run(knobs.nvidia.nvdisasm.path, "-c", file.name)
+    resources = dict(re.findall(r"(REG|STACK):(\d+)", usage))
+    # what follows the last exit is padding
+    instructions = [i for i in _parse(sass, _SASS_LABEL, _SASS) if i.opcode != "NOP"]
+    return MachineCode(
+        instructions,
+        registers=int(resources["REG"]),
+        spills=sum(i.opcode.startswith(("STL", "LDL")) for i in instructions),
+        stack_bytes=int(resources["STACK"]),
+        code={**{name: compiled.asm[name] for name in ("ttir", "ttgir", "llir", "ptx")}, "sass": sass},
+    )
+
+
+_GCN_LABEL = re.compile(r"^(\.LBB\w+):")
+_GCN = re.compile(r"^\t([svgb][a-z]*_\w+|ds_\w+|global_\w+|buffer_\w+|flat_\w+|scratch_\w+)(?:\s+(\.LBB\w+))?")
+
+
+def _amd(compiled: Any) -> MachineCode:
+    text = compiled.asm["amdgcn"]
+
+    def metadata(key: str) -> int:
+        return int(re.findall(rf"\.{key}:\s+(\d+)", text)[-1])
+
+    return MachineCode(
+        _parse(text, _GCN_LABEL, _GCN),
+        registers=metadata("vgpr_count"),
+        spills=metadata("vgpr_spill_count"),
+        stack_bytes=metadata("private_segment_fixed_size"),
+        code={name: compiled.asm[name] for name in ("ttir", "ttgir", "llir", "amdgcn")},
+    )
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
