@@ -326,7 +326,7 @@ class Conformance:
         close(images, whole, torch.float32)
 
     @pytest.mark.tiers("aten")
-    @pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # torch.func's own
+    @pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # torch.func's own
     def test_jvp_is_refused_clearly(self, device: torch.device) -> None:
         sample = self.info.samples[0]
         first, *rest = self.inputs(sample, torch.float32, device)
