@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
         command = ["-m", "pytest", str(FOLDER), "-o", "python_files=bench_*.py", "-W", "default", *options, *arguments]
         done = subprocess.run([sys.executable, *command], check=False)
         if done.returncode != 0:
-            return done.returncode
+            raise SystemExit(done.returncode)  # before the old results are replaced
         text = table(results)
         with replacing(out / "bench.md") as page:
             page.write_text(text + "\n")

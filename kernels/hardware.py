@@ -25,9 +25,6 @@ class Device:
     """Boost clock."""
     hbm_gb_s: float
     """DRAM bandwidth, GB/s."""
-    fp32_tflops: float
-    bf16_tflops: float
-    """Matrix instructions, bf16 in, fp32 out."""
     shared_bytes: int
     """Shared memory that one program may take, bytes."""
     l2_bytes: int
@@ -47,18 +44,16 @@ class Device:
 DEVICES = {
     device.arch: device
     for device in (
-        Device("A100-SXM4-80GB", "sm_80", 108, 1.41, 2039, 19.5, 312, 166_912, 40 << 20),
-        Device("H100-SXM5", "sm_90", 132, 1.83, 3350, 67, 989, 232_448, 50 << 20),
-        Device("B200", "sm_100", 148, 1.85, 8000, 75, 2250, 232_448, 126 << 20),
-        Device("RTX 5090", "sm_120", 170, 2.41, 1792, 104.8, 209.5, 101_376, 96 << 20, warps=48),
+        Device("A100-SXM4-80GB", "sm_80", 108, 1.41, 2039, 166_912, 40 << 20),
+        Device("H100-SXM5", "sm_90", 132, 1.83, 3350, 232_448, 50 << 20),
+        Device("B200", "sm_100", 148, 1.85, 8000, 232_448, 126 << 20),
+        Device("RTX 5090", "sm_120", 170, 2.41, 1792, 101_376, 96 << 20, warps=48),
         Device(
             "MI300X",
             "gfx942",
             304,
             2.1,
             5300,
-            163.4,
-            1307,
             65_536,
             256 << 20,
             registers=131_072,
@@ -69,14 +64,26 @@ DEVICES = {
 }
 
 # Triton's interpreter runs programs one after another, at a cost per loop iteration and hardly any per element.
-INTERPRETER = Device("interpreter", "cpu", 1, 1.0, 1.0, 0.0, 0.0, 1 << 30, 1 << 30)
+INTERPRETER = Device("interpreter", "cpu", 1, 1.0, 1.0, 1 << 30, 1 << 30)
 
 
 @functools.cache
 def _cuda_device(index: int) -> Device:
     props = torch.cuda.get_device_properties(index)
-    arch = props.gcnArchName.split(":")[0] if torch.version.hip else f"sm_{props.major}{props.minor}"
-    nearest = DEVICES.get(arch, DEVICES["sm_90"] if arch >= "sm_90" else DEVICES["sm_80"])
+    if torch.version.hip:
+        arch, like = props.gcnArchName.split(":")[0], "gfx942"
+    else:
+        arch = f"sm_{props.major}{props.minor}"
+        like = (
+            "sm_120"
+            if props.major >= 12
+            else "sm_100"
+            if props.major >= 10
+            else "sm_90"
+            if props.major == 9
+            else "sm_80"
+        )
+    nearest = DEVICES.get(arch, DEVICES[like])
     return replace(nearest, name=props.name, arch=arch, sms=props.multi_processor_count)
 
 

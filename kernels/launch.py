@@ -7,6 +7,7 @@ compiles it for a GPU that is not there, and both see the real launcher with the
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,28 +59,34 @@ class Recording:
     launches: list[Launch] = field(default_factory=list)
 
 
-_recording: Recording | None = None
+class _Here(threading.local):
+    """The recording of this thread: another thread's launches go on."""
+
+    recording: Recording | None = None
+
+
+_here = _Here()
 
 
 @contextlib.contextmanager
 def record(device: Device) -> Iterator[list[Launch]]:
     """Launches inside the block are planned for `device` and recorded, not run: their outputs stay uninitialised."""
-    global _recording
-    outer, _recording = _recording, Recording(device)
+    outer = _here.recording
+    recording = _here.recording = Recording(device)
     try:
-        yield _recording.launches
+        yield recording.launches
     finally:
-        _recording = outer
+        _here.recording = outer
 
 
 def is_recording() -> bool:
-    return _recording is not None
+    return _here.recording is not None
 
 
 def target_device(x: torch.Tensor) -> Device:
     """The hardware that a launch on x is planned for."""
-    if _recording is not None:
-        return _recording.device
+    if _here.recording is not None:
+        return _here.recording.device
     return device_of(x) if x.is_cuda else INTERPRETER
 
 
@@ -89,8 +96,8 @@ def launch(
     """Launch `programs` programs of `kernel` on the device of its first argument, which need not be the current one."""
     x = args[0]
     meta["num_warps"] = num_warps
-    if _recording is not None:
-        _recording.launches.append(Launch(kernel, (programs,), args, meta, config, cost(), _recording.device))
+    if recording := _here.recording:
+        recording.launches.append(Launch(kernel, (programs,), args, meta, config, cost(), recording.device))
         return
     with torch.cuda.device_of(x):
         kernel[(programs,)](*args, **meta)

@@ -28,7 +28,7 @@ def _load_row(ptr, h, H, sh, offs, inside, mask, MODE: tl.constexpr, PAD: tl.con
     if MODE == "constant":
         inside = mask & inside & in_range(h, H)
         if ptr.dtype.element_ty == ACC:
-            return tl.load(row + offs, mask=inside, other=PAD)
+            return tl.load(row + offs, mask=inside, other=tl.full(offs.shape, PAD, ACC))
         # PAD may have no equal in the dtype of x
         return tl.where(inside, tl.load(row + offs, mask=inside, other=0).to(ACC), PAD)
     return tl.load(row + offs, mask=mask, other=0).to(ACC)
@@ -69,7 +69,7 @@ def sobel_fwd_kernel(
     # where pixels lie back to back, say so: the compiler cannot see it through w and lane, and loads 128 bits if it
     # knows
     if FLAT:
-        mid_ptr, offs_m = x_ptr + q0.to(tl.int64) * x_sc, cols * x_sc
+        mid_ptr, offs_m = x_ptr + q0.to(tl.int64) * x_sc, cols.to(tl.int64) * x_sc
     y_ptr += plane * H * ROW * (1 if MAGNITUDE else 2) + q0
 
     # rows combine along y: two filtered rows wait in registers for the third
@@ -81,16 +81,16 @@ def sobel_fwd_kernel(
         smooth2, diff2 = _filter_row(
             x_ptr, mid_ptr, h + 1, H, x_sh, offs_l, offs_m, offs_r, in_l, in_r, mask, MODE, PAD, ACC
         )
-        gx = diff0 + 2 * diff1 + diff2
-        gy = smooth2 - smooth0
+        gx = (diff0 + 2 * diff1 + diff2) * SCALE
+        gy = (smooth2 - smooth0) * SCALE
         y_row = y_ptr + tl.cast(h, tl.int64) * ROW
         if MAGNITUDE:
-            y = tl.sqrt((gx * gx + gy * gy) * (SCALE * SCALE) + EPS)
+            y = tl.sqrt(gx * gx + gy * gy + EPS)
             tl.store(y_row + cols, y.to(y_ptr.dtype.element_ty), mask=mask)
         else:
-            tl.store(y_row + cols, (gx * SCALE).to(y_ptr.dtype.element_ty), mask=mask)
+            tl.store(y_row + cols, gx.to(y_ptr.dtype.element_ty), mask=mask)
             y_row += tl.cast(H, tl.int64) * ROW
-            tl.store(y_row + cols, (gy * SCALE).to(y_ptr.dtype.element_ty), mask=mask)
+            tl.store(y_row + cols, gy.to(y_ptr.dtype.element_ty), mask=mask)
         smooth0, diff0, smooth1, diff1 = smooth1, diff1, smooth2, diff2
 
 
@@ -167,13 +167,15 @@ def spatial_gradient_bwd_kernel(
 
 @triton.jit
 def _magnitude_grad(gx, gy, dy, SCALE: tl.constexpr, EPS: tl.constexpr):
-    """Gradients of the unscaled gx and gy: SCALE^2 (gx, gy) dy / y, and 0 where y is 0."""
-    square = (gx * gx + gy * gy) * (SCALE * SCALE) + EPS
-    if EPS < 1e-30:  # only then can y be 0
-        flat = square == 0
+    """Gradients of the unscaled gx and gy: SCALE (gx, gy) dy / y with both scaled, and 0 where y is 0."""
+    gx, gy = gx * SCALE, gy * SCALE
+    square = gx * gx + gy * gy + EPS
+    if EPS < 1e-30:
+        # only then can y be 0; hardware takes subnormal squares for 0 as well
+        flat = square < 1.1754944e-38
         dy = tl.where(flat, 0.0, dy)
         square = tl.where(flat, 1.0, square)
-    dy *= tl.rsqrt(square) * (SCALE * SCALE)
+    dy *= tl.rsqrt(square) * SCALE
     return gx * dy, gy * dy
 
 

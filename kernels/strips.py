@@ -90,8 +90,8 @@ _ROW_US = 0.7
 def candidates(device: Device, columns_a_thread: int) -> list[Config]:
     """The configs that can be picked."""
     return [
-        Config(block, rows, block // (device.warp_size * columns_a_thread))
-        for block in (256, 512)
+        Config(block, rows, max(1, block // (device.warp_size * columns_a_thread)))
+        for block in (128, 256, 512)
         for rows in (4, 8, 16, 32, 64)
     ]
 
@@ -110,6 +110,8 @@ def pick_config(problem: Problem, device: Device) -> Config:
     def modelled_us(config: Config) -> float:
         need = cost(problem, config)
         full = min(1.0, programs(problem, config) / resident_programs(device, config.num_warps))
+        # lanes beyond the end of a row idle
+        full *= problem.row / (-(-problem.row // config.block) * config.block)
         return memory_us(need.bytes_moved, device) / full + _ROW_US * need.trips
 
     if cost(problem, configs[0]).bytes_least > device.l2_bytes:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from .tiers import PROCESSES, ROOT
+from .tiers import PROCESSES, ROOT, clean_environment
 
 STORE = "tl.store(y_row + cols, y.to(y_ptr.dtype.element_ty), mask=mask)"
 
@@ -39,7 +39,7 @@ MUTANTS = (
         "ir",
         (
             (SOBEL, "for h in range(h0, h1):", "for h in range(h0, tl.minimum(h1 + 1, H)):"),
-            (SOBEL, "gy = smooth2 - smooth0", "gy = (smooth2 - smooth0) * tl.where(h < h1, 1.0, 2.0)"),
+            (SOBEL, "gy = (smooth2 - smooth0) * SCALE", "gy = (smooth2 - smooth0) * tl.where(h < h1, SCALE, 1.0)"),
         ),
     ),
     Mutant(
@@ -77,7 +77,7 @@ def run(mutant: Mutant) -> tuple[Mutant, str | None]:
                 raise SystemExit(f"mutant {mutant.name!r}: {file} no longer holds {old!r}")
             (copy / file).write_text(source.replace(old, new))
         extra, command = PROCESSES[mutant.tier]
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": folder, **extra}
+        env = {**clean_environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": folder, **extra}
         arguments = [*command, "tests/test_sobel.py", "--tier", mutant.tier, "-x", "-q", "-rf", "-p", "no:faulthandler"]
         done = subprocess.run(
             [sys.executable, *arguments], cwd=copy, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -43,7 +43,10 @@ class OpInfo:
     samples: tuple[Sample, ...]
     """The first one is also asked the expensive questions: make it typical."""
     rejections: tuple[Rejection, ...]
-    module: Callable[[], nn.Module] | None = None
+    implementation: Callable[..., Tensor]
+    """What the operator runs, to be looked into."""
+    module: tuple[type[nn.Module], dict[str, Any]] | None = None
+    """Its module, with arguments that are not the defaults."""
     launches: tuple[int, int] = (1, 1)
     """Kernel launches of a forward and of a backward."""
     registered: tuple[str, ...] = ()

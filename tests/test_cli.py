@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import kornia
 import numpy as np
 import pytest
 import torch
@@ -60,6 +59,8 @@ FILES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_edges_are_kornias(name: str, photo: Image.Image, tmp_path: Path) -> None:
+    import kornia
+
     FILES[name](photo).save(tmp_path / name)
     with Image.open(tmp_path / name) as image:
         if image.mode.startswith("I"):
@@ -152,7 +153,7 @@ class TestBadFiles:
         (tmp_path / "huge.pgm").write_bytes(header)
         refused(
             invoke("sobel", tmp_path / "huge.pgm", tmp_path / "out.png"),
-            r"200000 x 200000 pixels need 298\.0 GiB of memory, \d+\.\d GiB are free",
+            r"200000 x 200000 pixels need 596\.0 GiB of memory, \d+\.\d GiB are free",
         )
 
     def test_torch_out_of_memory(self, photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

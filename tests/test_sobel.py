@@ -74,7 +74,8 @@ class TestSobel(Conformance):
                 "eps_nan", lambda: torchops.sobel(torch.rand(1, 3, 3), eps=torch.nan), ValueError, r"`eps` .* got nan"
             ),
         ),
-        module=lambda: torchops.nn.Sobel(padding_mode="constant", padding_value=0.5),
+        implementation=ops._sobel,
+        module=(torchops.nn.Sobel, {"padding_mode": "constant", "padding_value": 0.5, "normalized": False, "eps": 0.1}),
         registered=("sobel", "sobel_backward"),
     )
 
@@ -107,6 +108,7 @@ class TestSpatialGradient(Conformance):
         op=catalog.OPS["spatial_gradient"],
         samples=_samples(),
         rejections=_rejections(torchops.spatial_gradient),
+        implementation=ops._spatial_gradient,
         registered=("spatial_gradient", "spatial_gradient_backward"),
     )
 
@@ -184,8 +186,13 @@ def test_tiles_of_the_kernels_join(padding_mode: str, channels_last: bool, devic
 @pytest.mark.tiers("aten", "interpreter", "gpu")
 @pytest.mark.parametrize(
     ("shape", "stride"),
-    [((1, 1, 4, 3), (0, 0, 2**30, 1)), ((1, 1, 2, 4), (0, 0, 1, 2**30)), ((1, 4, 2, 3), (0, 2**30, 3, 1))],
-    ids=["rows", "columns", "planes"],
+    [
+        ((1, 1, 4, 3), (0, 0, 2**30, 1)),
+        ((1, 1, 2, 4), (0, 0, 1, 2**30)),
+        ((1, 4, 2, 3), (0, 2**30, 3, 1)),
+        ((1, 2, 1, 160), (2**32, 2**23, 2**32, 2**24)),
+    ],
+    ids=["rows", "columns", "planes", "lanes"],
 )
 def test_offsets_beyond_31_bits(shape: tuple[int, ...], stride: tuple[int, ...], device: torch.device) -> None:
     """Memory that is addressed but hardly touched: the system maps only the pages that are written."""
@@ -194,6 +201,30 @@ def test_offsets_beyond_31_bits(shape: tuple[int, ...], stride: tuple[int, ...],
     torch.utils.deterministic.fill_uninitialized_memory = False
     far = torch.empty(reach, dtype=torch.uint8, device=device).as_strided(shape, stride).copy_(values)
     close(torchops.sobel(far), reference.sobel(values.double()), torch.float32)
+
+
+@pytest.mark.tiers("aten", "interpreter", "gpu")
+@pytest.mark.parametrize("step", [2**30, 1], ids=["rows", "columns"])
+def test_gradient_offsets_beyond_31_bits(step: int, device: torch.device) -> None:
+    shape, stride = (1, 1, 4, 4), (0, 0, step, 2**30 + 1 - step)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    grad = torch.randn(shape, dtype=torch.float16)
+    memory = torch.empty(3 * (2**30 + 1) + 1, dtype=torch.float16, device=device)
+    far = memory.as_strided(shape, stride).copy_(grad)
+    x = torch.rand(shape, device=device, dtype=torch.float16)
+    magnitude, gradients = ops.sobel_backward, ops.spatial_gradient_backward
+    near = magnitude(grad.to(device), x, True, 1e-6, "reflect", 0.0)
+    assert torch.equal(magnitude(far, x, True, 1e-6, "reflect", 0.0), near)
+    near = gradients(grad.to(device).unsqueeze(2).expand(1, 1, 2, 4, 4), True, "reflect")
+    assert torch.equal(gradients(far.unsqueeze(2).expand(1, 1, 2, 4, 4), True, "reflect"), near)
+
+
+@pytest.mark.tiers("aten", "interpreter", "gpu")
+@pytest.mark.parametrize("kwargs", [{"padding_mode": "constant", "padding_value": 0.7}, {"eps": 0.1}], ids=str)
+def test_constants_keep_the_precision_of_float64(kwargs: dict[str, Any], device: torch.device) -> None:
+    x = torch.randn(1, 2, 3, 4, dtype=torch.float64, device=device)
+    x[:, 1] = 1
+    close(torchops.sobel(x, **kwargs), reference.sobel(x.cpu(), **kwargs), torch.float64)
 
 
 _IMAGES = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 40))
@@ -247,7 +278,7 @@ class TestConfigs:
             for config in strips.candidates(device, columns_a_thread=2):
                 kernels.sobel_bwd(x, x, x, 0.125, 1e-6, "replicate", 0.0, config=config)
                 kernels.spatial_gradient_bwd(g, x, 0.125, "replicate", config=config)
-        assert len(launches) == 30
+        assert len(launches) == 45
         for r in map(report, launches):
             assert (r.spills, r.stack_bytes) == (0, 0), r
             assert r.shared_bytes <= device.shared_bytes, r

@@ -32,6 +32,11 @@ PROCESSES: dict[str, tuple[dict[str, str], list[str]]] = {
 }
 
 
+def clean_environment() -> dict[str, str]:
+    """The environment without what decides about a tier."""
+    return {k: v for k, v in os.environ.items() if k not in ("TORCHOPS_BACKEND", "TRITON_INTERPRET")}
+
+
 def has_gpu() -> bool:
     code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
     return subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -40,8 +45,7 @@ def has_gpu() -> bool:
 def run(tier: str) -> tuple[str, int, int, float]:
     """Run one tier; return its name, tests passed, tests not passed (at least 1 if the run failed), seconds."""
     extra, command = PROCESSES[tier]
-    inherited = {k: v for k, v in os.environ.items() if k not in ("TORCHOPS_BACKEND", "TRITON_INTERPRET")}
-    env = {**inherited, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **extra}
+    env = {**clean_environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **extra}
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"

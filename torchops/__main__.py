@@ -1,4 +1,4 @@
-"""The `torchops` command. This file works without the extra `cli`, to say that it is missing."""
+"""The `torchops` command, as far as it works without the extra `cli`: to say that it is missing."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ def main() -> None:
         if missing not in ("typer", "rich", "PIL", "numpy", "psutil"):
             raise
         print(f"torchops: the command line needs {missing}: pip install 'torchops[cli]'", file=sys.stderr)
+        sys.exit(2)
+    except ValueError as error:  # TORCHOPS_BACKEND, read at import
+        print(f"torchops: {error}", file=sys.stderr)
         sys.exit(2)
     cli.app()
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from . import catalog
-from .backend import use_backend
+from ._version import __version__
+from .backend import _has_triton, use_backend
 
 _SHAPE = (2, 3, 5, 17)
 
@@ -50,7 +51,7 @@ def machine() -> dict[str, str]:
     if torch.cuda.is_available():
         gpu = f"{torch.cuda.get_device_name()} ({torch.version.cuda or torch.version.hip})"
     return {
-        "torchops": version("torchops"),
+        "torchops": __version__,
         "python": platform.python_version(),
         "torch": version("torch"),
         "triton": version("triton"),
@@ -101,13 +102,28 @@ def check_here(backend: str, device: str, label: str, without: dict[torch.dtype,
                 if dtype in without:
                     name = str(dtype).removeprefix("torch.")
                     rows.append(Row(op.name, name, label, None, None, catalog.TOLERANCE[dtype], without[dtype]))
-                else:
+                    continue
+                try:
                     rows.append(check_op(op, dtype, device, label))
+                except Exception as error:  # whatever a machine that is not set up for Triton makes of it
+                    name, reason = str(dtype).removeprefix("torch."), " ".join(str(error).split())[:200]
+                    rows.append(Row(op.name, name, label, None, None, catalog.TOLERANCE[dtype], f"FAILED: {reason}"))
     return rows
+
+
+def _version(name: str) -> tuple[int, ...]:
+    """Major and minor version of a package that is installed; (0,) of one that is not."""
+    try:
+        return tuple(int(part) for part in metadata.version(name).split(".")[:2])
+    except (metadata.PackageNotFoundError, ValueError):
+        return (0,)
 
 
 def check_interpreted() -> list[Row]:
     """Check the Triton kernels in Triton's interpreter, in a process of its own."""
+    if _version("triton") < (3, 7) and _version("numpy") >= (2, 4):
+        verdict = "not run: the interpreter of triton < 3.7 needs numpy < 2.4"
+        return [Row("all", "all", "triton, interpreted", None, None, 0.0, verdict)]
     env = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "torchops.check"], env=env, capture_output=True, text=True, check=False
@@ -115,7 +131,7 @@ def check_interpreted() -> list[Row]:
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
         return [Row("all", "all", "triton, interpreted", None, None, 0.0, f"FAILED: {last[0]}")]
-    return [Row(**row) for row in json.loads(done.stdout)]
+    return [Row(**row) for row in json.loads(done.stdout.splitlines()[-1])]
 
 
 def check_all() -> list[Row]:
@@ -123,7 +139,7 @@ def check_all() -> list[Row]:
     rows = check_here("aten", "cpu", "aten, cpu", {})
     if torch.cuda.is_available():
         rows += check_here("triton", "cuda", "triton, cuda", {})
-    if machine()["triton"] != "not installed":
+    if _has_triton():
         rows += check_interpreted()
     return rows
 

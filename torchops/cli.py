@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -11,6 +12,7 @@ import torch
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import torchops
@@ -54,14 +56,20 @@ def sobel(
     raw: Annotated[bool, typer.Option("--raw", help="Do not divide the filters by 8: brighter, clipped.")] = False,
     padding_mode: Annotated[PaddingMode, typer.Option(help="What lies beyond the border.")] = PaddingMode["replicate"],  # type: ignore[valid-type]
     padding_value: Annotated[float, typer.Option(help="From 0 (black) to 1 (white), for constant.")] = 0.0,
-    backend: Annotated[Backend, typer.Option(help="Which implementation runs.")] = Backend["auto"],  # type: ignore[valid-type]
+    backend: Annotated[
+        Backend | None,  # type: ignore[valid-type]
+        typer.Option(help="Which implementation runs; by default TORCHOPS_BACKEND's, or auto."),
+    ] = None,
 ) -> None:
     """Draw the edges of an image: the magnitude of its Sobel gradients. Alpha is dropped."""
     try:
         check_target(output)
         picture = read_image(input, gray=gray)
-        device = "cuda" if torch.cuda.is_available() and backend.value != "aten" else "cpu"  # type: ignore[attr-defined]
-        with torchops.use_backend(backend.value):  # type: ignore[attr-defined]
+        if not math.isfinite(padding_value):
+            raise ValueError(f"--padding-value must be finite, got {padding_value}")
+        name = backend.value if backend else torchops.get_backend()  # type: ignore[attr-defined]
+        device = "cuda" if torch.cuda.is_available() and name != "aten" else "cpu"
+        with torchops.use_backend(name):
             # pixels keep their scale, so eps takes it on: the result is that of an image from 0 to 1, times white
             edges = torchops.sobel(
                 picture.pixels.to(device),
@@ -108,7 +116,7 @@ def print_check(rows: list[check.Row]) -> None:
     for row in rows:
         error, grad = ("-" if e is None else f"{e:.1e}" for e in (row.error, row.grad_error))
         colour = {"ok": "green"}.get(row.verdict, "red" if row.verdict.startswith("FAILED") else "yellow")
-        verdict = f"[{colour}]{'not run' if row.verdict in notes else row.verdict}[/]"
+        verdict = f"[{colour}]{'not run' if row.verdict in notes else escape(row.verdict)}[/]"
         table.add_row(row.op, row.dtype, row.backend, error, grad, f"{row.tolerance:.0e}", verdict)
     console.print(table)
 
@@ -133,7 +141,7 @@ def inspect_command(
             channels_last=channels_last,
         )
         files = inspect.dump(reports, dump) if dump else []
-    except (ValueError, RuntimeError, OSError, ModuleNotFoundError) as error:
+    except (ValueError, TypeError, OverflowError, RuntimeError, OSError, ModuleNotFoundError) as error:
         fail(error)
     if as_json:
         console.print_json(json.dumps([report.as_dict() for report in reports]))

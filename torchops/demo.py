@@ -53,7 +53,7 @@ class Timing:
     ratio: float | None
 
 
-def time_sobel(console: Console, rounds: int = 5) -> Iterator[Timing]:
+def time_sobel(console: Console, rounds: int = 3) -> Iterator[Timing]:
     """Time Sobel of a 4K frame against every other provider that is installed."""
     counts = sorted({1, os.cpu_count() or 1})
     cases = [(dtype, count) for dtype in (torch.float32, torch.uint8) for count in counts]

@@ -26,9 +26,15 @@ def _check_image(input: Tensor) -> None:
         raise ValueError(f"`input` must have at least one pixel, got shape {tuple(input.shape)}")
 
 
-def _check_border(input: Tensor, padding: int, padding_mode: str, padding_value: float) -> None:
+def check_padding_mode(padding_mode: str) -> None:
     if padding_mode not in PADDING_MODES:
         raise ValueError(f"`padding_mode` must be one of {', '.join(PADDING_MODES)}, got {padding_mode!r}")
+
+
+def _check_border(input: Tensor, padding: int, padding_mode: str, padding_value: float) -> None:
+    check_padding_mode(padding_mode)
+    if not isinstance(padding_value, (int, float, torch.SymFloat)):
+        raise TypeError(f"`padding_value` must be a number, got {padding_value!r}")
     if padding_mode == "reflect" and (input.shape[-1] <= padding or input.shape[-2] <= padding):
         raise ValueError(
             f"`padding_mode` 'reflect' needs more than {padding} pixel{'s' * (padding > 1)} in each direction, "
@@ -80,6 +86,8 @@ def sobel(
     """
     _check_image(input)
     _check_border(input, 1, padding_mode, padding_value)
+    if not isinstance(eps, (int, float, torch.SymFloat)):
+        raise TypeError(f"`eps` must be a number, got {eps!r}")
     if not 0.0 <= eps < math.inf:
         raise ValueError(f"`eps` must be finite and not negative, got {eps}")
     if input.dim() == 3:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 _SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _GRAY = ("1", "L", "F", *_SIXTEEN_BITS)
-# decoded pixels, their upright copy, float32 edges and an 8-bit result
-_BYTES_A_VALUE = 8
+# measured at the peak: pixels and their upright copy, float32 edges and two copies on the way to 8 bits
+_BYTES_A_VALUE = 16
 
 
 class ImageError(Exception):

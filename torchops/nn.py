@@ -29,6 +29,7 @@ class Sobel(nn.Module):
         padding_value: float = 0.0,
     ) -> None:
         super().__init__()
+        F.check_padding_mode(padding_mode)
         self.normalized = normalized
         self.eps = eps
         self.padding_mode = padding_mode

@@ -7,12 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 
-
-def race(
-    contenders: Mapping[str, Callable[[], Any]], *, rounds: int = 15, burst: int = 2, device: str = "cpu"
-) -> dict[str, list[float]]:
+def race(contenders: Mapping[str, Callable[[], Any]], *, rounds: int = 15, burst: int = 2) -> dict[str, list[float]]:
     """Time contenders interleaved, so that a machine that slows down slows all of them.
 
     In every round each contender runs `burst` + 1 times in a row, and the first run is thrown away: it pays for what the
@@ -21,7 +17,6 @@ def race(
     Args:
         contenders: functions by name, without arguments.
         rounds: times per contender that are kept, `burst` runs each.
-        device: "cpu", or "cuda" for device time between events.
 
     Returns:
         Seconds per run for every contender, one entry a round; entries of one round belong together.
@@ -32,25 +27,15 @@ def race(
         for name in names[number % len(names) :] + names[: number % len(names)]:
             function = contenders[name]
             function()
-            times[name].append((_cuda_seconds if device == "cuda" else _cpu_seconds)(function, burst) / burst)
+            times[name].append(_seconds(function, burst) / burst)
     return times
 
 
-def _cpu_seconds(function: Callable[[], Any], runs: int) -> float:
+def _seconds(function: Callable[[], Any], runs: int) -> float:
     start = time.perf_counter()
     for _ in range(runs):
         function()
     return time.perf_counter() - start
-
-
-def _cuda_seconds(function: Callable[[], Any], runs: int) -> float:
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    start.record()
-    for _ in range(runs):
-        function()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1e3
 
 
 def ratio(times: dict[str, list[float]], name: str, baseline: str) -> float:

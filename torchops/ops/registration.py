@@ -60,8 +60,9 @@ def register(
 ) -> Callable[..., Tensor]:
     """Register `torchops::<name>` for all devices and return the function to call it by.
 
-    That function is the registered operator, except under `torch.func`'s transforms: they cannot see a gradient that is
-    registered with the dispatcher, and are given the same formulas as an `autograd.Function`.
+    That function is the registered operator, except under `torch.func`'s transforms and forward-mode differentiation: they
+    cannot see a gradient that is registered with the dispatcher, and are given the same formulas as an `autograd.Function`,
+    which differentiates for the former and refuses the latter.
 
     Args:
         schema: its arguments and results.
@@ -89,7 +90,9 @@ def register(
     )
 
     def call(*args: Any) -> Tensor:
-        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        if not torch.compiler.is_compiling() and (
+            torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+        ):
             return function.apply(*args)  # type: ignore[attr-defined]
         return operator(*args)
 

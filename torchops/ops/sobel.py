@@ -133,7 +133,7 @@ def _aten_fwd(x: Tensor, out: Tensor, scale: float, eps: float | None, padding_m
     x = planar(x, channels_last)
     prefer_huge_pages(out)
     scratch = Scratch(x.device)
-    offset = x.new_tensor(eps or 0.0, dtype=accumulation_dtype(x.dtype))
+    offset = torch.full((), eps or 0.0, dtype=accumulation_dtype(x.dtype), device=x.device)
     for tile in tiles(x.shape, x.device):
         gx, gy = _gradients(read_padded(x, tile, padding_mode, padding_value, scratch), scratch)
         if eps is None:
@@ -175,7 +175,7 @@ def _aten_bwd(
     total = planar(target, channels_last)
     x = None if x is None else planar(x, channels_last)
     scratch = Scratch(dx.device)
-    offset = dx.new_tensor(eps, dtype=acc)
+    offset = torch.full((), eps, dtype=acc, device=dx.device)
     for tile in tiles(total.shape, dx.device):
         if x is None:
             size = sources[0][tile].shape

@@ -15,7 +15,7 @@ from torchops.reference import pad
 from .registration import accumulation_dtype
 
 TILE = 1 << 18
-"""Elements of a tile on a CPU. Fewer cost more in calls than the cache gives back, more fall out of it."""
+"""Elements of a tile for each thread. Fewer cost more in calls than the cache gives back, more fall out of it."""
 
 Tile = tuple[slice, slice, slice, slice]
 """Planes (two dimensions), rows and columns of outputs."""
@@ -50,7 +50,7 @@ def planar(t: Tensor, channels_last: bool) -> Tensor:
 def tiles(size: torch.Size, device: torch.device) -> Iterator[Tile]:
     """Tiles that cover (A, B, H, W, L): whole planes while these are small, else the frame, then bands of rows."""
     a, b, h, w, lanes = size
-    limit = TILE if device.type == "cpu" else 1 << 62
+    limit = TILE * torch.get_num_threads() if device.type == "cpu" else 1 << 62
     everything = slice(0, None)
     planes = limit // (h * w * lanes)
     if planes:
@@ -59,12 +59,13 @@ def tiles(size: torch.Size, device: torch.device) -> Iterator[Tile]:
             for i in range(0, a, step):
                 yield slice(i, i + step), slice(j, j + planes), slice(0, h), slice(0, w)
         return
+    step = max(1, limit // (a * b * lanes))
     for r in sorted({0, h - 1}):
-        yield everything, everything, slice(r, r + 1), slice(0, w)
-    if h <= 2:
-        return
+        for c in range(0, w, step):
+            yield everything, everything, slice(r, r + 1), slice(c, min(c + step, w))
     for c in sorted({0, w - 1}):
-        yield everything, everything, slice(1, h - 1), slice(c, c + 1)
+        for r in range(1, h - 1, step):
+            yield everything, everything, slice(r, min(r + step, h - 1)), slice(c, c + 1)
     if w <= 2:
         return
     step = max(1, limit // (w * lanes))
