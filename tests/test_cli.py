@@ -190,6 +190,16 @@ def test_may_write_over_its_input(photo: Image.Image, tmp_path: Path) -> None:
     assert invoke("sobel", tmp_path / "same.png", tmp_path / "same.png").exit_code == 0
 
 
+def test_backend_comes_from_the_environment(
+    photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo.save(tmp_path / "in.png")
+    for value, complaint in (("triton", "TRITON_INTERPRET=1"), ("nonsense", "TORCHOPS_BACKEND must be one of")):
+        monkeypatch.setenv("TORCHOPS_BACKEND", value)
+        monkeypatch.setattr("torchops.backend._backend", None)
+        refused(invoke("sobel", tmp_path / "in.png", tmp_path / "out.png"), complaint)
+
+
 def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
     assert invoke("sobel", "in.png", tmp_path / "out.png", "--padding-mode", "mirror").exit_code == 2
     assert invoke("sobel").exit_code == 2
@@ -264,5 +274,6 @@ class TestInspect:
         refused(invoke("inspect", "sobel", "--dtype", "float31"), r"--dtype must name .* got 'float31'")
         refused(invoke("inspect", "sobel", "--dtype", "int64"), r"`dtype` must be one of .* got torch\.int64")
         refused(invoke("inspect", "sobel", "--shape", "3,4"), r"--shape must be four .* got '3,4'")
+        refused(invoke("inspect", "sobel", "--shape", f"1,1,1,{10**20}"), r"--shape .* less than 2\^40 elements")
         (tmp_path / "file").touch()
         refused(invoke("inspect", "sobel", "--shape", "1,1,8,8", "--dump", tmp_path / "file"), r"[Ff]ile exists")

@@ -14,9 +14,6 @@ def main() -> None:
             raise
         print(f"torchops: the command line needs {missing}: pip install 'torchops[cli]'", file=sys.stderr)
         sys.exit(2)
-    except ValueError as error:  # TORCHOPS_BACKEND, read at import
-        print(f"torchops: {error}", file=sys.stderr)
-        sys.exit(2)
     cli.app()
 
 

@@ -4,7 +4,7 @@
     triton   Triton for every tensor; CPU tensors then need `TRITON_INTERPRET=1` or a driver that can run them
     aten     ATen for every tensor: the escape hatch, and the oracle
 
-Set by `TORCHOPS_BACKEND` before the import or by `torchops.use_backend`. There is no silent fallback: what a backend cannot
+Set by `TORCHOPS_BACKEND` before the first use or by `torchops.use_backend`. There is no silent fallback: what a backend cannot
 do raises.
 """
 
@@ -34,11 +34,19 @@ def _checked(name: str, source: str) -> Backend:
     return name  # type: ignore[return-value]
 
 
-_backend: Backend = _checked(os.environ.get("TORCHOPS_BACKEND", "auto"), "TORCHOPS_BACKEND")
+_backend: Backend | None = None
+"""None until the first use, which reads the environment: an import never fails for it."""
 
 
 def get_backend() -> Backend:
-    """The backend in force: "auto", "triton" or "aten"."""
+    """The backend in force: "auto", "triton" or "aten".
+
+    Raises:
+        ValueError: if TORCHOPS_BACKEND is none of these.
+    """
+    global _backend
+    if _backend is None:
+        _backend = _checked(os.environ.get("TORCHOPS_BACKEND", "auto"), "TORCHOPS_BACKEND")
     return _backend
 
 
@@ -101,16 +109,17 @@ def choose(device: torch.device) -> Choice:
     Raises:
         RuntimeError: if the backend in force cannot serve the device.
     """
-    if _backend == "aten":
+    backend = get_backend()
+    if backend == "aten":
         return Choice("aten", "the backend is aten")
-    if _backend == "auto" and device.type != "cuda":
+    if backend == "auto" and device.type != "cuda":
         return Choice("aten", f"the backend is auto, and ATen serves {device.type} tensors")
     if not _has_triton():
         raise RuntimeError(
             f"tensors on {device} need triton, which is not installed: pip install triton, or set TORCHOPS_BACKEND=aten"
         )
     if device.type == "cuda":
-        return Choice("triton", f"the backend is {_backend}, and Triton serves cuda tensors")
+        return Choice("triton", f"the backend is {backend}, and Triton serves cuda tensors")
     if device.type == "cpu" and _triton_is_recording():
         return Choice("triton", "launches are being recorded")
     if device.type == "cpu" and _triton_runs_cpu_tensors():

@@ -190,8 +190,8 @@ def _parse_shape(text: str | None) -> tuple[int, ...] | None:
         shape = tuple(int(part) for part in text.replace("x", ",").split(","))
     except ValueError:
         shape = ()
-    if len(shape) != 4 or min(shape) < 1:
-        raise ValueError(f"--shape must be four positive numbers N,C,H,W, got {text!r}")
+    if len(shape) != 4 or min(shape) < 1 or math.prod(shape) >= 2**40:
+        raise ValueError(f"--shape must be four positive numbers N,C,H,W, of less than 2^40 elements, got {text!r}")
     return shape
 
 
