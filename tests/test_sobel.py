@@ -304,8 +304,11 @@ class TestConfigs:
 
 
 @pytest.mark.tiers("interpreter")
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_memory_is_touched_as_often_as_the_cost_says(channels_last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_touched_as_often_as_the_cost_says(
+    channels_last: bool, backward: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Count, program by program, the distinct elements that are read and written, and compare with the bytes of `cost`."""
     from triton.runtime import interpreter
 
@@ -317,7 +320,7 @@ def test_memory_is_touched_as_often_as_the_cost_says(channels_last: bool, monkey
 
         def wrapped(self: Any, ptrs: Any, *args: Any) -> Any:
             mask = args[1] if kind == "written" else args[0]
-            for address in set(ptrs.data[mask.data].tolist()):
+            for address in set(ptrs.data[mask.data.astype(bool)].tolist()):
                 if (key := (tuple(self.grid_idx), address)) not in seen:
                     seen.add(key)
                     elements[kind] += 1
@@ -330,12 +333,15 @@ def test_memory_is_touched_as_often_as_the_cost_says(channels_last: bool, monkey
     config = strips.Config(block=32, rows=4, num_warps=1)
     x = torch.randn(1, 2, 9, 40)
     x = x.to(memory_format=torch.channels_last) if channels_last else x
-    y = torch.empty_like(x)
-    kernels.sobel_fwd(x, y, 0.125, 1e-6, "replicate", 0.0, config=config)
-    problem = (
-        strips.Problem(1, 9, 80, 2, 4, 8, 4, 0, 4) if channels_last else strips.Problem(2, 9, 40, 1, 4, 8, 4, 0, 4)
-    )
+    planes, row, lanes = (1, 80, 2) if channels_last else (2, 40, 1)
+    if backward:
+        kernels.sobel_bwd(torch.randn_like(x), x, torch.empty_like(x), 0.125, 1e-6, "replicate", 0.0, config=config)
+        problem = strips.Problem(planes, 9, row, lanes, 8, 24, 4, 2, 2)
+    else:
+        kernels.sobel_fwd(x, torch.empty_like(x), 0.125, 1e-6, "replicate", 0.0, config=config)
+        problem = strips.Problem(planes, 9, row, lanes, 4, 8, 4, 0, 4)
     promised = strips.cost(problem, config)
-    assert elements["written"] == y.numel()
+    assert elements["written"] == x.numel()
     counted = 4 * sum(elements.values())
-    assert promised.bytes_least < counted <= 1.03 * promised.bytes_moved, (counted, promised)
+    # the corners of tiles are all that the cost leaves out
+    assert promised.bytes_least < counted <= (1.1 if backward else 1.03) * promised.bytes_moved, (counted, promised)
