@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import statistics
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,10 +54,7 @@ def hold(
     for name, function in contenders.items():
         check(name, function())
     peaks = {name: _peak_mib(function) for name, function in contenders.items()}
-    slowest = max(_seconds(function) for function in contenders.values())
-    # short functions are timed in bursts, long ones alone
-    burst = max(1, min(200, int(0.02 / max(slowest, 1e-6))))
-    return Contest(race(contenders, rounds=rounds, burst=burst), peaks, bytes_least)
+    return Contest(race(contenders, rounds=rounds), peaks, bytes_least)
 
 
 def replay(benchmark: Any, contest: Contest, provider: str) -> None:
@@ -77,12 +73,6 @@ def replay(benchmark: Any, contest: Contest, provider: str) -> None:
         peak_mib=contest.peak_mib[provider],
         torchops_over_this=ratio(contest.times, "torchops", provider),
     )
-
-
-def _seconds(function: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def _peak_mib(function: Callable[[], Any]) -> float:

@@ -62,7 +62,7 @@ def time_sobel(console: Console, rounds: int = 3) -> Iterator[Timing]:
         providers = sobel_providers(x)
         with threads(count):
             contenders = {name: functools.partial(f, x) for name, f in providers.items()}
-            times = race(contenders, rounds=rounds, burst=1)
+            times = race(contenders, rounds=rounds)
         for name, seconds in times.items():
             yield Timing(
                 name,
