@@ -21,22 +21,29 @@ STORE = "tl.store(y_row + cols, y.to(y_ptr.dtype.element_ty), mask=mask)"
 
 @dataclass(frozen=True)
 class Mutant:
-    """One mistake, as (file, old, new) edits, and the tier that has to notice."""
+    """One mistake, as (file, old, new) edits, and the tier and tests that have to notice."""
 
     name: str
     tier: str
+    tests: str
     edits: tuple[tuple[str, str, str], ...]
 
 
 SOBEL, BORDERS = "kernels/sobel.py", "kernels/borders.py"
 MUTANTS = (
-    Mutant("mask forgotten", "ir", ((SOBEL, STORE, STORE.replace(", mask=mask", "")),)),
-    Mutant("wrong border", "interpreter", ((BORDERS, "tl.where(i < 0, -i, i)", "tl.where(i < 0, -i - 1, i)"),)),
+    Mutant("mask forgotten", "ir", "test_matches_reference", ((SOBEL, STORE, STORE.replace(", mask=mask", "")),)),
+    Mutant(
+        "wrong border",
+        "interpreter",
+        "test_matches_reference",
+        ((BORDERS, "tl.where(i < 0, -i, i)", "tl.where(i < 0, -i - 1, i)"),),
+    ),
     # a strip also writes the first row of the next, and writes it wrong: whoever comes last wins, and the interpreter, which
     # runs programs in order, never sees it
     Mutant(
         "race",
         "ir",
+        "test_tiles_of_the_kernels_join",
         (
             (SOBEL, "for h in range(h0, h1):", "for h in range(h0, tl.minimum(h1 + 1, H)):"),
             (SOBEL, "gy = (smooth2 - smooth0) * SCALE", "gy = (smooth2 - smooth0) * tl.where(h < h1, SCALE, 1.0)"),
@@ -45,11 +52,13 @@ MUTANTS = (
     Mutant(
         "missing widening",
         "interpreter",
+        "test_offsets_beyond_31_bits",
         ((SOBEL, "border_index(h, H, MODE).to(tl.int64) * sh", "border_index(h, H, MODE) * sh"),),
     ),
     Mutant(
         "bfloat16 truncated",
         "ir",
+        "test_rounds_once_in_every_dtype",
         (
             (
                 SOBEL,
@@ -59,7 +68,12 @@ MUTANTS = (
             ),
         ),
     ),
-    Mutant("wide loads lost", "compile", ((SOBEL, "mask = q0 + cols < ROW", "mask = w < W"),)),
+    Mutant(
+        "wide loads lost",
+        "compile",
+        "test_contiguous_columns_move_128_bits",
+        ((SOBEL, "mask = q0 + cols < ROW", "mask = w < W"),),
+    ),
 )
 
 
@@ -78,7 +92,19 @@ def run(mutant: Mutant) -> tuple[Mutant, str | None]:
             (copy / file).write_text(source.replace(old, new))
         extra, command = PROCESSES[mutant.tier]
         env = {**clean_environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": folder, **extra}
-        arguments = [*command, "tests/test_sobel.py", "--tier", mutant.tier, "-x", "-q", "-rf", "-p", "no:faulthandler"]
+        arguments = [
+            *command,
+            "tests/test_sobel.py",
+            "--tier",
+            mutant.tier,
+            "-k",
+            mutant.tests,
+            "-x",
+            "-q",
+            "-rf",
+            "-p",
+            "no:faulthandler",
+        ]
         done = subprocess.run(
             [sys.executable, *arguments], cwd=copy, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
