@@ -8,10 +8,11 @@ import triton.language as tl
 
 
 @triton.jit
-def border_index(i, size, MODE: tl.constexpr):
-    """The pixel that position i stands for; always inside [0, size), whatever i is.
+def border_index(i, size, MODE: tl.constexpr, CLAMP: tl.constexpr = True):
+    """The pixel that position i stands for; with CLAMP inside [0, size) whatever i is.
 
-    Constant borders have no such pixel: the position is clamped, and the caller masks it with `in_range`.
+    Constant borders have no such pixel: the position is clamped, and the caller masks it with `in_range`. Without CLAMP, i
+    lies no further outside than the border modes reach: reflect less than size, circular no more.
     """
     if MODE == "reflect":
         i = tl.where(i < 0, -i, i)
@@ -19,9 +20,12 @@ def border_index(i, size, MODE: tl.constexpr):
     elif MODE == "circular":
         i = tl.where(i < 0, i + size, i)
         i = tl.where(i >= size, i - size, i)
-    return tl.minimum(tl.maximum(i, 0), size - 1)
+    if CLAMP or MODE == "replicate":
+        i = tl.minimum(tl.maximum(i, 0), size - 1)
+    return i
 
 
 @triton.jit
 def in_range(i, size):
-    return (i >= 0) & (i < size)
+    """0 <= i < size in one comparison: a negative i is a large unsigned one."""
+    return tl.cast(i, tl.uint32) < tl.cast(size, tl.uint32)

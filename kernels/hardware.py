@@ -1,7 +1,7 @@
 """What a GPU can do, and how long a launch should take there: the model behind block sizes and `torchops inspect`.
 
-A time from this module is modelled, never measured. It is a floor with the known losses added: the slowest of memory
-and instruction issue, divided by how full the last wave of programs is.
+A time from this module is modelled, never measured. It is a floor with the known losses added: the slowest of memory, L2,
+matrix units and instruction issue, divided by how full the last wave of programs is.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Device:
     """Shared memory that one program may take, bytes."""
     l2_bytes: int
     """Last cache before DRAM, bytes."""
+    tflops: tuple[float, float, float, float]
+    """Matrix products of 16-bit floats, of float32 as TF32, of float32 in full, of float64; TFLOP/s."""
     registers: int = 65536
     """32-bit registers of one multiprocessor."""
     warps: int = 64
@@ -44,27 +46,20 @@ class Device:
 DEVICES = {
     device.arch: device
     for device in (
-        Device("A100-SXM4-80GB", "sm_80", 108, 1.41, 2039, 166_912, 40 << 20),
-        Device("H100-SXM5", "sm_90", 132, 1.83, 3350, 232_448, 50 << 20),
-        Device("B200", "sm_100", 148, 1.85, 8000, 232_448, 126 << 20),
-        Device("RTX 5090", "sm_120", 170, 2.41, 1792, 101_376, 96 << 20, warps=48),
+        Device("A100-SXM4-80GB", "sm_80", 108, 1.41, 2039, 166_912, 40 << 20, (312, 156, 19.5, 19.5)),
+        Device("H100-SXM5", "sm_90", 132, 1.83, 3350, 232_448, 50 << 20, (989, 495, 67, 67)),
+        Device("B200", "sm_100", 148, 1.85, 8000, 232_448, 126 << 20, (2250, 1125, 75, 37)),
+        Device("RTX 5090", "sm_120", 170, 2.41, 1792, 101_376, 96 << 20, (209.5, 104.8, 104.8, 1.6), warps=48),
         Device(
-            "MI300X",
-            "gfx942",
-            304,
-            2.1,
-            5300,
-            65_536,
-            256 << 20,
-            registers=131_072,
-            warps=32,
-            warp_size=64,
+            "MI300X", "gfx942", 304, 2.1, 5300, 65_536, 256 << 20, (1307, 653, 163, 163),
+            registers=131_072, warps=32, warp_size=64,
         ),
     )
-}
+}  # fmt: skip
+H200 = replace(DEVICES["sm_90"], name="H200-SXM", hbm_gb_s=4800)
 
 # Triton's interpreter runs programs one after another, at a cost per loop iteration and hardly any per element.
-INTERPRETER = Device("interpreter", "cpu", 1, 1.0, 1.0, 1 << 30, 1 << 30)
+INTERPRETER = Device("interpreter", "cpu", 1, 1.0, 1.0, 1 << 30, 1 << 30, (1, 1, 1, 1))
 
 
 @functools.cache
@@ -83,7 +78,7 @@ def _cuda_device(index: int) -> Device:
             if props.major == 9
             else "sm_80"
         )
-    nearest = DEVICES.get(arch, DEVICES[like])
+    nearest = H200 if "H200" in props.name else DEVICES.get(arch, DEVICES[like])
     return replace(nearest, name=props.name, arch=arch, sms=props.multi_processor_count)
 
 
@@ -107,6 +102,20 @@ def resident_programs(device: Device, num_warps: int, registers: int = 64, share
 
 def memory_us(bytes_moved: int, device: Device) -> float:
     return bytes_moved / (device.hbm_gb_s * 1e3)
+
+
+_L2_BYTES_A_CLOCK = 23
+"""Assumed: what a multiprocessor gets from L2 in a clock, all of them asking; 5.6 TB/s on an H100."""
+
+
+def l2_us(bytes_moved: int, device: Device) -> float:
+    return bytes_moved / (device.sms * device.clock_ghz * _L2_BYTES_A_CLOCK * 1e3)
+
+
+def matrix_us(flops: float, device: Device, itemsize: int, tf32: bool) -> float:
+    """Time of multiply-adds (two operations each) on the matrix units, by the size of the elements."""
+    kind = {2: 0, 4: 1 if tf32 else 2, 8: 3}[itemsize]
+    return flops / (device.tflops[kind] * 1e6)
 
 
 def issue_us(warp_instructions: float, device: Device) -> float:

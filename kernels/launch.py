@@ -27,6 +27,14 @@ class Cost:
     """Every input element read once, every output element written once."""
     trips: float
     """Iterations of the main loop, per program."""
+    bytes_l2: int = 0
+    """What all programs load, wherever it comes from; 0 where that is not the bound."""
+    flops: int = 0
+    """Of the matrix units, padding of tiles included."""
+    itemsize: int = 4
+    """Bytes of an element of the matrix products."""
+    tf32: bool = False
+    """Whether float32 is multiplied as TF32."""
 
 
 @dataclass(frozen=True)

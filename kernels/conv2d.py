@@ -1,0 +1,282 @@
+"""Launchers of convolutions: the forward pass, the input gradient, the weight and bias gradient.
+
+They take checked tensors, and write into outputs that the caller allocated. The kernels are in conv2d_gather.py and
+conv2d_weight_grad.py, the choice of block sizes in conv2d_config.py.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import triton.language as tl
+
+from .conv2d_config import Config, Problem, cost, pick_config, tiles, vector
+from .conv2d_gather import conv2d_direct_kernel, conv2d_gemm_kernel
+from .conv2d_weight_grad import (
+    conv2d_bias_grad_kernel,
+    conv2d_sum_splits_kernel,
+    conv2d_weight_grad_direct_kernel,
+    conv2d_weight_grad_kernel,
+)
+from .hardware import INTERPRETER
+from .launch import Cost, launch, target_device
+
+Pair = tuple[int, int]
+
+
+def _precision(x: torch.Tensor) -> str:
+    """How float32 is multiplied: PyTorch's switch for convolutions decides, as it does for cuDNN's."""
+    return "tf32" if torch.backends.cudnn.conv.fp32_precision == "tf32" else "ieee"
+
+
+def _mode(padding_mode: str, padding_value: float) -> dict[str, Any]:
+    if padding_mode in ("zeros", "constant"):
+        return {"MODE": "constant", "PAD": float(padding_value) if padding_mode == "constant" else 0.0}
+    return {"MODE": padding_mode, "PAD": 0.0}
+
+
+def _accumulator(x: torch.Tensor) -> Any:
+    return tl.float64 if x.dtype == torch.float64 else tl.float32
+
+
+def _is_wide(*tensors: torch.Tensor) -> bool:
+    """Whether an offset, or a number of pixels, may not fit into 32 bits."""
+    return any(1 + sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True)) >= 2**31 for t in tensors) or any(
+        t.shape[0] * t.shape[-1] * t.shape[-2] >= 2**31 for t in tensors
+    )
+
+
+def _last(t: torch.Tensor) -> bool:
+    """Whether channels lie back to back."""
+    return t.stride(1) == 1
+
+
+def _vector(t: torch.Tensor, channels: int) -> int:
+    """Elements of one access along the channels of t, `channels` in a group."""
+    if not _last(t):
+        return 1
+    return vector(t.element_size(), channels, *(s for d, s in enumerate(t.stride()) if d != 1 and t.shape[d] > 1))
+
+
+def _bytes(*tensors: torch.Tensor | None) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors if t is not None)
+
+
+def _channels_innermost(weight: torch.Tensor) -> torch.Tensor:
+    """The weight with channels innermost, which is a copy of it unless they are: reading them one by one costs more."""
+    if _last(weight) or weight.shape[2] * weight.shape[3] == 1:
+        return weight
+    return weight.contiguous(memory_format=torch.channels_last)
+
+
+def conv2d_fwd(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None, y: torch.Tensor,
+    stride: Pair, padding: Pair, dilation: Pair, groups: int, padding_mode: str, padding_value: float, activation: str,
+    *, config: Config | None = None,
+) -> None:  # fmt: skip
+    """Write activation(conv(pad(x)) + bias + residual) to y.
+
+    Args:
+        x, y: (N, C, H, W) and (N, K, P, Q), any strides; `residual` as y.
+        weight, bias: (K, C/groups, R, S), any strides, and (K,).
+        padding: rows above and columns to the left; those below and to the right follow from the size of y.
+    """
+    (k, i, r, s), (h, w), (p, q) = weight.shape, x.shape[2:], y.shape[2:]
+    inside = padding == (0, 0) and (p - 1) * stride[0] + (r - 1) * dilation[0] < h
+    inside = inside and (q - 1) * stride[1] + (s - 1) * dilation[1] < w
+    _gather(
+        x, weight, bias, residual, None, y, k // groups, i, groups, stride, (*padding, 0, 0), dilation, dilation, (1, 1),
+        config, transposed=False, INSIDE=inside, ACTIVATION=activation, **_mode(padding_mode, padding_value),
+    )  # fmt: skip
+
+
+def conv2d_input_grad(
+    dy: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, dx: torch.Tensor,
+    stride: Pair, padding: tuple[int, int, int, int], dilation: Pair, groups: int, padding_mode: str,
+    *, config: Config | None = None,
+) -> None:  # fmt: skip
+    """Write to dx the gradient of `conv2d_fwd` with respect to its input, plus a bias: a transposed convolution.
+
+    Border modes take a workspace of the padding around dx, in float32 (float64 for float64): N * C * (pixels of the padding).
+
+    Args:
+        dy, dx: (N, K, P, Q) and (N, C, H, W), any strides.
+        weight, bias: (K, C/groups, R, S), any strides, and (C,).
+        padding: left, right, top, bottom.
+    """
+    (k, o, r, s), (h, w), (p, q) = weight.shape, dx.shape[2:], dy.shape[2:]
+    left, right, top, bottom = padding
+    # padding that no tap reads gets no gradient
+    bottom = max(0, min(bottom, (p - 1) * stride[0] + (r - 1) * dilation[0] - top - (h - 1)))
+    right = max(0, min(right, (q - 1) * stride[1] + (s - 1) * dilation[1] - left - (w - 1)))
+    sides = (top, left, bottom, right)
+    common = {"MODE": "constant", "PAD": 0.0, "ACTIVATION": "none", "transposed": True}
+    ring, fold = None, "none"
+    pixels = (top + bottom) * (left + w + right) + h * (left + right)
+    if padding_mode not in ("zeros", "constant") and pixels:
+        accumulator = torch.float64 if dy.dtype == torch.float64 else torch.float32
+        ring, fold = dy.new_empty((dy.shape[0], pixels, dx.shape[1]), dtype=accumulator), padding_mode
+        _gather(
+            dy, weight, None, None, None, ring.mT.unsqueeze(2), o, k // groups, groups, stride, sides, dilation,
+            (-dilation[0], -dilation[1]), (1, 1), None, RING=True, size=(h, w), INSIDE=False, **common,
+        )  # fmt: skip
+    shared = math.gcd(stride[0], dilation[0]), math.gcd(stride[1], dilation[1])
+    step, jump = (-dilation[0] // shared[0], -dilation[1] // shared[1]), (stride[0] // shared[0], stride[1] // shared[1])
+    inside = r * s == 1 and stride == (1, 1) and padding == (0, 0, 0, 0) and (h, w) == (p, q)
+    _gather(
+        dy, weight, bias, None, ring, dx, o, k // groups, groups, stride, sides, dilation, step, jump, config,
+        INSIDE=inside, FOLD=fold, **common,
+    )  # fmt: skip
+
+
+def _gather(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None,
+    ring: torch.Tensor | None, y: torch.Tensor, o: int, i: int, groups: int, stride: Pair,
+    sides: tuple[int, int, int, int], dilation: Pair, step: Pair, jump: Pair, config: Config | None,
+    *, transposed: bool, RING: bool = False, FOLD: str = "none", size: Pair | None = None, **meta: Any,
+) -> None:  # fmt: skip
+    """Describe the gather as a problem, pick its block sizes, launch its kernel. `size` is that of the image in a ring."""
+    (n, _, h, w), (p, q), (r, s) = x.shape, size or y.shape[2:], weight.shape[2:]
+    top, left, bottom, right = sides
+    phases = stride if transposed and not RING else (1, 1)
+    pixels = y.shape[3] if RING else -(-p // phases[0]) * -(-q // phases[1])
+    precision = _precision(x)
+    problem = Problem(
+        "gather", n * pixels, o, i, r * s, phases[0] * phases[1], groups, x.element_size(), precision == "tf32", _last(x),
+        bytes_least=_bytes(x, weight, bias, residual, ring, y),
+    )  # fmt: skip
+    config = config or pick_config(problem, target_device(y))
+    if problem.method == "gemm":
+        weight = _channels_innermost(weight)
+    wk, wc, wr, ws = weight.stride()
+    w_strides = (i * wk, wc, wk, wr, ws) if transposed else (o * wk, wk, wc, wr, ws)
+    vec_o = math.gcd(_vector(y, o), *(() if residual is None else (_vector(residual, o) if _last(residual) else 1,)))
+    meta.update(
+        R=r, S=s, TRANSPOSED=transposed, RING=RING, FOLD=FOLD, HAS_BIAS=bias is not None, HAS_RESIDUAL=residual is not None,
+        X_ALONG=int(_last(x)), Y_ALONG=int(_last(y)), ACC=_accumulator(x),
+        WIDE=_is_wide(x, y, *(t for t in (residual,) if t is not None)), BLOCK_M=config.block_m, BLOCK_N=config.block_n,
+    )  # fmt: skip
+    if problem.method == "direct":
+        kernel = conv2d_direct_kernel
+        vec_o = math.gcd(vec_o, _vector(x, i)) if o == i == 1 else vec_o
+        meta.update(VEC_O=math.gcd(vec_o, groups * o))
+        del meta["INSIDE"]
+    else:
+        kernel = conv2d_gemm_kernel
+        along = int(w_strides[2] == 1)
+        vec_w = vector(weight.element_size(), i if along else o, *(t for t in w_strides if t != 1)) if 1 in w_strides[1:3] else 1
+        meta.update(
+            W_ALONG=along, VEC_I=_vector(x, i), VEC_W=vec_w, VEC_O=vec_o, FLAT=problem.method == "flat",
+            EVEN_I=i % config.block_k == 0, EVEN_O=o % config.block_n == 0, PRECISION=precision, BLOCK_K=config.block_k,
+        )  # fmt: skip
+    nothing = x
+    launch(
+        kernel, tiles(problem, config),
+        x, weight,
+        *(nothing if t is None else t for t in (bias, residual, ring)),
+        y,
+        n, i, h, w, o, p, q, groups,
+        *x.stride(), *w_strides, *(y if residual is None else residual).stride(), *y.stride(),
+        *stride, top, bottom, left, right, *dilation, *step, *jump,
+        config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps, num_stages=config.num_stages,
+        **meta,
+    )  # fmt: skip
+
+
+def conv2d_weight_grad(
+    dy: torch.Tensor, x: torch.Tensor, dw: torch.Tensor, db: torch.Tensor | None,
+    stride: Pair, padding: Pair, dilation: Pair, groups: int, padding_mode: str, padding_value: float,
+    *, config: Config | None = None,
+) -> None:  # fmt: skip
+    """Write the gradients of `conv2d_fwd` with respect to its weight and bias to dw and db.
+
+    They take a workspace of 4 bytes (8 for float64) an element of dw and db for each range of pixels, of which there are no
+    more than fill the device four times.
+
+    Args:
+        dy, x: (N, K, P, Q) and (N, C, H, W), any strides.
+        dw, db: (K, C/groups, R, S), any strides, and (K,).
+        padding: rows above and columns to the left.
+    """
+    (n, _, p, q), (k, i, r, s), (h, w) = dy.shape, dw.shape, x.shape[2:]
+    o = k // groups
+    precision, device = _precision(x), target_device(dy)
+    problem = Problem(
+        "weight_grad", n * p * q, o, i, r * s, 1, groups, x.element_size(), precision == "tf32", _last(x) and _last(dy),
+        bytes_least=_bytes(dy, x, dw),
+    )  # fmt: skip
+    config = config or pick_config(problem, device)
+    splits, j = config.splits, r * s * i
+    accumulator = torch.float64 if dy.dtype == torch.float64 else torch.float32
+    out, strides = dw, (0, *dw.stride())
+    if splits > 1:
+        out = dw.new_empty((splits, k, j), dtype=accumulator)
+        strides = (k * j, j, 1, s * i, i)
+    meta: dict[str, Any] = {
+        "R": r, "S": s, "DY_ALONG": int(_last(dy)), "X_ALONG": int(_last(x)), "ACC": _accumulator(x), "WIDE": _is_wide(x, dy),
+        "BLOCK_N": config.block_n, "BLOCK_K": config.block_k, **_mode(padding_mode, padding_value),
+    }  # fmt: skip
+    if problem.method == "direct":
+        kernel = conv2d_weight_grad_direct_kernel
+        vec = math.gcd(_vector(dy, groups * o), _vector(x, groups * i)) if o == i == 1 else _vector(dy, groups * o)
+        meta.update(VEC_O=vec)
+    else:
+        kernel = conv2d_weight_grad_kernel
+        meta.update(
+            FLAT=problem.method == "flat", EVEN_I=i % config.block_n == 0, EVEN_O=o % config.block_m == 0,
+            DENSE=dy.stride(2) == q * dy.stride(3) and (n == 1 or dy.stride(0) == p * dy.stride(2)),
+            VEC_I=_vector(x, i), VEC_O=_vector(dy, o), PRECISION=precision, BLOCK_M=config.block_m,
+        )  # fmt: skip
+    launch(
+        kernel, tiles(problem, config),
+        dy, x,
+        out,
+        n, i, h, w, o, p, q, groups, -(-problem.m // (config.block_k * splits)),
+        *dy.stride(), *x.stride(), *strides,
+        *stride, *padding, *dilation,
+        config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps, num_stages=config.num_stages,
+        **meta,
+    )  # fmt: skip
+    if splits > 1:
+        _sum_splits(out, dw, k, i, r * s, s, dw.stride())
+    if db is not None:
+        conv2d_bias_grad(dy, db)
+
+
+def conv2d_bias_grad(dy: torch.Tensor, db: torch.Tensor) -> None:
+    """Write the sums of dy (N, K, P, Q), any strides, over all pixels of all images to db (K,)."""
+    n, k, p, q = dy.shape
+    device = target_device(dy)
+    block_n, block_k = (32, 64) if device is not INTERPRETER else (32, min(4096, 1 << (n * p * q - 1).bit_length()))
+    steps = -(-n * p * q // block_k)
+    splits = min(steps, max(1, 4 * device.sms // -(-k // block_n)))
+    splits = -(-steps // -(-steps // splits))
+    accumulator = torch.float64 if dy.dtype == torch.float64 else torch.float32
+    out = db if splits == 1 else db.new_empty((splits, k), dtype=accumulator)
+    least = _bytes(dy, db)
+    launch(
+        conv2d_bias_grad_kernel, splits * -(-k // block_n),
+        dy, out,
+        n, k, p, q, -(-steps // splits), *dy.stride(),
+        config=Config(1, block_n, block_k, 4, 1, splits),
+        cost=lambda: Cost(least + (2 * _bytes(out) if splits > 1 else 0), least, -(-steps // splits)),
+        num_warps=4, DY_ALONG=int(_last(dy)), VEC_O=_vector(dy, k), ACC=_accumulator(dy), WIDE=_is_wide(dy),
+        BLOCK_N=block_n, BLOCK_K=block_k,
+    )  # fmt: skip
+    if splits > 1:
+        _sum_splits(out, db, k, 1, 1, 1, (1, 1, 1, 1))
+
+
+def _sum_splits(splits: torch.Tensor, out: torch.Tensor, k: int, i: int, taps: int, s: int, strides: tuple[int, ...]) -> None:
+    """Add what the ranges of pixels gave, (splits, K, taps * i), in their order."""
+    size, block = k * i * taps, 256
+    count = splits.shape[0]
+    launch(
+        conv2d_sum_splits_kernel, -(-size // block),
+        splits, out,
+        count, k, i, i * taps, s, size, *strides,
+        config=Config(1, block, 1, 4, 1, count),
+        cost=lambda: Cost(_bytes(splits, out), _bytes(splits, out), count), num_warps=4, BLOCK=block,
+    )  # fmt: skip

@@ -1,0 +1,230 @@
+"""Block sizes of convolutions: what can be picked, what it costs, and which the model picks.
+
+A convolution is a matrix product (see conv2d.py): M pixels, O channels out, and I channels times `taps` in between, for each of
+`groups` and of `phases`. Times are modelled by the slowest of DRAM, L2, matrix units and instruction issue; a table of rows
+for named GPUs comes first (configs/<GPU>.json).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from .hardware import INTERPRETER, Device, issue_us, l2_us, matrix_us, memory_us, wave_efficiency
+from .launch import Cost
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a launch has to do, as far as its block sizes depend on it."""
+
+    kind: str
+    """"gather" for a forward pass or an input gradient, "weight_grad"."""
+    m: int
+    """Pixels: of one phase, for a gather; those that are summed, for a weight gradient."""
+    o: int
+    """Channels out, of one group."""
+    i: int
+    """Channels in, of one group."""
+    taps: int
+    phases: int
+    groups: int
+    itemsize: int
+    tf32: bool
+    dense: bool
+    """Channels of the inputs lie back to back: wide, asynchronous copies."""
+    bytes_least: int
+    """Every element of the tensors read or written once."""
+
+    @property
+    def method(self) -> str:
+        """"direct" where a group is too narrow for a matrix product; "flat" where taps and channels make one axis."""
+        if self.groups > 1 and self.o * self.i < 256:
+            return "direct"
+        return "flat" if self.i < 16 else "gemm"
+
+    @property
+    def columns(self) -> int:
+        """Products that one output sums, on average over the phases; what a weight gradient has as columns."""
+        return max(1, self.taps * self.i // self.phases)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Tile of a program, and how it runs.
+
+    A gather computes `block_m` pixels of `block_n` channels, `block_k` products at a time; a weight gradient `block_m` channels
+    out of `block_n` channels in, `block_k` pixels at a time, in `splits` ranges of pixels.
+    """
+
+    block_m: int
+    block_n: int
+    block_k: int
+    num_warps: int
+    num_stages: int
+    splits: int = 1
+
+
+def candidates(problem: Problem, device: Device) -> list[Config]:
+    """The configs that can be picked; the compile tier holds each of them to the gates."""
+    stages = {"sm_90": 4, "sm_100": 4, "sm_80": 3}.get(device.arch, 2)
+    if problem.method == "direct":
+        return [Config(32, 64, 1, 4, 1), Config(16, 32, 1, 2, 1), Config(64, 16, 1, 4, 1)]
+    if problem.itemsize == 8 or (problem.itemsize == 4 and not problem.tf32):
+        return [Config(64, 64, 16, 8, 2), Config(32, 32, 16, 4, 2)]
+    k = 64 if problem.itemsize == 2 else 32
+    if problem.method == "flat":
+        shapes = ((128, 64, 32, 8), (128, 32, 32, 4), (64, 64, 32, 4), (64, 32, 32, 4))
+    elif not problem.dense:
+        shapes = ((128, 128, 32, 8), (128, 64, 32, 8), (64, 64, 32, 4), (64, 32, 32, 4))
+    elif problem.kind == "weight_grad":
+        shapes = ((128, 128, k, 8), (128, 64, k, 8), (64, 128, k, 8), (64, 64, k, 4), (64, 32, k, 4))
+    else:
+        shapes = ((128, 128, k, 8), (256, 64, k, 8), (128, 64, k, 8), (64, 64, k, 4), (256, 32, k, 8), (64, 32, k, 4))
+    configs = [Config(*shape, stages) for shape in shapes]
+    return [c for c in configs if shared_bytes(problem, c) <= device.shared_bytes]
+
+
+def shared_bytes(problem: Problem, config: Config) -> int:
+    """Shared memory of the pipeline, without what the epilogue may use instead."""
+    return config.num_stages * (config.block_m + config.block_n) * config.block_k * problem.itemsize
+
+
+def tiles(problem: Problem, config: Config) -> int:
+    """Programs of one launch."""
+    if problem.kind == "weight_grad":
+        if problem.method == "direct":
+            per_split = -(-problem.groups * problem.o // config.block_n) * problem.taps * problem.i
+        elif problem.method == "flat":
+            per_split = -(-problem.taps * problem.i // config.block_n) * -(-problem.o // config.block_m) * problem.groups
+        else:
+            per_split = problem.taps * -(-problem.i // config.block_n) * -(-problem.o // config.block_m) * problem.groups
+        return per_split * config.splits
+    if problem.method == "direct":
+        return -(-problem.m // config.block_m) * -(-problem.groups * problem.o // config.block_n) * problem.phases
+    return -(-problem.m // config.block_m) * -(-problem.o // config.block_n) * problem.groups * problem.phases
+
+
+def trips(problem: Problem, config: Config) -> float:
+    """Iterations of the main loop of a program."""
+    if problem.kind == "weight_grad":
+        return -(-problem.m // (config.block_k * config.splits))
+    if problem.method == "direct":
+        return problem.columns
+    if problem.method == "flat":
+        return -(-problem.columns // config.block_k)
+    return problem.taps / problem.phases * -(-problem.i // config.block_k)
+
+
+def cost(problem: Problem, config: Config) -> Cost:
+    """What a launch moves and multiplies. L2 traffic is what all programs load: an implicit product reads a pixel once a tap."""
+    count, loops = tiles(problem, config), trips(problem, config)
+    if problem.method == "direct":
+        loads, flops = config.block_m * config.block_n * problem.itemsize, 0
+        workspace = 0
+        if problem.kind == "weight_grad":
+            loads = 2 * config.block_k * config.block_n * problem.itemsize
+    else:
+        loads = (config.block_m + config.block_n) * config.block_k * problem.itemsize
+        flops = round(2.0 * config.block_m * config.block_n * config.block_k * loops * count)
+    workspace = 0
+    if config.splits > 1:
+        accumulator = 8 if problem.itemsize == 8 else 4
+        workspace = 2 * accumulator * config.splits * problem.groups * problem.o * problem.i * problem.taps
+    return Cost(
+        bytes_moved=problem.bytes_least + workspace,
+        bytes_least=problem.bytes_least,
+        trips=loops,
+        bytes_l2=round(loads * loops * count),
+        flops=flops,
+        itemsize=problem.itemsize,
+        tf32=problem.tf32,
+    )
+
+
+def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
+    """Assumed length of the main loop and of the rest, in instructions a warp; fitted to what the compiler made for sm_90."""
+    lanes = 32 * config.num_warps
+    if problem.method == "direct":
+        values = config.block_m * config.block_n / lanes
+        return 30 + 6 * values, 300 + 20 * values
+    acc = config.block_m * config.block_n / lanes
+    outside = 500 + 14 * acc
+    if problem.method == "flat" or not problem.dense:
+        return 70 + 7 * (config.block_m + config.block_n) * config.block_k / lanes, outside
+    rows = config.block_k * problem.itemsize / 16 / lanes  # copies of 128 bits a thread, for each row of a tile
+    if problem.kind == "weight_grad":
+        return 80 + (12 * config.block_m + 20 * config.block_n) * rows, outside
+    return 70 + (9 * config.block_m + 3.5 * config.block_n) * rows, outside
+
+
+def modelled_us(problem: Problem, config: Config, device: Device) -> float:
+    """Modelled time of a launch before it is compiled; `torchops inspect` counts the instructions instead."""
+    need = cost(problem, config)
+    loop, outside = _instructions(problem, config)
+    count = tiles(problem, config)
+    times = [
+        memory_us(need.bytes_moved, device),
+        l2_us(need.bytes_l2, device),
+        issue_us(count * config.num_warps * (loop * need.trips + outside), device),
+    ]
+    if need.flops:
+        times.append(matrix_us(need.flops, device, problem.itemsize, problem.tf32))
+    return max(times) / wave_efficiency(count, device.sms)
+
+
+def _with_splits(problem: Problem, config: Config, device: Device) -> list[Config]:
+    """A weight gradient in so many ranges that they fill the device one to four times."""
+    if problem.kind != "weight_grad":
+        return [config]
+    one, steps = tiles(problem, config), -(-problem.m // config.block_k)
+    counts = {max(1, min(steps, round(device.sms * waves / one))) for waves in (1, 2, 3, 4)}
+    counts |= {max(1, min(steps, device.sms * waves // one)) for waves in (1, 2, 3, 4)}
+    # no range may be empty
+    exact = {-(-steps // -(-steps // n)) for n in counts}
+    return [Config(*(getattr(config, f.name) for f in fields(config)[:-1]), n) for n in sorted(exact)]
+
+
+@functools.cache
+def table(name: str) -> dict[Problem, Config]:
+    """The rows for a GPU whose name holds that of a file in configs/; measured rows come before modelled ones."""
+    found: dict[Problem, Config] = {}
+    for file in sorted((Path(__file__).parent / "configs").glob("*.json")):
+        if file.stem in name:
+            rows = json.loads(file.read_text())["rows"]
+            for row in sorted(rows, key=lambda r: r["source"] == "measured"):
+                found[Problem(**row["problem"])] = Config(**row["config"])
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def pick_config(problem: Problem, device: Device) -> Config:
+    """The block sizes for a problem: a pure function of the problem, the device and the table."""
+    if device is INTERPRETER:
+        # cost is per loop iteration, hardly per element
+        width = min(256, max(16, 1 << (problem.i - 1).bit_length()))
+        if problem.kind == "weight_grad":
+            return Config(16, 64, min(1024, 1 << max(4, (problem.m - 1).bit_length())), 4, 1)
+        return Config(256, 16, width, 4, 1)
+    if problem in table(device.name):
+        return table(device.name)[problem]
+    return model_config(problem, device)
+
+
+def model_config(problem: Problem, device: Device) -> Config:
+    """What the model picks."""
+    configs = [c for base in candidates(problem, device) for c in _with_splits(problem, base, device)]
+    return min(configs, key=lambda c: modelled_us(problem, c, device))
+
+
+def row(problem: Problem, config: Config, source: str, case: str) -> dict[str, object]:
+    """A row of configs/<GPU>.json."""
+    return {"case": case, "source": source, "problem": asdict(problem), "config": asdict(config)}
+
+
+def vector(itemsize: int, *numbers: int) -> int:
+    """Elements that one access of 128 bits may move, where all of these sizes and strides are multiples of it."""
+    return math.gcd(16 // itemsize, *numbers)
