@@ -144,7 +144,7 @@ def _gather(
     pixels = y.shape[3] if RING else -(-p // phases[0]) * -(-q // phases[1])
     precision = _precision(x)
     problem = Problem(
-        "gather", n * pixels, o, i, r * s, phases[0] * phases[1], groups, x.element_size(), precision == "tf32", _last(x),
+        "gather", n * pixels, o, i, r * s, s, phases[0] * phases[1], groups, x.element_size(), precision == "tf32", _last(x),
         bytes_least=_bytes(x, weight, bias, residual, ring, y),
     )  # fmt: skip
     config = config or pick_config(problem, target_device(y))
@@ -168,7 +168,7 @@ def _gather(
         along = int(w_strides[2] == 1)
         vec_w = vector(weight.element_size(), i if along else o, *(t for t in w_strides if t != 1)) if 1 in w_strides[1:3] else 1
         meta.update(
-            W_ALONG=along, VEC_I=_vector(x, i), VEC_W=vec_w, VEC_O=vec_o, FLAT=problem.method == "flat",
+            W_ALONG=along, VEC_I=_vector(x, i), VEC_W=vec_w, VEC_O=vec_o, FLAT=i if problem.method == "flat" else 0,
             EVEN_I=i % config.block_k == 0, EVEN_O=o % config.block_n == 0, PRECISION=precision, BLOCK_K=config.block_k,
         )  # fmt: skip
     nothing = x
@@ -204,7 +204,7 @@ def conv2d_weight_grad(
     o = k // groups
     precision, device = _precision(x), target_device(dy)
     problem = Problem(
-        "weight_grad", n * p * q, o, i, r * s, 1, groups, x.element_size(), precision == "tf32", _last(x) and _last(dy),
+        "weight_grad", n * p * q, o, i, r * s, s, 1, groups, x.element_size(), precision == "tf32", _last(x) and _last(dy),
         bytes_least=_bytes(dy, x, dw),
     )  # fmt: skip
     config = config or pick_config(problem, device)
@@ -225,9 +225,10 @@ def conv2d_weight_grad(
     else:
         kernel = conv2d_weight_grad_kernel
         meta.update(
-            FLAT=problem.method == "flat", EVEN_I=i % config.block_n == 0, EVEN_O=o % config.block_m == 0,
+            FLAT=i if problem.method == "flat" else 0, EVEN_I=i % config.block_n == 0, EVEN_O=o % config.block_m == 0,
             DENSE=dy.stride(2) == q * dy.stride(3) and (n == 1 or dy.stride(0) == p * dy.stride(2)),
             VEC_I=_vector(x, i), VEC_O=_vector(dy, o), PRECISION=precision, BLOCK_M=config.block_m,
+            TAPS=config.taps,
         )  # fmt: skip
     launch(
         kernel, tiles(problem, config),
@@ -249,20 +250,21 @@ def conv2d_bias_grad(dy: torch.Tensor, db: torch.Tensor) -> None:
     """Write the sums of dy (N, K, P, Q), any strides, over all pixels of all images to db (K,)."""
     n, k, p, q = dy.shape
     device = target_device(dy)
-    block_n, block_k = (32, 64) if device is not INTERPRETER else (32, min(4096, 1 << (n * p * q - 1).bit_length()))
+    block_n, block_k = 32, 64 if device is not INTERPRETER else min(4096, 1 << (n * p * q - 1).bit_length())
     steps = -(-n * p * q // block_k)
-    splits = min(steps, max(1, 4 * device.sms // -(-k // block_n)))
-    splits = -(-steps // -(-steps // splits))
+    splits = max(1, min(steps, 2 * device.sms // -(-k // block_n)))
+    trips = -(-steps // splits)
+    splits = -(-steps // trips)
     accumulator = torch.float64 if dy.dtype == torch.float64 else torch.float32
     out = db if splits == 1 else db.new_empty((splits, k), dtype=accumulator)
     least = _bytes(dy, db)
     launch(
         conv2d_bias_grad_kernel, splits * -(-k // block_n),
         dy, out,
-        n, k, p, q, -(-steps // splits), *dy.stride(),
-        config=Config(1, block_n, block_k, 4, 1, splits),
-        cost=lambda: Cost(least + (2 * _bytes(out) if splits > 1 else 0), least, -(-steps // splits)),
-        num_warps=4, DY_ALONG=int(_last(dy)), VEC_O=_vector(dy, k), ACC=_accumulator(dy), WIDE=_is_wide(dy),
+        n, k, p, q, trips, *dy.stride(),
+        config=Config(1, block_n, block_k, 4, 1, splits=splits),
+        cost=lambda: Cost(least + (2 * _bytes(out) if splits > 1 else 0), least, trips, bytes_l2=least), num_warps=4,
+        DY_ALONG=int(_last(dy)), VEC_O=_vector(dy, k), ACC=_accumulator(dy), WIDE=_is_wide(dy),
         BLOCK_N=block_n, BLOCK_K=block_k,
     )  # fmt: skip
     if splits > 1:
@@ -271,12 +273,13 @@ def conv2d_bias_grad(dy: torch.Tensor, db: torch.Tensor) -> None:
 
 def _sum_splits(splits: torch.Tensor, out: torch.Tensor, k: int, i: int, taps: int, s: int, strides: tuple[int, ...]) -> None:
     """Add what the ranges of pixels gave, (splits, K, taps * i), in their order."""
-    size, block = k * i * taps, 256
-    count = splits.shape[0]
+    size, count = k * i * taps, splits.shape[0]
+    block_m, block_n = min(16, 1 << (count - 1).bit_length()), 128
     launch(
-        conv2d_sum_splits_kernel, -(-size // block),
+        conv2d_sum_splits_kernel, -(-size // block_n),
         splits, out,
         count, k, i, i * taps, s, size, *strides,
-        config=Config(1, block, 1, 4, 1, count),
-        cost=lambda: Cost(_bytes(splits, out), _bytes(splits, out), count), num_warps=4, BLOCK=block,
+        config=Config(block_m, block_n, 1, 4, 1, splits=count),
+        cost=lambda: Cost(*2 * (_bytes(splits, out),), -(-count // block_m), bytes_l2=_bytes(splits)), num_warps=4,
+        BLOCK_M=block_m, BLOCK_N=block_n,
     )  # fmt: skip

@@ -30,6 +30,8 @@ class Problem:
     i: int
     """Channels in, of one group."""
     taps: int
+    row: int
+    """Taps of a row of the filter."""
     phases: int
     groups: int
     itemsize: int
@@ -56,8 +58,8 @@ class Problem:
 class Config:
     """Tile of a program, and how it runs.
 
-    A gather computes `block_m` pixels of `block_n` channels, `block_k` products at a time; a weight gradient `block_m` channels
-    out of `block_n` channels in, `block_k` pixels at a time, in `splits` ranges of pixels.
+    A gather computes `block_m` pixels of `block_n` channels, `block_k` products at a time; a weight gradient `taps` products of
+    `block_m` channels out by `block_n` channels in, `block_k` pixels at a time, in `splits` ranges of pixels.
     """
 
     block_m: int
@@ -65,32 +67,37 @@ class Config:
     block_k: int
     num_warps: int
     num_stages: int
+    taps: int = 1
     splits: int = 1
 
 
 def candidates(problem: Problem, device: Device) -> list[Config]:
     """The configs that can be picked; the compile tier holds each of them to the gates."""
-    stages = {"sm_90": 4, "sm_100": 4, "sm_80": 3}.get(device.arch, 2)
+    asynchronous = device.arch in ("sm_90", "sm_100")  # matrix products from shared memory, which leave registers free
     if problem.method == "direct":
-        return [Config(32, 64, 1, 4, 1), Config(16, 32, 1, 2, 1), Config(64, 16, 1, 4, 1)]
+        return [Config(32, 64, 32, 4, 1), Config(16, 32, 32, 2, 1), Config(64, 16, 32, 4, 1)]
     if problem.itemsize == 8 or (problem.itemsize == 4 and not problem.tf32):
         return [Config(64, 64, 16, 8, 2), Config(32, 32, 16, 4, 2)]
     k = 64 if problem.itemsize == 2 else 32
+    shapes: tuple[tuple[int, ...], ...]
     if problem.method == "flat":
         shapes = ((128, 64, 32, 8), (128, 32, 32, 4), (64, 64, 32, 4), (64, 32, 32, 4))
     elif not problem.dense:
-        shapes = ((128, 128, 32, 8), (128, 64, 32, 8), (64, 64, 32, 4), (64, 32, 32, 4))
+        shapes = ((128, 128, 32, 8), (128, 64, 32, 8), (64, 64, 32, 4), (64, 32, 32, 4), (128, 16, 32, 4))
     elif problem.kind == "weight_grad":
-        shapes = ((128, 128, k, 8), (128, 64, k, 8), (64, 128, k, 8), (64, 64, k, 4), (64, 32, k, 4))
+        shapes = ((128, 128, k, 8), (128, 64, k, 8), (64, 128, k, 8), (64, 64, k, 8), (64, 32, k, 4))
     else:
-        shapes = ((128, 128, k, 8), (256, 64, k, 8), (128, 64, k, 8), (64, 64, k, 4), (256, 32, k, 8), (64, 32, k, 4))
-    configs = [Config(*shape, stages) for shape in shapes]
+        shapes = ((128, 128, k, 8), (256, 64, k, 8), (128, 64, k, 8), (64, 64, k, 4), (256, 32, k, 8), (64, 32, k, 4), (128, 16, k, 4))
+    configs = [Config(*shape, {"sm_90": 4, "sm_100": 4, "sm_80": 3}.get(device.arch, 2)) for shape in shapes]
+    if problem.kind == "weight_grad" and problem.method == "gemm" and problem.row == 3 and problem.dense:
+        wide = shapes[:4] if asynchronous else ((64, 64, k, 8),)
+        configs += [Config(*shape, 3 if asynchronous else 2, taps=3) for shape in wide]
     return [c for c in configs if shared_bytes(problem, c) <= device.shared_bytes]
 
 
 def shared_bytes(problem: Problem, config: Config) -> int:
     """Shared memory of the pipeline, without what the epilogue may use instead."""
-    return config.num_stages * (config.block_m + config.block_n) * config.block_k * problem.itemsize
+    return config.num_stages * (config.block_m + config.taps * config.block_n) * config.block_k * problem.itemsize
 
 
 def tiles(problem: Problem, config: Config) -> int:
@@ -101,7 +108,8 @@ def tiles(problem: Problem, config: Config) -> int:
         elif problem.method == "flat":
             per_split = -(-problem.taps * problem.i // config.block_n) * -(-problem.o // config.block_m) * problem.groups
         else:
-            per_split = problem.taps * -(-problem.i // config.block_n) * -(-problem.o // config.block_m) * problem.groups
+            per_split = problem.taps // config.taps * -(-problem.i // config.block_n)
+            per_split *= -(-problem.o // config.block_m) * problem.groups
         return per_split * config.splits
     if problem.method == "direct":
         return -(-problem.m // config.block_m) * -(-problem.groups * problem.o // config.block_n) * problem.phases
@@ -119,21 +127,22 @@ def trips(problem: Problem, config: Config) -> float:
     return problem.taps / problem.phases * -(-problem.i // config.block_k)
 
 
+def _workspace(problem: Problem, config: Config) -> int:
+    """Bytes of the sums of all ranges of pixels."""
+    accumulator = 8 if problem.itemsize == 8 else 4
+    return accumulator * config.splits * problem.groups * problem.o * problem.i * problem.taps
+
+
 def cost(problem: Problem, config: Config) -> Cost:
     """What a launch moves and multiplies. L2 traffic is what all programs load: an implicit product reads a pixel once a tap."""
     count, loops = tiles(problem, config), trips(problem, config)
     if problem.method == "direct":
-        loads, flops = config.block_m * config.block_n * problem.itemsize, 0
-        workspace = 0
-        if problem.kind == "weight_grad":
-            loads = 2 * config.block_k * config.block_n * problem.itemsize
+        pixels = 2 * config.block_k if problem.kind == "weight_grad" else config.block_m
+        loads, flops = pixels * config.block_n * problem.itemsize, 0
     else:
-        loads = (config.block_m + config.block_n) * config.block_k * problem.itemsize
-        flops = round(2.0 * config.block_m * config.block_n * config.block_k * loops * count)
-    workspace = 0
-    if config.splits > 1:
-        accumulator = 8 if problem.itemsize == 8 else 4
-        workspace = 2 * accumulator * config.splits * problem.groups * problem.o * problem.i * problem.taps
+        loads = (config.block_m + config.taps * config.block_n) * config.block_k * problem.itemsize
+        flops = round(2.0 * config.block_m * config.taps * config.block_n * config.block_k * loops * count)
+    workspace = _workspace(problem, config) if config.splits > 1 else 0
     return Cost(
         bytes_moved=problem.bytes_least + workspace,
         bytes_least=problem.bytes_least,
@@ -151,13 +160,12 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
     if problem.method == "direct":
         values = config.block_m * config.block_n / lanes
         return 30 + 6 * values, 300 + 20 * values
-    acc = config.block_m * config.block_n / lanes
-    outside = 500 + 14 * acc
+    outside = 500 + 14 * config.taps * config.block_m * config.block_n / lanes
     if problem.method == "flat" or not problem.dense:
         return 70 + 7 * (config.block_m + config.block_n) * config.block_k / lanes, outside
     rows = config.block_k * problem.itemsize / 16 / lanes  # copies of 128 bits a thread, for each row of a tile
     if problem.kind == "weight_grad":
-        return 80 + (12 * config.block_m + 20 * config.block_n) * rows, outside
+        return 80 + (12 * config.block_m + (6 + 14 * config.taps) * config.block_n) * rows, outside
     return 70 + (9 * config.block_m + 3.5 * config.block_n) * rows, outside
 
 
@@ -173,7 +181,8 @@ def modelled_us(problem: Problem, config: Config, device: Device) -> float:
     ]
     if need.flops:
         times.append(matrix_us(need.flops, device, problem.itemsize, problem.tf32))
-    return max(times) / wave_efficiency(count, device.sms)
+    # the sum of the ranges of pixels waits for all of them
+    return max(times) / wave_efficiency(count, device.sms) + l2_us(2 * _workspace(problem, config), device) * (config.splits > 1)
 
 
 def _with_splits(problem: Problem, config: Config, device: Device) -> list[Config]:

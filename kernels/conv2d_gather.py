@@ -235,15 +235,20 @@ def conv2d_gemm_kernel(
     lanes = tl.arange(0, BLOCK_K)
     mask_o = tl.full((BLOCK_N,), True, tl.int1) if EVEN_O else offs_o < O
     image = n * x_sn
+    pixels = image + h0 * x_sh + w0 * x_sw
     acc = tl.zeros((BLOCK_M, BLOCK_N), ACC)
     if FLAT:
         # few channels: taps and channels are one axis
-        for j0 in range(0, taps_h * taps_w * I, BLOCK_K):
-            tap, i = (j0 + lanes) // I, (j0 + lanes) % I
+        for j0 in range(0, taps_h * taps_w * FLAT, BLOCK_K):
+            tap, i = (j0 + lanes) // FLAT, (j0 + lanes) % FLAT
             t_h, t_w, mask_j = tap // taps_w, tap % taps_w, tap < taps_h * taps_w
             h, w = h0[:, None] + (t_h * step_h)[None, :], w0[:, None] + (t_w * step_w)[None, :]
-            offs, there = _read(h, w, H, W, x_sh, x_sw, stride_h, stride_w, MODE, RING)
-            offs += image[:, None] + (i * x_sc)[None, :]
+            if MODE == "constant" and not RING:
+                there = in_range(h, H) & in_range(w, W)
+                offs = pixels[:, None] + (t_h * step_h * x_sh + t_w * step_w * x_sw + i * x_sc)[None, :]
+            else:
+                offs, there = _read(h, w, H, W, x_sh, x_sw, stride_h, stride_w, MODE, RING)
+                offs += image[:, None] + (i * x_sc)[None, :]
             mask = there & mask_j[None, :]
             if X_ALONG == 1:
                 a = tl.load(x_ptr + offs, mask=mask, other=0)
@@ -256,7 +261,6 @@ def conv2d_gemm_kernel(
             acc = tl.dot(a, b, acc, input_precision=PRECISION, out_dtype=ACC)
     else:
         # channels outside, taps inside: the taps of one block of channels read the same lines of the cache
-        pixels = image + h0 * x_sh + w0 * x_sw
         BITS: tl.constexpr = MODE == "constant" and not RING and not INSIDE and R * S < 32
         inside = _inside_bits(h0, w0, H, W, step_h, step_w, R, S) if BITS else n
         t_h, t_w, i0 = 0, 0, 0

@@ -59,7 +59,7 @@ def conv2d_weight_grad_kernel(
     FLAT: tl.constexpr, EVEN_I: tl.constexpr, EVEN_O: tl.constexpr, DENSE: tl.constexpr,
     DY_ALONG: tl.constexpr, X_ALONG: tl.constexpr, VEC_I: tl.constexpr, VEC_O: tl.constexpr,
     ACC: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, TAPS: tl.constexpr,
 ):  # fmt: skip
     """One program sums a range of pixels for BLOCK_M outputs and BLOCK_N inputs of one tap, or BLOCK_N columns (tap, input).
 
@@ -71,8 +71,10 @@ def conv2d_weight_grad_kernel(
     if WIDE:
         x_sn, x_sc, x_sh, x_sw = widened(x_sn, x_sc, x_sh, x_sw)
         dy_sn, dy_sc, dy_sh, dy_sw = widened(dy_sn, dy_sc, dy_sh, dy_sw)
+    if FLAT:
+        I = FLAT  # a constant: dividing by it is cheap
     blocks_i = tl.cdiv(I, BLOCK_N)
-    tiles_j = tl.cdiv(R * S * I, BLOCK_N) if FLAT else R * S * blocks_i
+    tiles_j = tl.cdiv(R * S * I, BLOCK_N) if FLAT else R * S // TAPS * blocks_i
     tiles_o = tl.cdiv(O, BLOCK_M)
     pid = tl.program_id(0)
     pid_j, pid_o = pid % tiles_j, pid // tiles_j % tiles_o
@@ -82,7 +84,7 @@ def conv2d_weight_grad_kernel(
         tap, i = j // I, j % I
         mask_i = tap < R * S
     else:
-        tap = pid_j // blocks_i
+        tap = pid_j // blocks_i * TAPS
         i = pid_j % blocks_i * BLOCK_N + tl.arange(0, BLOCK_N)
         mask_i = tl.full((BLOCK_N,), True, tl.int1) if EVEN_I else i < I
     r, s = tap // S, tap % S
@@ -96,7 +98,9 @@ def conv2d_weight_grad_kernel(
     # what the first tap reads; one tap is all there is, unless taps are columns
     top_tap, left_tap = (-top, -left) if FLAT else (r * dil_h - top, s * dil_w - left)
     image, h, w = n, p * stride_h + top_tap, q * stride_w + left_tap
-    acc = tl.zeros((BLOCK_M, BLOCK_N), ACC)
+    accs = ()
+    for _ in tl.static_range(TAPS):
+        accs += (tl.zeros((BLOCK_M, BLOCK_N), ACC),)
     for step in range(0, steps):
         first = start + step * BLOCK_K
         exists = first + lanes < (tl.cast(N, first.dtype) * P * Q)
@@ -106,28 +110,32 @@ def conv2d_weight_grad_kernel(
             offs = n * dy_sn + p * dy_sh + q * dy_sw
             dy = load_tile(dy_ptr, offs, offs_o * dy_sc, exists, mask_o, DY_ALONG)
             n, p, q = _next_pixels(n, p, q, P, Q, 1, 1, P, Q, BLOCK_K)
-        if FLAT:
-            hs, ws = h[:, None] + (r * dil_h)[None, :], w[:, None] + (s * dil_w)[None, :]
-            offs, there = _inputs(image[:, None] * x_sn, hs, ws, H, W, x_sh, x_sw, MODE)
-            offs, mask = offs + (i * x_sc)[None, :], there & exists[:, None] & mask_i[None, :]
-            if X_ALONG == 1:
-                x = tl.load(x_ptr + offs, mask=mask, other=0)
+        sums = ()
+        for t in tl.static_range(TAPS):
+            if FLAT:
+                hs, ws = h[:, None] + (r * dil_h)[None, :], w[:, None] + (s * dil_w)[None, :]
+                offs, there = _inputs(image[:, None] * x_sn, hs, ws, H, W, x_sh, x_sw, MODE)
+                offs, mask = offs + (i * x_sc)[None, :], there & exists[:, None] & mask_i[None, :]
+                if X_ALONG == 1:
+                    x = tl.load(x_ptr + offs, mask=mask, other=0)
+                else:
+                    x = tl.load(x_ptr + offs.T, mask=mask.T, other=0).T
+                if PAD != 0.0:
+                    x = tl.where(there, x, tl.full(x.shape, PAD, ACC).to(x.dtype))
             else:
-                x = tl.load(x_ptr + offs.T, mask=mask.T, other=0).T
-            if PAD != 0.0:
-                x = tl.where(there, x, tl.full(x.shape, PAD, ACC).to(x.dtype))
-        else:
-            offs, there = _inputs(image * x_sn, h, w, H, W, x_sh, x_sw, MODE)
-            x = load_tile(x_ptr, offs, i * x_sc, there & exists, mask_i, X_ALONG)
-            if PAD != 0.0:
-                x = tl.where(there[:, None], x, tl.full(x.shape, PAD, ACC).to(x.dtype))
-        acc = tl.dot(dy.T, x, acc, input_precision=PRECISION, out_dtype=ACC)
+                offs, there = _inputs(image * x_sn, h, w + t * dil_w, H, W, x_sh, x_sw, MODE)
+                x = load_tile(x_ptr, offs, i * x_sc, there & exists, mask_i, X_ALONG)
+                if PAD != 0.0:
+                    x = tl.where(there[:, None], x, tl.full(x.shape, PAD, ACC).to(x.dtype))
+            sums += (tl.dot(dy.T, x, accs[t], input_precision=PRECISION, out_dtype=ACC),)
+        accs = sums
         image, h, w = _next_pixels(
             image, h, w, P * stride_h + top_tap, Q * stride_w + left_tap, stride_h, stride_w, P, Q, BLOCK_K
         )
     dw_ptr += tl.cast(split, tl.int64) * dw_split + group * O * dw_so
     offs_j = r * dw_sr + s * dw_ss + i * dw_si
-    store_tile(dw_ptr, offs_o * dw_so, offs_j, acc, mask_o, mask_i, 1)
+    for t in tl.static_range(TAPS):
+        store_tile(dw_ptr + t * dw_ss, offs_o * dw_so, offs_j, accs[t], mask_o, mask_i, 1)
 
 
 @triton.jit
@@ -208,18 +216,18 @@ def conv2d_bias_grad_kernel(
 
 @triton.jit
 def conv2d_sum_splits_kernel(
-    splits_ptr,         # in:  [splits, C, J], J = (r, s, i), the input channel fastest
+    splits_ptr,         # in:  [splits, C*J], J = (r, s, i), the input channel fastest
     out_ptr,            # out: taps [R, S] of [C, I], any strides
-    splits, C, I, J, S, split_size,  # split_size = C*J
+    splits, C, I, J, S, size,   # size = C*J
     so, si, sr, ss,
-    BLOCK: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """One program adds BLOCK sums over the splits, first to last (grid: tiles of C*J)."""
-    e = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = e < C * J
-    acc = tl.zeros((BLOCK,), splits_ptr.dtype.element_ty)
-    for split in range(0, splits):
-        acc += tl.load(splits_ptr + tl.cast(split, tl.int64) * split_size + e, mask=mask, other=0)
+    """One program adds BLOCK_N sums, BLOCK_M splits at a time, always in the same order (grid: tiles of C*J)."""
+    e = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    acc = tl.zeros((BLOCK_N,), splits_ptr.dtype.element_ty)
+    for first in range(0, splits, BLOCK_M):
+        split = first + tl.arange(0, BLOCK_M)
+        acc += tl.sum(load_tile(splits_ptr, split.to(tl.int64) * size, e, split < splits, e < size, 1), 0)
     o, tap, i = e // J, e % J // I, e % J % I
     offs = o * so + i * si + tap // S * sr + tap % S * ss
-    tl.store(out_ptr + offs, acc.to(out_ptr.dtype.element_ty), mask=mask)
+    tl.store(out_ptr + offs, acc.to(out_ptr.dtype.element_ty), mask=e < size)

@@ -90,5 +90,7 @@ def _fresh_memory_is_nan(tier: str) -> None:
     """torch.empty hands out NaN, so that an element nobody wrote shows up in the values."""
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True)
+    # tolerances are those of float32; tests of TF32 ask for it
+    torch.backends.cudnn.allow_tf32 = False
     # where nothing is computed, large tensors stay unwritten, and so take no memory
     torch.utils.deterministic.fill_uninitialized_memory = tier != "compile"

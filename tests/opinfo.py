@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,11 +18,19 @@ class Sample:
 
     shape: tuple[int, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
+    parameters: tuple[tuple[int, ...], ...] | None = None
+    """Sizes of the further tensors; None: those that the catalog has for the shape."""
 
     @property
     def id(self) -> str:
         n, c, h, w = self.shape
-        return "-".join((f"N{n}", f"C{c}", f"{h}x{w}", *(str(v) for v in self.kwargs.values())))
+        weight = [] if self.parameters is None else ["w" + "x".join(map(str, self.parameters[0]))]
+        words = (f"{k}={v}" if isinstance(v, (int, tuple)) else str(v) for k, v in self.kwargs.items())
+        return "-".join((f"N{n}", f"C{c}", f"{h}x{w}", *weight, *words)).replace(" ", "")
+
+    def resized(self, shape: tuple[int, ...]) -> Sample:
+        """The same question of another input. Further tensors keep their sizes, so the channels have to stay."""
+        return replace(self, shape=shape)
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class OpInfo:
     """Kernel launches of a forward and of a backward."""
     registered: tuple[str, ...] = ()
     """Names of its registered operators, `torch.ops.torchops.<name>`."""
+    lowers_in_autocast: bool = False
+    """Whether it runs in the low precision under autocast, or keeps its input's."""
 
 
 def _sliced(x: Tensor) -> Tensor:
@@ -78,5 +88,10 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def laid_out(x: Tensor, layout: str) -> Tensor:
-    """x in another layout. "expanded" repeats the first image, so its values differ from x's."""
-    return LAYOUTS[layout](x)
+    """x in another layout. "expanded" repeats the first image, so its values differ from x's. Vectors stay as they are."""
+    return LAYOUTS[layout](x) if x.dim() == 4 else x
+
+
+def strides(x: Tensor) -> tuple[int, ...]:
+    """The strides that matter: those of dimensions of more than one element."""
+    return tuple(step for size, step in zip(x.shape, x.stride(), strict=True) if size > 1)

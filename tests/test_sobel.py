@@ -52,7 +52,7 @@ def _rejections(function: Any) -> tuple[Rejection, ...]:
             "reflect_one_pixel",
             lambda: function(x[..., :1], padding_mode="reflect"),
             ValueError,
-            r"`padding_mode` 'reflect' needs more than 1 pixel .*\(1, 3, 4, 1\)",
+            r"`padding_mode` 'reflect' with a padding of 1 rows and 1 columns .*\(1, 3, 4, 1\)",
         ),
         Rejection(
             "value_without_constant",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,17 +24,31 @@ class Op:
     dtypes: tuple[torch.dtype, ...]
     shape: tuple[int, ...]
     """The (N, C, H, W) that `inspect` shows by default: a real load."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """The further arguments that `inspect` shows it with."""
+    parameters: Callable[[tuple[int, ...]], tuple[tuple[int, ...], ...]] = lambda shape: ()
+    """Sizes of the further tensors that the op takes with an input of a shape: a weight before its bias."""
 
     def inputs(self, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
         """Uninitialised arguments: on Linux they take no memory until they are written."""
-        return (torch.empty(shape, dtype=dtype),)
+        return tuple(torch.empty(size, dtype=dtype) for size in (shape, *self.parameters(shape)))
 
-    def random_inputs(self, shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
-        """Random arguments: bytes for uint8, else standard normal."""
+    def random_inputs(
+        self,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        seed: int = 0,
+        parameters: tuple[tuple[int, ...], ...] | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Random arguments: bytes for uint8, else normal; weights are scaled so that sums over them are of the order of 1."""
         generator = torch.Generator().manual_seed(seed)
         if dtype == torch.uint8:
             return (torch.randint(0, 256, shape, dtype=dtype, generator=generator),)
-        return (torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype),)
+        further = self.parameters(shape) if parameters is None else parameters
+        return tuple(
+            torch.randn(size, dtype=torch.float64, generator=generator).mul_(scale).to(dtype)
+            for size, scale in ((shape, 1.0), *((size, math.prod(size[1:]) ** -0.5) for size in further))
+        )
 
 
 TOLERANCE = {
@@ -44,7 +60,14 @@ TOLERANCE = {
 }
 """What one rounding of a result, and some of float32 arithmetic, can explain; relative to the largest value."""
 
+
+def _conv2d_parameters(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """A 3x3 kernel from as many channels to as many, for either direction, and its bias."""
+    return (shape[1], shape[1], 3, 3), (shape[1],)
+
+
 _IMAGE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8)
+_CONV_DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 OPS = {
     op.name: op
@@ -56,6 +79,24 @@ OPS = {
             reference.spatial_gradient,
             _IMAGE_DTYPES,
             (8, 1, 2160, 3840),
+        ),
+        Op(
+            "conv2d",
+            functional.conv2d,
+            reference.conv2d,
+            _CONV_DTYPES,
+            (32, 64, 56, 56),
+            {"padding": 1},
+            _conv2d_parameters,
+        ),
+        Op(
+            "conv_transpose2d",
+            functional.conv_transpose2d,
+            reference.conv_transpose2d,
+            _CONV_DTYPES,
+            (32, 64, 56, 56),
+            {"padding": 1},
+            _conv2d_parameters,
         ),
     )
 }

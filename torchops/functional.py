@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from . import arguments
+from .arguments import PADDING_MODES as PADDING_MODES
+from .ops import conv2d as _conv2d
 from .ops import sobel as _sobel
-
-PADDING_MODES = ("replicate", "reflect", "circular", "zeros", "constant")
-_IMAGE_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-def _check_image(input: Tensor) -> None:
-    if not isinstance(input, Tensor):
-        raise TypeError(f"`input` must be a tensor, got {type(input).__name__}")
-    if input.dim() not in (3, 4):
-        raise ValueError(f"`input` must have shape (C, H, W) or (N, C, H, W), got {tuple(input.shape)}")
-    if input.dtype not in _IMAGE_DTYPES:
-        raise TypeError(f"`input` must be uint8 or floating point (16, 32 or 64 bits), got {input.dtype}")
-    if input.layout != torch.strided:
-        raise TypeError(f"`input` must be a dense tensor, got layout {input.layout}")
-    if input.shape[-1] == 0 or input.shape[-2] == 0:
-        raise ValueError(f"`input` must have at least one pixel, got shape {tuple(input.shape)}")
-
-
-def check_padding_mode(padding_mode: str) -> None:
-    if padding_mode not in PADDING_MODES:
-        raise ValueError(f"`padding_mode` must be one of {', '.join(PADDING_MODES)}, got {padding_mode!r}")
-
-
-def _check_border(input: Tensor, padding: int, padding_mode: str, padding_value: float) -> None:
-    check_padding_mode(padding_mode)
-    if not isinstance(padding_value, (int, float, torch.SymFloat)):
-        raise TypeError(f"`padding_value` must be a number, got {padding_value!r}")
-    if padding_mode == "reflect" and (input.shape[-1] <= padding or input.shape[-2] <= padding):
-        raise ValueError(
-            f"`padding_mode` 'reflect' needs more than {padding} pixel{'s' * (padding > 1)} in each direction, "
-            f"got `input` of shape {tuple(input.shape)}"
-        )
-    if padding_value != 0.0 and padding_mode != "constant":
-        raise ValueError(f"`padding_value` (={padding_value}) needs `padding_mode` 'constant', got {padding_mode!r}")
+from .shapes import conv_size, conv_transpose_size
 
 
 def sobel(
@@ -84,8 +55,8 @@ def sobel(
     >>> torchops.sobel(step, eps=0.0)
     tensor([[[0.0000, 0.5000, 0.5000, 0.0000]]])
     """
-    _check_image(input)
-    _check_border(input, 1, padding_mode, padding_value)
+    arguments.check_image(input)
+    arguments.check_border(input, 1, 1, padding_mode, padding_value)
     if not isinstance(eps, (int, float, torch.SymFloat)):
         raise TypeError(f"`eps` must be a number, got {eps!r}")
     if not 0.0 <= eps < math.inf:
@@ -105,8 +76,8 @@ def spatial_gradient(
     r"""Sobel gradients of an image, along x and along y.
 
     .. math::
-        g_x = \begin{pmatrix} -1 & 0 & 1 \\ -2 & 0 & 2 \\ -1 & 0 & 1 \end{pmatrix} \star x \qquad
-        g_y = \begin{pmatrix} -1 & -2 & -1 \\ 0 & 0 & 0 \\ 1 & 2 & 1 \end{pmatrix} \star x
+        g_x = \begin{pmatrix} -1 & 0 & 1 \ -2 & 0 & 2 \ -1 & 0 & 1 \end{pmatrix} \star x \qquad
+        g_y = \begin{pmatrix} -1 & -2 & -1 \ 0 & 0 & 0 \ 1 & 2 & 1 \end{pmatrix} \star x
 
     Args:
         input: (N, C, H, W) or (C, H, W); uint8, float16, bfloat16, float32 or float64; any strides. uint8 counts from 0
@@ -134,8 +105,176 @@ def spatial_gradient(
     tensor([[0.5000, 1.0000, 1.0000, 0.5000],
             [0.0000, 0.0000, 0.0000, 0.0000]])
     """
-    _check_image(input)
-    _check_border(input, 1, padding_mode, padding_value)
+    arguments.check_image(input)
+    arguments.check_border(input, 1, 1, padding_mode, padding_value)
     if input.dim() == 3:
         return _sobel.spatial_gradient(input.unsqueeze(0), normalized, padding_mode, padding_value).squeeze(0)
     return _sobel.spatial_gradient(input, normalized, padding_mode, padding_value)
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    padding_value: float = 0.0,
+    activation: str | None = None,
+    residual: Tensor | None = None,
+) -> Tensor:
+    r"""2-D convolution (cross-correlation), with any border, and with bias, residual and activation in the same pass.
+
+    .. math::
+        y_{nkpq} = f\Big(b_k + z_{nkpq} + \sum_{c,r,s} w_{kcrs} \, x_{n,\, c,\, p u - t + r d,\, q u - t + s d}\Big)
+
+    with stride u, padding t, dilation d, residual z and activation f; c runs over the channels of the group of k.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W); float16, bfloat16, float32 or float64; any strides.
+        weight: (K, C / groups, R, S), in the dtype of `input`, as all that follow.
+        bias: (K,), or None.
+        stride: of the window, in pixels: one number, or (rows, columns).
+        padding: pixels added on both sides: one number, or (rows, columns); "valid" for none; "same" for an output of the size
+            of `input`, where an even kernel has the extra pixel at the bottom and on the right.
+        dilation: distance of the taps of the kernel, in pixels: one number, or (rows, columns).
+        groups: of channels that see only each other; divides C and K.
+        padding_mode: what lies beyond the border: "zeros", "constant", "reflect", "replicate" or "circular".
+        padding_value: the value beyond the border for `padding_mode="constant"`.
+        activation: None, or "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "gelu" (exact), "tanh" or "sigmoid".
+        residual: of the shape of the result, added before the activation; or None.
+
+    Returns:
+        (N, K, P, Q) or (K, P, Q), with P = (H + 2 padding - dilation (R - 1) - 1) // stride + 1, and Q likewise; channels_last
+        if `input` or `weight` is. float16 and bfloat16 are summed in float32 and rounded once, after the activation.
+
+    Raises:
+        TypeError: if an argument is of the wrong type, or a tensor not dense or not floating point.
+        ValueError: if a shape or a number is out of its range, or `input` is too small for the kernel or the border.
+        RuntimeError: if dtypes or devices differ. Under autocast, dtypes of up to 32 bits may.
+
+    Differs from `torch.nn.functional.conv2d` in all that is keyword-only.
+
+    Source: V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", 2016.
+
+    >>> import torch, torchops
+    >>> x = torch.tensor([[3, 3, 2, 1, 0], [0, 0, 1, 3, 1], [3, 1, 2, 2, 3], [2, 0, 0, 2, 2], [2, 0, 0, 0, 1.0]])
+    >>> kernel = torch.tensor([[0, 1, 2], [2, 2, 0], [0, 1, 2.0]])
+    >>> torchops.conv2d(x.view(1, 5, 5), kernel.view(1, 1, 3, 3))
+    tensor([[[12., 12., 17.],
+             [10., 17., 19.],
+             [ 9.,  6., 14.]]])
+    """
+    arguments.check_float_tensors(input, weight, bias, residual)
+    arguments.check_conv_shapes(input, weight, groups)
+    h, w = input.shape[-2:]
+    k, channels, r, s = weight.shape
+    if channels * groups != input.shape[-3]:
+        raise ValueError(
+            f"`weight` of shape {tuple(weight.shape)} with `groups` (={groups}) takes {channels * groups} channels, "
+            f"got `input` of shape {tuple(input.shape)}"
+        )
+    if k % groups != 0:
+        raise ValueError(f"`groups` (={groups}) must divide `out_channels` (={k})")
+    arguments.check_bias(bias, k)
+    stride, dilation = arguments.pair("stride", stride, 1), arguments.pair("dilation", dilation, 1)
+    sides = arguments.conv_padding(padding, (r, s), stride, dilation)
+    left, right, top, bottom = sides
+    # the larger side: only "same" has two
+    arguments.check_border(input, bottom, right, padding_mode, padding_value)
+    p = conv_size(h, r, stride[0], top + bottom, dilation[0])
+    q = conv_size(w, s, stride[1], left + right, dilation[1])
+    if p < 1 or q < 1:
+        raise ValueError(
+            f"`weight` of shape {tuple(weight.shape)} with `dilation` {dilation} is larger than the padded `input`, "
+            f"{h + top + bottom} x {w + left + right} pixels"
+        )
+    arguments.check_activation(activation)
+    if residual is not None and residual.shape != (*input.shape[:-3], k, p, q):
+        raise ValueError(
+            f"`residual` must have the shape of the result, {(*input.shape[:-3], k, p, q)}, got {tuple(residual.shape)}"
+        )
+    constants = stride, sides, dilation, groups, padding_mode, padding_value, activation or "none"
+    if input.dim() == 4:
+        return _conv2d.conv2d(input, weight, bias, residual, *constants)
+    residual = None if residual is None else residual.unsqueeze(0)
+    return _conv2d.conv2d(input.unsqueeze(0), weight, bias, residual, *constants).squeeze(0)
+
+
+def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    output_padding: int | Sequence[int] = 0,
+    groups: int = 1,
+    dilation: int | Sequence[int] = 1,
+) -> Tensor:
+    r"""Transposed 2-D convolution: every pixel adds a weighted copy of the kernel to the output.
+
+    .. math:: y_{nk,\, h u - t + r d,\, w u - t + s d} \mathrel{+}= w_{ckrs} \, x_{nchw}, \qquad y \text{ starting from } b_k
+
+    with stride u, padding t and dilation d. It is the gradient of :func:`conv2d` in its input, and runs on that kernel.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W); float16, bfloat16, float32 or float64; any strides.
+        weight: (C, K / groups, R, S), in the dtype of `input`, as bias.
+        bias: (K,), or None.
+        stride: distance of the copies, in pixels: one number, or (rows, columns).
+        padding: pixels cut off on all sides: one number, or (rows, columns).
+        output_padding: pixels added at the bottom and on the right, fewer than `stride` or than `dilation`; one number, or
+            (rows, columns). It picks one of the sizes that a convolution with this stride maps to that of `input`.
+        groups: of channels that see only each other; divides C and K.
+        dilation: distance of the taps of the kernel, in pixels: one number, or (rows, columns).
+
+    Returns:
+        (N, K, P, Q) or (K, P, Q), with P = (H - 1) stride - 2 padding + dilation (R - 1) + output_padding + 1, and Q likewise;
+        channels_last if `input` or `weight` is. float16 and bfloat16 are summed in float32 and rounded once.
+
+    Raises:
+        TypeError: if an argument is of the wrong type, or a tensor not dense or not floating point.
+        ValueError: if a shape or a number is out of its range, or nothing is left of the output.
+        RuntimeError: if dtypes or devices differ. Under autocast, dtypes of up to 32 bits may.
+
+    Differs from `torch.nn.functional.conv_transpose2d` in nothing but the errors.
+
+    Source: V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", 2016.
+
+    >>> import torch, torchops
+    >>> torchops.conv_transpose2d(torch.tensor([[[1.0, 2.0]]]), torch.ones(1, 1, 2, 2), stride=2)
+    tensor([[[1., 1., 2., 2.],
+             [1., 1., 2., 2.]]])
+    """
+    arguments.check_float_tensors(input, weight, bias, None)
+    arguments.check_conv_shapes(input, weight, groups)
+    h, w = input.shape[-2:]
+    channels, k, r, s = weight.shape
+    if channels != input.shape[-3]:
+        raise ValueError(
+            f"`weight` of shape {tuple(weight.shape)} takes {channels} channels, got `input` of shape {tuple(input.shape)}"
+        )
+    arguments.check_bias(bias, k * groups)
+    stride, dilation = arguments.pair("stride", stride, 1), arguments.pair("dilation", dilation, 1)
+    top, left = arguments.pair("padding", padding, 0)
+    below, beside = arguments.pair("output_padding", output_padding, 0)
+    if below >= max(stride[0], dilation[0]) or beside >= max(stride[1], dilation[1]):
+        raise ValueError(
+            f"`output_padding` (={(below, beside)}) must be smaller than `stride` (={stride}) or `dilation` (={dilation})"
+        )
+    p = conv_transpose_size(h, r, stride[0], 2 * top, below, dilation[0])
+    q = conv_transpose_size(w, s, stride[1], 2 * left, beside, dilation[1])
+    if p < 1 or q < 1:
+        raise ValueError(
+            f"`padding` (={(top, left)}) leaves {p} x {q} pixels of the output of `input` of shape {tuple(input.shape)}"
+        )
+    # of the convolution that maps this output to exactly this input
+    sides = left, left - beside, top, top - below
+    x = input if input.dim() == 4 else input.unsqueeze(0)
+    y: Tensor = _conv2d.conv2d_input_grad(
+        x, weight, bias, (p, q), stride, sides, dilation, groups, "zeros", _conv2d.is_channels_last(x, weight)
+    )
+    return y if input.dim() == 4 else y.squeeze(0)

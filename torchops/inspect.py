@@ -101,7 +101,11 @@ class LaunchReport:
     modelled_us: float
     """Modelled, not measured."""
     bound: str
-    """What the modelled time is bound by: DRAM or issue."""
+    """What the modelled time is bound by: DRAM, L2, tensor or issue."""
+    times_us: dict[str, float]
+    """Modelled time of each of these on its own, microseconds, before waves."""
+    wave_efficiency: float
+    """Share of the device that works, averaged over the waves of programs."""
     code: dict[str, str] = field(repr=False, default_factory=dict)
     """ttir, ttgir, llir, ptx, sass or amdgcn."""
 
@@ -198,7 +202,7 @@ def report(launch: Launch) -> LaunchReport:
     """
     from triton.runtime.jit import JITFunction
 
-    from .kernels.hardware import issue_us, memory_us, resident_programs, wave_efficiency
+    from .kernels.hardware import issue_us, l2_us, matrix_us, memory_us, resident_programs, wave_efficiency
 
     if not isinstance(launch.kernel, JITFunction):
         raise RuntimeError("kernels are interpreted in this process: unset TRITON_INTERPRET to compile them")
@@ -212,12 +216,19 @@ def report(launch: Launch) -> LaunchReport:
         * launch.meta["num_warps"]
         * (len(loop) * launch.cost.trips + len(machine.instructions) - len(loop))
     )
+    cost = launch.cost
     times = {
-        "DRAM": memory_us(launch.cost.bytes_moved, device),
+        "DRAM": memory_us(cost.bytes_moved, device),
+        "L2": l2_us(cost.bytes_l2, device),
+        "tensor": matrix_us(cost.flops, device, cost.itemsize, cost.tf32),
         "issue": issue_us(warp_instructions, device),
     }
     bound = max(times, key=lambda name: times[name])
-    slots = resident_programs(device, launch.meta["num_warps"], machine.registers, compiled.metadata.shared)
+    # a program that streams through L2 keeps its multiprocessor busy; one that waits for DRAM does not
+    slots = device.sms
+    if not cost.bytes_l2:
+        slots = resident_programs(device, launch.meta["num_warps"], machine.registers, compiled.metadata.shared)
+    waves = wave_efficiency(launch.programs, slots)
     opcodes = [i.opcode for i in machine.instructions]
     return LaunchReport(
         kernel=launch.name,
@@ -238,8 +249,10 @@ def report(launch: Launch) -> LaunchReport:
         instructions=len(opcodes),
         bytes_moved=launch.cost.bytes_moved,
         bytes_least=launch.cost.bytes_least,
-        modelled_us=times[bound] / wave_efficiency(launch.programs, slots),
+        modelled_us=times[bound] / waves,
         bound=bound,
+        times_us=times,
+        wave_efficiency=waves,
         code=machine.code,
     )
 

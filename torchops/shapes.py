@@ -21,3 +21,13 @@ def memory_format(size: Sequence[int], stride: Sequence[int]) -> torch.memory_fo
             return torch.contiguous_format
         least = stride[d] * size[d]
     return torch.channels_last
+
+
+def conv_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """Outputs of a convolution along one dimension; `padding` is that of both ends together."""
+    return (size + padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def conv_transpose_size(size: int, kernel: int, stride: int, padding: int, output_padding: int, dilation: int) -> int:
+    """Outputs of a transposed convolution along one dimension; `padding` is that of both ends together."""
+    return (size - 1) * stride + dilation * (kernel - 1) + 1 + output_padding - padding

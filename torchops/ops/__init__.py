@@ -1,5 +1,5 @@
 """The registered operators, one file an op family: implementations, fake, gradient, registration."""
 
-from . import sobel
+from . import conv2d, sobel
 
-__all__ = ["sobel"]
+__all__ = ["conv2d", "sobel"]

@@ -12,11 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchops.backend import choose
+from torchops.backend import choose, get_backend
 
 
 def uses_triton(x: Tensor) -> bool:
     """Whether the Triton kernels serve x, by the backend in force."""
+    # the common case, without the words of a reason
+    if not x.is_cuda and get_backend() == "auto":
+        return False
     return choose(x.device).implementation == "triton"
 
 
@@ -48,28 +51,83 @@ def prefer_huge_pages(t: Tensor) -> None:
     madvise(start, length, mmap.MADV_HUGEPAGE)
 
 
+def _lowered(args: tuple[Any, ...], device_type: str) -> tuple[Any, ...]:
+    """args as autocast has them: floating point in the dtype in force, but float64 as it is."""
+    dtype = torch.get_autocast_dtype(device_type)
+    return tuple(
+        a.to(dtype)
+        if isinstance(a, Tensor) and a.is_floating_point() and a.dtype != torch.float64 and a.device.type == device_type
+        else a
+        for a in args
+    )
+
+
+_LIBRARY = torch.library.Library("torchops", "FRAGMENT")
+
+
+def _register_autocast(operator: Any, device_type: str) -> None:
+    """As `torch.library.register_autocast` does, which casts to one dtype for good: here it is the dtype in force."""
+    name = "Autocast" + torch._C._dispatch_key_for_device(device_type)
+    key = getattr(torch._C.DispatchKey, name)
+    keys = torch._C.DispatchKeySet(key)
+
+    def kernel(*args: Any) -> Any:
+        lowered = _lowered(args, device_type)
+        with torch._C._ExcludeDispatchKeyGuard(keys):
+            return operator(*lowered)
+
+    # the former is what tracing looks up, the latter the dispatcher
+    operator.py_impl(key)(kernel)
+    _LIBRARY.impl(operator._opname, kernel, name)
+
+
+_FORWARD_AD = torch.autograd.forward_ad
+
+
+def _is_watched(args: tuple[Any, ...]) -> bool:
+    """Whether anything but autograd has to see the call: a mode, a tracer, the profiler, a tensor that is not a plain one."""
+    if (
+        torch._C._len_torch_dispatch_stack()
+        or torch._C._get_tracing_state() is not None
+        or torch.autograd._profiler_enabled()
+    ):
+        return True
+    for a in args:
+        kind = type(a)
+        if kind is Tensor or kind is torch.nn.Parameter:
+            if not (a.is_cpu or a.is_cuda):
+                return True
+        elif a is not None:
+            # tensors come first
+            return isinstance(a, Tensor)
+    return False
+
+
 def register(
     name: str,
     schema: str,
     *,
-    impl: Callable[..., Tensor],
-    fake: Callable[..., Tensor],
+    impl: Callable[..., Any],
+    fake: Callable[..., Any],
     setup: Callable[..., None],
     grad: Callable[..., tuple[Any, ...]],
-    vmap: Callable[..., tuple[Tensor, int]],
-) -> Callable[..., Tensor]:
+    vmap: Callable[..., tuple[Any, Any]],
+    autocast: bool = False,
+) -> Callable[..., Any]:
     """Register `torchops::<name>` for all devices and return the function to call it by.
 
-    That function is the registered operator, except under `torch.func`'s transforms and forward-mode differentiation: they
-    cannot see a gradient that is registered with the dispatcher, and are given the same formulas as an `autograd.Function`,
-    which differentiates for the former and refuses the latter.
+    That function is the registered operator for all that traces or watches. It is the same formulas as an
+    `autograd.Function` for `torch.func`'s transforms, which cannot see a gradient that is registered with the dispatcher; for
+    forward-mode differentiation, which that refuses; and for plain eager calls, for which two trips through the dispatcher
+    would take several times as long as all else that a small op does in Python.
 
     Args:
-        schema: its arguments and results.
+        schema: its arguments and results; tensors come first, at least one.
         impl: computes it; looks at the backend in force.
-        fake: an uninitialised output of the right size, strides, dtype and device.
+        fake: uninitialised outputs of the right size, strides, dtype and device.
         setup, grad: `setup_context` and `backward`, as in `torch.autograd.Function`.
         vmap: rule for a mapped dimension, as in `torch.library.register_vmap`.
+        autocast: run in the low precision under `torch.autocast`, as ATen's convolutions do.
     """
     qualified = f"torchops::{name}"
     torch.library.define(qualified, schema)
@@ -78,6 +136,10 @@ def register(
     torch.library.register_autograd(qualified, grad, setup_context=setup)
     torch.library.register_vmap(qualified, vmap)
     operator = getattr(torch.ops.torchops, name).default
+    if autocast:
+        for device_type in ("cpu", "cuda"):
+            _register_autocast(operator, device_type)
+
     function = type(
         name,
         (torch.autograd.Function,),
@@ -89,12 +151,31 @@ def register(
         },
     )
 
-    def call(*args: Any) -> Tensor:
-        if not torch.compiler.is_compiling() and (
-            torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
-        ):
+    def forward(ctx: Any, *args: Any) -> Any:
+        output = impl(*args)
+        setup(ctx, args, output)
+        return output
+
+    # without a `setup_context`, for which `apply` would look up the signature of `forward` at every call
+    eager = type(name, (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": staticmethod(grad)})
+
+    def call(*args: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return operator(*args)
+        device_type = args[0].device.type
+        lowers = autocast and torch.is_autocast_enabled(device_type)
+        if torch._C._are_functorch_transforms_active() or _FORWARD_AD._current_level >= 0:
+            if lowers:
+                # inside the function it would be too late: the backward would see what was there before the cast
+                args = _lowered(args, device_type)
+                with torch.autocast(device_type, enabled=False):
+                    return function.apply(*args)  # type: ignore[attr-defined]
             return function.apply(*args)  # type: ignore[attr-defined]
-        return operator(*args)
+        if lowers or _is_watched(args):
+            return operator(*args)
+        if torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
+            return eager.apply(*args)  # type: ignore[attr-defined]
+        return impl(*args)
 
     return call
 

@@ -111,7 +111,7 @@ def read_padded(x: Tensor, tile: Tile, padding_mode: str, padding_value: float, 
     x, acc = x[a, b], accumulation_dtype(x.dtype)
     if rows == slice(0, x.shape[2]) and cols == slice(0, x.shape[3]):
         planes = x.movedim(-1, 2).flatten(1, 2).to(acc)
-        return pad(planes, 1, padding_mode, padding_value).unflatten(1, (x.shape[1], -1)).movedim(2, -1)
+        return pad(planes, (1, 1, 1, 1), padding_mode, padding_value).unflatten(1, (x.shape[1], -1)).movedim(2, -1)
     size = torch.Size((*x.shape[:2], rows.stop - rows.start + 2, cols.stop - cols.start + 2, x.shape[-1]))
     padded = scratch("x", size, acc)[0]
     for to_rows, from_rows in runs(rows, x.shape[2], padding_mode):

@@ -1,0 +1,70 @@
+"""What the kernels become, compiled for GPUs that are not there, and how they are launched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import torchops
+from torchops import inspect
+from torchops.kernels.hardware import DEVICES
+from torchops.kernels.launch import record
+
+from .base import Questions
+
+
+class Compiled(Questions):
+    @pytest.mark.tiers("compile")
+    @pytest.mark.parametrize("arch", list(DEVICES))
+    def test_gates(self, arch: str, dtype: torch.dtype) -> None:
+        """Compiled for every GPU: nothing spills, everything fits, memory moves little more than once."""
+        shape = self.info.op.shape
+        for channels_last in (False, True):
+            if channels_last:
+                shape = (shape[0], 3, *shape[2:])
+            reports = inspect.inspect(self.info.op.name, arch, dtype, shape, channels_last=channels_last)
+            assert len(reports) == (sum(self.info.launches) if dtype.is_floating_point else self.info.launches[0])
+            for r in reports:
+                assert (r.spills, r.stack_bytes) == (0, 0), r
+                assert r.shared_bytes <= DEVICES[arch].shared_bytes, r
+                assert r.registers <= 255, r
+                assert r.loop_instructions > 0, r
+                # what fits into the last cache is fetched once, whoever reads it again
+                assert 1.0 <= r.traffic <= (1.05 if r.bytes_least > DEVICES[arch].l2_bytes else 1.25), r
+
+    @pytest.mark.tiers("compile")
+    @pytest.mark.parametrize("padding_mode", ["reflect", "circular", "zeros", "constant"])
+    def test_borders_cost_no_launch_and_no_spill(self, padding_mode: str) -> None:
+        if not any("padding_mode" in s.kwargs for s in self.info.samples):
+            pytest.skip("the op has no border modes")
+        plain = inspect.inspect(self.info.op.name, "sm_90", torch.float32)
+        for r, p in zip(
+            inspect.inspect(self.info.op.name, "sm_90", torch.float32, padding_mode=padding_mode), plain, strict=True
+        ):
+            assert (r.spills, r.stack_bytes) == (0, 0), r
+            assert r.loop_instructions <= 1.5 * p.loop_instructions, (r, p)
+            assert r.bytes_moved == p.bytes_moved
+
+    @pytest.mark.tiers("compile")
+    def test_launcher_allocates_nothing_but_the_output(self) -> None:
+        """No padded copy: below the operator, where dispatch modes see it, one empty tensor is all."""
+        sample = self.info.samples[0]
+        dispatched: list[str] = []
+
+        class Spy(torch.utils._python_dispatch.TorchDispatchMode):
+            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                if not hasattr(torch.ops.torchops, func._schema.name.partition("::")[2]):
+                    dispatched.append(str(func))
+                    return func(*args, **(kwargs or {}))
+                with self:
+                    return self.info.implementation(*args)
+
+        inputs = self.inputs(sample, torch.float32, torch.device("cpu"))
+        spy = Spy()
+        spy.info = self.info  # type: ignore[attr-defined]
+        with record(DEVICES["sm_90"]) as launches, torchops.use_backend("triton"), spy:
+            self.call(inputs, sample)
+        assert len(launches) == self.info.launches[0]
+        assert dispatched == ["aten.empty.memory_format"]

@@ -1,0 +1,102 @@
+"""Values, strides and memory formats of results."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.opinfo import LAYOUTS, Rejection, Sample
+
+from .base import EVERY_TIER, OPERATOR, Questions, close
+
+
+class Values(Questions):
+    @EVERY_TIER
+    def test_matches_reference(self, sample: Sample, device: torch.device) -> None:
+        inputs = self.inputs(sample, torch.float32, device)
+        close(self.call(inputs, sample), self.expected(inputs, sample), torch.float32)
+
+    @EVERY_TIER
+    def test_rounds_once_in_every_dtype(self, dtype: torch.dtype, device: torch.device) -> None:
+        sample = self.info.samples[0]
+        inputs = self.inputs(sample, dtype, device)
+        out = self.call(inputs, sample)
+        assert out.dtype == (dtype if dtype.is_floating_point else torch.float32)
+        expected = self.expected(inputs, sample)
+        close(out, expected, dtype)
+        if dtype in (torch.float16, torch.bfloat16):
+            # float32 arithmetic moves hardly any result across a rounding boundary; a second rounding, or none, moves many
+            assert (out.cpu() == expected.to(dtype)).double().mean() > 0.98
+
+    @EVERY_TIER
+    def test_any_strides(self, layout: str, device: torch.device) -> None:
+        sample = self.info.samples[0]
+        for parameter_layout in LAYOUTS if self.info.op.parameters(sample.shape) else ("contiguous",):
+            inputs = self.inputs(sample, torch.float32, device, layout, parameter_layout)
+            close(self.call(inputs, sample), self.expected(inputs, sample), torch.float32)
+
+    @EVERY_TIER
+    def test_same_bits_every_run(self, device: torch.device) -> None:
+        sample = self.info.samples[0]
+        leaves = self.with_grad(self.inputs(sample, torch.float32, device))
+        runs = []
+        for _ in range(2):
+            out = self.call(leaves, sample)
+            runs.append((out, *torch.autograd.grad(out, leaves, torch.ones_like(out))))
+        for run in runs[1:]:
+            assert all(torch.equal(a, b) for a, b in zip(run, runs[0], strict=True))
+
+    @EVERY_TIER
+    def test_nan_is_data(self, device: torch.device) -> None:
+        sample = self.info.samples[0]
+        inputs = self.inputs(sample, torch.float32, device)
+        inputs[0].view(-1)[inputs[0].numel() // 2] = torch.nan
+        inputs[0].view(-1)[inputs[0].numel() // 3] = torch.inf
+        expected = self.expected(inputs, sample)
+        assert expected.isnan().any()
+        close(self.call(inputs, sample), expected, torch.float32)
+
+    @OPERATOR
+    def test_empty_batch(self, device: torch.device) -> None:
+        sample = self.info.samples[0]
+        leaves = self.with_grad(self.inputs(sample.resized((0, *sample.shape[1:])), torch.float32, device))
+        out = self.call(leaves, sample)
+        assert out.shape[0] == 0
+        for grad, leaf in zip(torch.autograd.grad(out.sum(), leaves), leaves, strict=True):
+            assert torch.equal(grad, torch.zeros_like(leaf))
+
+    @OPERATOR
+    def test_unbatched(self, device: torch.device) -> None:
+        sample = self.info.samples[0]
+        first, *rest = self.inputs(sample, torch.float32, device)
+        assert torch.equal(self.call((first[0], *rest), sample), self.call((first[:1], *rest), sample)[0])
+
+    @OPERATOR
+    def test_output_never_aliases_input(self, sample: Sample, device: torch.device) -> None:
+        inputs = self.inputs(sample, torch.float32, device)
+        storage = self.call(inputs, sample).untyped_storage().data_ptr()
+        assert all(storage != t.untyped_storage().data_ptr() for t in inputs)
+
+    @OPERATOR
+    def test_keeps_memory_format(self, device: torch.device) -> None:
+        """channels_last if a tensor is, as ATen."""
+        sample = self.info.samples[0]
+        layouts = (("contiguous", False), ("channels_last", True), ("sliced_channels_last", True))
+        for layout, last in layouts:
+            for parameter_layout, last_too in layouts if self.info.op.parameters(sample.shape) else layouts[:1]:
+                out = self.call(self.inputs(sample, torch.float32, device, layout, parameter_layout), sample)
+                form = torch.channels_last if out.dim() == 4 else torch.channels_last_3d
+                assert out.is_contiguous(memory_format=form) == (last or last_too), (layout, parameter_layout)
+                assert out.is_contiguous() != (last or last_too), (layout, parameter_layout)
+
+    @OPERATOR
+    def test_no_grad_records_nothing(self, device: torch.device) -> None:
+        sample = self.info.samples[0]
+        leaves = self.with_grad(self.inputs(sample, torch.float32, device))
+        with torch.no_grad():
+            assert not self.call(leaves, sample).requires_grad
+
+    @OPERATOR
+    def test_rejects(self, rejection: Rejection) -> None:
+        with pytest.raises(rejection.error, match=rejection.match):
+            rejection.call()

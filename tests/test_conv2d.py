@@ -1,0 +1,432 @@
+"""conv2d: samples and rejections for the questions of `conformance`, and what is particular to the op."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import torchops
+from torchops import catalog, reference
+from torchops.ops import conv2d as ops
+from torchops.ops.conv2d import ACTIVATIONS
+
+from .conformance import EVERY_TIER, OPERATOR, Conformance, close
+from .opinfo import LAYOUTS, OpInfo, Rejection, Sample, laid_out, strides
+
+PADDING_MODES = ("zeros", "constant", "reflect", "replicate", "circular")
+
+
+def problem(shape: tuple[int, ...], weight: tuple[int, ...], bias: bool = True, **kwargs: Any) -> Sample:
+    return Sample(shape, kwargs, (weight, (weight[0],)) if bias else (weight,))
+
+
+SAMPLES = (
+    Sample((2, 3, 5, 7), {"padding": 1, "activation": "relu"}),
+    problem((1, 3, 7, 6), (5, 3, 3, 3), stride=2, padding=(1, 0)),
+    problem((1, 3, 7, 9), (5, 3, 3, 3), bias=False, stride=(3, 1), dilation=(1, 2), padding=2),
+    problem((1, 17, 3, 3), (3, 17, 1, 1)),
+    problem((2, 4, 4, 5), (6, 2, 3, 3), groups=2, padding=1),
+    problem((1, 3, 5, 4), (6, 1, 3, 3), groups=3, padding=1, padding_mode="reflect"),
+    problem((1, 1, 3, 9), (2, 1, 1, 7), padding=(0, 3), padding_mode="replicate"),
+    problem((1, 2, 9, 2), (1, 2, 7, 1), padding=(3, 0), padding_mode="circular"),
+    problem((1, 2, 4, 5), (2, 2, 2, 4), padding="same"),
+    problem((1, 2, 4, 5), (2, 2, 4, 2), padding="same", padding_mode="reflect", dilation=(1, 2)),
+    problem((1, 1, 3, 3), (1, 1, 3, 3), padding="valid"),
+    problem((1, 2, 1, 2), (3, 2, 3, 2), padding=1, dilation=(1, 3)),
+    problem((2, 1, 3, 4), (2, 1, 3, 3), padding=2, padding_mode="constant", padding_value=0.75),
+    problem((1, 2, 3, 3), (2, 2, 3, 3), padding=3, padding_mode="circular", stride=2),
+    problem((1, 1, 1, 1), (1, 1, 3, 3), padding=1, padding_mode="replicate"),
+    problem((2, 5, 13, 2), (17, 5, 3, 2), stride=(2, 1), padding=1),
+)
+
+
+def _rejections() -> tuple[Rejection, ...]:
+    x, w, b, conv = torch.rand(1, 8, 5, 6), torch.rand(4, 8, 3, 3), torch.rand(4), torchops.conv2d
+
+    def reject(name: str, error: type[Exception], match: str, *args: Any, **kwargs: Any) -> Rejection:
+        return Rejection(name, lambda: conv(*args, **kwargs), error, match)
+
+    return (
+        reject("list", TypeError, "`input` must be a tensor, got list", [1.0], w),
+        reject("no_weight", TypeError, "`weight` must be a tensor, got NoneType", x, None),
+        reject("rank", ValueError, r"`input` must have shape .* got \(5, 6\)", x[0, 0], w),
+        reject("rank_of_weight", ValueError, r"`weight` must have 4 dimensions, got shape \(8, 3, 3\)", x, w[0]),
+        reject("sparse", TypeError, r"`input` .* dense .* torch\.sparse_coo", x.to_sparse(), w),
+        reject("integers", TypeError, r"`input` must be floating point .* torch\.int64", x.long(), w),
+        reject("dtypes", RuntimeError, r"`weight` .* dtype of `input` .*float32\), got torch\.float64", x, w.double()),
+        reject("device", RuntimeError, r"`bias` .* device of `input` \(=cpu\), got meta", x, w, b.to("meta")),
+        reject(
+            "channels", ValueError, r"`weight` .* takes 7 channels, got `input` of shape \(1, 8, 5, 6\)", x, w[:, :7]
+        ),
+        reject("groups_0", ValueError, "`groups` must be positive, got 0", x, w, groups=0),
+        reject("groups_float", TypeError, r"`groups` must be an integer, got 2\.0", x, w, groups=2.0),
+        reject("groups_in", ValueError, r"`groups` \(=3\) must divide `in_channels` \(=8\)", x, w, groups=3),
+        reject("groups_out", ValueError, r"`groups` \(=8\) must divide `out_channels` \(=4\)", x, w[:, :1], groups=8),
+        reject("stride_0", ValueError, "`stride` must be positive, got 0", x, w, stride=0),
+        reject("stride_triple", TypeError, r"`stride` .* pair of integers, got \(1, 1, 1\)", x, w, stride=(1, 1, 1)),
+        reject("stride_float", TypeError, r"`stride` .* integers, got \(1, 2\.0\)", x, w, stride=(1, 2.0)),
+        reject("dilation", ValueError, r"`dilation` must be positive, got \(1, -1\)", x, w, dilation=(1, -1)),
+        reject("padding_negative", ValueError, "`padding` must not be negative, got -1", x, w, padding=-1),
+        reject(
+            "padding_word", ValueError, "`padding` must be numbers, 'same' or 'valid', got 'full'", x, w, padding="full"
+        ),
+        reject(
+            "same_strided",
+            ValueError,
+            r"`padding` 'same' needs `stride` 1, got \(2, 2\)",
+            x,
+            w,
+            padding="same",
+            stride=2,
+        ),
+        reject("mode", ValueError, "`padding_mode` must be one of .* got 'mirror'", x, w, padding_mode="mirror"),
+        reject(
+            "reflect",
+            ValueError,
+            r"'reflect' .* 5 rows .* 6 x 6 .*\(1, 8, 5, 6\)",
+            x,
+            w,
+            padding=5,
+            padding_mode="reflect",
+        ),
+        reject(
+            "circular",
+            ValueError,
+            r"'circular' .* 6 rows .* 6 x 6 .*\(1, 8, 5, 6\)",
+            x,
+            w,
+            padding=6,
+            padding_mode="circular",
+        ),
+        reject(
+            "value_alone",
+            ValueError,
+            r"`padding_value` \(=2\.0\) needs `padding_mode` 'constant'",
+            x,
+            w,
+            padding_value=2.0,
+        ),
+        reject(
+            "value_word",
+            TypeError,
+            r"`padding_value` must .* got 'a'",
+            x,
+            w,
+            padding_mode="constant",
+            padding_value="a",
+        ),
+        reject(
+            "activation", ValueError, "`activation` must be None or one of relu.* got 'swish'", x, w, activation="swish"
+        ),
+        reject("bias_length", ValueError, r"`bias` must have shape \(4,\), got \(3,\)", x, w, b[:3]),
+        reject("bias_rank", ValueError, r"`bias` must have shape \(4,\), got \(4, 1\)", x, w, b[:, None]),
+        reject(
+            "residual_shape",
+            ValueError,
+            r"`residual` .* \(1, 4, 3, 4\), got \(4, 3, 4\)",
+            x,
+            w,
+            residual=torch.rand(4, 3, 4),
+        ),
+        reject("residual_dtype", RuntimeError, r"`residual` .*float16", x, w, residual=torch.rand(1, 4, 3, 4).half()),
+        reject("large_kernel", ValueError, r"`dilation` \(3, 3\) is larger .* 5 x 6 pixels", x, w, dilation=3),
+        reject("no_pixels", ValueError, r"`input` .* one pixel, got shape \(1, 8, 0, 6\)", x[:, :, :0], w, padding=2),
+        reject("no_channels", ValueError, r"`input` .* one channel", x[:, :0], w),
+        reject("empty_kernel", ValueError, r"`weight` .* size 0, got shape \(4, 8, 0, 3\)", x, w[:, :, :0]),
+        reject("no_outputs", ValueError, r"`weight` .* size 0, got shape \(0, 8, 3, 3\)", x, w[:0]),
+    )
+
+
+class Calls(TorchDispatchMode):
+    """Counts the operators of torchops that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        space, _, name = func._schema.name.partition("::")
+        self.names[name] += space == "torchops"
+        return func(*args, **(kwargs or {}))
+
+    def called(self) -> set[str]:
+        return {name for name, times in self.names.items() if times}
+
+
+def operands(dtype: torch.dtype = torch.float32, device: Any = "cpu") -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x, weight, bias and residual of a 3x3 convolution with padding 1."""
+    x, w, b = catalog.OPS["conv2d"].random_inputs((2, 3, 4, 5), dtype, parameters=((5, 3, 3, 3), (5,)))
+    residual = torch.randn(2, 5, 4, 5, dtype=torch.float64).to(dtype)
+    return x.to(device), w.to(device), b.to(device), residual.to(device)
+
+
+class TestConv2d(Conformance):
+    info = OpInfo(
+        op=catalog.OPS["conv2d"],
+        samples=SAMPLES,
+        rejections=_rejections(),
+        implementation=ops._conv2d,
+        launches=(1, 2),
+        registered=("conv2d", "conv2d_input_grad", "conv2d_weight_grad"),
+        lowers_in_autocast=True,
+    )
+
+    @OPERATOR
+    def test_module(self, device: torch.device) -> None:
+        kwargs = {"padding": 1, "padding_mode": "constant", "padding_value": 0.5, "activation": "silu"}
+        x, _, _, residual = operands(device=device)
+        module = torchops.nn.Conv2d(3, 5, 3, **kwargs, device=device)
+        expected = torchops.conv2d(x, module.weight, module.bias, **kwargs, residual=residual)
+        for twin in (module, copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+            assert torch.equal(twin(x, residual), expected)
+            assert repr(twin) == repr(module)
+        assert "padding_mode=constant, padding_value=0.5, activation='silu'" in repr(module)
+
+    @EVERY_TIER
+    @pytest.mark.parametrize("with_residual", [False, True], ids=["", "residual"])
+    @pytest.mark.parametrize("activation", ACTIVATIONS)
+    def test_epilogue(self, activation: str, with_residual: bool, device: torch.device) -> None:
+        tensors = operands(device=device)[: 4 if with_residual else 3]
+        leaves, exact = ([t.detach().to(d).requires_grad_() for t in tensors] for d in (torch.float32, torch.float64))
+        exact = [t.detach().cpu().requires_grad_() for t in exact]
+
+        def call(function: Any, x: Tensor, w: Tensor, b: Tensor, residual: Tensor | None = None) -> Tensor:
+            out: Tensor = function(x, w, b, padding=1, activation=activation, residual=residual)
+            return out
+
+        out, expected = call(torchops.conv2d, *leaves), call(reference.conv2d, *exact)
+        close(out, expected, torch.float32)
+        grad = torch.randn(out.shape, dtype=torch.float64)
+        grads = torch.autograd.grad(out, leaves, grad.to(device, torch.float32))
+        for a, e in zip(grads, torch.autograd.grad(expected, exact, grad), strict=True):
+            close(a, e, torch.float32, factor=4)
+
+    @EVERY_TIER
+    @pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
+    def test_epilogue_rounds_once(self, activation: str | None, float_dtype: torch.dtype, device: torch.device) -> None:
+        """A large residual: what is lost if the convolution alone is rounded shows."""
+        x, w, b, residual = operands(float_dtype, device)
+        out = torchops.conv2d(x, w, b, padding=1, activation=activation, residual=8 * residual)
+        exact = [t.double().cpu() for t in (x, w, b)]
+        expected = reference.conv2d(*exact, padding=1, activation=activation, residual=8 * residual.double().cpu())
+        close(out, expected, float_dtype)
+        if float_dtype.itemsize == 2:
+            # the tails of gelu cancel in float32
+            large = expected.abs() > 0.05
+            assert (out.cpu() == expected.to(float_dtype))[large].double().mean() > 0.98
+
+    @pytest.mark.parametrize("with_residual", [False, True], ids=["", "residual"])
+    @pytest.mark.parametrize("activation", ACTIVATIONS)
+    def test_gradgradcheck_of_the_epilogue(self, activation: str, with_residual: bool) -> None:
+        tensors = operands(torch.float64)[: 4 if with_residual else 3]
+
+        def call(x: Tensor, w: Tensor, b: Tensor, residual: Tensor | None = None) -> Tensor:
+            return torchops.conv2d(x, w, b, padding=1, activation=activation, residual=residual)
+
+        leaves = [t.requires_grad_() for t in tensors]
+        assert torch.autograd.gradcheck(call, leaves, fast_mode=True)
+        assert torch.autograd.gradgradcheck(call, leaves, fast_mode=True, atol=1e-4)
+
+
+@pytest.mark.parametrize("padding_mode", PADDING_MODES)
+@pytest.mark.parametrize("needs", list(itertools.product([False, True], repeat=2)), ids=str)
+def test_gradcheck_of_the_gradient_ops(padding_mode: str, needs: tuple[bool, bool]) -> None:
+    """Each is differentiated by itself, with either cotangent missing."""
+    x, w, b = (t.requires_grad_() for t in operands(torch.float64)[:3])
+    constants = (1, 2), (1, 2, 2, 1), (1, 1), 1, padding_mode
+    value = 0.5 if padding_mode == "constant" else 0.0
+    dy = torch.randn_like(ops.conv2d(x, w, b, None, *constants, value, "none"), requires_grad=True)
+
+    def weight_grad(dy: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        found = ops.conv2d_weight_grad(dy, x, (3, 3), *constants, value, True, False)
+        return tuple(g for g, need in zip(found, needs, strict=True) if need)
+
+    if any(needs):
+        assert torch.autograd.gradgradcheck(weight_grad, (dy, x), fast_mode=True)
+        return
+    assert torch.autograd.gradgradcheck(
+        lambda dy, w, c: ops.conv2d_input_grad(dy, w, c, (4, 5), *constants, False),
+        (dy, w, torch.randn(3, dtype=torch.float64, requires_grad=True)),
+        fast_mode=True,
+    )
+
+
+@EVERY_TIER
+def test_example_of_the_deck(device: torch.device) -> None:
+    rows = [[3, 3, 2, 1, 0], [0, 0, 1, 3, 1], [3, 1, 2, 2, 3], [2, 0, 0, 2, 2], [2, 0, 0, 0, 1]]
+    x = torch.tensor(rows, dtype=torch.float32, device=device)[None]
+    kernel = torch.tensor([[0, 1, 2], [2, 2, 0], [0, 1, 2]], dtype=torch.float32, device=device)[None, None]
+    assert torchops.conv2d(x, kernel).tolist() == [[[12, 12, 17], [10, 17, 19], [9, 6, 14]]]
+
+
+@OPERATOR
+@pytest.mark.parametrize("activation", [None, "relu", "silu"])
+@pytest.mark.parametrize("needs", [n for n in itertools.product([False, True], repeat=4) if any(n)], ids=str)
+def test_only_needed_gradients_are_computed(
+    needs: tuple[bool, ...], activation: str | None, device: torch.device
+) -> None:
+    """A frozen weight costs nothing, nor does a frozen input."""
+    leaves = [t.requires_grad_(n) for t, n in zip(operands(device=device), needs, strict=True)]
+    x, w, b, residual = leaves
+    y = torchops.conv2d(x, w, b, padding=1, activation=activation, residual=residual)
+    with Calls() as calls:
+        y.sum().backward()
+    expected = {"conv2d_input_grad"} if needs[0] else set()
+    expected |= {"conv2d_weight_grad"} if needs[1] else set()
+    expected |= {"conv2d"} if activation == "silu" else set()
+    assert calls.called() == expected
+    assert [t.grad is not None for t in leaves] == list(needs)
+
+
+@pytest.mark.parametrize(
+    ("activation", "needs", "kept"),
+    [
+        (None, "xw", "xw"),
+        (None, "x", "w"),
+        (None, "w", "x"),
+        (None, "b", ""),
+        ("relu", "xwbr", "xwy"),
+        ("tanh", "w", "xy"),
+        ("gelu", "xwbr", "xwbr"),
+    ],
+)
+def test_saves_no_more_than_it_needs(activation: str | None, needs: str, kept: str) -> None:
+    """The fused epilogue keeps at most what an in-place activation keeps."""
+    tensors = dict(zip("xwbr", operands(), strict=True))
+    for name in needs:
+        tensors[name].requires_grad_()
+    packed: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: packed.append(t.data_ptr()) or t, lambda t: t):
+        x, w, b, r = tensors.values()
+        tensors["y"] = torchops.conv2d(x, w, b, padding=1, activation=activation, residual=r)
+    assert sorted(packed) == sorted(tensors[name].data_ptr() for name in kept)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("weight", [(4, 6, 3, 3), (6, 1, 3, 3), (4, 6, 1, 1), (1, 6, 3, 3)], ids=str)
+def test_strides_of_results_are_atens(weight: tuple[int, ...], dtype: torch.dtype) -> None:
+    groups = 6 // weight[1]
+    x, w = torch.randn(2, 6, 5, 7).to(dtype), torch.randn(weight).to(dtype)
+    for layout, weight_layout in itertools.product(LAYOUTS, ("contiguous", "channels_last", "sliced")):
+        leaves = [laid_out(x, layout).requires_grad_(), laid_out(w, weight_layout).requires_grad_()]
+        y, expected = torchops.conv2d(*leaves, groups=groups), F.conv2d(*leaves, groups=groups)
+        assert strides(y) == strides(expected), (layout, weight_layout)
+        grad = torch.randn_like(y)
+        for a, e in zip(torch.autograd.grad(y, leaves, grad), torch.autograd.grad(expected, leaves, grad), strict=True):
+            assert strides(a) == strides(e), (layout, weight_layout)
+
+
+@EVERY_TIER
+@pytest.mark.parametrize("layouts", list(itertools.product(LAYOUTS, ("contiguous", "channels_last"))), ids="-".join)
+def test_weight_gradient_of_mixed_layouts(layouts: tuple[str, str], device: torch.device) -> None:
+    x, w, _, _ = operands(device=device)
+    leaves = [laid_out(t, layout).requires_grad_() for t, layout in zip((x, w), layouts, strict=True)]
+    exact = [t.detach().double().cpu().requires_grad_() for t in leaves]
+    grad = torch.randn(2, 5, 4, 5, dtype=torch.float64)
+    (dw,) = torch.autograd.grad(torchops.conv2d(*leaves, padding=1), leaves[1:], grad.to(device, torch.float32))
+    (expected,) = torch.autograd.grad(reference.conv2d(*exact, padding=1), exact[1:], grad)
+    close(dw, expected, torch.float32, factor=4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_long_sums_neither_overflow_nor_drift(dtype: torch.dtype) -> None:
+    """Sums of tens of thousands of terms of the order of 1 pass 65504, the largest float16, on the way to a small result."""
+    sign = torch.ones(96 * 96).index_fill_(0, torch.arange(96 * 48, 96 * 96), -1).view(1, 1, 96, 96)
+    x = (sign * 4).expand(4, 8, 96, 96).to(dtype).contiguous().requires_grad_()
+    w, b = torch.zeros(8, 8, 1, 1, dtype=dtype, requires_grad=True), torch.zeros(8, dtype=dtype, requires_grad=True)
+    grad = torch.full((4, 8, 96, 96), 4.0, dtype=dtype)
+    dw, db = torch.autograd.grad(torchops.conv2d(x, w, b), (w, b), grad * 0.25)
+    assert torch.equal(dw, torch.zeros_like(dw))
+    assert torch.equal(db, torch.full_like(db, 4 * 96 * 96))
+
+
+@OPERATOR
+@pytest.mark.parametrize(
+    "mapped", [m for m in itertools.product([None, 0], repeat=4) if any(d == 0 for d in m)], ids=str
+)
+def test_vmap_of_every_tensor(mapped: tuple[int | None, ...], device: torch.device) -> None:
+    """Values, and gradients sample by sample."""
+    x, w, b, residual = operands(device=device)
+    w, x = w[:4], torch.cat((x, x[:, :1]), 1)
+    tensors = [x, torch.randn(4, 2, 3, 3, device=device), b[:4], residual[:, :4]]
+    tensors = [t if d is None else torch.stack((t, -0.5 * t, t + 1)) for t, d in zip(tensors, mapped, strict=True)]
+
+    def call(x: Tensor, w: Tensor, b: Tensor, residual: Tensor) -> Tensor:
+        return torchops.conv2d(x, w, b, 2, 1, groups=2, activation="tanh", residual=residual[..., ::2, ::2])
+
+    tensors[3] = tensors[3][..., :4, :6]
+    grads = torch.func.grad(lambda *args: call(*args).square().sum(), argnums=(0, 1, 2, 3))
+    for function in (lambda *args: (call(*args),), grads):
+        for i, parts in enumerate(zip(*torch.vmap(function, in_dims=mapped)(*tensors), strict=True)):
+            one = [t if d is None else t[i] for t, d in zip(tensors, mapped, strict=True)]
+            for a, e in zip(parts, function(*one), strict=True):
+                close(a, e, torch.float32, factor=4)
+
+
+def test_state_dict_is_torchs() -> None:
+    kwargs = {"stride": 2, "padding": 1, "groups": 2, "padding_mode": "reflect"}
+    ours, theirs = torchops.nn.Conv2d(4, 6, 3, **kwargs), nn.Conv2d(4, 6, 3, **kwargs)
+    assert repr(ours) == repr(theirs)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 4, 7, 6)
+    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(ours(x[0]), theirs(x[0]))
+    theirs.load_state_dict(torchops.nn.Conv2d(4, 6, 3, **kwargs, activation="relu").state_dict())
+    with pytest.raises(ValueError, match=r"`padding_mode` must be one of .* got 'mirror'"):
+        torchops.nn.Conv2d(4, 6, 3, padding_mode="mirror")
+    with pytest.raises(ValueError, match=r"`activation` must be .* got 'swish'"):
+        torchops.nn.Conv2d(4, 6, 3, activation="swish")
+
+
+def test_in_place_ops_may_follow() -> None:
+    x, w, b, _ = (t.requires_grad_() for t in operands())
+    F.relu_(torchops.conv2d(x[:, :1], w[:1, :1], b[:1], padding=1)).sum().backward()
+    F.relu_(torchops.conv_transpose2d(x, w.detach().mT[:3].contiguous().requires_grad_())).sum().backward()
+
+
+_SIZES = st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
+_PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
+
+
+@EVERY_TIER
+def test_any_geometry(device: torch.device, tier: str) -> None:
+    @settings(max_examples={"aten": 200, "gpu": 200}.get(tier, 8), deadline=None, derandomize=True, database=None)
+    @given(
+        _SIZES, _PAIRS, _PAIRS, _PAIRS, st.tuples(st.integers(0, 3), st.integers(0, 3)), st.sampled_from(PADDING_MODES)
+    )
+    def check(
+        shape: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int],
+        padding: tuple[int, int], padding_mode: str,
+    ) -> None:  # fmt: skip
+        _, c, h, w = shape
+        least = {"reflect": 1, "circular": 0}.get(padding_mode, -9)
+        padding = (min(padding[0], h - least), min(padding[1], w - least))
+        if any(s + 2 * p <= d * (k - 1) for s, p, d, k in zip((h, w), padding, dilation, kernel, strict=True)):
+            return
+        x = torch.randn(shape, device=device, requires_grad=True)
+        weight = torch.randn(2 * c, 1, *kernel, device=device, requires_grad=True)
+        exact = [t.detach().double().cpu().requires_grad_() for t in (x, weight)]
+        arguments = None, stride, padding, dilation, c
+        out = torchops.conv2d(x, weight, *arguments, padding_mode=padding_mode)
+        expected = reference.conv2d(*exact, *arguments, padding_mode=padding_mode)
+        close(out, expected, torch.float32)
+        grad = torch.randn(out.shape, dtype=torch.float64)
+        for a, e in zip(
+            torch.autograd.grad(out, (x, weight), grad.to(device, torch.float32)),
+            torch.autograd.grad(expected, exact, grad),
+            strict=True,
+        ):
+            close(a, e, torch.float32, factor=4)
+
+    check()

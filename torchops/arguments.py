@@ -1,0 +1,138 @@
+"""Checks of arguments. Each names the argument and its value; all run while a call is traced, with symbolic sizes too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .ops.conv2d import ACTIVATIONS
+
+Pair = tuple[int, int]
+Sides = tuple[int, int, int, int]
+
+PADDING_MODES = ("replicate", "reflect", "circular", "zeros", "constant")
+_IMAGE_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check_image(input: Tensor) -> None:
+    if not isinstance(input, Tensor):
+        raise TypeError(f"`input` must be a tensor, got {type(input).__name__}")
+    if input.dim() not in (3, 4):
+        raise ValueError(f"`input` must have shape (C, H, W) or (N, C, H, W), got {tuple(input.shape)}")
+    if input.dtype not in _IMAGE_DTYPES:
+        raise TypeError(f"`input` must be uint8 or floating point (16, 32 or 64 bits), got {input.dtype}")
+    if input.layout != torch.strided:
+        raise TypeError(f"`input` must be a dense tensor, got layout {input.layout}")
+    if input.shape[-1] == 0 or input.shape[-2] == 0:
+        raise ValueError(f"`input` must have at least one pixel, got shape {tuple(input.shape)}")
+
+
+def check_padding_mode(padding_mode: str) -> None:
+    if padding_mode not in PADDING_MODES:
+        raise ValueError(f"`padding_mode` must be one of {', '.join(PADDING_MODES)}, got {padding_mode!r}")
+
+
+def check_border(input: Tensor, rows: int, cols: int, padding_mode: str, padding_value: float) -> None:
+    """rows and cols: how far windows reach beyond the border."""
+    check_padding_mode(padding_mode)
+    if not isinstance(padding_value, (int, float, torch.SymFloat)):
+        raise TypeError(f"`padding_value` must be a number, got {padding_value!r}")
+    if padding_value != 0.0 and padding_mode != "constant":
+        raise ValueError(f"`padding_value` (={padding_value}) needs `padding_mode` 'constant', got {padding_mode!r}")
+    # reflection leaves out the border itself
+    least = {"reflect": 1, "circular": 0}.get(padding_mode)
+    if least is not None and (input.shape[-2] < rows + least or input.shape[-1] < cols + least):
+        raise ValueError(
+            f"`padding_mode` {padding_mode!r} with a padding of {rows} rows and {cols} columns needs an `input` of at least "
+            f"{rows + least} x {cols + least} pixels, got shape {tuple(input.shape)}"
+        )
+
+
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_INTS = (int, torch.SymInt)
+
+
+def _check_float(name: str, t: Any) -> None:
+    if not isinstance(t, Tensor):
+        raise TypeError(f"`{name}` must be a tensor, got {type(t).__name__}")
+    if t.dtype not in _FLOATS:
+        raise TypeError(f"`{name}` must be floating point (16, 32 or 64 bits), got {t.dtype}")
+    if t.layout != torch.strided:
+        raise TypeError(f"`{name}` must be a dense tensor, got layout {t.layout}")
+
+
+def check_float_tensors(input: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None) -> None:
+    """Dense, floating point, of one device, and of one dtype unless autocast will see to that."""
+    _check_float("input", input)
+    dtype, device = input.dtype, input.device
+    for name, t in (("weight", weight), ("bias", bias), ("residual", residual)):
+        if t is None and name != "weight":
+            continue
+        _check_float(name, t)
+        assert t is not None
+        if t.device != device:
+            raise RuntimeError(f"`{name}` must be on the device of `input` (={device}), got {t.device}")
+        if t.dtype != dtype and (torch.float64 in (t.dtype, dtype) or not torch.is_autocast_enabled(device.type)):
+            raise RuntimeError(f"`{name}` must have the dtype of `input` (={dtype}), got {t.dtype}")
+
+
+def check_conv_shapes(input: Tensor, weight: Tensor, groups: int) -> None:
+    if input.dim() not in (3, 4):
+        raise ValueError(f"`input` must have shape (C, H, W) or (N, C, H, W), got {tuple(input.shape)}")
+    if weight.dim() != 4:
+        raise ValueError(f"`weight` must have 4 dimensions, got shape {tuple(weight.shape)}")
+    c, h, w = input.shape[-3:]
+    if c < 1 or h < 1 or w < 1:
+        raise ValueError(f"`input` must have at least one channel and one pixel, got shape {tuple(input.shape)}")
+    first, second, r, s = weight.shape
+    if first < 1 or second < 1 or r < 1 or s < 1:
+        raise ValueError(f"`weight` must have no dimension of size 0, got shape {tuple(weight.shape)}")
+    if not isinstance(groups, _INTS):
+        raise TypeError(f"`groups` must be an integer, got {groups!r}")
+    if groups < 1:
+        raise ValueError(f"`groups` must be positive, got {groups}")
+    if c % groups != 0:
+        raise ValueError(f"`groups` (={groups}) must divide `in_channels` (={c})")
+
+
+def check_bias(bias: Tensor | None, channels: int) -> None:
+    if bias is not None and (bias.dim() != 1 or bias.shape[0] != channels):
+        raise ValueError(f"`bias` must have shape ({channels},), got {tuple(bias.shape)}")
+
+
+def pair(name: str, value: int | Sequence[int], least: int) -> Pair:
+    """(rows, columns) of an argument that may be one number for both, each at least 0 or 1."""
+    if isinstance(value, _INTS):
+        first = second = value
+    elif isinstance(value, (tuple, list)) and len(value) in (1, 2):
+        first, second = value[0], value[-1]
+    else:
+        raise TypeError(f"`{name}` must be an integer or a pair of integers, got {value!r}")
+    if not (isinstance(first, _INTS) and isinstance(second, _INTS)):
+        raise TypeError(f"`{name}` must be an integer or a pair of integers, got {value!r}")
+    if first < least or second < least:
+        raise ValueError(f"`{name}` must {'be positive' if least else 'not be negative'}, got {value!r}")
+    return first, second
+
+
+def conv_padding(padding: int | Sequence[int] | str, kernel_size: Pair, stride: Pair, dilation: Pair) -> Sides:
+    """Left, right, top, bottom."""
+    if padding == "valid":
+        return 0, 0, 0, 0
+    if padding == "same":
+        if stride != (1, 1):
+            raise ValueError(f"`padding` 'same' needs `stride` 1, got {stride}")
+        rows, cols = dilation[0] * (kernel_size[0] - 1), dilation[1] * (kernel_size[1] - 1)
+        return cols // 2, cols - cols // 2, rows // 2, rows - rows // 2
+    if isinstance(padding, str):
+        raise ValueError(f"`padding` must be numbers, 'same' or 'valid', got {padding!r}")
+    top, left = pair("padding", padding, 0)
+    return left, left, top, top
+
+
+def check_activation(activation: str | None) -> None:
+    if activation is not None and activation not in ACTIVATIONS:
+        raise ValueError(f"`activation` must be None or one of {', '.join(ACTIVATIONS)}, got {activation!r}")
