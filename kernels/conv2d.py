@@ -144,7 +144,7 @@ def _gather(
     pixels = y.shape[3] if RING else -(-p // phases[0]) * -(-q // phases[1])
     precision = _precision(x)
     problem = Problem(
-        "gather", n * pixels, o, i, r * s, s, phases[0] * phases[1], groups, x.element_size(), precision == "tf32", _last(x),
+        "ring" if RING else "gather" if ring is None else "fold", n * pixels, o, i, r * s, s, phases[0] * phases[1], groups, x.element_size(), precision == "tf32", _last(x),
         bytes_least=_bytes(x, weight, bias, residual, ring, y),
     )  # fmt: skip
     config = config or pick_config(problem, target_device(y))

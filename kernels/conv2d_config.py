@@ -22,7 +22,7 @@ class Problem:
     """What a launch has to do, as far as its block sizes depend on it."""
 
     kind: str
-    """"gather" for a forward pass or an input gradient, "weight_grad"."""
+    """"gather" for a forward pass or an input gradient; "ring" for the padding of one, "fold" for what adds it; "weight_grad"."""
     m: int
     """Pixels: of one phase, for a gather; those that are summed, for a weight gradient."""
     o: int
@@ -73,25 +73,35 @@ class Config:
 
 def candidates(problem: Problem, device: Device) -> list[Config]:
     """The configs that can be picked; the compile tier holds each of them to the gates."""
-    asynchronous = device.arch in ("sm_90", "sm_100")  # matrix products from shared memory, which leave registers free
+    stages = {"sm_90": 4, "sm_100": 4, "sm_80": 3}.get(device.arch, 2)
+    asynchronous = stages == 4  # matrix units that read shared memory, and so leave registers free
+    gradient = problem.kind == "weight_grad"
     if problem.method == "direct":
         return [Config(32, 64, 32, 4, 1), Config(16, 32, 32, 2, 1), Config(64, 16, 32, 4, 1)]
     if problem.itemsize == 8 or (problem.itemsize == 4 and not problem.tf32):
-        return [Config(64, 64, 16, 8, 2), Config(32, 32, 16, 4, 2)]
+        return [Config(32, 32, 16, 4, 2)] if gradient else [Config(64, 64, 16, 8, 2), Config(32, 32, 16, 4, 2)]
     k = 64 if problem.itemsize == 2 else 32
-    shapes: tuple[tuple[int, ...], ...]
     if problem.method == "flat":
         shapes = ((128, 64, 32, 8), (128, 32, 32, 4), (64, 64, 32, 4), (64, 32, 32, 4))
     elif not problem.dense:
-        shapes = ((128, 128, 32, 8), (128, 64, 32, 8), (64, 64, 32, 4), (64, 32, 32, 4), (128, 16, 32, 4))
-    elif problem.kind == "weight_grad":
+        shapes = ((128, 64, 32, 8), (64, 64, 32, 4), (128, 32, 32, 4))
+        if problem.kind == "fold":  # the ring comes with its own addresses
+            shapes = ((64, 64, 32, 8),)
+    elif problem.kind == "ring":
+        shapes = ((64, 64, k, 4),)
+    elif gradient:
         shapes = ((128, 128, k, 8), (128, 64, k, 8), (64, 128, k, 8), (64, 64, k, 8), (64, 32, k, 4))
     else:
-        shapes = ((128, 128, k, 8), (256, 64, k, 8), (128, 64, k, 8), (64, 64, k, 4), (256, 32, k, 8), (64, 32, k, 4), (128, 16, k, 4))
-    configs = [Config(*shape, {"sm_90": 4, "sm_100": 4, "sm_80": 3}.get(device.arch, 2)) for shape in shapes]
-    if problem.kind == "weight_grad" and problem.method == "gemm" and problem.row == 3 and problem.dense:
-        wide = shapes[:4] if asynchronous else ((64, 64, k, 8),)
-        configs += [Config(*shape, 3 if asynchronous else 2, taps=3) for shape in wide]
+        # elsewhere ptxas spills in 128 x 64, to fit two programs
+        middle = (128 if asynchronous else 64, 64, k, 8)
+        shapes = ((128, 128, k, 8), (256, 64, k, 8), middle, (64, 64, k, 4), (64, 32, k, 4))
+    # no tile is much wider than what there is
+    width = max(shapes[-1][1], 1 << ((problem.i if gradient else problem.o) - 1).bit_length())
+    shapes = tuple(shape for shape in shapes if shape[1] <= width)
+    configs = [Config(*shape, stages) for shape in shapes]
+    if gradient and problem.method == "gemm" and problem.row == 3 and problem.dense:
+        several = shapes if asynchronous else tuple(shape for shape in shapes if shape == (64, 64, k, 8))
+        configs += [Config(*shape, 3 if asynchronous else 2, taps=3) for shape in several]
     return [c for c in configs if shared_bytes(problem, c) <= device.shared_bytes]
 
 

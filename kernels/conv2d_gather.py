@@ -74,8 +74,7 @@ def _image(i, number, size, before, MODE: tl.constexpr):
 
 @triton.jit
 def _add_ring(
-    acc, ring_ptr, n, p, q, offs_o, mask_m, mask_o, P, Q, O_ALL, top, bottom, left, right,
-    MODE: tl.constexpr, ALONG: tl.constexpr,
+    acc, ring_ptr, n, p, q, offs_o, mask_m, mask_o, P, Q, O_ALL, top, bottom, left, right, MODE: tl.constexpr
 ):  # fmt: skip
     """Add to the gradient of pixels (p, q) that of the padded positions that read them."""
     ring = _ring_size(P, Q, top, bottom, left, right)
@@ -88,7 +87,7 @@ def _add_ring(
         found &= ~(in_range(i, P) & in_range(j, Q))
         if tl.max(found.to(tl.int32), 0) > 0:
             offs = (n * ring + _ring_number(i, j, P, Q, top, bottom, left, right)) * O_ALL
-            acc += load_tile(ring_ptr, tl.where(found, offs, 0), offs_o, found, mask_o, ALONG)
+            acc += load_tile(ring_ptr, tl.where(found, offs, 0), offs_o, found, mask_o, 1)
     return acc
 
 
@@ -178,7 +177,7 @@ def _finish(
 ):  # fmt: skip
     """The epilogue: all that is added to the sums while they are in registers, one rounding, the store."""
     if FOLD != "none":
-        acc = _add_ring(acc, ring_ptr, n, p, q, offs_c, exists, mask_c, P, Q, C, top, bottom, left, right, FOLD, ALONG)
+        acc = _add_ring(acc, ring_ptr, n, p, q, offs_c, exists, mask_c, P, Q, C, top, bottom, left, right, FOLD)
     if HAS_BIAS:
         acc += tl.load(bias_ptr + offs_c, mask=mask_c, other=0).to(ACC)[None, :]
     if HAS_RESIDUAL:
