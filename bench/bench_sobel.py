@@ -114,7 +114,7 @@ def test_call(grad: bool, provider: str, held: Any, benchmark: Any, request: pyt
                 bytes_least=0,
                 rounds=2 * request.config.getoption("--rounds"),
             )
-        found.info = {"case": f"call.{'training' if grad else 'inference'}", "threads": 1}
+        found.info = {"case": f"call.sobel.{'training' if grad else 'inference'}", "threads": 1}
         return found
 
     contest_held = held(("call", grad), contest)

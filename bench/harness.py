@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import torch
 
-from torchops.timing import race, ratio
+from torchops.timing import device_seconds, race, ratio, seconds
 
 
 class ReplayClock:
@@ -44,17 +44,25 @@ class Contest:
     times: dict[str, list[float]]
     peak_mib: dict[str, float]
     bytes_least: int
+    flops: int = 0
     info: dict[str, Any] = field(default_factory=dict)
 
 
 def hold(
-    contenders: dict[str, Callable[[], Any]], *, check: Callable[[str, Any], None], bytes_least: int, rounds: int
+    contenders: dict[str, Callable[[], Any]],
+    *,
+    check: Callable[[str, Any], None],
+    bytes_least: int,
+    flops: int = 0,
+    rounds: int,
+    device: str = "cpu",
 ) -> Contest:
     """Check every contender's result, measure its memory, then race them all."""
     for name, function in contenders.items():
         check(name, function())
-    peaks = {name: _peak_mib(function) for name, function in contenders.items()}
-    return Contest(race(contenders, rounds=rounds), peaks, bytes_least)
+    peak, clock = (_device_peak_mib, device_seconds) if device == "cuda" else (_peak_mib, seconds)
+    peaks = {name: peak(function) for name, function in contenders.items()}
+    return Contest(race(contenders, rounds=rounds, clock=clock), peaks, bytes_least, flops)
 
 
 def replay(benchmark: Any, contest: Contest, provider: str) -> None:
@@ -62,17 +70,27 @@ def replay(benchmark: Any, contest: Contest, provider: str) -> None:
     times = contest.times[provider]
     remaining = iter(times)
     benchmark.pedantic(lambda: CLOCK.advance(next(remaining)), rounds=len(times), iterations=1)
-    cuts = statistics.quantiles(times, n=5)
+    cuts = statistics.quantiles(times, n=5, method="inclusive")
     benchmark.extra_info.update(
         contest.info,
         provider=provider,
         ms_p20=cuts[0] * 1e3,
         ms_p50=statistics.median(times) * 1e3,
         ms_p80=cuts[3] * 1e3,
+        tflops=contest.flops / statistics.median(times) / 1e12,
         gb_per_s=contest.bytes_least / statistics.median(times) / 1e9,
         peak_mib=contest.peak_mib[provider],
         torchops_over_this=ratio(contest.times, "torchops", provider),
     )
+
+
+def _device_peak_mib(function: Callable[[], Any]) -> float:
+    """Most memory that a run adds to torch's allocator, MiB."""
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    function()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 def _peak_mib(function: Callable[[], Any]) -> float:

@@ -19,13 +19,13 @@ def _lines(run: dict[str, Any]) -> Iterator[str]:
     machine = run["machine_info"]
     yield "Measured, " + ", ".join(f"{name} {value}" for name, value in machine.items()) + "."
     yield ""
-    yield "| case | threads | provider | ms_p50 | ms_p20 | ms_p80 | gb_per_s | peak_mib | torchops takes |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield "| case | threads | provider | ms_p50 | ms_p20 | ms_p80 | tflops | gb_per_s | peak_mib | torchops takes |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     rows = [b["extra_info"] for b in run["benchmarks"]]
     for (case, threads), providers in groupby(rows, key=lambda r: (r["case"], r["threads"])):
         for row in providers:
             share = row["torchops_over_this"]
             verdict = "" if row["provider"] == "torchops" else f"{share:.2f}x" + (" **slower**" if share > 1 else "")
             times = " | ".join(f"{row[name]:.4g}" for name in ("ms_p50", "ms_p20", "ms_p80"))
-            memory = f"{row['gb_per_s']:.2f} | {row['peak_mib']:.0f}"
-            yield f"| {case} | {threads} | {row['provider']} | {times} | {memory} | {verdict} |"
+            rates = " | ".join(f"{row[name]:.3g}" if row[name] else "" for name in ("tflops", "gb_per_s"))
+            yield f"| {case} | {threads} | {row['provider']} | {times} | {rates} | {row['peak_mib']:.0f} | {verdict} |"

@@ -123,7 +123,10 @@ def conv2d_input_grad(
             (-dilation[0], -dilation[1]), (1, 1), None, RING=True, size=(h, w), INSIDE=False, **common,
         )  # fmt: skip
     shared = math.gcd(stride[0], dilation[0]), math.gcd(stride[1], dilation[1])
-    step, jump = (-dilation[0] // shared[0], -dilation[1] // shared[1]), (stride[0] // shared[0], stride[1] // shared[1])
+    step, jump = (
+        (-dilation[0] // shared[0], -dilation[1] // shared[1]),
+        (stride[0] // shared[0], stride[1] // shared[1]),
+    )
     inside = r * s == 1 and stride == (1, 1) and padding == (0, 0, 0, 0) and (h, w) == (p, q)
     _gather(
         dy, weight, bias, None, ring, dx, o, k // groups, groups, stride, sides, dilation, step, jump, config,
@@ -144,7 +147,8 @@ def _gather(
     pixels = y.shape[3] if RING else -(-p // phases[0]) * -(-q // phases[1])
     precision = _precision(x)
     problem = Problem(
-        "ring" if RING else "gather" if ring is None else "fold", n * pixels, o, i, r * s, s, phases[0] * phases[1], groups, x.element_size(), precision == "tf32", _last(x),
+        "ring" if RING else "gather" if ring is None else "fold", n * pixels, o, i, r * s, s, phases[0] * phases[1],
+        groups, x.element_size(), precision == "tf32", _last(x),
         bytes_least=_bytes(x, weight, bias, residual, ring, y),
     )  # fmt: skip
     config = config or pick_config(problem, target_device(y))
@@ -166,7 +170,11 @@ def _gather(
     else:
         kernel = conv2d_gemm_kernel
         along = int(w_strides[2] == 1)
-        vec_w = vector(weight.element_size(), i if along else o, *(t for t in w_strides if t != 1)) if 1 in w_strides[1:3] else 1
+        vec_w = (
+            vector(weight.element_size(), i if along else o, *(t for t in w_strides if t != 1))
+            if 1 in w_strides[1:3]
+            else 1
+        )
         meta.update(
             W_ALONG=along, VEC_I=_vector(x, i), VEC_W=vec_w, VEC_O=vec_o, FLAT=i if problem.method == "flat" else 0,
             EVEN_I=i % config.block_k == 0, EVEN_O=o % config.block_n == 0, PRECISION=precision, BLOCK_K=config.block_k,
@@ -221,7 +229,7 @@ def conv2d_weight_grad(
     if problem.method == "direct":
         kernel = conv2d_weight_grad_direct_kernel
         vec = math.gcd(_vector(dy, groups * o), _vector(x, groups * i)) if o == i == 1 else _vector(dy, groups * o)
-        meta.update(VEC_O=vec)
+        meta.update(VEC_O=vec, TAPS=config.taps)
     else:
         kernel = conv2d_weight_grad_kernel
         meta.update(
@@ -271,7 +279,9 @@ def conv2d_bias_grad(dy: torch.Tensor, db: torch.Tensor) -> None:
         _sum_splits(out, db, k, 1, 1, 1, (1, 1, 1, 1))
 
 
-def _sum_splits(splits: torch.Tensor, out: torch.Tensor, k: int, i: int, taps: int, s: int, strides: tuple[int, ...]) -> None:
+def _sum_splits(
+    splits: torch.Tensor, out: torch.Tensor, k: int, i: int, taps: int, s: int, strides: tuple[int, ...]
+) -> None:
     """Add what the ranges of pixels gave, (splits, K, taps * i), in their order."""
     size, count = k * i * taps, splits.shape[0]
     block_m, block_n = min(16, 1 << (count - 1).bit_length()), 128

@@ -22,7 +22,7 @@ class Problem:
     """What a launch has to do, as far as its block sizes depend on it."""
 
     kind: str
-    """"gather" for a forward pass or an input gradient; "ring" for the padding of one, "fold" for what adds it; "weight_grad"."""
+    """"gather": a forward pass or an input gradient, "ring" for the padding of one, "fold" for what adds it; "weight_grad"."""
     m: int
     """Pixels: of one phase, for a gather; those that are summed, for a weight gradient."""
     o: int
@@ -43,7 +43,7 @@ class Problem:
 
     @property
     def method(self) -> str:
-        """"direct" where a group is too narrow for a matrix product; "flat" where taps and channels make one axis."""
+        """ "direct" where a group is too narrow for a matrix product; "flat" where taps and channels make one axis."""
         if self.groups > 1 and self.o * self.i < 256:
             return "direct"
         return "flat" if self.i < 16 else "gemm"
@@ -77,7 +77,8 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
     asynchronous = stages == 4  # matrix units that read shared memory, and so leave registers free
     gradient = problem.kind == "weight_grad"
     if problem.method == "direct":
-        return [Config(32, 64, 32, 4, 1), Config(16, 32, 32, 2, 1), Config(64, 16, 32, 4, 1)]
+        taps = problem.row if gradient and problem.row <= 5 else 1
+        return [Config(m, n, m, 4, 1, taps) for m, n in ((64, 64), (32, 64), (64, 32), (64, 16))]
     if problem.itemsize == 8 or (problem.itemsize == 4 and not problem.tf32):
         return [Config(32, 32, 16, 4, 2)] if gradient else [Config(64, 64, 16, 8, 2), Config(32, 32, 16, 4, 2)]
     k = 64 if problem.itemsize == 2 else 32
@@ -114,9 +115,11 @@ def tiles(problem: Problem, config: Config) -> int:
     """Programs of one launch."""
     if problem.kind == "weight_grad":
         if problem.method == "direct":
-            per_split = -(-problem.groups * problem.o // config.block_n) * problem.taps * problem.i
+            per_split = -(-problem.groups * problem.o // config.block_n) * problem.taps // config.taps * problem.i
         elif problem.method == "flat":
-            per_split = -(-problem.taps * problem.i // config.block_n) * -(-problem.o // config.block_m) * problem.groups
+            per_split = (
+                -(-problem.taps * problem.i // config.block_n) * -(-problem.o // config.block_m) * problem.groups
+            )
         else:
             per_split = problem.taps // config.taps * -(-problem.i // config.block_n)
             per_split *= -(-problem.o // config.block_m) * problem.groups
@@ -131,7 +134,8 @@ def trips(problem: Problem, config: Config) -> float:
     if problem.kind == "weight_grad":
         return -(-problem.m // (config.block_k * config.splits))
     if problem.method == "direct":
-        return problem.columns
+        # taps of a row are unrolled; few channels go round once each
+        return problem.columns / (problem.row if problem.i == 1 else 1)
     if problem.method == "flat":
         return -(-problem.columns // config.block_k)
     return problem.taps / problem.phases * -(-problem.i // config.block_k)
@@ -144,10 +148,12 @@ def _workspace(problem: Problem, config: Config) -> int:
 
 
 def cost(problem: Problem, config: Config) -> Cost:
-    """What a launch moves and multiplies. L2 traffic is what all programs load: an implicit product reads a pixel once a tap."""
+    """What a launch moves and multiplies. L2 traffic is what all programs load: a pixel once a tap."""
     count, loops = tiles(problem, config), trips(problem, config)
     if problem.method == "direct":
-        pixels = 2 * config.block_k if problem.kind == "weight_grad" else config.block_m
+        pixels = config.block_m * problem.columns / loops
+        if problem.kind == "weight_grad":
+            pixels = config.block_k * (1 + config.taps)
         loads, flops = pixels * config.block_n * problem.itemsize, 0
     else:
         loads = (config.block_m + config.taps * config.block_n) * config.block_k * problem.itemsize
@@ -169,7 +175,8 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
     lanes = 32 * config.num_warps
     if problem.method == "direct":
         values = config.block_m * config.block_n / lanes
-        return 30 + 6 * values, 300 + 20 * values
+        unrolled = config.taps if problem.kind == "weight_grad" else problem.row if problem.i == 1 else 1
+        return 20 + (20 + 5 * values) * unrolled, 300 + 20 * values
     outside = 500 + 14 * config.taps * config.block_m * config.block_n / lanes
     if problem.method == "flat" or not problem.dense:
         return 70 + 7 * (config.block_m + config.block_n) * config.block_k / lanes, outside
@@ -192,7 +199,9 @@ def modelled_us(problem: Problem, config: Config, device: Device) -> float:
     if need.flops:
         times.append(matrix_us(need.flops, device, problem.itemsize, problem.tf32))
     # the sum of the ranges of pixels waits for all of them
-    return max(times) / wave_efficiency(count, device.sms) + l2_us(2 * _workspace(problem, config), device) * (config.splits > 1)
+    return max(times) / wave_efficiency(count, device.sms) + l2_us(2 * _workspace(problem, config), device) * (
+        config.splits > 1
+    )
 
 
 def _with_splits(problem: Problem, config: Config, device: Device) -> list[Config]:

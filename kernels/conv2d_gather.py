@@ -263,7 +263,7 @@ def conv2d_gemm_kernel(
         BITS: tl.constexpr = MODE == "constant" and not RING and not INSIDE and R * S < 32
         inside = _inside_bits(h0, w0, H, W, step_h, step_w, R, S) if BITS else n
         t_h, t_w, i0 = 0, 0, 0
-        for _ in range(0, taps_h * taps_w * tl.cdiv(I, BLOCK_K)):
+        for _ in range(taps_h * taps_w * tl.cdiv(I, BLOCK_K)):
             h, w = h0 + t_h * step_h, w0 + t_w * step_w
             x_block = x_ptr + i0 * x_sc
             if MODE == "constant" and not RING:
@@ -334,12 +334,12 @@ def conv2d_direct_kernel(
     offs_w = offs_c // O * w_sg + offs_c % O * w_so + r0 * w_sr + s0 * w_ss
     offs_x = offs_c // O * I * x_sc
     acc = tl.zeros((BLOCK_M, BLOCK_N), ACC)
-    for t_h in range(0, taps_h):
+    for t_h in range(taps_h):
         for t_w in tl.static_range(S):
             h, w = h0 + t_h * step_h, w0 + t_w * step_w
             offs, there = _read(h, w, H, W, x_sh, x_sw, stride_h, stride_w, MODE, RING)
             reached = t_w < taps_w
-            for i in range(0, I):
+            for i in range(I):
                 a = load_tile(x_ptr + i * x_sc, n * x_sn + offs, offs_x, there & reached, mask_c, X_ALONG).to(ACC)
                 if PAD != 0.0:
                     a = tl.where(there[:, None], a, tl.full(a.shape, PAD, ACC).to(x_ptr.dtype.element_ty).to(ACC))

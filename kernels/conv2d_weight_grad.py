@@ -61,9 +61,9 @@ def conv2d_weight_grad_kernel(
     ACC: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, TAPS: tl.constexpr,
 ):  # fmt: skip
-    """One program sums a range of pixels for BLOCK_M outputs and BLOCK_N inputs of one tap, or BLOCK_N columns (tap, input).
+    """One program sums a range of pixels for BLOCK_M outputs and BLOCK_N inputs of TAPS taps, or BLOCK_N columns (tap, input).
 
-    Grid: splits * groups * tiles of outputs * taps * tiles of inputs, the last fastest.
+    Grid: splits * groups * tiles of outputs * taps / TAPS * tiles of inputs, the last fastest.
     """
     I, O = I // VEC_I * VEC_I, O // VEC_O * VEC_O
     x_sn, x_sh, x_sw = x_sn // VEC_I * VEC_I, x_sh // VEC_I * VEC_I, x_sw // VEC_I * VEC_I
@@ -101,7 +101,7 @@ def conv2d_weight_grad_kernel(
     accs = ()
     for _ in tl.static_range(TAPS):
         accs += (tl.zeros((BLOCK_M, BLOCK_N), ACC),)
-    for step in range(0, steps):
+    for step in range(steps):
         first = start + step * BLOCK_K
         exists = first + lanes < (tl.cast(N, first.dtype) * P * Q)
         if DENSE:  # the pixels of dy lie one after the other
@@ -149,11 +149,11 @@ def conv2d_weight_grad_direct_kernel(
     stride_h, stride_w, top, left, dil_h, dil_w,
     R: tl.constexpr, S: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr,
     DY_ALONG: tl.constexpr, X_ALONG: tl.constexpr, VEC_O: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, TAPS: tl.constexpr,
 ):  # fmt: skip
-    """Few channels a group: one program sums a range of pixels for BLOCK_N outputs of any groups, one tap, one input.
+    """Few channels a group: one program sums a range of pixels for BLOCK_N outputs of any groups, TAPS taps of one input.
 
-    Grid: splits * tiles of outputs * taps * inputs, the last fastest.
+    Grid: splits * tiles of outputs * taps / TAPS * inputs, the last fastest.
     """
     if I == 1 and O == 1:  # depthwise: channels of x and dy lie alike
         x_sn, x_sh, x_sw = x_sn // VEC_O * VEC_O, x_sh // VEC_O * VEC_O, x_sw // VEC_O * VEC_O
@@ -162,28 +162,36 @@ def conv2d_weight_grad_direct_kernel(
     if WIDE:
         x_sn, x_sc, x_sh, x_sw = widened(x_sn, x_sc, x_sh, x_sw)
         dy_sn, dy_sc, dy_sh, dy_sw = widened(dy_sn, dy_sc, dy_sh, dy_sw)
-    tiles_c = tl.cdiv(C, BLOCK_N)
+    tiles_c, tiles_j = tl.cdiv(C, BLOCK_N), R * S // TAPS * I
     pid = tl.program_id(0)
-    pid_j, pid_c, split = pid % (R * S * I), pid // (R * S * I) % tiles_c, pid // (R * S * I) // tiles_c
-    i, r, s = pid_j % I, pid_j // I // S, pid_j // I % S
+    pid_j, pid_c, split = pid % tiles_j, pid // tiles_j % tiles_c, pid // tiles_j // tiles_c
+    i, tap = pid_j % I, pid_j // I * TAPS
+    r, s = tap // S, tap % S
     offs_c = pid_c * BLOCK_N + tl.arange(0, BLOCK_N)
     mask_c = offs_c < C
     start = tl.cast(split, tl.int64 if WIDE else tl.int32) * steps * BLOCK_K
     n, p, q = _first_pixels(start, P, Q, BLOCK_K)
-    acc = tl.zeros((BLOCK_K, BLOCK_N), ACC)
-    for _ in range(0, steps):
+    accs = ()
+    for _ in tl.static_range(TAPS):
+        accs += (tl.zeros((BLOCK_K, BLOCK_N), ACC),)
+    for _ in range(steps):
         exists = n < N
         offs = n * dy_sn + p * dy_sh + q * dy_sw
         dy = load_tile(dy_ptr, offs, offs_c * dy_sc, exists, mask_c, DY_ALONG).to(ACC)
         h, w = p * stride_h - top + r * dil_h, q * stride_w - left + s * dil_w
-        offs, there = _inputs(n * x_sn, h, w, H, W, x_sh, x_sw, MODE)
-        x = load_tile(x_ptr + i * x_sc, offs, offs_c // O * I * x_sc, there & exists, mask_c, X_ALONG).to(ACC)
-        if PAD != 0.0:
-            x = tl.where(there[:, None], x, tl.full(x.shape, PAD, ACC).to(x_ptr.dtype.element_ty).to(ACC))
-        acc += dy * x
+        sums = ()
+        for t in tl.static_range(TAPS):
+            offs, there = _inputs(n * x_sn, h, w + t * dil_w, H, W, x_sh, x_sw, MODE)
+            x = load_tile(x_ptr + i * x_sc, offs, offs_c // O * I * x_sc, there & exists, mask_c, X_ALONG).to(ACC)
+            if PAD != 0.0:
+                x = tl.where(there[:, None], x, tl.full(x.shape, PAD, ACC).to(x_ptr.dtype.element_ty).to(ACC))
+            sums += (accs[t] + dy * x,)
+        accs = sums
         n, p, q = _next_pixels(n, p, q, P, Q, 1, 1, P, Q, BLOCK_K)
     dw_ptr += tl.cast(split, tl.int64) * dw_split + r * dw_sr + s * dw_ss + i * dw_si
-    tl.store(dw_ptr + offs_c * dw_so, tl.sum(acc, 0).to(dw_ptr.dtype.element_ty), mask=mask_c)
+    for t in tl.static_range(TAPS):
+        dw = tl.sum(accs[t], 0)
+        tl.store(dw_ptr + t * dw_ss + offs_c * dw_so, dw.to(dw_ptr.dtype.element_ty), mask=mask_c)
 
 
 @triton.jit
@@ -207,7 +215,7 @@ def conv2d_bias_grad_kernel(
     start = tl.cast(split, tl.int64 if WIDE else tl.int32) * steps * BLOCK_K
     n, p, q = _first_pixels(start, P, Q, BLOCK_K)
     acc = tl.zeros((BLOCK_K, BLOCK_N), ACC)
-    for _ in range(0, steps):
+    for _ in range(steps):
         offs = n * dy_sn + p * dy_sh + q * dy_sw
         acc += load_tile(dy_ptr, offs, offs_c * dy_sc, n < N, mask_c, DY_ALONG).to(ACC)
         n, p, q = _next_pixels(n, p, q, P, Q, 1, 1, P, Q, BLOCK_K)

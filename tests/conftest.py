@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from .opinfo import LAYOUTS, OpInfo
 
@@ -19,11 +20,14 @@ _DTYPES = {
     "gpu": (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8),
 }
 TIERS = tuple(_DTYPES)
+_EXAMPLES = {"aten": 2000, "interpreter": 300, "ir": 100, "compile": 100, "gpu": 2000}
+"""What `make fuzz` draws for a property test that does not say; `make test` draws a tenth, the same every time."""
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tier", choices=TIERS, default="aten", help="which tier of proof to run (default: aten)")
+    parser.addoption("--fuzz", action="store_true", help="ten times the examples of property tests, new every time")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,6 +35,17 @@ def pytest_configure(config: pytest.Config) -> None:
     tier = config.getoption("--tier")
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     forced = os.environ.get("TORCHOPS_BACKEND") == "triton"
+    fuzz = config.getoption("--fuzz")
+    settings.register_profile(
+        "tier",
+        max_examples=_EXAMPLES[tier] // (1 if fuzz else 10),
+        derandomize=not fuzz,
+        deadline=None,
+        database=None,
+        # interpreted kernels are
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.load_profile("tier")
     holds = {
         "aten": not interpreted and not forced,
         "interpreter": interpreted and forced,
@@ -61,8 +76,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     tier = metafunc.config.getoption("--tier")
     dtypes = [d for d in _DTYPES[tier] if d in info.op.dtypes]
+    # finite differences of further tensors: hundreds of launches
+    costly = (
+        info.samples[:1]
+        if tier == "interpreter" and len(info.op.inputs((1, 1, 1, 1), torch.float32)) > 1
+        else info.samples
+    )
     choices = {
         "sample": (info.samples, [s.id for s in info.samples]),
+        "costly_sample": (costly, [s.id for s in costly]),
         "dtype": (dtypes, [str(d).removeprefix("torch.") for d in dtypes]),
         "layout": (tuple(LAYOUTS), None),
         "rejection": (info.rejections, [r.id for r in info.rejections]),

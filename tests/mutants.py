@@ -27,9 +27,12 @@ class Mutant:
     tier: str
     tests: str
     edits: tuple[tuple[str, str, str], ...]
+    file: str = "test_sobel.py"
 
 
 SOBEL, BORDERS = "kernels/sobel.py", "kernels/borders.py"
+GATHER, WEIGHT_GRAD, TILES = "kernels/conv2d_gather.py", "kernels/conv2d_weight_grad.py", "test_conv2d_tiles.py"
+BIAS = "tl.load(bias_ptr + offs_c, mask=mask_c, other=0).to(ACC)[None, :]"
 MUTANTS = (
     Mutant("mask forgotten", "ir", "test_matches_reference", ((SOBEL, STORE, STORE.replace(", mask=mask", "")),)),
     Mutant(
@@ -74,6 +77,48 @@ MUTANTS = (
         "test_contiguous_columns_move_128_bits",
         ((SOBEL, "mask = q0 + cols < ROW", "mask = w < W"),),
     ),
+    Mutant(
+        "corners not folded",
+        "interpreter",
+        "test_tiles_of_the_kernels_join and flat-reflect",
+        ((GATHER, "found &= ~(in_range(i, P) & in_range(j, Q))", "found &= in_range(i, P) ^ in_range(j, Q)"),),
+        TILES,
+    ),
+    Mutant(
+        "wrong first tap",
+        "interpreter",
+        "test_matches_reference",
+        ((GATHER, "(phase - (TAPS - 1 - i) * dilation) % stride", "(phase + (TAPS - 1 - i) * dilation) % stride"),),
+        "test_conv_transpose2d.py",
+    ),
+    Mutant(
+        "channels not masked",
+        "ir",
+        "test_tiles_of_the_kernels_join and gemm-constant",
+        ((GATHER, "if EVEN_I else lanes < I - i0", "if EVEN_I else lanes >= 0"),),
+        TILES,
+    ),
+    Mutant(
+        "bias after rounding",
+        "interpreter",
+        "test_rounds_once_in_every_dtype",
+        ((GATHER, f"acc += {BIAS}", f"acc = acc.to(y_ptr.dtype.element_ty).to(ACC) + {BIAS}"),),
+        "test_conv2d.py",
+    ),
+    Mutant(
+        "carry dropped",
+        "interpreter",
+        "test_tiles_of_the_kernels_join and flat-constant",
+        ((WEIGHT_GRAD, " + tl.where(w >= w_end, step_h, 0)", ""),),
+        TILES,
+    ),
+    Mutant(
+        "last range dropped",
+        "interpreter",
+        "test_tiles_of_the_kernels_join and flat-constant",
+        ((WEIGHT_GRAD, "split < splits, e < size", "split < splits - 1, e < size"),),
+        TILES,
+    ),
 )
 
 
@@ -94,7 +139,7 @@ def run(mutant: Mutant) -> tuple[Mutant, str | None]:
         env = {**clean_environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": folder, **extra}
         arguments = [
             *command,
-            "tests/test_sobel.py",
+            f"tests/{mutant.file}",
             "--tier",
             mutant.tier,
             "-k",

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -327,7 +325,7 @@ def test_strides_of_results_are_atens(weight: tuple[int, ...], dtype: torch.dtyp
             assert strides(a) == strides(e), (layout, weight_layout)
 
 
-@EVERY_TIER
+@OPERATOR
 @pytest.mark.parametrize("layouts", list(itertools.product(LAYOUTS, ("contiguous", "channels_last"))), ids="-".join)
 def test_weight_gradient_of_mixed_layouts(layouts: tuple[str, str], device: torch.device) -> None:
     x, w, _, _ = operands(device=device)
@@ -393,40 +391,3 @@ def test_in_place_ops_may_follow() -> None:
     x, w, b, _ = (t.requires_grad_() for t in operands())
     F.relu_(torchops.conv2d(x[:, :1], w[:1, :1], b[:1], padding=1)).sum().backward()
     F.relu_(torchops.conv_transpose2d(x, w.detach().mT[:3].contiguous().requires_grad_())).sum().backward()
-
-
-_SIZES = st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
-_PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
-
-
-@EVERY_TIER
-def test_any_geometry(device: torch.device, tier: str) -> None:
-    @settings(max_examples={"aten": 200, "gpu": 200}.get(tier, 8), deadline=None, derandomize=True, database=None)
-    @given(
-        _SIZES, _PAIRS, _PAIRS, _PAIRS, st.tuples(st.integers(0, 3), st.integers(0, 3)), st.sampled_from(PADDING_MODES)
-    )
-    def check(
-        shape: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int],
-        padding: tuple[int, int], padding_mode: str,
-    ) -> None:  # fmt: skip
-        _, c, h, w = shape
-        least = {"reflect": 1, "circular": 0}.get(padding_mode, -9)
-        padding = (min(padding[0], h - least), min(padding[1], w - least))
-        if any(s + 2 * p <= d * (k - 1) for s, p, d, k in zip((h, w), padding, dilation, kernel, strict=True)):
-            return
-        x = torch.randn(shape, device=device, requires_grad=True)
-        weight = torch.randn(2 * c, 1, *kernel, device=device, requires_grad=True)
-        exact = [t.detach().double().cpu().requires_grad_() for t in (x, weight)]
-        arguments = None, stride, padding, dilation, c
-        out = torchops.conv2d(x, weight, *arguments, padding_mode=padding_mode)
-        expected = reference.conv2d(*exact, *arguments, padding_mode=padding_mode)
-        close(out, expected, torch.float32)
-        grad = torch.randn(out.shape, dtype=torch.float64)
-        for a, e in zip(
-            torch.autograd.grad(out, (x, weight), grad.to(device, torch.float32)),
-            torch.autograd.grad(expected, exact, grad),
-            strict=True,
-        ):
-            close(a, e, torch.float32, factor=4)
-
-    check()

@@ -42,16 +42,21 @@ def has_gpu() -> bool:
     return subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def run(tier: str) -> tuple[str, int, int, float]:
+def run(tier: str, tests: str = "tests", options: tuple[str, ...] = ()) -> tuple[str, int, int, float]:
     """Run one tier; return its name, tests passed, tests not passed (at least 1 if the run failed), seconds."""
     extra, command = PROCESSES[tier]
     env = {**clean_environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **extra}
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        arguments = [*command, str(ROOT / "tests"), "--tier", tier, "-q", "--durations=3", f"--junitxml={report}"]
+        arguments = [*command, str(ROOT / tests), "--tier", tier, "-q", "--durations=3", f"--junitxml={report}"]
         done = subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [sys.executable, *arguments, *options],
+            cwd=ROOT,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
         if report.exists():
@@ -65,6 +70,18 @@ def run(tier: str) -> tuple[str, int, int, float]:
     return tier, passed, failed, time.monotonic() - start
 
 
+def summary(results: list[tuple[str, int, int, float]]) -> int:
+    """Print a line a tier; return the exit code."""
+    print()
+    for tier, passed, failed, seconds in results:
+        print(f"{tier:<12} {passed:>5} passed {failed:>5} failed {seconds:>7.0f} s   {'FAILED' if failed else 'ok'}")
+    if not has_gpu() and all(r[0] != "gpu" for r in results):
+        print(f"{'gpu':<12} no GPU on this machine")
+    passed, failed = sum(r[1] for r in results), sum(r[2] for r in results)
+    print(f"\n{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
 def main(tiers: list[str]) -> int:
     unknown = set(tiers) - set(PROCESSES)
     if unknown:
@@ -74,15 +91,7 @@ def main(tiers: list[str]) -> int:
     chosen = tiers or [t for t in PROCESSES if t != "gpu" or gpu]
     # two at a time: a tier is one process with one thread
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        results = list(pool.map(run, chosen))
-    print()
-    for tier, passed, failed, seconds in results:
-        print(f"{tier:<12} {passed:>5} passed {failed:>5} failed {seconds:>7.0f} s   {'FAILED' if failed else 'ok'}")
-    if not tiers and not gpu:
-        print(f"{'gpu':<12} no GPU on this machine")
-    passed, failed = sum(r[1] for r in results), sum(r[2] for r in results)
-    print(f"\n{passed} passed, {failed} failed")
-    return 1 if failed else 0
+        return summary(list(pool.map(run, chosen)))
 
 
 if __name__ == "__main__":

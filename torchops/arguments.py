@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from .ops.conv2d import ACTIVATIONS
+from .shapes import conv_size, conv_transpose_size
 
 Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]
@@ -35,19 +37,24 @@ def check_padding_mode(padding_mode: str) -> None:
         raise ValueError(f"`padding_mode` must be one of {', '.join(PADDING_MODES)}, got {padding_mode!r}")
 
 
-def check_border(input: Tensor, rows: int, cols: int, padding_mode: str, padding_value: float) -> None:
-    """rows and cols: how far windows reach beyond the border."""
+def check_padding_value(padding_mode: str, padding_value: float) -> None:
+    if padding_mode == "zeros" and type(padding_value) is float and padding_value == 0.0:
+        return
     check_padding_mode(padding_mode)
     if not isinstance(padding_value, (int, float, torch.SymFloat)):
         raise TypeError(f"`padding_value` must be a number, got {padding_value!r}")
     if padding_value != 0.0 and padding_mode != "constant":
         raise ValueError(f"`padding_value` (={padding_value}) needs `padding_mode` 'constant', got {padding_mode!r}")
+
+
+def check_border(size: Sequence[int], rows: int, cols: int, padding_mode: str) -> None:
+    """rows and cols: how far windows reach beyond the border of an input of that size."""
     # reflection leaves out the border itself
     least = {"reflect": 1, "circular": 0}.get(padding_mode)
-    if least is not None and (input.shape[-2] < rows + least or input.shape[-1] < cols + least):
+    if least is not None and (size[-2] < rows + least or size[-1] < cols + least):
         raise ValueError(
             f"`padding_mode` {padding_mode!r} with a padding of {rows} rows and {cols} columns needs an `input` of at least "
-            f"{rows + least} x {cols + least} pixels, got shape {tuple(input.shape)}"
+            f"{rows + least} x {cols + least} pixels, got shape {tuple(size)}"
         )
 
 
@@ -79,28 +86,15 @@ def check_float_tensors(input: Tensor, weight: Tensor, bias: Tensor | None, resi
             raise RuntimeError(f"`{name}` must have the dtype of `input` (={dtype}), got {t.dtype}")
 
 
-def check_conv_shapes(input: Tensor, weight: Tensor, groups: int) -> None:
-    if input.dim() not in (3, 4):
-        raise ValueError(f"`input` must have shape (C, H, W) or (N, C, H, W), got {tuple(input.shape)}")
-    if weight.dim() != 4:
-        raise ValueError(f"`weight` must have 4 dimensions, got shape {tuple(weight.shape)}")
-    c, h, w = input.shape[-3:]
-    if c < 1 or h < 1 or w < 1:
-        raise ValueError(f"`input` must have at least one channel and one pixel, got shape {tuple(input.shape)}")
-    first, second, r, s = weight.shape
-    if first < 1 or second < 1 or r < 1 or s < 1:
-        raise ValueError(f"`weight` must have no dimension of size 0, got shape {tuple(weight.shape)}")
-    if not isinstance(groups, _INTS):
-        raise TypeError(f"`groups` must be an integer, got {groups!r}")
-    if groups < 1:
-        raise ValueError(f"`groups` must be positive, got {groups}")
-    if c % groups != 0:
-        raise ValueError(f"`groups` (={groups}) must divide `in_channels` (={c})")
-
-
 def check_bias(bias: Tensor | None, channels: int) -> None:
     if bias is not None and (bias.dim() != 1 or bias.shape[0] != channels):
         raise ValueError(f"`bias` must have shape ({channels},), got {tuple(bias.shape)}")
+
+
+def group_count(groups: int) -> int:
+    if not isinstance(groups, _INTS):
+        raise TypeError(f"`groups` must be an integer, got {groups!r}")
+    return groups
 
 
 def pair(name: str, value: int | Sequence[int], least: int) -> Pair:
@@ -118,7 +112,49 @@ def pair(name: str, value: int | Sequence[int], least: int) -> Pair:
     return first, second
 
 
-def conv_padding(padding: int | Sequence[int] | str, kernel_size: Pair, stride: Pair, dilation: Pair) -> Sides:
+def check_activation(activation: str | None) -> None:
+    if activation is not None and activation not in ACTIVATIONS:
+        raise ValueError(f"`activation` must be None or one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+
+
+_Geometry = TypeVar("_Geometry", bound=Callable[..., Any])
+
+
+def _remembered(function: _Geometry) -> _Geometry:
+    """The function, computed once for the same sizes: a network asks for the same few again and again."""
+    cached = functools.lru_cache(maxsize=1024)(function)
+
+    @functools.wraps(function)
+    def call(*sizes: Any) -> Any:
+        if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+            return function(*sizes)
+        try:
+            return cached(*sizes)
+        except TypeError:
+            # symbolic sizes outside a compiler cannot be hashed
+            return function(*sizes)
+
+    return call  # type: ignore[return-value]
+
+
+def _check_conv_shapes(input: Sequence[int], weight: Sequence[int], groups: int) -> None:
+    if len(input) not in (3, 4):
+        raise ValueError(f"`input` must have shape (C, H, W) or (N, C, H, W), got {tuple(input)}")
+    if len(weight) != 4:
+        raise ValueError(f"`weight` must have 4 dimensions, got shape {tuple(weight)}")
+    c, h, w = input[-3:]
+    if c < 1 or h < 1 or w < 1:
+        raise ValueError(f"`input` must have at least one channel and one pixel, got shape {tuple(input)}")
+    first, second, r, s = weight
+    if first < 1 or second < 1 or r < 1 or s < 1:
+        raise ValueError(f"`weight` must have no dimension of size 0, got shape {tuple(weight)}")
+    if groups < 1:
+        raise ValueError(f"`groups` must be positive, got {groups}")
+    if c % groups != 0:
+        raise ValueError(f"`groups` (={groups}) must divide `in_channels` (={c})")
+
+
+def _conv_padding(padding: Pair | str, kernel_size: Pair, stride: Pair, dilation: Pair) -> Sides:
     """Left, right, top, bottom."""
     if padding == "valid":
         return 0, 0, 0, 0
@@ -129,10 +165,62 @@ def conv_padding(padding: int | Sequence[int] | str, kernel_size: Pair, stride: 
         return cols // 2, cols - cols // 2, rows // 2, rows - rows // 2
     if isinstance(padding, str):
         raise ValueError(f"`padding` must be numbers, 'same' or 'valid', got {padding!r}")
-    top, left = pair("padding", padding, 0)
+    top, left = padding
     return left, left, top, top
 
 
-def check_activation(activation: str | None) -> None:
-    if activation is not None and activation not in ACTIVATIONS:
-        raise ValueError(f"`activation` must be None or one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+@_remembered
+def conv_geometry(
+    input: Sequence[int], weight: Sequence[int], stride: Pair, padding: Pair | str, dilation: Pair, groups: int,
+    padding_mode: str,
+) -> tuple[Sides, tuple[int, ...]]:  # fmt: skip
+    """Left, right, top and bottom padding, and the shape of the result, for inputs of these shapes."""
+    _check_conv_shapes(input, weight, groups)
+    *batch, c, h, w = input
+    k, channels, r, s = weight
+    if channels * groups != c:
+        raise ValueError(
+            f"`weight` of shape {tuple(weight)} with `groups` (={groups}) takes {channels * groups} channels, "
+            f"got `input` of shape {tuple(input)}"
+        )
+    if k % groups != 0:
+        raise ValueError(f"`groups` (={groups}) must divide `out_channels` (={k})")
+    sides = left, right, top, bottom = _conv_padding(padding, (r, s), stride, dilation)
+    # the larger side: only "same" has two
+    check_border(input, bottom, right, padding_mode)
+    p = conv_size(h, r, stride[0], top + bottom, dilation[0])
+    q = conv_size(w, s, stride[1], left + right, dilation[1])
+    if p < 1 or q < 1:
+        raise ValueError(
+            f"`weight` of shape {tuple(weight)} with `dilation` {dilation} is larger than the padded `input`, "
+            f"{h + top + bottom} x {w + left + right} pixels"
+        )
+    return sides, (*batch, k, p, q)
+
+
+@_remembered
+def conv_transpose_geometry(
+    input: Sequence[int], weight: Sequence[int], stride: Pair, padding: Pair, output_padding: Pair, dilation: Pair,
+    groups: int,
+) -> tuple[Sides, Pair]:  # fmt: skip
+    """Padding (left, right, top, bottom) of the convolution that maps the result to exactly this input; rows and columns of the
+    result."""
+    _check_conv_shapes(input, weight, groups)
+    c, h, w = input[-3:]
+    channels, _, r, s = weight
+    if channels != c:
+        raise ValueError(
+            f"`weight` of shape {tuple(weight)} takes {channels} channels, got `input` of shape {tuple(input)}"
+        )
+    (top, left), (below, beside) = padding, output_padding
+    if below >= max(stride[0], dilation[0]) or beside >= max(stride[1], dilation[1]):
+        raise ValueError(
+            f"`output_padding` (={output_padding}) must be smaller than `stride` (={stride}) or `dilation` (={dilation})"
+        )
+    p = conv_transpose_size(h, r, stride[0], 2 * top, below, dilation[0])
+    q = conv_transpose_size(w, s, stride[1], 2 * left, beside, dilation[1])
+    if p < 1 or q < 1:
+        raise ValueError(
+            f"`padding` (={padding}) leaves {p} x {q} pixels of the output of `input` of shape {tuple(input)}"
+        )
+    return (left, left - beside, top, top - below), (p, q)

@@ -12,7 +12,6 @@ from . import arguments
 from .arguments import PADDING_MODES as PADDING_MODES
 from .ops import conv2d as _conv2d
 from .ops import sobel as _sobel
-from .shapes import conv_size, conv_transpose_size
 
 
 def sobel(
@@ -56,7 +55,8 @@ def sobel(
     tensor([[[0.0000, 0.5000, 0.5000, 0.0000]]])
     """
     arguments.check_image(input)
-    arguments.check_border(input, 1, 1, padding_mode, padding_value)
+    arguments.check_padding_value(padding_mode, padding_value)
+    arguments.check_border(input.shape, 1, 1, padding_mode)
     if not isinstance(eps, (int, float, torch.SymFloat)):
         raise TypeError(f"`eps` must be a number, got {eps!r}")
     if not 0.0 <= eps < math.inf:
@@ -106,7 +106,8 @@ def spatial_gradient(
             [0.0000, 0.0000, 0.0000, 0.0000]])
     """
     arguments.check_image(input)
-    arguments.check_border(input, 1, 1, padding_mode, padding_value)
+    arguments.check_padding_value(padding_mode, padding_value)
+    arguments.check_border(input.shape, 1, 1, padding_mode)
     if input.dim() == 3:
         return _sobel.spatial_gradient(input.unsqueeze(0), normalized, padding_mode, padding_value).squeeze(0)
     return _sobel.spatial_gradient(input, normalized, padding_mode, padding_value)
@@ -169,36 +170,17 @@ def conv2d(
              [ 9.,  6., 14.]]])
     """
     arguments.check_float_tensors(input, weight, bias, residual)
-    arguments.check_conv_shapes(input, weight, groups)
-    h, w = input.shape[-2:]
-    k, channels, r, s = weight.shape
-    if channels * groups != input.shape[-3]:
-        raise ValueError(
-            f"`weight` of shape {tuple(weight.shape)} with `groups` (={groups}) takes {channels * groups} channels, "
-            f"got `input` of shape {tuple(input.shape)}"
-        )
-    if k % groups != 0:
-        raise ValueError(f"`groups` (={groups}) must divide `out_channels` (={k})")
-    arguments.check_bias(bias, k)
-    stride, dilation = arguments.pair("stride", stride, 1), arguments.pair("dilation", dilation, 1)
-    sides = arguments.conv_padding(padding, (r, s), stride, dilation)
-    left, right, top, bottom = sides
-    # the larger side: only "same" has two
-    arguments.check_border(input, bottom, right, padding_mode, padding_value)
-    p = conv_size(h, r, stride[0], top + bottom, dilation[0])
-    q = conv_size(w, s, stride[1], left + right, dilation[1])
-    if p < 1 or q < 1:
-        raise ValueError(
-            f"`weight` of shape {tuple(weight.shape)} with `dilation` {dilation} is larger than the padded `input`, "
-            f"{h + top + bottom} x {w + left + right} pixels"
-        )
+    arguments.check_padding_value(padding_mode, padding_value)
     arguments.check_activation(activation)
-    if residual is not None and residual.shape != (*input.shape[:-3], k, p, q):
-        raise ValueError(
-            f"`residual` must have the shape of the result, {(*input.shape[:-3], k, p, q)}, got {tuple(residual.shape)}"
-        )
+    stride, dilation = arguments.pair("stride", stride, 1), arguments.pair("dilation", dilation, 1)
+    padding = padding if isinstance(padding, str) else arguments.pair("padding", padding, 0)
+    groups = arguments.group_count(groups)
+    sides, shape = arguments.conv_geometry(input.shape, weight.shape, stride, padding, dilation, groups, padding_mode)
+    arguments.check_bias(bias, shape[-3])
+    if residual is not None and residual.shape != shape:
+        raise ValueError(f"`residual` must have the shape of the result, {shape}, got {tuple(residual.shape)}")
     constants = stride, sides, dilation, groups, padding_mode, padding_value, activation or "none"
-    if input.dim() == 4:
+    if len(shape) == 4:
         return _conv2d.conv2d(input, weight, bias, residual, *constants)
     residual = None if residual is None else residual.unsqueeze(0)
     return _conv2d.conv2d(input.unsqueeze(0), weight, bias, residual, *constants).squeeze(0)
@@ -250,31 +232,16 @@ def conv_transpose2d(
              [1., 1., 2., 2.]]])
     """
     arguments.check_float_tensors(input, weight, bias, None)
-    arguments.check_conv_shapes(input, weight, groups)
-    h, w = input.shape[-2:]
-    channels, k, r, s = weight.shape
-    if channels != input.shape[-3]:
-        raise ValueError(
-            f"`weight` of shape {tuple(weight.shape)} takes {channels} channels, got `input` of shape {tuple(input.shape)}"
-        )
-    arguments.check_bias(bias, k * groups)
     stride, dilation = arguments.pair("stride", stride, 1), arguments.pair("dilation", dilation, 1)
-    top, left = arguments.pair("padding", padding, 0)
-    below, beside = arguments.pair("output_padding", output_padding, 0)
-    if below >= max(stride[0], dilation[0]) or beside >= max(stride[1], dilation[1]):
-        raise ValueError(
-            f"`output_padding` (={(below, beside)}) must be smaller than `stride` (={stride}) or `dilation` (={dilation})"
-        )
-    p = conv_transpose_size(h, r, stride[0], 2 * top, below, dilation[0])
-    q = conv_transpose_size(w, s, stride[1], 2 * left, beside, dilation[1])
-    if p < 1 or q < 1:
-        raise ValueError(
-            f"`padding` (={(top, left)}) leaves {p} x {q} pixels of the output of `input` of shape {tuple(input.shape)}"
-        )
-    # of the convolution that maps this output to exactly this input
-    sides = left, left - beside, top, top - below
+    padding = arguments.pair("padding", padding, 0)
+    output_padding = arguments.pair("output_padding", output_padding, 0)
+    groups = arguments.group_count(groups)
+    sides, size = arguments.conv_transpose_geometry(
+        input.shape, weight.shape, stride, padding, output_padding, dilation, groups
+    )
+    arguments.check_bias(bias, weight.shape[1] * groups)
     x = input if input.dim() == 4 else input.unsqueeze(0)
     y: Tensor = _conv2d.conv2d_input_grad(
-        x, weight, bias, (p, q), stride, sides, dilation, groups, "zeros", _conv2d.is_channels_last(x, weight)
+        x, weight, bias, size, stride, sides, dilation, groups, "zeros", _conv2d.is_channels_last(x, weight)
     )
     return y if input.dim() == 4 else y.squeeze(0)

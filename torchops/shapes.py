@@ -13,14 +13,11 @@ def memory_format(size: Sequence[int], stride: Sequence[int]) -> torch.memory_fo
     channels_last if the strides grow in the order C, W, H, N, also where the input is a slice of something larger;
     contiguous otherwise, and where sizes of 1 leave the order open.
     """
-    if stride[1] == 0:
-        return torch.contiguous_format
-    least = 0
-    for d in (1, 3, 2, 0):
-        if size[d] == 0 or stride[d] < least or (d == 0 and stride[0] == stride[1]):
-            return torch.contiguous_format
-        least = stride[d] * size[d]
-    return torch.channels_last
+    n, c, h, w = size
+    of_n, of_c, of_h, of_w = stride
+    # the first of these settles most contiguous tensors
+    grows = c * of_c <= of_w and w * of_w <= of_h and h * of_h <= of_n and 0 < of_c != of_n
+    return torch.channels_last if grows and n != 0 and c != 0 and h != 0 and w != 0 else torch.contiguous_format
 
 
 def conv_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:

@@ -7,39 +7,64 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
+
+def seconds(function: Callable[[], Any], runs: int) -> float:
+    """What so many runs take on the CPU."""
+    start = time.perf_counter()
+    for _ in range(runs):
+        function()
+    return time.perf_counter() - start
+
+
+def device_seconds(function: Callable[[], Any], runs: int) -> float:
+    """What so many runs take on the current GPU, each finding its L2 cache overwritten, as between the layers of a network.
+
+    The overwriting gives Python the time to queue a run before the GPU gets to it: launches are not in the figure, unless one
+    run makes very many.
+    """
+    scratch = torch.empty(256 << 20, dtype=torch.int8, device="cuda")
+    events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(runs)]
+    for start, end in events:
+        scratch.zero_()
+        start.record()
+        function()
+        end.record()
+    torch.cuda.synchronize()
+    return sum(start.elapsed_time(end) for start, end in events) / 1e3
+
 
 def race(
-    contenders: Mapping[str, Callable[[], Any]], *, rounds: int = 15, seconds: float = 0.1
+    contenders: Mapping[str, Callable[[], Any]],
+    *,
+    rounds: int = 15,
+    turn: float = 0.1,
+    clock: Callable[[Callable[[], Any], int], float] = seconds,
 ) -> dict[str, list[float]]:
     """Time contenders interleaved, so that a machine that slows down slows all of them.
 
-    In every round each contender runs for about `seconds`, after one run that is thrown away: it pays for what the one before
-    left in the caches and in the allocator. The order turns from round to round.
+    In every round each contender runs for about `turn` seconds, after one run that is thrown away: it pays for what the one
+    before left in the caches and in the allocator. The order turns from round to round.
 
     Args:
         contenders: functions by name, without arguments.
         rounds: times per contender that are kept.
-        seconds: length of a contender's turn; it gets one run at least.
+        turn: length of a contender's turn in seconds; it gets one run at least.
+        clock: takes a function and how often to run it, returns the seconds.
 
     Returns:
         Seconds per run for every contender, one entry a round; entries of one round belong together.
     """
     names = list(contenders)
-    once = {name: min(_seconds(contenders[name], 1) for _ in range(2)) for name in names}
-    runs = {name: max(1, min(1000, int(seconds / max(once[name], 1e-6)))) for name in names}
+    once = {name: min(clock(contenders[name], 1) for _ in range(2)) for name in names}
+    runs = {name: max(1, min(1000, int(turn / max(once[name], 1e-6)))) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
             contenders[name]()
-            times[name].append(_seconds(contenders[name], runs[name]) / runs[name])
+            times[name].append(clock(contenders[name], runs[name]) / runs[name])
     return times
-
-
-def _seconds(function: Callable[[], Any], runs: int) -> float:
-    start = time.perf_counter()
-    for _ in range(runs):
-        function()
-    return time.perf_counter() - start
 
 
 def ratio(times: dict[str, list[float]], name: str, baseline: str) -> float:

@@ -178,7 +178,8 @@ class Operator(Questions):
         stacked = (torch.stack((inputs[0], inputs[0].flip(0)), dim=1), *inputs[1:])
         mapped = torch.vmap(lambda *args: self.call(args, sample), in_dims=(1, *(None for _ in inputs[1:])))(*stacked)
         for i in range(2):
-            assert torch.equal(mapped[i], self.call((stacked[0][:, i], *inputs[1:]), sample))
+            # a matrix product of other sizes may add in another order
+            close(mapped[i], self.call((stacked[0][:, i], *inputs[1:]), sample), torch.float32)
 
     @OPERATOR
     def test_func_grad_under_vmap(self, device: torch.device) -> None:

@@ -9,21 +9,19 @@ counted: right and bottom may be negative.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from torchops.reference import pad
 from torchops.shapes import conv_size, memory_format
 
+from .conv2d_aten import ACTIVATIONS as ACTIVATIONS
+from .conv2d_aten import Ints, aten_conv2d, aten_input_grad, aten_weight_grad, empty, is_channels_last
 from .registration import register, uses_triton
 
-Ints = Sequence[int]
 _aten = torch.ops.aten
 
 
@@ -33,17 +31,21 @@ def _kernels() -> ModuleType:
     return conv2d
 
 
-def is_channels_last(x: Tensor, weight: Tensor) -> bool:
-    """The memory format of results, by ATen's rule: channels_last if either is."""
-    return (
-        memory_format(x.shape, x.stride()) == torch.channels_last
-        or memory_format(weight.shape, weight.stride()) == torch.channels_last
-    )
+def _is_plain(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None,
+    stride: Ints, padding: Ints, dilation: Ints, groups: int,
+    padding_mode: str, padding_value: float, activation: str,
+) -> bool:  # fmt: skip
+    """Whether it is ATen's convolution and nothing else: on a CPU, where that sums its gradients in one order."""
+    plain = residual is None and padding_mode == "zeros" and activation == "none"
+    return plain and x.is_cpu and x.numel() != 0 and not uses_triton(x)
 
 
-def _empty(size: Ints, like: Tensor, channels_last: bool) -> Tensor:
-    form = torch.channels_last if channels_last else torch.contiguous_format
-    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=form)
+def _is_plain_adjoint(
+    dy: Tensor, weight: Tensor, bias: Tensor | None, size: Ints,
+    stride: Ints, padding: Ints, dilation: Ints, groups: int, padding_mode: str, channels_last: bool,
+) -> bool:  # fmt: skip
+    return padding_mode == "zeros" and dy.is_cpu and dy.numel() != 0 and not uses_triton(dy)
 
 
 def _empty_conv2d(
@@ -54,14 +56,14 @@ def _empty_conv2d(
     k, _, r, s = weight.shape
     p = conv_size(h, r, stride[0], padding[2] + padding[3], dilation[0])
     q = conv_size(w, s, stride[1], padding[0] + padding[1], dilation[1])
-    return _empty((n, k, p, q), x, is_channels_last(x, weight))
+    return empty((n, k, p, q), x, is_channels_last(x, weight))
 
 
 def _empty_input_grad(
     dy: Tensor, weight: Tensor, bias: Tensor | None, size: Ints,
     stride: Ints, padding: Ints, dilation: Ints, groups: int, padding_mode: str, channels_last: bool,
 ) -> Tensor:  # fmt: skip
-    return _empty((dy.shape[0], weight.shape[1] * groups, *size), dy, channels_last)
+    return empty((dy.shape[0], weight.shape[1] * groups, *size), dy, channels_last)
 
 
 def _empty_weight_grad(
@@ -69,7 +71,7 @@ def _empty_weight_grad(
     padding_mode: str, padding_value: float, with_bias: bool, channels_last: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     k = dy.shape[1]
-    dw = _empty((k, x.shape[1] // groups, *kernel_size), x, channels_last)
+    dw = empty((k, x.shape[1] // groups, *kernel_size), x, channels_last)
     return dw, torch.empty(k if with_bias else 0, dtype=x.dtype, device=x.device)
 
 
@@ -81,7 +83,7 @@ def _conv2d(
     if x.numel() == 0:
         return _empty_conv2d(x, weight, bias, residual, stride, padding, dilation)
     if not uses_triton(x):
-        return _aten_conv2d(
+        return aten_conv2d(
             x, weight, bias, residual, stride, padding, dilation, groups, padding_mode, padding_value, activation
         )
     y = _empty_conv2d(x, weight, bias, residual, stride, padding, dilation)
@@ -101,7 +103,7 @@ def _conv2d_input_grad(
     if dy.numel() == 0:
         return _empty_input_grad(dy, weight, bias, size, *constants)
     if not uses_triton(dy):
-        return _aten_input_grad(dy, weight, bias, size, *constants)
+        return aten_input_grad(dy, weight, bias, size, *constants)
     dx = _empty_input_grad(dy, weight, bias, size, *constants)
     _kernels().conv2d_input_grad(
         dy, weight, bias, dx, tuple(stride), tuple(padding), tuple(dilation), groups, padding_mode
@@ -118,173 +120,13 @@ def _conv2d_weight_grad(
         dw, db = _empty_weight_grad(dy, x, kernel_size, *constants)
         return dw.zero_(), db.zero_()
     if not uses_triton(dy):
-        return _aten_weight_grad(dy, x, kernel_size, *constants)
+        return aten_weight_grad(dy, x, kernel_size, *constants)
     dw, db = _empty_weight_grad(dy, x, kernel_size, *constants)
     _kernels().conv2d_weight_grad(
         dy, x, dw, db if with_bias else None, tuple(stride), (padding[2], padding[0]), tuple(dilation), groups,
         padding_mode, padding_value,
     )  # fmt: skip
     return dw, db
-
-
-_EPILOGUE: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu_,
-    "relu6": lambda y: F.hardtanh_(y, 0.0, 6.0),
-    "leaky_relu": F.leaky_relu_,
-    "silu": _aten.silu_,
-    "gelu": _aten.gelu_,
-    "tanh": torch.tanh_,
-    "sigmoid": torch.sigmoid_,
-}
-_EXACT = ("none", "relu", "relu6")
-"""Rounding commutes with these."""
-ACTIVATIONS = tuple(_EPILOGUE)
-
-
-@functools.cache
-def _is_native(dtype: torch.dtype) -> bool:
-    """Whether this CPU's convolutions take the dtype: oneDNN's then, in float32 inside, rounded once."""
-    name = {torch.float16: "_is_mkldnn_fp16_supported", torch.bfloat16: "_is_mkldnn_bf16_supported"}[dtype]
-    return bool(getattr(torch.ops.mkldnn, name)())
-
-
-def _is_half(t: Tensor) -> bool:
-    return t.dtype in (torch.float16, torch.bfloat16)
-
-
-def _wide(t: Tensor) -> Tensor:
-    """float32 where ATen would fall back to kernels that round every tap and every image, and take 10 times as long."""
-    return t.float() if _is_half(t) and t.device.type == "cpu" and not _is_native(t.dtype) else t
-
-
-def _promised(t: Tensor, channels_last: bool, dtype: torch.dtype) -> Tensor:
-    """t with the dtype and the very strides of `_empty`, which the fake promised."""
-    n, c, h, w = t.shape
-    stride = (c * h * w, 1, w * c, c) if channels_last else (c * h * w, h * w, w, 1)
-    if t.dtype == dtype:
-        if t.stride() == stride:
-            return t
-        if t.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format):
-            # in place: a view could not be modified under autograd
-            return t.as_strided_((n, c, h, w), stride)
-    out = torch.empty_strided((n, c, h, w), stride, dtype=dtype, device=t.device)
-    return out.copy_(t)
-
-
-def _unpadded(
-    h: int, w: int, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, padding_mode: str
-) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
-    """What ATen's convolution pads by itself (rows, columns), and what is left to pad before it."""
-    left, right, top, bottom = padding
-    if padding_mode != "zeros":
-        return (0, 0), (left, right, top, bottom)
-    if left == right and top == bottom:
-        return (top, left), (0, 0, 0, 0)
-    own = []
-    rest: list[int] = []
-    for size, kernel, step, before, after, spread in (
-        (w, kernel_size[1], stride[1], left, right, dilation[1]),
-        (h, kernel_size[0], stride[0], top, bottom, dilation[0]),
-    ):
-        # as many windows fit: those at the end leave rows over
-        if conv_size(size, kernel, step, 2 * before, spread) == conv_size(size, kernel, step, before + after, spread):
-            own.append(before)
-            rest += (0, 0)
-        else:
-            both = min(before, max(after, 0))
-            own.append(both)
-            rest += (before - both, after - both)
-    return (own[1], own[0]), (rest[0], rest[1], rest[2], rest[3])
-
-
-def _padded(x: Tensor, padding: Ints, padding_mode: str, padding_value: float) -> Tensor:
-    if padding_mode in ("zeros", "constant") or min(padding) >= 0:
-        return pad(x, padding, padding_mode, padding_value) if any(padding) else x
-    left, right, top, bottom = padding
-    more = pad(x, (left, max(right, 0), top, max(bottom, 0)), padding_mode)
-    return more[:, :, : x.shape[2] + top + bottom, : x.shape[3] + left + right]
-
-
-def _folded(dx: Tensor, size: Ints, padding: Ints, padding_mode: str) -> Tensor:
-    """The adjoint of `_padded`, in one order on every device: what lies beyond a border is added to where it was read."""
-    left, right, top, bottom = padding
-    if padding_mode == "zeros":
-        return F.pad(dx, (-left, -right, -top, -bottom)) if any(padding) else dx
-    dx = F.pad(dx, (0, -min(right, 0), 0, -min(bottom, 0)))
-    for dim, n, before, after in ((2, size[0], top, max(bottom, 0)), (3, size[1], left, max(right, 0))):
-        inside = dx.narrow(dim, before, n)
-        first, last = dx.narrow(dim, 0, before), dx.narrow(dim, before + n, after)
-        if padding_mode == "replicate":
-            inside.narrow(dim, 0, 1).add_(first.sum(dim, keepdim=True))
-            inside.narrow(dim, n - 1, 1).add_(last.sum(dim, keepdim=True))
-        elif padding_mode == "reflect":
-            inside.narrow(dim, 1, before).add_(first.flip(dim))
-            inside.narrow(dim, n - 1 - after, after).add_(last.flip(dim))
-        else:
-            inside.narrow(dim, n - before, before).add_(first)
-            inside.narrow(dim, 0, after).add_(last)
-        dx = inside
-    return dx.clone()
-
-
-def _aten_conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None,
-    stride: Ints, padding: Ints, dilation: Ints, groups: int,
-    padding_mode: str, padding_value: float, activation: str,
-) -> Tensor:  # fmt: skip
-    dtype, channels_last = x.dtype, is_channels_last(x, weight)
-    if _is_half(x) and (residual is not None or activation not in _EXACT):
-        # one rounding, after the epilogue
-        x, weight, bias = x.float(), weight.float(), None if bias is None else bias.float()
-    else:
-        x, weight, bias = _wide(x), _wide(weight), None if bias is None else _wide(bias)
-    own, rest = _unpadded(x.shape[2], x.shape[3], weight.shape[2:], stride, padding, dilation, padding_mode)
-    y = torch.conv2d(
-        _padded(x, rest, padding_mode, padding_value), weight, bias, tuple(stride), own, tuple(dilation), groups
-    )
-    if residual is not None:
-        y.add_(residual)
-    if activation != "none":
-        _EPILOGUE[activation](y)
-    return _promised(y, channels_last, dtype)
-
-
-def _aten_input_grad(
-    dy: Tensor, weight: Tensor, bias: Tensor | None, size: Ints,
-    stride: Ints, padding: Ints, dilation: Ints, groups: int, padding_mode: str, channels_last: bool,
-) -> Tensor:  # fmt: skip
-    dtype, wide_dy = dy.dtype, _wide(dy)
-    own, rest = _unpadded(size[0], size[1], weight.shape[2:], stride, padding, dilation, padding_mode)
-    rows, cols = size[0] + rest[2] + rest[3], size[1] + rest[0] + rest[1]
-    # only its size is read
-    x = _empty((dy.shape[0], weight.shape[1] * groups, rows, cols), wide_dy, channels_last)
-    dx, _, _ = _aten.convolution_backward.default(
-        wide_dy, x, _wide(weight), None, stride, own, dilation, False, (0, 0), groups, (True, False, False)
-    )
-    dx = _folded(dx, size, rest, padding_mode)
-    if bias is not None:
-        dx = dx.add_(bias.view(-1, 1, 1))
-    return _promised(dx, channels_last, dtype)
-
-
-def _aten_weight_grad(
-    dy: Tensor, x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int,
-    padding_mode: str, padding_value: float, with_bias: bool, channels_last: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    k = dy.shape[1]
-    own, rest = _unpadded(x.shape[2], x.shape[3], kernel_size, stride, padding, dilation, padding_mode)
-    wide_x = _padded(_wide(x), rest, padding_mode, padding_value)
-    # only its size is read
-    weight = _empty((k, x.shape[1] // groups, *kernel_size), wide_x, channels_last)
-    _, dw, db = _aten.convolution_backward.default(
-        _wide(dy), wide_x, weight, (k,) if with_bias else None, stride, own, dilation, False, (0, 0), groups,
-        (False, True, with_bias),
-    )  # fmt: skip
-    if not with_bias:
-        db = x.new_empty(0)
-    elif db.dtype != x.dtype:
-        db = db.to(x.dtype)
-    return _promised(dw, channels_last, x.dtype), db
 
 
 def _border_of_adjoint(padding_mode: str) -> str:
@@ -450,13 +292,14 @@ conv2d = register(
     "(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, SymInt[2] stride, SymInt[4] padding, SymInt[2] dilation, "
     "SymInt groups, str padding_mode, float padding_value, str activation) -> Tensor",
     impl=_conv2d, fake=_empty_conv2d, setup=_setup_conv2d, grad=_grad_conv2d, vmap=_vmap_conv2d, autocast=True,
+    composed=_is_plain,
 )  # fmt: skip
 conv2d_input_grad = register(
     "conv2d_input_grad",
     "(Tensor dy, Tensor weight, Tensor? bias, SymInt[2] size, SymInt[2] stride, SymInt[4] padding, SymInt[2] dilation, "
     "SymInt groups, str padding_mode, bool channels_last) -> Tensor",
     impl=_conv2d_input_grad, fake=_empty_input_grad, setup=_setup_input_grad, grad=_grad_input_grad,
-    vmap=_vmap_input_grad, autocast=True,
+    vmap=_vmap_input_grad, autocast=True, composed=_is_plain_adjoint,
 )  # fmt: skip
 conv2d_weight_grad = register(
     "conv2d_weight_grad",

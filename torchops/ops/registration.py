@@ -82,6 +82,7 @@ def _register_autocast(operator: Any, device_type: str) -> None:
 
 
 _FORWARD_AD = torch.autograd.forward_ad
+_PLAIN = frozenset((Tensor, torch.nn.Parameter, type(None)))
 
 
 def _is_watched(args: tuple[Any, ...]) -> bool:
@@ -92,12 +93,10 @@ def _is_watched(args: tuple[Any, ...]) -> bool:
         or torch.autograd._profiler_enabled()
     ):
         return True
+    if not (args[0].is_cpu or args[0].is_cuda):
+        return True
     for a in args:
-        kind = type(a)
-        if kind is Tensor or kind is torch.nn.Parameter:
-            if not (a.is_cpu or a.is_cuda):
-                return True
-        elif a is not None:
+        if type(a) not in _PLAIN:
             # tensors come first
             return isinstance(a, Tensor)
     return False
@@ -113,6 +112,7 @@ def register(
     grad: Callable[..., tuple[Any, ...]],
     vmap: Callable[..., tuple[Any, Any]],
     autocast: bool = False,
+    composed: Callable[..., bool] = lambda *args: False,
 ) -> Callable[..., Any]:
     """Register `torchops::<name>` for all devices and return the function to call it by.
 
@@ -128,6 +128,8 @@ def register(
         setup, grad: `setup_context` and `backward`, as in `torch.autograd.Function`.
         vmap: rule for a mapped dimension, as in `torch.library.register_vmap`.
         autocast: run in the low precision under `torch.autocast`, as ATen's convolutions do.
+        composed: whether for these arguments `impl` is made of calls that autograd can follow. A plain eager call then leaves
+            the gradient to them: a Python function in the graph costs more than a small convolution.
     """
     qualified = f"torchops::{name}"
     torch.library.define(qualified, schema)
@@ -162,18 +164,18 @@ def register(
     def call(*args: Any) -> Any:
         if torch.compiler.is_compiling():
             return operator(*args)
-        device_type = args[0].device.type
-        lowers = autocast and torch.is_autocast_enabled(device_type)
+        lowers = autocast and torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled(args[0].device.type)
         if torch._C._are_functorch_transforms_active() or _FORWARD_AD._current_level >= 0:
             if lowers:
                 # inside the function it would be too late: the backward would see what was there before the cast
+                device_type = args[0].device.type
                 args = _lowered(args, device_type)
                 with torch.autocast(device_type, enabled=False):
                     return function.apply(*args)  # type: ignore[attr-defined]
             return function.apply(*args)  # type: ignore[attr-defined]
         if lowers or _is_watched(args):
             return operator(*args)
-        if torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
+        if torch.is_grad_enabled() and torch._C._any_requires_grad(*args) and not composed(*args):
             return eager.apply(*args)  # type: ignore[attr-defined]
         return impl(*args)
 

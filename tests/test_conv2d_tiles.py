@@ -1,0 +1,179 @@
+"""The convolution kernels where their block sizes, offsets and precision show: called as the ops call them, or nearly so."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import torchops
+from torchops import reference
+from torchops.kernels import conv2d as kernels
+from torchops.kernels.conv2d_config import Config
+
+from .conformance import close
+from .opinfo import laid_out
+
+# channels in, channels out, groups: one for each way to multiply
+METHODS = {
+    "flat": (3, 18, 1),
+    "gemm": (17, 19, 1),
+    "grouped": (32, 34, 2),
+    "direct": (6, 9, 3),
+    "depthwise": (17, 17, 17),
+}
+STRIDE, PADDING, DILATION = (2, 1), (2, 1), (1, 2)
+SIDES = (PADDING[1], PADDING[1], PADDING[0], PADDING[0])
+
+
+def problem(
+    method: str, layout: str, device: torch.device, kernel: tuple[int, int] = (2, 3)
+) -> tuple[Tensor, Tensor, int]:
+    c, k, groups = METHODS[method]
+    x = torch.randn(2, c, 5, 6, device=device)
+    w = torch.randn(k, c // groups, *kernel, device=device) * (c // groups * math.prod(kernel)) ** -0.5
+    return laid_out(x, layout), laid_out(w, layout), groups
+
+
+@pytest.mark.tiers("interpreter", "ir", "gpu")
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize(
+    ("method", "padding_mode"),
+    [
+        ("flat", "constant"),
+        ("flat", "reflect"),
+        ("gemm", "constant"),
+        ("gemm", "replicate"),
+        ("grouped", "circular"),
+        ("direct", "constant"),
+        ("depthwise", "reflect"),
+    ],
+)
+def test_tiles_of_the_kernels_join(method: str, padding_mode: str, layout: str, device: torch.device) -> None:
+    """Blocks far smaller than the problem in all directions, ranges of pixels that end inside rows and images."""
+    x, w, groups = problem(method, layout, device)
+    value = 0.5 if padding_mode == "constant" else 0.0
+    exact = [t.double().cpu().requires_grad_() for t in (x, w)]
+    y = reference.conv2d(
+        *exact, None, STRIDE, PADDING, DILATION, groups, padding_mode=padding_mode, padding_value=value
+    )
+    grad = laid_out(torch.randn(y.shape, device=device), layout)
+    dx, dw = torch.autograd.grad(y, exact, grad.double().cpu())
+    border, geometry = (padding_mode, value), (STRIDE, PADDING, DILATION, groups)
+    tile = Config(32, 16, 16, 4, 1)
+    out = torch.empty_like(grad)
+    kernels.conv2d_fwd(x, w, None, None, out, *geometry, *border, "none", config=tile)
+    close(out, y, torch.float32)
+    out = torch.empty_like(x)
+    kernels.conv2d_input_grad(grad, w, None, out, STRIDE, SIDES, DILATION, groups, padding_mode, config=tile)
+    close(out, dx, torch.float32, factor=4)
+    out, db = torch.empty_like(w), torch.empty(w.shape[0], device=device)
+    ranges = Config(32, 16, 16, 4, 1, splits=2)
+    kernels.conv2d_weight_grad(grad, x, out, db, *geometry, *border, config=ranges)
+    close(out, dw, torch.float32, factor=4)
+    close(db, grad.double().cpu().sum((0, 2, 3)), torch.float32, factor=4)
+
+
+@pytest.mark.tiers("interpreter", "ir", "gpu")
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_three_taps_of_a_weight_gradient_at_once(layout: str, device: torch.device) -> None:
+    x, w, groups = problem("gemm", layout, device)
+    grad = laid_out(torch.randn(2, 19, 6, 6, device=device), layout)
+    exact = w.double().cpu().requires_grad_()
+    y = reference.conv2d(x.double().cpu(), exact, None, 1, (1, 1))
+    (dw,) = torch.autograd.grad(y, exact, grad.double().cpu())
+    # 5 steps in 3 ranges: the last is shorter
+    config, results = Config(32, 16, 16, 4, 1, taps=3, splits=3), []
+    for _ in range(2):
+        results.append(torch.empty_like(w))
+        kernels.conv2d_weight_grad(
+            grad, x, results[-1], None, (1, 1), (1, 1), (1, 1), groups, "zeros", 0.0, config=config
+        )
+    close(results[0], dw, torch.float32, factor=4)
+    assert torch.equal(*results)
+
+
+@pytest.mark.tiers("interpreter", "ir", "gpu")
+def test_bias_gradient_of_many_pixels(device: torch.device) -> None:
+    """More than one range, and more than one step of a range."""
+    grad = torch.randn(3, 5, 65, 47, device=device)
+    found = []
+    for layout in ("contiguous", "channels_last", "channels_last"):
+        found.append(torch.empty(5, device=device))
+        kernels.conv2d_bias_grad(laid_out(grad, layout), found[-1])
+        close(found[-1], grad.double().cpu().sum((0, 2, 3)), torch.float32, factor=4)
+    assert torch.equal(found[1], found[2])
+
+
+def _truncated(t: Tensor) -> Tensor:
+    """The values that TF32 has: 10 bits of mantissa."""
+    return (t.view(torch.int32) & ~0x1FFF).view(torch.float32)
+
+
+@pytest.mark.tiers("ir", "gpu")
+@pytest.mark.parametrize("precision", ["tf32", "ieee"])
+@pytest.mark.parametrize("method", ["flat", "gemm", "grouped"])
+def test_float32_follows_the_switch_for_tf32(method: str, precision: str, device: torch.device) -> None:
+    """A product of two truncated numbers is off by less than 2**-9 of itself; the sum, by no more of the sum of magnitudes."""
+    torch.backends.cudnn.conv.fp32_precision = precision
+    x, w, groups = problem(method, "channels_last", device)
+
+    def results(function: object, x: Tensor, w: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
+        x, w = x.detach().requires_grad_(), w.detach().requires_grad_()
+        y = function(x, w, None, 1, 1, 1, groups)  # type: ignore[operator]
+        return (y.detach(), *torch.autograd.grad(y, (x, w), dy))
+
+    tensors = (x, w, torch.randn(2, w.shape[0], 6, 6, device=device))
+    expected = results(reference.conv2d, *(t.double().cpu() for t in tensors))
+    magnitudes = results(reference.conv2d, *(t.double().cpu().abs() for t in tensors))
+    for actual, exact, magnitude in zip(results(torchops.conv2d, *tensors), expected, magnitudes, strict=True):
+        error = (actual.double().cpu() - exact).abs() / magnitude
+        if precision == "tf32":
+            assert 2**-16 < error.max() < 2**-9
+        else:
+            assert error.max() < 2**-20
+    short = [_truncated(t) for t in tensors]
+    exact_products = results(reference.conv2d, *(t.double().cpu() for t in short))
+    for actual, exact in zip(results(torchops.conv2d, *short), exact_products, strict=True):
+        close(actual, exact, torch.float32, factor=4)
+
+
+def _far(t: Tensor, dim: int) -> Tensor:
+    """t in memory that is addressed but hardly touched, its last element along `dim` beyond 2**31 elements."""
+    near = t.contiguous()
+    step = 2**31 // (t.shape[dim] - 1) + 1
+    rest = [size if d != dim else 1 for d, size in enumerate(t.shape)]
+    stride = [math.prod(rest[d + 1 :]) if d != dim else step for d in range(4)]
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    memory = torch.empty(step * t.shape[dim], dtype=t.dtype, device=t.device)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    return memory.as_strided(t.shape, stride).copy_(near)
+
+
+@pytest.mark.tiers("interpreter", "gpu")
+@pytest.mark.parametrize("dim", range(4), ids=["images", "channels", "rows", "columns"])
+@pytest.mark.parametrize("method", ["flat", "gemm", "direct", "depthwise"])
+def test_offsets_beyond_31_bits(method: str, dim: int, device: torch.device) -> None:
+    """Of what every pass reads, and of what it writes."""
+    c, k, groups = METHODS[method]
+    x = torch.randn(3, c, 4, 3, device=device).half()
+    w = torch.randn(k, c // groups, 2, 3, device=device).half()
+    dy = torch.randn(3, k, 5, 3, device=device).half()
+    geometry = (1, 1), (1, 1), (1, 1), groups
+
+    def results(x: Tensor, dy: Tensor, y: Tensor, dx: Tensor) -> tuple[Tensor, ...]:
+        dw, db = torch.empty_like(w), torch.empty_like(w[:, 0, 0, 0])
+        kernels.conv2d_fwd(x, w, None, dy, y, *geometry, "reflect", 0.0, "relu")
+        kernels.conv2d_input_grad(dy, w, None, dx, (1, 1), (1, 1, 1, 1), (1, 1), groups, "zeros")
+        kernels.conv2d_weight_grad(dy, x, dw, db, *geometry, "circular", 0.0)
+        return y, dx, dw, db
+
+    near = results(x, dy, torch.empty_like(dy), torch.empty_like(x))
+    for far in (
+        results(_far(x, dim), _far(dy, dim), torch.empty_like(dy), torch.empty_like(x)),
+        results(x, dy, _far(dy, dim), _far(x, dim)),
+    ):
+        for a, e in zip(far, near, strict=True):
+            assert torch.equal(a, e)

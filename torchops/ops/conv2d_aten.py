@@ -1,0 +1,207 @@
+"""The ATen path of 2-D convolution: torch's own calls, with any border, one rounding, and the strides that were promised."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchops.reference import pad
+from torchops.shapes import conv_size, conv_transpose_size, memory_format
+
+Ints = Sequence[int]
+_aten = torch.ops.aten
+
+
+def is_channels_last(x: Tensor, weight: Tensor) -> bool:
+    """The memory format of results, by ATen's rule: channels_last if either is."""
+    return (
+        memory_format(x.shape, x.stride()) == torch.channels_last
+        or memory_format(weight.shape, weight.stride()) == torch.channels_last
+    )
+
+
+def empty(size: Ints, like: Tensor, channels_last: bool) -> Tensor:
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=form)
+
+
+_EPILOGUE: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu_,
+    "relu6": lambda y: F.hardtanh_(y, 0.0, 6.0),
+    "leaky_relu": F.leaky_relu_,
+    "silu": _aten.silu_,
+    "gelu": _aten.gelu_,
+    "tanh": torch.tanh_,
+    "sigmoid": torch.sigmoid_,
+}
+_EXACT = ("none", "relu", "relu6")
+"""Rounding commutes with these."""
+ACTIVATIONS = tuple(_EPILOGUE)
+
+
+@functools.cache
+def _is_native(dtype: torch.dtype) -> bool:
+    """Whether this CPU's convolutions take the dtype: oneDNN's then, in float32 inside, rounded once."""
+    name = {torch.float16: "_is_mkldnn_fp16_supported", torch.bfloat16: "_is_mkldnn_bf16_supported"}[dtype]
+    return bool(getattr(torch.ops.mkldnn, name)())
+
+
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+def _is_half(t: Tensor) -> bool:
+    return t.dtype in _HALVES
+
+
+def _wide(t: Tensor) -> Tensor:
+    """float32 where ATen would fall back to kernels that round every tap and every image, and take 10 times as long."""
+    return t.float() if _is_half(t) and t.device.type == "cpu" and not _is_native(t.dtype) else t
+
+
+def _promised(t: Tensor, channels_last: bool, dtype: torch.dtype) -> Tensor:
+    """t with the dtype and the very strides of `empty`, which the fake promised."""
+    n, c, h, w = t.shape
+    stride = (c * h * w, 1, w * c, c) if channels_last else (c * h * w, h * w, w, 1)
+    if t.dtype == dtype:
+        if t.stride() == stride:
+            return t
+        if t.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format):
+            # in place: a view could not be modified under autograd
+            return t.as_strided_((n, c, h, w), stride)
+    out = torch.empty_strided((n, c, h, w), stride, dtype=dtype, device=t.device)
+    return out.copy_(t)
+
+
+def _unpadded(
+    size: Ints, weight_size: Ints, stride: Ints, padding: Ints, dilation: Ints, padding_mode: str
+) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """What ATen's convolution pads by itself (rows, columns), and what is left to pad before it."""
+    left, right, top, bottom = padding
+    if padding_mode != "zeros":
+        return (0, 0), (left, right, top, bottom)
+    if left == right and top == bottom:
+        return (top, left), (0, 0, 0, 0)
+    (h, w), kernel_size = size[-2:], weight_size[-2:]
+    own = []
+    rest: list[int] = []
+    for pixels, kernel, step, before, after, spread in (
+        (w, kernel_size[1], stride[1], left, right, dilation[1]),
+        (h, kernel_size[0], stride[0], top, bottom, dilation[0]),
+    ):
+        # as many windows fit: those at the end leave rows over
+        if conv_size(pixels, kernel, step, 2 * before, spread) == conv_size(
+            pixels, kernel, step, before + after, spread
+        ):
+            own.append(before)
+            rest += (0, 0)
+        else:
+            both = min(before, max(after, 0))
+            own.append(both)
+            rest += (before - both, after - both)
+    return (own[1], own[0]), (rest[0], rest[1], rest[2], rest[3])
+
+
+def _uncut(
+    dy_size: Ints, weight_size: Ints, size: Ints, stride: Ints, padding: Ints, dilation: Ints, padding_mode: str
+) -> tuple[tuple[int, int], tuple[int, int], Ints]:
+    """What ATen's transposed convolution cuts off by itself (rows, columns), what it adds at the end, what is left to fold."""
+    (p, q), (r, s), (left, right, top, bottom) = dy_size[-2:], weight_size[-2:], padding
+    if padding_mode == "zeros":
+        rows = size[0] - conv_transpose_size(p, r, stride[0], 2 * top, 0, dilation[0])
+        cols = size[1] - conv_transpose_size(q, s, stride[1], 2 * left, 0, dilation[1])
+        if 0 <= rows < max(stride[0], dilation[0]) and 0 <= cols < max(stride[1], dilation[1]):
+            return (top, left), (rows, cols), (0, 0, 0, 0)
+    rows = size[0] + top + bottom - conv_transpose_size(p, r, stride[0], 0, 0, dilation[0])
+    cols = size[1] + left + right - conv_transpose_size(q, s, stride[1], 0, 0, dilation[1])
+    return (0, 0), (rows, cols), padding
+
+
+def _padded(x: Tensor, padding: Ints, padding_mode: str, padding_value: float) -> Tensor:
+    if padding_mode in ("zeros", "constant") or min(padding) >= 0:
+        return pad(x, padding, padding_mode, padding_value) if any(padding) else x
+    left, right, top, bottom = padding
+    more = pad(x, (left, max(right, 0), top, max(bottom, 0)), padding_mode)
+    return more[:, :, : x.shape[2] + top + bottom, : x.shape[3] + left + right]
+
+
+def _folded(dx: Tensor, size: Ints, padding: Ints, padding_mode: str) -> Tensor:
+    """The adjoint of `_padded`, in one order on every device: what lies beyond a border is added to where it was read."""
+    if not any(padding):
+        return dx
+    left, right, top, bottom = padding
+    if padding_mode == "zeros":
+        return F.pad(dx, (-left, -right, -top, -bottom))
+    dx = F.pad(dx, (0, -min(right, 0), 0, -min(bottom, 0)))
+    for dim, n, before, after in ((2, size[0], top, max(bottom, 0)), (3, size[1], left, max(right, 0))):
+        inside = dx.narrow(dim, before, n)
+        first, last = dx.narrow(dim, 0, before), dx.narrow(dim, before + n, after)
+        if padding_mode == "replicate":
+            inside.narrow(dim, 0, 1).add_(first.sum(dim, keepdim=True))
+            inside.narrow(dim, n - 1, 1).add_(last.sum(dim, keepdim=True))
+        elif padding_mode == "reflect":
+            inside.narrow(dim, 1, before).add_(first.flip(dim))
+            inside.narrow(dim, n - 1 - after, after).add_(last.flip(dim))
+        else:
+            inside.narrow(dim, n - before, before).add_(first)
+            inside.narrow(dim, 0, after).add_(last)
+        dx = inside
+    return dx.clone()
+
+
+def aten_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None,
+    stride: Ints, padding: Ints, dilation: Ints, groups: int,
+    padding_mode: str, padding_value: float, activation: str,
+) -> Tensor:  # fmt: skip
+    dtype, channels_last = x.dtype, is_channels_last(x, weight)
+    if _is_half(x):
+        # one rounding, after the epilogue
+        widen = Tensor.float if residual is not None or activation not in _EXACT else _wide
+        x, weight, bias = widen(x), widen(weight), None if bias is None else widen(bias)
+    own, rest = _unpadded(x.shape, weight.shape, stride, padding, dilation, padding_mode)
+    y = torch.conv2d(_padded(x, rest, padding_mode, padding_value), weight, bias, stride, own, dilation, groups)
+    if residual is not None:
+        y.add_(residual)
+    if activation != "none":
+        _EPILOGUE[activation](y)
+    return _promised(y, channels_last, dtype)
+
+
+def aten_input_grad(
+    dy: Tensor, weight: Tensor, bias: Tensor | None, size: Ints,
+    stride: Ints, padding: Ints, dilation: Ints, groups: int, padding_mode: str, channels_last: bool,
+) -> Tensor:  # fmt: skip
+    dtype = dy.dtype
+    if _is_half(dy):
+        dy, weight, bias = _wide(dy), _wide(weight), None if bias is None else _wide(bias)
+    own, more, rest = _uncut(dy.shape, weight.shape, size, stride, padding, dilation, padding_mode)
+    dx = torch.conv_transpose2d(dy, weight, None, stride, own, more, groups, dilation)
+    dx = _folded(dx, size, rest, padding_mode)
+    if bias is not None:
+        # oneDNN would sum its gradient with ten times the error
+        dx.add_(bias.view(-1, 1, 1))
+    return _promised(dx, channels_last, dtype)
+
+
+def aten_weight_grad(
+    dy: Tensor, x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int,
+    padding_mode: str, padding_value: float, with_bias: bool, channels_last: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    k = dy.shape[1]
+    own, rest = _unpadded(x.shape, kernel_size, stride, padding, dilation, padding_mode)
+    wide_x = _padded(_wide(x), rest, padding_mode, padding_value)
+    # only its size is read
+    weight = empty((k, x.shape[1] // groups, *kernel_size), wide_x, channels_last)
+    _, dw, db = _aten.convolution_backward.default(
+        _wide(dy), wide_x, weight, (k,) if with_bias else None, stride, own, dilation, False, (0, 0), groups,
+        (False, True, with_bias),
+    )  # fmt: skip
+    if not with_bias:
+        db = x.new_empty(0)
+    elif db.dtype != x.dtype:
+        db = db.to(x.dtype)
+    return _promised(dw, channels_last, x.dtype), db
