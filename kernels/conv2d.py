@@ -14,6 +14,7 @@ import triton.language as tl
 
 from .conv2d_config import Config, Problem, cost, pick_config, tiles, vector
 from .conv2d_gather import conv2d_direct_kernel, conv2d_gemm_kernel
+from .conv2d_shift import conv2d_shift_kernel
 from .conv2d_weight_grad import (
     conv2d_bias_grad_kernel,
     conv2d_sum_splits_kernel,
@@ -134,6 +135,12 @@ def conv2d_input_grad(
     )  # fmt: skip
 
 
+def _span(s: int, left: int, dilation: int, mode: str) -> int:
+    """Columns from the first to the last tap of a row, if conv2d_shift_kernel finds them in its tile; else 0."""
+    span = (s - 1) * dilation
+    return span if mode != "circular" and 0 <= left <= span else 0
+
+
 def _gather(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None,
     ring: torch.Tensor | None, y: torch.Tensor, o: int, i: int, groups: int, stride: Pair,
@@ -149,6 +156,7 @@ def _gather(
     problem = Problem(
         "ring" if RING else "gather" if ring is None else "fold", n * pixels, o, i, r * s, s, phases[0] * phases[1],
         groups, x.element_size(), precision == "tf32", _last(x),
+        0 if RING or (w, stride, meta["PAD"]) != (q, (1, 1), 0.0) else _span(s, left, dilation[1], meta["MODE"]),
         bytes_least=_bytes(x, weight, bias, residual, ring, y),
     )  # fmt: skip
     config = config or pick_config(problem, target_device(y))
@@ -156,29 +164,34 @@ def _gather(
         weight = _channels_innermost(weight)
     wk, wc, wr, ws = weight.stride()
     w_strides = (i * wk, wc, wk, wr, ws) if transposed else (o * wk, wk, wc, wr, ws)
-    vec_o = math.gcd(_vector(y, o), *(() if residual is None else (_vector(residual, o) if _last(residual) else 1,)))
+    # a direct tile holds channels of any groups
+    channels = groups * o if problem.method == "direct" else o
+    vec_o = math.gcd(
+        _vector(y, channels), *(() if residual is None else (_vector(residual, channels) if _last(residual) else 1,))
+    )
     meta.update(
-        R=r, S=s, TRANSPOSED=transposed, RING=RING, FOLD=FOLD, HAS_BIAS=bias is not None, HAS_RESIDUAL=residual is not None,
-        X_ALONG=int(_last(x)), Y_ALONG=int(_last(y)), ACC=_accumulator(x),
+        R=r, S=s, TRANSPOSED=transposed, FOLD=FOLD, HAS_BIAS=bias is not None, HAS_RESIDUAL=residual is not None,
+        Y_ALONG=int(_last(y)), VEC_O=vec_o, ACC=_accumulator(x),
         WIDE=_is_wide(x, y, *(t for t in (residual,) if t is not None)), BLOCK_M=config.block_m, BLOCK_N=config.block_n,
     )  # fmt: skip
     if problem.method == "direct":
         kernel = conv2d_direct_kernel
-        vec_o = math.gcd(vec_o, _vector(x, i)) if o == i == 1 else vec_o
-        meta.update(VEC_O=math.gcd(vec_o, groups * o))
+        meta.update(RING=RING, X_ALONG=int(_last(x)), VEC_X=_vector(x, groups * i))
         del meta["INSIDE"]
     else:
         kernel = conv2d_gemm_kernel
         along = int(w_strides[2] == 1)
-        vec_w = (
-            vector(weight.element_size(), i if along else o, *(t for t in w_strides if t != 1))
-            if 1 in w_strides[1:3]
-            else 1
-        )
+        vec_w = vector(weight.element_size(), i if along else o, *(t for t in w_strides if t != 1))
         meta.update(
-            W_ALONG=along, VEC_I=_vector(x, i), VEC_W=vec_w, VEC_O=vec_o, FLAT=i if problem.method == "flat" else 0,
+            W_ALONG=along, VEC_I=_vector(x, i), VEC_W=vec_w if 1 in w_strides[1:3] else 1,
             EVEN_I=i % config.block_k == 0, EVEN_O=o % config.block_n == 0, PRECISION=precision, BLOCK_K=config.block_k,
         )  # fmt: skip
+        if config.taps > 1:
+            kernel = conv2d_shift_kernel
+            meta.update(DILATION=dilation[1], BEFORE=problem.span - left if transposed else left)
+            del meta["INSIDE"], meta["PAD"]
+        else:
+            meta.update(RING=RING, X_ALONG=int(_last(x)), FLAT=i if problem.method == "flat" else 0)
     nothing = x
     launch(
         kernel, tiles(problem, config),
@@ -213,7 +226,7 @@ def conv2d_weight_grad(
     precision, device = _precision(x), target_device(dy)
     problem = Problem(
         "weight_grad", n * p * q, o, i, r * s, s, 1, groups, x.element_size(), precision == "tf32", _last(x) and _last(dy),
-        bytes_least=_bytes(dy, x, dw),
+        0, bytes_least=_bytes(dy, x, dw),
     )  # fmt: skip
     config = config or pick_config(problem, device)
     splits, j = config.splits, r * s * i
@@ -228,8 +241,7 @@ def conv2d_weight_grad(
     }  # fmt: skip
     if problem.method == "direct":
         kernel = conv2d_weight_grad_direct_kernel
-        vec = math.gcd(_vector(dy, groups * o), _vector(x, groups * i)) if o == i == 1 else _vector(dy, groups * o)
-        meta.update(VEC_O=vec, TAPS=config.taps)
+        meta.update(VEC_X=_vector(x, groups * i), VEC_O=_vector(dy, groups * o), TAPS=config.taps)
     else:
         kernel = conv2d_weight_grad_kernel
         meta.update(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .hardware import INTERPRETER, Device, issue_us, l2_us, matrix_us, memory_us, wave_efficiency
@@ -38,6 +38,8 @@ class Problem:
     tf32: bool
     dense: bool
     """Channels of the inputs lie back to back: wide, asynchronous copies."""
+    span: int
+    """Columns from the first to the last tap of a row, where its taps may share a load (see conv2d_shift.py); else 0."""
     bytes_least: int
     """Every element of the tensors read or written once."""
 
@@ -58,8 +60,8 @@ class Problem:
 class Config:
     """Tile of a program, and how it runs.
 
-    A gather computes `block_m` pixels of `block_n` channels, `block_k` products at a time; a weight gradient `taps` products of
-    `block_m` channels out by `block_n` channels in, `block_k` pixels at a time, in `splits` ranges of pixels.
+    A gather loads `block_m` pixels for `taps` products with `block_n` channels, `block_k` channels at a time; a weight gradient
+    computes `taps` products of `block_m` channels out by `block_n` in, `block_k` pixels at a time, in `splits` ranges of pixels.
     """
 
     block_m: int
@@ -78,10 +80,11 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
     gradient = problem.kind == "weight_grad"
     if problem.method == "direct":
         taps = problem.row if gradient and problem.row <= 5 else 1
-        return [Config(m, n, m, 4, 1, taps) for m, n in ((64, 64), (32, 64), (64, 32), (64, 16))]
+        return [Config(m, n, m, 4, 1, taps) for m, n in _direct_tiles(problem)]
     if problem.itemsize == 8 or (problem.itemsize == 4 and not problem.tf32):
         return [Config(32, 32, 16, 4, 2)] if gradient else [Config(64, 64, 16, 8, 2), Config(32, 32, 16, 4, 2)]
     k = 64 if problem.itemsize == 2 else 32
+    shapes: tuple[tuple[int, int, int, int], ...]
     if problem.method == "flat":
         shapes = ((128, 64, 32, 8), (128, 32, 32, 4), (64, 64, 32, 4), (64, 32, 32, 4))
     elif not problem.dense:
@@ -96,14 +99,23 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
         # elsewhere ptxas spills in 128 x 64, to fit two programs
         middle = (128 if asynchronous else 64, 64, k, 8)
         shapes = ((128, 128, k, 8), (256, 64, k, 8), middle, (64, 64, k, 4), (64, 32, k, 4))
+    configs = [Config(*shape, stages) for shape in shapes]
+    if problem.method == "gemm" and problem.row == 3 and problem.dense and problem.kind != "ring":
+        if gradient:
+            several = shapes if asynchronous else ((64, 64, k, 8),)
+            configs += [Config(*shape, 3 if asynchronous else 2, taps=3) for shape in several]
+        elif 0 < problem.span <= 64 and (asynchronous or problem.kind == "gather"):
+            configs.append(Config(128, 64, k if asynchronous else k // 2, 8, stages, taps=3))
     # no tile is much wider than what there is
     width = max(shapes[-1][1], 1 << ((problem.i if gradient else problem.o) - 1).bit_length())
-    shapes = tuple(shape for shape in shapes if shape[1] <= width)
-    configs = [Config(*shape, stages) for shape in shapes]
-    if gradient and problem.method == "gemm" and problem.row == 3 and problem.dense:
-        several = shapes if asynchronous else tuple(shape for shape in shapes if shape == (64, 64, k, 8))
-        configs += [Config(*shape, 3 if asynchronous else 2, taps=3) for shape in several]
-    return [c for c in configs if shared_bytes(problem, c) <= device.shared_bytes]
+    return [c for c in configs if c.block_n <= width and shared_bytes(problem, c) <= device.shared_bytes]
+
+
+def _direct_tiles(problem: Problem) -> tuple[tuple[int, int], ...]:
+    if problem.i == 1 and problem.o == 1:
+        return (64, 64), (32, 64), (64, 32), (64, 16)
+    # a channel has inputs of its own: addresses take the registers
+    return (32, 64), (64, 16), (32, 32)
 
 
 def shared_bytes(problem: Problem, config: Config) -> int:
@@ -126,7 +138,8 @@ def tiles(problem: Problem, config: Config) -> int:
         return per_split * config.splits
     if problem.method == "direct":
         return -(-problem.m // config.block_m) * -(-problem.groups * problem.o // config.block_n) * problem.phases
-    return -(-problem.m // config.block_m) * -(-problem.o // config.block_n) * problem.groups * problem.phases
+    pixels = config.block_m - (problem.span if config.taps > 1 else 0)
+    return -(-problem.m // pixels) * -(-problem.o // config.block_n) * problem.groups * problem.phases
 
 
 def trips(problem: Problem, config: Config) -> float:
@@ -138,7 +151,7 @@ def trips(problem: Problem, config: Config) -> float:
         return problem.columns / (problem.row if problem.i == 1 else 1)
     if problem.method == "flat":
         return -(-problem.columns // config.block_k)
-    return problem.taps / problem.phases * -(-problem.i // config.block_k)
+    return problem.taps / problem.phases / config.taps * -(-problem.i // config.block_k)
 
 
 def _workspace(problem: Problem, config: Config) -> int:
@@ -177,13 +190,13 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
         values = config.block_m * config.block_n / lanes
         unrolled = config.taps if problem.kind == "weight_grad" else problem.row if problem.i == 1 else 1
         return 20 + (20 + 5 * values) * unrolled, 300 + 20 * values
-    outside = 500 + 14 * config.taps * config.block_m * config.block_n / lanes
+    outside = 500 + (14 if problem.kind == "weight_grad" else 9) * config.taps * config.block_m * config.block_n / lanes
     if problem.method == "flat" or not problem.dense:
         return 70 + 7 * (config.block_m + config.block_n) * config.block_k / lanes, outside
     rows = config.block_k * problem.itemsize / 16 / lanes  # copies of 128 bits a thread, for each row of a tile
     if problem.kind == "weight_grad":
         return 80 + (12 * config.block_m + (6 + 14 * config.taps) * config.block_n) * rows, outside
-    return 70 + (9 * config.block_m + 3.5 * config.block_n) * rows, outside
+    return 55 + 15 * config.taps + (9 * config.block_m + 3.5 * config.taps * config.block_n) * rows, outside
 
 
 def modelled_us(problem: Problem, config: Config, device: Device) -> float:
@@ -199,9 +212,8 @@ def modelled_us(problem: Problem, config: Config, device: Device) -> float:
     if need.flops:
         times.append(matrix_us(need.flops, device, problem.itemsize, problem.tf32))
     # the sum of the ranges of pixels waits for all of them
-    return max(times) / wave_efficiency(count, device.sms) + l2_us(2 * _workspace(problem, config), device) * (
-        config.splits > 1
-    )
+    afterwards = l2_us(2 * _workspace(problem, config), device) if config.splits > 1 else 0
+    return max(times) / wave_efficiency(count, device.sms) + afterwards
 
 
 def _with_splits(problem: Problem, config: Config, device: Device) -> list[Config]:
@@ -213,7 +225,7 @@ def _with_splits(problem: Problem, config: Config, device: Device) -> list[Confi
     counts |= {max(1, min(steps, device.sms * waves // one)) for waves in (1, 2, 3, 4)}
     # no range may be empty
     exact = {-(-steps // -(-steps // n)) for n in counts}
-    return [Config(*(getattr(config, f.name) for f in fields(config)[:-1]), n) for n in sorted(exact)]
+    return [replace(config, splits=n) for n in sorted(exact)]
 
 
 @functools.cache
@@ -236,7 +248,7 @@ def pick_config(problem: Problem, device: Device) -> Config:
         width = min(256, max(16, 1 << (problem.i - 1).bit_length()))
         if problem.kind == "weight_grad":
             return Config(16, 64, min(1024, 1 << max(4, (problem.m - 1).bit_length())), 4, 1)
-        return Config(256, 16, width, 4, 1)
+        return Config(256, 16, width, 4, 1, taps=problem.row if 0 < problem.span <= 64 else 1)
     if problem in table(device.name):
         return table(device.name)[problem]
     return model_config(problem, device)

@@ -6,8 +6,7 @@ The forward pass and the input gradient are the same gather, with other operands
 to input pixels. A tap outside the image reads what the padding mode says, by index: there is no padded copy.
 
 A gradient of stride s is s*s dense problems, its phases: pixels p of one remainder of p + padding modulo s share the taps that
-reach them. Border modes hand gradient from the padding back into the image: what falls on the ring around the image is
-computed first, into a workspace, and the program that owns a pixel adds it before the one rounding.
+reach them.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .activations import activate
 from .borders import border_index, in_range
-from .tiles import load_tile, store_tile, widened
+from .conv2d_epilogue import finish, ring_pixel, ring_size
+from .tiles import load_tile, widened
 
 
 @triton.jit
@@ -27,68 +26,6 @@ def _first_tap(phase, dilation, stride, TAPS: tl.constexpr):
     for i in tl.static_range(TAPS):
         first = tl.where((phase - (TAPS - 1 - i) * dilation) % stride == 0, TAPS - 1 - i, first)
     return first
-
-
-@triton.jit
-def _ring_size(P, Q, top, bottom, left, right):
-    """Pixels of the padding around a P x Q image: rows above and below, then columns left and right."""
-    return (top + bottom) * (left + Q + right) + P * (left + right)
-
-
-@triton.jit
-def _ring_pixel(i, P, Q, top, bottom, left, right):
-    """Position of pixel number i of the ring."""
-    width, sides = left + Q + right, tl.maximum(left + right, 1)
-    row, column = i // width, i % width - left
-    side = i - (top + bottom) * width
-    p_side, q_side = side // sides, side % sides
-    p = tl.where(side >= 0, p_side, tl.where(row < top, row - top, P + row - top))
-    q = tl.where(side >= 0, tl.where(q_side < left, q_side - left, Q + q_side - left), column)
-    return p, q
-
-
-@triton.jit
-def _ring_number(p, q, P, Q, top, bottom, left, right):
-    """The inverse of `_ring_pixel`."""
-    width = left + Q + right
-    above = tl.where(p < 0, p + top, p - P + top) * width + q + left
-    beside = (top + bottom) * width + p * (left + right) + tl.where(q < 0, q + left, q - Q + left)
-    return tl.where(in_range(p, P), beside, above)
-
-
-@triton.jit
-def _image(i, number, size, before, MODE: tl.constexpr):
-    """Position number `number` of those that read pixel i, and whether there is such a one; number 0 is i itself."""
-    if MODE == "circular":
-        j = tl.where(number == 1, i - size, i + size)
-        found = i >= 0
-    elif MODE == "reflect":
-        j = tl.where(number == 1, -i, 2 * (size - 1) - i)
-        found = j != i  # the pixel at the border is its own mirror image
-    else:
-        first = number <= before
-        j = tl.where(first, -number, size - 1 + number - before)
-        found = i == tl.where(first, 0, size - 1)
-    return tl.where(number == 0, i, j), found | (number == 0)
-
-
-@triton.jit
-def _add_ring(
-    acc, ring_ptr, n, p, q, offs_o, mask_m, mask_o, P, Q, O_ALL, top, bottom, left, right, MODE: tl.constexpr
-):  # fmt: skip
-    """Add to the gradient of pixels (p, q) that of the padded positions that read them."""
-    ring = _ring_size(P, Q, top, bottom, left, right)
-    across = left + right + 1 if MODE == "replicate" else 3
-    down = top + bottom + 1 if MODE == "replicate" else 3
-    for number in range(1, across * down):
-        i, found_i = _image(p, number // across, P, top, MODE)
-        j, found_j = _image(q, number % across, Q, left, MODE)
-        found = mask_m & found_i & found_j & (i >= -top) & (i < P + bottom) & (j >= -left) & (j < Q + right)
-        found &= ~(in_range(i, P) & in_range(j, Q))
-        if tl.max(found.to(tl.int32), 0) > 0:
-            offs = (n * ring + _ring_number(i, j, P, Q, top, bottom, left, right)) * O_ALL
-            acc += load_tile(ring_ptr, tl.where(found, offs, 0), offs_o, found, mask_o, 1)
-    return acc
 
 
 @triton.jit
@@ -107,7 +44,7 @@ def _tile(
         phases_h, phases_w = stride_h, stride_w
     largest = tl.cdiv(P, phases_h) * tl.cdiv(Q, phases_w)
     if RING:
-        largest = _ring_size(P, Q, top, bottom, left, right)
+        largest = ring_size(P, Q, top, bottom, left, right)
     if WIDE:
         largest = tl.cast(largest, tl.int64)
     pid = tl.program_id(0)
@@ -125,7 +62,7 @@ def _tile(
     n, pixel = m // tl.maximum(plane, 1), (m % tl.maximum(plane, 1)).to(tl.int32)
     r0, s0 = 0, 0
     if RING:
-        p, q = _ring_pixel(pixel, P, Q, top, bottom, left, right)
+        p, q = ring_pixel(pixel, P, Q, top, bottom, left, right)
         h0, w0 = p + top, q + left
     elif TRANSPOSED:
         p, q = pixel // tl.maximum(cols, 1), pixel % tl.maximum(cols, 1)
@@ -166,27 +103,6 @@ def _inside_bits(h0, w0, H, W, step_h, step_w, R: tl.constexpr, S: tl.constexpr)
     for r in tl.static_range(R):
         bits |= tl.where(in_range(h0 + r * step_h, H), row << (r * S), 0)
     return bits
-
-
-@triton.jit
-def _finish(
-    acc, bias_ptr, residual_ptr, ring_ptr, y_ptr, n, p, q, pixel, offs_c, exists, mask_c, P, Q, C,
-    r_sn, r_sc, r_sh, r_sw, y_sn, y_sc, y_sh, y_sw, top, bottom, left, right,
-    ACTIVATION: tl.constexpr, RING: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
-    FOLD: tl.constexpr, ALONG: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
-    """The epilogue: all that is added to the sums while they are in registers, one rounding, the store."""
-    if FOLD != "none":
-        acc = _add_ring(acc, ring_ptr, n, p, q, offs_c, exists, mask_c, P, Q, C, top, bottom, left, right, FOLD)
-    if HAS_BIAS:
-        acc += tl.load(bias_ptr + offs_c, mask=mask_c, other=0).to(ACC)[None, :]
-    if HAS_RESIDUAL:
-        offs_r = n * r_sn + p * r_sh + q * r_sw
-        acc += load_tile(residual_ptr, offs_r, offs_c * r_sc, exists, mask_c, ALONG).to(ACC)
-    offs_y = n * y_sn + p * y_sh + q * y_sw
-    if RING:
-        offs_y = n * y_sn + pixel * y_sw
-    store_tile(y_ptr, offs_y, offs_c * y_sc, activate(acc, ACTIVATION), exists, mask_c, ALONG)
 
 
 @triton.jit
@@ -286,7 +202,7 @@ def conv2d_gemm_kernel(
             t_h, t_w = tl.where(t_w == taps_w, t_h + 1, t_h), tl.where(t_w == taps_w, 0, t_w)
             i0, t_h = tl.where(t_h == taps_h, i0 + BLOCK_K, i0), tl.where(t_h == taps_h, 0, t_h)
 
-    _finish(
+    finish(
         acc, bias_ptr, residual_ptr, ring_ptr, y_ptr, n, p, q, pixel, group * O + offs_o, exists, mask_o,
         P, Q, groups * O, r_sn, r_sc, r_sh, r_sw, y_sn, y_sc, y_sh, y_sw, top, bottom, left, right,
         ACTIVATION, RING, HAS_BIAS, HAS_RESIDUAL, FOLD, Y_ALONG, ACC,
@@ -307,16 +223,15 @@ def conv2d_direct_kernel(
     step_h, step_w, jump_h, jump_w,
     R: tl.constexpr, S: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr, ACTIVATION: tl.constexpr,
     TRANSPOSED: tl.constexpr, RING: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
-    FOLD: tl.constexpr, X_ALONG: tl.constexpr, Y_ALONG: tl.constexpr, VEC_O: tl.constexpr,
-    ACC: tl.constexpr, WIDE: tl.constexpr,
+    FOLD: tl.constexpr, X_ALONG: tl.constexpr, Y_ALONG: tl.constexpr,
+    VEC_X: tl.constexpr, VEC_O: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """Few channels a group: no matrix product, a multiply-add a tap and lane.
 
     One program computes BLOCK_M pixels of BLOCK_N channels, of any groups (grid: phases * tiles of pixels and channels).
     """
-    if I == 1 and O == 1:  # depthwise: channels of x and y lie alike
-        x_sn, x_sh, x_sw = x_sn // VEC_O * VEC_O, x_sh // VEC_O * VEC_O, x_sw // VEC_O * VEC_O
+    x_sn, x_sh, x_sw = x_sn // VEC_X * VEC_X, x_sh // VEC_X * VEC_X, x_sw // VEC_X * VEC_X
     r_sn, r_sh, r_sw = r_sn // VEC_O * VEC_O, r_sh // VEC_O * VEC_O, r_sw // VEC_O * VEC_O
     y_sn, y_sh, y_sw = y_sn // VEC_O * VEC_O, y_sh // VEC_O * VEC_O, y_sw // VEC_O * VEC_O
     C = groups * O // VEC_O * VEC_O
@@ -348,7 +263,7 @@ def conv2d_direct_kernel(
                     mask=mask_c & reached, other=0,
                 )  # fmt: skip
                 acc += a * b.to(ACC)[None, :]
-    _finish(
+    finish(
         acc, bias_ptr, residual_ptr, ring_ptr, y_ptr, n, p, q, pixel, offs_c, exists, mask_c,
         P, Q, C, r_sn, r_sc, r_sh, r_sw, y_sn, y_sc, y_sh, y_sw, top, bottom, left, right,
         ACTIVATION, RING, HAS_BIAS, HAS_RESIDUAL, FOLD, Y_ALONG, ACC,

@@ -148,15 +148,14 @@ def conv2d_weight_grad_direct_kernel(
     dw_split, dw_so, dw_si, dw_sr, dw_ss,
     stride_h, stride_w, top, left, dil_h, dil_w,
     R: tl.constexpr, S: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr,
-    DY_ALONG: tl.constexpr, X_ALONG: tl.constexpr, VEC_O: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, TAPS: tl.constexpr,
+    DY_ALONG: tl.constexpr, X_ALONG: tl.constexpr, VEC_X: tl.constexpr, VEC_O: tl.constexpr,
+    ACC: tl.constexpr, WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, TAPS: tl.constexpr,
 ):  # fmt: skip
     """Few channels a group: one program sums a range of pixels for BLOCK_N outputs of any groups, TAPS taps of one input.
 
     Grid: splits * tiles of outputs * taps / TAPS * inputs, the last fastest.
     """
-    if I == 1 and O == 1:  # depthwise: channels of x and dy lie alike
-        x_sn, x_sh, x_sw = x_sn // VEC_O * VEC_O, x_sh // VEC_O * VEC_O, x_sw // VEC_O * VEC_O
+    x_sn, x_sh, x_sw = x_sn // VEC_X * VEC_X, x_sh // VEC_X * VEC_X, x_sw // VEC_X * VEC_X
     dy_sn, dy_sh, dy_sw = dy_sn // VEC_O * VEC_O, dy_sh // VEC_O * VEC_O, dy_sw // VEC_O * VEC_O
     C = groups * O // VEC_O * VEC_O
     if WIDE:

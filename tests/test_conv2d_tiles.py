@@ -77,6 +77,49 @@ def test_tiles_of_the_kernels_join(method: str, padding_mode: str, layout: str, 
 
 
 @pytest.mark.tiers("interpreter", "ir", "gpu")
+@pytest.mark.parametrize(
+    ("padding_mode", "kernel", "dilation", "padding", "groups"),
+    [
+        ("zeros", (3, 3), (1, 1), (1, 1, 1, 1), 1),
+        ("zeros", (2, 4), (1, 1), (1, 2, 0, 1), 1),  # an even kernel, as with "same"
+        ("zeros", (3, 3), (2, 3), (3, 3, 0, 1), 2),
+        ("zeros", (1, 3), (1, 1), (0, 2, 0, 0), 1),
+        ("reflect", (3, 3), (1, 2), (2, 2, 1, 1), 1),
+        ("replicate", (3, 3), (1, 3), (3, 3, 4, 4), 2),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("layout", ["channels_last", "sliced_channels_last"])
+def test_taps_of_a_row_share_a_load(
+    padding_mode: str, kernel: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, ...], groups: int,
+    layout: str, device: torch.device, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """conv2d_shift_kernel, in tiles that begin and end inside rows: values, and the gradient of the input."""
+    left, right, top, bottom = padding
+    c, k, h, w = 18 * groups, 17 * groups, 6, 7
+    x = laid_out(torch.randn(2, c, h, w, device=device), layout)
+    weight = laid_out(torch.randn(k, 18, *kernel, device=device) * (18 * math.prod(kernel)) ** -0.5, "channels_last")
+    exact = [t.double().cpu().requires_grad_() for t in (x, weight)]
+    padded = reference.pad(exact[0], padding, padding_mode)
+    y = torch.nn.functional.conv2d(padded, exact[1], None, 1, 0, dilation, groups)
+    assert y.shape[3] == w, "the tile of a row needs an output as wide as the input"
+    residual = laid_out(torch.randn(y.shape, device=device), layout)
+    grad = laid_out(torch.randn(y.shape, device=device), layout)
+    (dx,) = torch.autograd.grad(y, exact[:1], grad.double().cpu())
+    tile = Config(32, 16, 16, 4, 1, taps=kernel[1])
+    monkeypatch.setattr(kernels, "conv2d_gemm_kernel", None)  # nothing else may run
+    out = torch.empty_like(grad)
+    kernels.conv2d_fwd(
+        x, weight, None, residual, out, (1, 1), (top, left), dilation, groups, padding_mode, 0.0, "relu", config=tile
+    )
+    close(out, torch.relu(y + residual.double().cpu()), torch.float32)
+    monkeypatch.undo()  # the ring of a border is an ordinary gather
+    out = torch.empty_like(x)
+    kernels.conv2d_input_grad(grad, weight, None, out, (1, 1), padding, dilation, groups, padding_mode, config=tile)
+    close(out, dx, torch.float32, factor=4)
+
+
+@pytest.mark.tiers("interpreter", "ir", "gpu")
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_three_taps_of_a_weight_gradient_at_once(layout: str, device: torch.device) -> None:
     x, w, groups = problem("gemm", layout, device)

@@ -176,9 +176,12 @@ def aten_input_grad(
     stride: Ints, padding: Ints, dilation: Ints, groups: int, padding_mode: str, channels_last: bool,
 ) -> Tensor:  # fmt: skip
     dtype = dy.dtype
-    if _is_half(dy):
-        dy, weight, bias = _wide(dy), _wide(weight), None if bias is None else _wide(bias)
     own, more, rest = _uncut(dy.shape, weight.shape, size, stride, padding, dilation, padding_mode)
+    if _is_half(dy):
+        # oneDNN takes no more output padding than this, and knows neither our bias nor a fold
+        native = bias is None and not any(rest) and more[0] < stride[0] and more[1] < stride[1]
+        widen = _wide if native else Tensor.float
+        dy, weight, bias = widen(dy), widen(weight), None if bias is None else widen(bias)
     dx = torch.conv_transpose2d(dy, weight, None, stride, own, more, groups, dilation)
     dx = _folded(dx, size, rest, padding_mode)
     if bias is not None:
