@@ -29,7 +29,7 @@ Pair = tuple[int, int]
 
 def _precision(x: torch.Tensor) -> str:
     """How float32 is multiplied: PyTorch's switch for convolutions decides, as it does for cuDNN's."""
-    return "tf32" if torch.backends.cudnn.conv.fp32_precision == "tf32" else "ieee"
+    return "tf32" if torch.backends.cudnn.conv.fp32_precision == "tf32" else "ieee"  # type: ignore[attr-defined]
 
 
 def _mode(padding_mode: str, padding_value: float) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def conv2d_input_grad(
     bottom = max(0, min(bottom, (p - 1) * stride[0] + (r - 1) * dilation[0] - top - (h - 1)))
     right = max(0, min(right, (q - 1) * stride[1] + (s - 1) * dilation[1] - left - (w - 1)))
     sides = (top, left, bottom, right)
-    common = {"MODE": "constant", "PAD": 0.0, "ACTIVATION": "none", "transposed": True}
+    common: dict[str, Any] = {"MODE": "constant", "PAD": 0.0, "ACTIVATION": "none", "transposed": True}
     ring, fold = None, "none"
     pixels = (top + bottom) * (left + w + right) + h * (left + right)
     if padding_mode not in ("zeros", "constant") and pixels:
@@ -201,8 +201,8 @@ def _gather(
         n, i, h, w, o, p, q, groups,
         *x.stride(), *w_strides, *(y if residual is None else residual).stride(), *y.stride(),
         *stride, top, bottom, left, right, *dilation, *step, *jump,
-        config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps, num_stages=config.num_stages,
-        **meta,
+        config=config, cost=lambda: cost(problem, config), problem=problem,
+        num_warps=config.num_warps, num_stages=config.num_stages, **meta,
     )  # fmt: skip
 
 
@@ -226,7 +226,7 @@ def conv2d_weight_grad(
     precision, device = _precision(x), target_device(dy)
     problem = Problem(
         "weight_grad", n * p * q, o, i, r * s, s, 1, groups, x.element_size(), precision == "tf32", _last(x) and _last(dy),
-        0, bytes_least=_bytes(dy, x, dw),
+        _span(s, 0, dilation[1], padding_mode) if stride[1] == 1 else 0, bytes_least=_bytes(dy, x, dw),
     )  # fmt: skip
     config = config or pick_config(problem, device)
     splits, j = config.splits, r * s * i
@@ -257,8 +257,8 @@ def conv2d_weight_grad(
         n, i, h, w, o, p, q, groups, -(-problem.m // (config.block_k * splits)),
         *dy.stride(), *x.stride(), *strides,
         *stride, *padding, *dilation,
-        config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps, num_stages=config.num_stages,
-        **meta,
+        config=config, cost=lambda: cost(problem, config), problem=problem,
+        num_warps=config.num_warps, num_stages=config.num_stages, **meta,
     )  # fmt: skip
     if splits > 1:
         _sum_splits(out, dw, k, i, r * s, s, dw.stride())
@@ -296,7 +296,8 @@ def _sum_splits(
 ) -> None:
     """Add what the ranges of pixels gave, (splits, K, taps * i), in their order."""
     size, count = k * i * taps, splits.shape[0]
-    block_m, block_n = min(16, 1 << (count - 1).bit_length()), 128
+    block_m = min(16, 1 << (count - 1).bit_length())
+    block_n = 2048 // block_m
     launch(
         conv2d_sum_splits_kernel, -(-size // block_n),
         splits, out,

@@ -60,8 +60,9 @@ class Problem:
 class Config:
     """Tile of a program, and how it runs.
 
-    A gather loads `block_m` pixels for `taps` products with `block_n` channels, `block_k` channels at a time; a weight gradient
-    computes `taps` products of `block_m` channels out by `block_n` in, `block_k` pixels at a time, in `splits` ranges of pixels.
+    A gather loads `block_m` pixels for `taps` products with `block_n` channels, `block_k` channels at a time; a weight
+    gradient computes `taps` products of `block_m` channels out by `block_n` in, `block_k` pixels at a time, in `splits`
+    ranges of pixels.
     """
 
     block_m: int
@@ -82,11 +83,14 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
         taps = problem.row if gradient and problem.row <= 5 else 1
         return [Config(m, n, m, 4, 1, taps) for m, n in _direct_tiles(problem)]
     if problem.itemsize == 8 or (problem.itemsize == 4 and not problem.tf32):
-        return [Config(32, 32, 16, 4, 2)] if gradient else [Config(64, 64, 16, 8, 2), Config(32, 32, 16, 4, 2)]
+        small = Config(32, 32, 16, 4, 2)
+        return [small] if problem.kind in ("weight_grad", "fold") else [Config(64, 64, 16, 8, 2), small]
     k = 64 if problem.itemsize == 2 else 32
     shapes: tuple[tuple[int, int, int, int], ...]
     if problem.method == "flat":
         shapes = ((128, 64, 32, 8), (128, 32, 32, 4), (64, 64, 32, 4), (64, 32, 32, 4))
+        if problem.kind == "fold":
+            shapes = ((128, 64, 32, 8), (128, 32, 32, 4), (64, 32, 32, 4))
     elif not problem.dense:
         shapes = ((128, 64, 32, 8), (64, 64, 32, 4), (128, 32, 32, 4))
         if problem.kind == "fold":  # the ring comes with its own addresses
@@ -94,7 +98,8 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
     elif problem.kind == "ring":
         shapes = ((64, 64, k, 4),)
     elif gradient:
-        shapes = ((128, 128, k, 8), (128, 64, k, 8), (64, 128, k, 8), (64, 64, k, 8), (64, 32, k, 4))
+        square = (64, 64, k if asynchronous else k // 2, 8)
+        shapes = ((128, 128, k, 8), (128, 64, k, 8), (64, 128, k, 8), square, (64, 32, k, 4))
     else:
         # elsewhere ptxas spills in 128 x 64, to fit two programs
         middle = (128 if asynchronous else 64, 64, k, 8)
@@ -102,7 +107,7 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
     configs = [Config(*shape, stages) for shape in shapes]
     if problem.method == "gemm" and problem.row == 3 and problem.dense and problem.kind != "ring":
         if gradient:
-            several = shapes if asynchronous else ((64, 64, k, 8),)
+            several = shapes if asynchronous else ((64, 64, k // 2, 8),)
             configs += [Config(*shape, 3 if asynchronous else 2, taps=3) for shape in several]
         elif 0 < problem.span <= 64 and (asynchronous or problem.kind == "gather"):
             configs.append(Config(128, 64, k if asynchronous else k // 2, 8, stages, taps=3))
@@ -112,10 +117,13 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
 
 
 def _direct_tiles(problem: Problem) -> tuple[tuple[int, int], ...]:
+    found: tuple[tuple[int, int], ...]
     if problem.i == 1 and problem.o == 1:
-        return (64, 64), (32, 64), (64, 32), (64, 16)
-    # a channel has inputs of its own: addresses take the registers
-    return (32, 64), (64, 16), (32, 32)
+        found = (64, 64), (32, 64), (64, 32), (64, 16)
+    else:
+        # a channel has inputs of its own: addresses take the registers
+        found = (32, 64), (64, 16), (32, 32)
+    return found[1:] if problem.kind == "fold" else found
 
 
 def shared_bytes(problem: Problem, config: Config) -> int:
@@ -161,22 +169,29 @@ def _workspace(problem: Problem, config: Config) -> int:
 
 
 def cost(problem: Problem, config: Config) -> Cost:
-    """What a launch moves and multiplies. L2 traffic is what all programs load: a pixel once a tap."""
+    """What a launch moves and multiplies.
+
+    L2 traffic is what programs load: an implicit product loads a pixel anew for every tap, past L1. Direct kernels load
+    through L1, where neighbouring taps of a row find what the first one brought.
+    """
     count, loops = tiles(problem, config), trips(problem, config)
     if problem.method == "direct":
-        pixels = config.block_m * problem.columns / loops
+        pixels, taps = config.block_m, problem.row
+        rows = problem.columns / taps
         if problem.kind == "weight_grad":
-            pixels = config.block_k * (1 + config.taps)
-        loads, flops = pixels * config.block_n * problem.itemsize, 0
+            taps, rows = config.taps, loops
+        columns = pixels + problem.span * (taps - 1) // (problem.row - 1) if problem.span else taps * pixels
+        loads = rows * (columns + (pixels if problem.kind == "weight_grad" else 0)) * config.block_n * problem.itemsize
+        flops = 0
     else:
-        loads = (config.block_m + config.taps * config.block_n) * config.block_k * problem.itemsize
+        loads = loops * (config.block_m + config.taps * config.block_n) * config.block_k * problem.itemsize
         flops = round(2.0 * config.block_m * config.taps * config.block_n * config.block_k * loops * count)
     workspace = _workspace(problem, config) if config.splits > 1 else 0
     return Cost(
         bytes_moved=problem.bytes_least + workspace,
         bytes_least=problem.bytes_least,
         trips=loops,
-        bytes_l2=round(loads * loops * count),
+        bytes_l2=round(loads * count),
         flops=flops,
         itemsize=problem.itemsize,
         tf32=problem.tf32,
@@ -229,15 +244,22 @@ def _with_splits(problem: Problem, config: Config, device: Device) -> list[Confi
 
 
 @functools.cache
-def table(name: str) -> dict[Problem, Config]:
-    """The rows for a GPU whose name holds that of a file in configs/; measured rows come before modelled ones."""
+def table(name: str, sms: int) -> dict[Problem, Config]:
+    """The rows for a GPU: of the file in configs/ whose name is part of its, if it has as many multiprocessors.
+
+    Measured rows come before modelled ones.
+    """
     found: dict[Problem, Config] = {}
     for file in sorted((Path(__file__).parent / "configs").glob("*.json")):
-        if file.stem in name:
-            rows = json.loads(file.read_text())["rows"]
-            for row in sorted(rows, key=lambda r: r["source"] == "measured"):
+        if file.stem in name and (gpu := json.loads(file.read_text()))["sms"] == sms:
+            for row in sorted(gpu["rows"], key=lambda r: r["source"] == "measured"):
                 found[Problem(**row["problem"])] = Config(**row["config"])
     return found
+
+
+def key(problem: Problem) -> Problem:
+    """The problem as tables know it: a bias or a residual changes nothing."""
+    return replace(problem, bytes_least=0)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -249,9 +271,7 @@ def pick_config(problem: Problem, device: Device) -> Config:
         if problem.kind == "weight_grad":
             return Config(16, 64, min(1024, 1 << max(4, (problem.m - 1).bit_length())), 4, 1)
         return Config(256, 16, width, 4, 1, taps=problem.row if 0 < problem.span <= 64 else 1)
-    if problem in table(device.name):
-        return table(device.name)[problem]
-    return model_config(problem, device)
+    return table(device.name, device.sms).get(key(problem)) or model_config(problem, device)
 
 
 def model_config(problem: Problem, device: Device) -> Config:
@@ -261,8 +281,8 @@ def model_config(problem: Problem, device: Device) -> Config:
 
 
 def row(problem: Problem, config: Config, source: str, case: str) -> dict[str, object]:
-    """A row of configs/<GPU>.json."""
-    return {"case": case, "source": source, "problem": asdict(problem), "config": asdict(config)}
+    """A row of configs/<GPU>.json; `source` is "model" or "measured"."""
+    return {"case": case, "source": source, "problem": asdict(key(problem)), "config": asdict(config)}
 
 
 def vector(itemsize: int, *numbers: int) -> int:

@@ -5,11 +5,11 @@
 
 The gather of conv2d_gather.py reads every pixel R*S times, which is what bounds layers of few channels. Here the columns of the
 filter have an accumulator each, all fed by the same tile of pixels: R reads instead of R*S. At the end each accumulator is
-shifted by as many lanes as its tap is columns away, and they are added. Lanes at both ends of a tile have neighbours in the
-next one: tiles overlap by as much as the filter is wide, and store what is whole.
+shifted by as many lanes as its tap is columns away, and they are added. Lanes at both ends of a tile have neighbours in
+the next one: tiles overlap by as much as the filter is wide, and store what is whole.
 
-A tile is a run of pixels through rows and images, so the output has to be as wide as the input. A neighbour beyond the border is
-none of zero padding; of a reflected or replicated border it is another lane of the tile.
+A tile is a run of pixels through rows and images, so the output has to be as wide as the input. A neighbour beyond the
+border is none of zero padding; of a reflected or replicated border it is another lane of the tile.
 """
 
 from __future__ import annotations
@@ -47,14 +47,19 @@ def conv2d_shift_kernel(
     y_sn, y_sc, y_sh, y_sw,
     stride_h, stride_w, top, bottom, left, right, dil_h, dil_w,     # strides of 1
     step_h, step_w, jump_h, jump_w,
-    R: tl.constexpr, S: tl.constexpr, DILATION: tl.constexpr, BEFORE: tl.constexpr,     # columns from a tap to the next, to the first
-    MODE: tl.constexpr, ACTIVATION: tl.constexpr, TRANSPOSED: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr, FOLD: tl.constexpr,
+    R: tl.constexpr, S: tl.constexpr,
+    DILATION: tl.constexpr, BEFORE: tl.constexpr,   # columns from a tap to the next, and from the leftmost to the pixel
+    MODE: tl.constexpr, ACTIVATION: tl.constexpr, TRANSPOSED: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr, FOLD: tl.constexpr,
     EVEN_I: tl.constexpr, EVEN_O: tl.constexpr, W_ALONG: tl.constexpr, Y_ALONG: tl.constexpr,
     VEC_I: tl.constexpr, VEC_W: tl.constexpr, VEC_O: tl.constexpr,
     ACC: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """One program computes BLOCK_M - (S - 1) * DILATION pixels of BLOCK_N channels (grid: groups * tiles of pixels and channels)."""
+    """One program computes BLOCK_M - (S - 1) * DILATION pixels of BLOCK_N channels.
+
+    Grid: groups * tiles of pixels * tiles of channels, the last fastest.
+    """
     SPAN: tl.constexpr = (S - 1) * DILATION
     I, O = I // VEC_I * VEC_I, O // VEC_O * VEC_O
     x_sn, x_sh, x_sw = x_sn // VEC_I * VEC_I, x_sh // VEC_I * VEC_I, x_sw // VEC_I * VEC_I

@@ -48,6 +48,8 @@ class Launch:
     config: Any
     cost: Cost
     device: Device
+    problem: Any = None
+    """What its config was picked for, where a table of configs may know it."""
 
     @property
     def name(self) -> str:
@@ -99,13 +101,20 @@ def target_device(x: torch.Tensor) -> Device:
 
 
 def launch(
-    kernel: Any, programs: int, *args: Any, config: Any, cost: Callable[[], Cost], num_warps: int, **meta: Any
+    kernel: Any,
+    programs: int,
+    *args: Any,
+    config: Any,
+    cost: Callable[[], Cost],
+    num_warps: int,
+    problem: Any = None,
+    **meta: Any,
 ) -> None:
     """Launch `programs` programs of `kernel` on the device of its first argument, which need not be the current one."""
     x = args[0]
     meta["num_warps"] = num_warps
     if recording := _here.recording:
-        recording.launches.append(Launch(kernel, (programs,), args, meta, config, cost(), recording.device))
+        recording.launches.append(Launch(kernel, (programs,), args, meta, config, cost(), recording.device, problem))
         return
     with torch.cuda.device_of(x):
         kernel[(programs,)](*args, **meta)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import torchops
-from torchops import backend
+from torchops import backend, catalog
 
 
 def test_auto_serves_cpu_tensors_with_aten() -> None:
@@ -29,6 +29,23 @@ def test_explain_names_kernel_and_config_and_computes_nothing(monkeypatch: pytes
     assert explanation.implementation == "triton"
     assert [name for name, _, _ in explanation.launches] == ["sobel_fwd_kernel"]
     assert "block=64" in str(explanation)
+    # a modelled time means nothing here
+    assert explanation.modelled == (None,)
+    assert "modelled" not in str(explanation)
+
+
+@pytest.mark.parametrize("name", ["sobel", "conv2d"])
+def test_explain_says_how_long_a_gpu_should_take(name: str) -> None:
+    from torchops.kernels.hardware import DEVICES
+    from torchops.kernels.launch import record
+
+    op = catalog.OPS[name]
+    with record(DEVICES["sm_90"]), torchops.use_backend("triton"):
+        explanation = torchops.explain(name, *op.inputs((2, 64, 56, 56), torch.float32), **op.kwargs)
+    ((microseconds, bound),) = explanation.modelled  # type: ignore[misc]
+    assert 0 < microseconds < 1000
+    assert bound == ("DRAM" if name == "sobel" else "tensor")
+    assert str(explanation).endswith(f", modelled {microseconds:.1f} us, bound by {bound}")
 
 
 def test_explain_rejects_what_it_does_not_know() -> None:

@@ -17,8 +17,9 @@ from skimage import data
 from typer.testing import CliRunner, Result
 
 import torchops
-from torchops import catalog, check, images
+from torchops import catalog, check, images, inspect
 from torchops.cli import app
+from torchops.machine_code import Instruction, main_loop
 
 runner = CliRunner()
 
@@ -247,6 +248,78 @@ class TestCheck:
         assert row.verdict.startswith("FAILED")
 
 
+class TestExplain:
+    def test_table(self) -> None:
+        result = invoke("explain", "conv2d", "--dtype", "bfloat16", "--channels-last")
+        assert result.exit_code == 0, result.output
+        for word in ("H100", "forward", "backward", "conv2d_weight_grad_kernel", "block_m=", "modelled", "us"):
+            assert word in result.stdout
+
+    def test_json(self) -> None:
+        arguments = ("--dtype", "bfloat16", "--arch", "sm_80", "--set", "padding_mode=reflect", "--set", "bias=None")
+        result = invoke("explain", "conv2d", *arguments, "--json")
+        assert result.exit_code == 0, result.output
+        rows = json.loads(result.stdout)
+        # the input gradient of a border is two launches
+        assert [row["pass"] for row in rows].count("forward") == 1
+        assert "conv2d_bias_grad_kernel" not in {row["kernel"] for row in rows}
+        assert sum("gemm" in row["kernel"] or "shift" in row["kernel"] for row in rows) == 3
+        for row in rows:
+            assert row["modelled_us"] == pytest.approx(row["times_us"][row["bound"]] / row["wave_efficiency"])
+            assert row["times_us"].keys() == {"DRAM", "L2", "tensor"}
+
+    @pytest.mark.parametrize("op", catalog.OPS)
+    def test_every_op(self, op: str) -> None:
+        result = invoke("explain", op, "--shape", "2,6,9,9", "--json")
+        assert result.exit_code == 0, result.output
+        assert {row["pass"] for row in json.loads(result.stdout)} == {"forward", "backward"}
+
+    def test_weight_and_bias_follow_what_is_set(self) -> None:
+        for op, weight in (("conv2d", "32,8,1,5"), ("conv_transpose2d", "16,24,1,5")):
+            assert invoke("explain", op, "--shape", "1,16,9,9", "--weight", weight, "--set", "groups=2").exit_code == 0
+            # a weight of as many groups
+            assert invoke("explain", op, "--shape", "1,16,9,9", "--set", "groups=16").exit_code == 0
+
+    @pytest.mark.parametrize("command", ["explain", "inspect"])
+    def test_bad_arguments(self, command: str) -> None:
+        def refuse(match: str, *arguments: str, op: str = "conv2d") -> None:
+            refused(invoke(command, op, *arguments), match)
+
+        refuse(r"arguments of conv2d must be among bias, stride, padding, .* got 'strides'", "--set", "strides=2")
+        refuse(r"must be among normalized, eps, .* got 'stride'", "--set", "stride=2", op="sobel")
+        for name in ("input", "weight", "op", "channels_last"):
+            refuse(rf"arguments of conv2d must be among .* got '{name}'", "--set", f"{name}=1")
+        for setting in ("stride", "=2", ""):
+            refuse(rf"--set must be NAME=VALUE, got '{setting}'", "--set", setting)
+        refuse(r"--weight must be four positive numbers K,C,R,S, .* got '64,3,3'", "--weight", "64,3,3")
+        refuse(r"`weight` must be None, since sobel has none", "--weight", "1,1,3,3", op="sobel")
+        refuse(r"takes 32 channels", "--weight", "64,32,3,3")
+        for groups in ("0", "3", "-1", "100"):
+            refuse(rf"`groups` .*{groups}\b", "--set", f"groups={groups}")
+        refuse(r"`groups` must be an integer, got 'many'", "--set", "groups=many")
+        refuse(r"`activation` must be None or one of relu, .* got 'cosine'", "--set", "activation=cosine")
+        refuse(r"`bias` must be a tensor", "--set", "bias=3")
+
+
+def test_inspect_refuses_a_weight_of_another_rank() -> None:
+    for weight in ((64, 64), ()):
+        with pytest.raises(ValueError, match=r"`weight` must have 4 sizes, got \("):
+            inspect.inspect("conv2d", weight=weight)
+
+
+def test_main_loop_multiplies_matrices_if_any_does() -> None:
+    def loop(label: str, *opcodes: str) -> list[Instruction]:
+        return [Instruction("MOV", None, label), *(Instruction(op, None, None) for op in opcodes)] + [
+            Instruction("BRA", label, None)
+        ]
+
+    products = loop("products", "LDGSTS.E.128", "HMMA.16816.F32")
+    adding = loop("adding", *("LDG.E",) * 8)
+    assert main_loop(products + adding) == products
+    assert main_loop(loop("short", "LDG.E") + adding + loop("arithmetic", *("FFMA",) * 16)) == adding
+    assert main_loop(loop("arithmetic", "FFMA")) == []
+
+
 @pytest.mark.tiers("compile")
 class TestInspect:
     def test_table_and_dump(self, tmp_path: Path) -> None:
@@ -268,6 +341,31 @@ class TestInspect:
         assert (forward["kernel"], backward["kernel"]) == ("sobel_fwd_kernel", "sobel_bwd_kernel")
         assert forward["arch"] == arch
         assert forward["modelled_us"] > 0
+
+    def test_convolution(self, tmp_path: Path) -> None:
+        """Channels innermost, of the weight too: matrix instructions, and loads of 128 bits."""
+        arguments = ("--dtype", "bfloat16", "--channels-last", "--set", "padding_mode=reflect", "--dump", tmp_path)
+        result = invoke("inspect", "conv2d", *arguments)
+        assert result.exit_code == 0, result.output
+        for word in ("conv2d_weight_grad_kernel", "DRAM", "tensor", "issue", "waves"):
+            assert word in result.stdout
+        reports = inspect.inspect("conv2d", dtype=torch.bfloat16, channels_last=True, padding_mode="reflect")
+        products = [r for r in reports if r.times_us["tensor"]]
+        assert len(products) == 4
+        for r in products:
+            assert r.matrix_instructions > 0, r
+            assert r.loads[128] > 0, r
+        # each launch of a kernel has files of its own
+        assert len(list(tmp_path.glob("*.sass"))) == len(reports)
+
+    def test_weight_and_settings(self) -> None:
+        arguments = ("--shape", "4,16,20,20", "--weight", "16,4,3,5", "--set", "stride=2", "--set", "padding=(1, 2)")
+        further = ("--set", "groups=2", "--set", "bias=None", "--dtype", "float16", "--json")
+        result = invoke("inspect", "conv_transpose2d", *arguments, *further)
+        assert result.exit_code == 0, result.output
+        forward = json.loads(result.stdout)[0]
+        # x, weight and the 8 channels of 39 x 39 pixels that they make
+        assert forward["bytes_least"] == 2 * (4 * 16 * 20 * 20 + 16 * 4 * 3 * 5 + 4 * 8 * 39 * 39)
 
     def test_bad_arguments(self, tmp_path: Path) -> None:
         refused(invoke("inspect", "sobel", "--arch", "sm_42"), r"`arch` must be one of sm_80, .*, got 'sm_42'")

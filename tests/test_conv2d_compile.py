@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor
 
 from torchops import inspect
 from torchops.kernels import conv2d as kernels
-from torchops.kernels import conv2d_config
 from torchops.kernels.conv2d_config import Config, Problem, candidates, pick_config
 from torchops.kernels.hardware import DEVICES, Device
 from torchops.kernels.launch import Launch, record

@@ -95,7 +95,7 @@ def test_taps_of_a_row_share_a_load(
     layout: str, device: torch.device, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """conv2d_shift_kernel, in tiles that begin and end inside rows: values, and the gradient of the input."""
-    left, right, top, bottom = padding
+    left, top = padding[0], padding[2]
     c, k, h, w = 18 * groups, 17 * groups, 6, 7
     x = laid_out(torch.randn(2, c, h, w, device=device), layout)
     weight = laid_out(torch.randn(k, 18, *kernel, device=device) * (18 * math.prod(kernel)) ** -0.5, "channels_last")

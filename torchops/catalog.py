@@ -26,12 +26,15 @@ class Op:
     """The (N, C, H, W) that `inspect` shows by default: a real load."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """The further arguments that `inspect` shows it with."""
-    parameters: Callable[[tuple[int, ...]], tuple[tuple[int, ...], ...]] = lambda shape: ()
-    """Sizes of the further tensors that the op takes with an input of a shape: a weight before its bias."""
+    parameters: Callable[..., tuple[tuple[int, ...], ...]] = lambda shape, weight=None, groups=1: ()
+    """Sizes of the further tensors that the op takes with an input of a shape, a weight before its bias; those of a weight of
+    another size than the example's, and of another number of groups, where they are given."""
 
-    def inputs(self, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    def inputs(
+        self, shape: tuple[int, ...], dtype: torch.dtype, weight: tuple[int, ...] | None = None, groups: int = 1
+    ) -> tuple[Tensor, ...]:
         """Uninitialised arguments: on Linux they take no memory until they are written."""
-        return tuple(torch.empty(size, dtype=dtype) for size in (shape, *self.parameters(shape)))
+        return tuple(torch.empty(size, dtype=dtype) for size in (shape, *self.parameters(shape, weight, groups)))
 
     def random_inputs(
         self,
@@ -61,9 +64,24 @@ TOLERANCE = {
 """What one rounding of a result, and some of float32 arithmetic, can explain; relative to the largest value."""
 
 
-def _conv2d_parameters(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """A 3x3 kernel from as many channels to as many, for either direction, and its bias."""
-    return (shape[1], shape[1], 3, 3), (shape[1],)
+def _example_weight(shape: tuple[int, ...], groups: int) -> tuple[int, ...]:
+    """A 3x3 kernel from as many channels to as many, for either direction."""
+    # more groups than channels are the op's to refuse
+    return (shape[1], max(1, shape[1] // groups), 3, 3)
+
+
+def _conv2d_parameters(
+    shape: tuple[int, ...], weight: tuple[int, ...] | None = None, groups: int = 1
+) -> tuple[tuple[int, ...], ...]:
+    weight = weight or _example_weight(shape, groups)
+    return weight, (weight[0],)
+
+
+def _conv_transpose2d_parameters(
+    shape: tuple[int, ...], weight: tuple[int, ...] | None = None, groups: int = 1
+) -> tuple[tuple[int, ...], ...]:
+    weight = weight or _example_weight(shape, groups)
+    return weight, (weight[1] * groups,)
 
 
 _IMAGE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8)
@@ -96,7 +114,7 @@ OPS = {
             _CONV_DTYPES,
             (32, 64, 56, 56),
             {"padding": 1},
-            _conv2d_parameters,
+            _conv_transpose2d_parameters,
         ),
     )
 }

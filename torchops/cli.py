@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import torch
 import typer
@@ -121,14 +122,94 @@ def print_check(rows: list[check.Row]) -> None:
     console.print(table)
 
 
+_Op = Annotated[OpName, typer.Argument(help="The op whose kernels to look into.")]  # type: ignore[valid-type]
+_Arch = Annotated[str, typer.Option(help="sm_80, sm_90, sm_100, sm_120 or gfx942; it need not be there.")]
+_Dtype = Annotated[str, typer.Option(help="Of the input: float32, bfloat16, float16, float64 or uint8.")]
+_Shape = Annotated[str | None, typer.Option(help="N,C,H,W of the input; a real load by default.")]
+_Weight = Annotated[
+    str | None,
+    typer.Option(help="K,C,R,S of the weight, with C of one group; C,K,R,S for conv_transpose2d. 3x3 by default."),
+]
+_Last = Annotated[bool, typer.Option("--channels-last", help="Memory format of input and weight.")]
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A further argument of the op, as stride=2; may be repeated."),
+]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print rows as JSON.")]
+_REFUSED = (ValueError, TypeError, OverflowError, RuntimeError, OSError, ModuleNotFoundError)
+
+
+@app.command("explain")
+def explain_command(
+    op: _Op,
+    arch: _Arch = "sm_90",
+    dtype: _Dtype = "float32",
+    shape: _Shape = None,
+    weight: _Weight = None,
+    channels_last: _Last = False,
+    settings: _Settings = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Say which kernels and block sizes a call takes on a GPU that is not there, forward and backward; compile nothing."""
+    try:
+        passes = inspect.plan(
+            op.value,  # type: ignore[attr-defined]
+            arch,
+            _parse_dtype(dtype),
+            _parse_sizes("--shape", "N,C,H,W", shape),
+            weight=_parse_sizes("--weight", "K,C,R,S", weight),
+            channels_last=channels_last,
+            **_parse_settings(op.value, settings),  # type: ignore[attr-defined]
+        )
+    except _REFUSED as error:
+        fail(error)
+    launches = [
+        (name, launch, inspect.model(launch))
+        for name, launches in zip(("forward", "backward"), passes, strict=True)
+        for launch in launches
+    ]
+    if as_json:
+        rows = [
+            {
+                "pass": name,
+                "kernel": launch.name,
+                "programs": launch.programs,
+                "config": str(launch.config),
+                "modelled_us": model.us,
+                "bound": model.bound,
+                "times_us": model.times_us,
+                "wave_efficiency": model.wave_efficiency,
+            }
+            for name, launch, model in launches
+        ]
+        console.print_json(json.dumps(rows))
+        return
+    table = _table(
+        f"{launches[0][1].device.name} ({arch}), {dtype}",
+        caption="modelled before compilation, without issue: torchops inspect counts it",
+    )
+    for heading in ("pass", "kernel"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("programs", justify="right")
+    table.add_column("config")
+    table.add_column("us", justify="right", no_wrap=True)
+    table.add_column("bound")
+    for name, launch, model in launches:
+        config = _short(str(launch.config))
+        table.add_row(name, launch.name, str(launch.programs), config, f"{model.us:.1f}", model.bound)
+    console.print(table)
+
+
 @app.command("inspect")
 def inspect_command(
-    op: Annotated[OpName, typer.Argument(help="The op whose kernels to compile.")],  # type: ignore[valid-type]
-    arch: Annotated[str, typer.Option(help="sm_80, sm_90, sm_100, sm_120 or gfx942; it need not be there.")] = "sm_90",
-    dtype: Annotated[str, typer.Option(help="Of the input: float32, bfloat16, float16, float64 or uint8.")] = "float32",
-    shape: Annotated[str | None, typer.Option(help="N,C,H,W of the input; a real load by default.")] = None,
-    channels_last: Annotated[bool, typer.Option("--channels-last", help="Memory format of the input.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
+    op: _Op,
+    arch: _Arch = "sm_90",
+    dtype: _Dtype = "float32",
+    shape: _Shape = None,
+    weight: _Weight = None,
+    channels_last: _Last = False,
+    settings: _Settings = None,
+    as_json: _AsJson = False,
     dump: Annotated[Path | None, typer.Option(help="Folder for TTIR, TTGIR, PTX, SASS.")] = None,
 ) -> None:
     """Compile an op's kernels for a GPU that is not there, through the real launcher, and report on each launch."""
@@ -137,32 +218,46 @@ def inspect_command(
             op.value,  # type: ignore[attr-defined]
             arch,
             _parse_dtype(dtype),
-            _parse_shape(shape),
+            _parse_sizes("--shape", "N,C,H,W", shape),
+            weight=_parse_sizes("--weight", "K,C,R,S", weight),
             channels_last=channels_last,
+            **_parse_settings(op.value, settings),  # type: ignore[attr-defined]
         )
         files = inspect.dump(reports, dump) if dump else []
-    except (ValueError, TypeError, OverflowError, RuntimeError, OSError, ModuleNotFoundError) as error:
+    except _REFUSED as error:
         fail(error)
     if as_json:
         console.print_json(json.dumps([report.as_dict() for report in reports]))
         return
-    table = _table(f"{reports[0].gpu} ({arch}), {dtype}")
-    for heading in ("", *(report.kernel for report in reports)):
-        table.add_column(heading)
-    for name, value in _INSPECT_ROWS.items():
-        table.add_row(name, *(value(report) for report in reports))
-    console.print(table)
+    # as many launches beside each other as can be read
+    columns = max(1, (console.width - 24) // 28)
+    for first in range(0, len(reports), columns):
+        some = reports[first : first + columns]
+        table = _table("" if first else f"{some[0].gpu} ({arch}), {dtype}")
+        for heading in ("", *(report.kernel for report in some)):
+            table.add_column(heading)
+        for name, value in _INSPECT_ROWS.items():
+            table.add_row(name, *(value(report) for report in some))
+        console.print(table)
     for file in files:
         console.print(str(file), highlight=False, soft_wrap=True)
+
+
+def _short(config: str) -> str:
+    return config.removeprefix("Config(").removesuffix(")")
 
 
 def _by_width(counts: dict[int, int]) -> str:
     return ", ".join(f"{count} x {bits} bit" for bits, count in counts.items()) or "none"
 
 
+def _times(times_us: dict[str, float]) -> str:
+    return ", ".join(f"{name} {us:.1f}" for name, us in times_us.items() if us > 0)
+
+
 _INSPECT_ROWS = {
     "grid": lambda r: f"{r.programs}",
-    "config": lambda r: r.config.removeprefix("Config(").removesuffix(")"),
+    "config": lambda r: _short(r.config),
     "warps, stages": lambda r: f"{r.num_warps}, {r.num_stages}",
     "registers a thread": lambda r: f"{r.registers}",
     "spills, stack bytes": lambda r: f"{r.spills}, {r.stack_bytes}",
@@ -172,6 +267,7 @@ _INSPECT_ROWS = {
     "stores": lambda r: _by_width(r.stores),
     "instructions, main loop": lambda r: f"{r.instructions}, {r.loop_instructions}",
     "MB moved, least": lambda r: f"{r.bytes_moved / 1e6:.1f}, {r.bytes_least / 1e6:.1f} ({r.traffic:.3f}x)",
+    "modelled bounds": lambda r: f"{_times(r.times_us)} us, waves {r.wave_efficiency:.2f}",
     "modelled time": lambda r: f"{r.modelled_us:.1f} us, bound by {r.bound}",
 }
 
@@ -183,16 +279,31 @@ def _parse_dtype(text: str) -> torch.dtype:
     return dtype
 
 
-def _parse_shape(text: str | None) -> tuple[int, ...] | None:
+def _parse_sizes(option: str, names: str, text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     try:
-        shape = tuple(int(part) for part in text.replace("x", ",").split(","))
+        sizes = tuple(int(part) for part in text.replace("x", ",").split(","))
     except ValueError:
-        shape = ()
-    if len(shape) != 4 or min(shape) < 1 or math.prod(shape) >= 2**40:
-        raise ValueError(f"--shape must be four positive numbers N,C,H,W, of less than 2^40 elements, got {text!r}")
-    return shape
+        sizes = ()
+    if len(sizes) != 4 or min(sizes) < 1 or math.prod(sizes) >= 2**40:
+        raise ValueError(f"{option} must be four positive numbers {names}, of less than 2^40 elements, got {text!r}")
+    return sizes
+
+
+def _parse_settings(op: str, settings: list[str] | None) -> dict[str, Any]:
+    """Further arguments of an op by name: Python literals, and strings where they are none."""
+    found: dict[str, Any] = {}
+    for setting in settings or []:
+        name, equals, text = setting.partition("=")
+        if not (name.isidentifier() and equals):
+            raise ValueError(f"--set must be NAME=VALUE, got {setting!r}")
+        try:
+            found[name] = ast.literal_eval(text)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            found[name] = text
+    inspect.check_further(op, found)
+    return found
 
 
 @app.command()

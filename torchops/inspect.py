@@ -7,8 +7,10 @@ for, and read off the machine code.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from .backend import choose, use_backend
 from .machine_code import LOAD, MATRIX, STORE, machine_code, main_loop, widths
 
 if TYPE_CHECKING:
+    from .kernels.hardware import Device
     from .kernels.launch import Launch
 
 
@@ -33,15 +36,22 @@ class Explanation:
     reason: str
     launches: tuple[tuple[str, int, Any], ...]
     """(kernel, programs, block sizes) of every launch of the forward; empty for ATen."""
+    modelled: tuple[tuple[float, str] | None, ...]
+    """(microseconds, what bounds them) of every launch, modelled before compilation; None in Triton's interpreter."""
 
     def __str__(self) -> str:
         lines = [f"{self.op}: {self.implementation}, because {self.reason}"]
-        lines += [f"  {kernel}: {programs} programs of {config}" for kernel, programs, config in self.launches]
+        for (kernel, programs, config), modelled in zip(self.launches, self.modelled, strict=True):
+            time = f", modelled {modelled[0]:.1f} us, bound by {modelled[1]}" if modelled else ""
+            lines.append(f"  {kernel}: {programs} programs of {config}{time}")
         return "\n".join(lines)
 
 
 def explain(op: Callable[..., Tensor] | str, *args: Any, **kwargs: Any) -> Explanation:
     """Say which implementation and which block sizes a call would take, and why. Nothing is computed.
+
+    Times of launches are modelled before anything is compiled: the slowest of DRAM, L2 and matrix units, by how full the last
+    wave of programs is. What a kernel takes to issue its instructions is known once it is compiled: see :func:`inspect`.
 
     Args:
         op: a function of torchops, or its name.
@@ -62,14 +72,66 @@ def explain(op: Callable[..., Tensor] | str, *args: Any, **kwargs: Any) -> Expla
     if not tensors:
         raise ValueError("`args` must hold the tensors of the call, got none")
     choice = choose(tensors[0].device)
-    launches: tuple[tuple[str, int, Any], ...] = ()
-    if choice.implementation == "triton":
-        from .kernels.launch import record, target_device
+    if choice.implementation == "aten":
+        return Explanation(name, choice.implementation, choice.reason, (), ())
+    from .kernels.hardware import INTERPRETER
+    from .kernels.launch import record, target_device
 
-        with record(target_device(tensors[0])) as recorded, torch.no_grad():
-            catalog.OPS[name].function(*args, **kwargs)
-        launches = tuple((launch.name, launch.programs, launch.config) for launch in recorded)
-    return Explanation(name, choice.implementation, choice.reason, launches)
+    with record(target_device(tensors[0])) as launches, torch.no_grad():
+        catalog.OPS[name].function(*args, **kwargs)
+    models = [None if launch.device is INTERPRETER else model(launch) for launch in launches]
+    return Explanation(
+        name,
+        choice.implementation,
+        choice.reason,
+        tuple((launch.name, launch.programs, launch.config) for launch in launches),
+        tuple((m.us, m.bound) if m else None for m in models),
+    )
+
+
+@dataclass(frozen=True)
+class Model:
+    """The modelled time of a launch, which is never measured."""
+
+    times_us: dict[str, float]
+    """Time of DRAM, L2, tensor and, if the kernel is compiled, issue, each on its own, microseconds, before waves."""
+    wave_efficiency: float
+    """Share of the device that works, averaged over the waves of programs."""
+
+    @property
+    def bound(self) -> str:
+        """What takes longest: DRAM, L2, tensor or issue."""
+        return max(self.times_us, key=lambda name: self.times_us[name])
+
+    @property
+    def us(self) -> float:
+        return self.times_us[self.bound] / self.wave_efficiency
+
+
+def model(launch: Launch, warp_instructions: float | None = None, registers: int = 64, shared_bytes: int = 0) -> Model:
+    """The modelled time of a recorded launch.
+
+    Args:
+        launch: recorded for a GPU.
+        warp_instructions: issued by all its warps together; None before the kernel is compiled, and then issue is left out.
+        registers: of a thread.
+        shared_bytes: of a program.
+    """
+    from .kernels.hardware import issue_us, l2_us, matrix_us, memory_us, resident_programs, wave_efficiency
+
+    cost, device = launch.cost, launch.device
+    times = {
+        "DRAM": memory_us(cost.bytes_moved, device),
+        "L2": l2_us(cost.bytes_l2, device),
+        "tensor": matrix_us(cost.flops, device, cost.itemsize, cost.tf32),
+    }
+    if warp_instructions is not None:
+        times["issue"] = issue_us(warp_instructions, device)
+    # a program that streams through L2 keeps its multiprocessor busy; one that waits for DRAM does not
+    slots = device.sms
+    if not cost.bytes_l2:
+        slots = resident_programs(device, launch.meta["num_warps"], registers, shared_bytes)
+    return Model(times, wave_efficiency(launch.programs, slots))
 
 
 @dataclass(frozen=True)
@@ -93,7 +155,7 @@ class LaunchReport:
     """Global load instructions by width in bits (a thread's)."""
     stores: dict[int, int]
     loop_instructions: int
-    """Length of the main loop: the longest one that loads."""
+    """Length of the main loop: the longest one that multiplies matrices, or else that loads."""
     instructions: int
     bytes_moved: int
     """DRAM traffic, counted: halos once per program."""
@@ -118,13 +180,6 @@ class LaunchReport:
         row = asdict(self)
         del row["code"]
         return {**row, "traffic": self.traffic}
-
-
-def architectures() -> tuple[str, ...]:
-    """The GPUs that `inspect` compiles for."""
-    from .kernels.hardware import DEVICES
-
-    return tuple(DEVICES)
 
 
 @contextlib.contextmanager
@@ -179,15 +234,14 @@ def _stand_in_driver(arch: str) -> Iterator[None]:
 
 
 def record_launches(
-    function: Callable[..., Tensor], inputs: tuple[Tensor, ...], arch: str, *, backward: bool = True, **kwargs: Any
+    function: Callable[..., Tensor], inputs: tuple[Tensor, ...], device: Device, *, backward: bool = True, **kwargs: Any
 ) -> list[Launch]:
-    """The launches of a call on CPU tensors, forward and backward, as they would be on `arch`. Nothing is computed."""
-    from .kernels.hardware import DEVICES
+    """The launches of a call on CPU tensors, forward and backward, as they would be on `device`. No kernel runs."""
     from .kernels.launch import record
 
     differentiable = backward and inputs[0].is_floating_point()
     leaves = tuple(x.detach().requires_grad_(differentiable and x.is_floating_point()) for x in inputs)
-    with record(DEVICES[arch]) as launches, use_backend("triton"):
+    with record(device) as launches, use_backend("triton"):
         out = function(*leaves, **kwargs)
         if differentiable:
             torch.autograd.grad(out, leaves, torch.empty_like(out))
@@ -202,8 +256,6 @@ def report(launch: Launch) -> LaunchReport:
     """
     from triton.runtime.jit import JITFunction
 
-    from .kernels.hardware import issue_us, l2_us, matrix_us, memory_us, resident_programs, wave_efficiency
-
     if not isinstance(launch.kernel, JITFunction):
         raise RuntimeError("kernels are interpreted in this process: unset TRITON_INTERPRET to compile them")
     device = launch.device
@@ -216,19 +268,7 @@ def report(launch: Launch) -> LaunchReport:
         * launch.meta["num_warps"]
         * (len(loop) * launch.cost.trips + len(machine.instructions) - len(loop))
     )
-    cost = launch.cost
-    times = {
-        "DRAM": memory_us(cost.bytes_moved, device),
-        "L2": l2_us(cost.bytes_l2, device),
-        "tensor": matrix_us(cost.flops, device, cost.itemsize, cost.tf32),
-        "issue": issue_us(warp_instructions, device),
-    }
-    bound = max(times, key=lambda name: times[name])
-    # a program that streams through L2 keeps its multiprocessor busy; one that waits for DRAM does not
-    slots = device.sms
-    if not cost.bytes_l2:
-        slots = resident_programs(device, launch.meta["num_warps"], machine.registers, compiled.metadata.shared)
-    waves = wave_efficiency(launch.programs, slots)
+    modelled = model(launch, warp_instructions, machine.registers, compiled.metadata.shared)
     opcodes = [i.opcode for i in machine.instructions]
     return LaunchReport(
         kernel=launch.name,
@@ -249,52 +289,101 @@ def report(launch: Launch) -> LaunchReport:
         instructions=len(opcodes),
         bytes_moved=launch.cost.bytes_moved,
         bytes_least=launch.cost.bytes_least,
-        modelled_us=times[bound] / waves,
-        bound=bound,
-        times_us=times,
-        wave_efficiency=waves,
+        modelled_us=modelled.us,
+        bound=modelled.bound,
+        times_us=modelled.times_us,
+        wave_efficiency=modelled.wave_efficiency,
         code=machine.code,
     )
 
 
+def check_further(op: str, names: Iterable[str]) -> None:
+    """Check that these are arguments of an op, other than its input and its weight. A bias may be set to None.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    parameters = signature(catalog.OPS[op].function).parameters
+    known = [name for name, p in parameters.items() if p.default is not Parameter.empty]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"further arguments of {op} must be among {', '.join(known)}, got {name!r}")
+
+
+def plan(
+    op: str, arch: str = "sm_90", dtype: torch.dtype = torch.float32, shape: tuple[int, ...] | None = None,
+    *, weight: tuple[int, ...] | None = None, channels_last: bool = False, **kwargs: Any,
+) -> tuple[list[Launch], list[Launch]]:  # fmt: skip
+    """The launches of an op's forward, and of its backward, on a GPU that need not be there. Nothing is compiled.
+
+    Arguments and errors are those of :func:`inspect`, except that kernels may be interpreted in this process.
+    """
+    from .kernels.hardware import DEVICES
+
+    if op not in catalog.OPS:
+        raise ValueError(f"`op` must be one of {', '.join(catalog.OPS)}, got {op!r}")
+    if arch not in DEVICES:
+        raise ValueError(f"`arch` must be one of {', '.join(DEVICES)}, got {arch!r}")
+    entry = catalog.OPS[op]
+    if dtype not in entry.dtypes:
+        raise ValueError(f"`dtype` must be one of {', '.join(map(str, entry.dtypes))}, got {dtype}")
+    check_further(op, kwargs)
+    parameters = signature(entry.function).parameters
+    if weight is not None and "weight" not in parameters:
+        raise ValueError(f"`weight` must be None, since {op} has none, got {weight}")
+    if weight is not None and len(weight) != 4:
+        raise ValueError(f"`weight` must have 4 sizes, got {weight}")
+    groups = kwargs.get("groups", 1)
+    # what is no number of groups is the op's to refuse
+    valid = isinstance(groups, int) and groups > 0
+    inputs = entry.inputs(shape or entry.shape, dtype, weight, groups if valid else 1)
+    inputs = tuple(x for name, x in zip(parameters, inputs, strict=False) if name not in kwargs)
+    if channels_last:
+        inputs = tuple(torch.empty_like(x, memory_format=torch.channels_last) if x.dim() == 4 else x for x in inputs)
+    kwargs = {**entry.kwargs, **kwargs}
+    launches = record_launches(entry.function, inputs, DEVICES[arch], **kwargs)
+    forward = len(record_launches(entry.function, inputs, DEVICES[arch], backward=False, **kwargs))
+    return launches[:forward], launches[forward:]
+
+
 def inspect(
     op: str, arch: str = "sm_90", dtype: torch.dtype = torch.float32, shape: tuple[int, ...] | None = None,
-    *, channels_last: bool = False, **kwargs: Any,
+    *, weight: tuple[int, ...] | None = None, channels_last: bool = False, **kwargs: Any,
 ) -> list[LaunchReport]:  # fmt: skip
     """Compile every kernel of an op, forward and backward, for a GPU that need not be there, and report on each.
 
     Args:
         op: name of the op, as in `torchops.<op>`.
         arch: "sm_80", "sm_90", "sm_100", "sm_120" or "gfx942".
-        dtype: of the input.
+        dtype: of the input, and of weight and bias.
         shape: (N, C, H, W) of the input; the op's own example where it is None.
-        channels_last: the input's memory format.
-        kwargs: further arguments of the op.
+        weight: size of the weight, (K, C/groups, R, S) for conv2d and (C, K/groups, R, S) for conv_transpose2d; 3x3 from as
+            many channels to as many where it is None. The size of the bias follows.
+        channels_last: the memory format of input and weight.
+        kwargs: further arguments of the op, over those of its example (padding=1 for convolutions); `bias=None` for none.
 
     Raises:
+        TypeError: if the op rejects the type of an argument.
         ValueError: if an argument is not one of those listed, or the op rejects it.
         RuntimeError: if kernels are interpreted in this process, or the compiler fails.
     """
-    if op not in catalog.OPS:
-        raise ValueError(f"`op` must be one of {', '.join(catalog.OPS)}, got {op!r}")
-    if arch not in architectures():
-        raise ValueError(f"`arch` must be one of {', '.join(architectures())}, got {arch!r}")
-    entry = catalog.OPS[op]
-    if dtype not in entry.dtypes:
-        raise ValueError(f"`dtype` must be one of {', '.join(map(str, entry.dtypes))}, got {dtype}")
-    inputs = entry.inputs(shape or entry.shape, dtype)
-    if channels_last:
-        inputs = tuple(torch.empty_like(x, memory_format=torch.channels_last) for x in inputs)
-    return [report(launch) for launch in record_launches(entry.function, inputs, arch, **kwargs)]
+    forward, backward = plan(op, arch, dtype, shape, weight=weight, channels_last=channels_last, **kwargs)
+    return [report(launch) for launch in (*forward, *backward)]
 
 
 def dump(reports: list[LaunchReport], folder: Path) -> list[Path]:
-    """Write the code of every launch, stage by stage, to `folder`; return the files."""
+    """Write the code of every launch, stage by stage, to `folder`; return the files.
+
+    The second launch of a kernel, which may be compiled to other code, is `<kernel>-2`, and so on.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     files = []
+    seen: Counter[str] = Counter()
     for r in reports:
+        seen[r.kernel] += 1
+        name = r.kernel if seen[r.kernel] == 1 else f"{r.kernel}-{seen[r.kernel]}"
         for stage, text in r.code.items():
-            file = folder / f"{r.kernel}.{r.arch}.{stage}"
+            file = folder / f"{name}.{r.arch}.{stage}"
             file.write_text(text)
             files.append(file)
     return files

@@ -60,7 +60,10 @@ def widths(opcodes: list[str], kind: re.Pattern[str]) -> dict[int, int]:
 
 
 def main_loop(instructions: list[Instruction]) -> list[Instruction]:
-    """The longest stretch that ends in a jump back to its start, loads, and holds no loop of its own."""
+    """The longest stretch that ends in a jump back to its start, and holds no loop of its own.
+
+    It multiplies matrices if any does: a loop that finishes the tile may be longer. Else it loads.
+    """
     starts = {i.label: n for n, i in enumerate(instructions) if i.label}
     loops = [
         (starts[i.target], end + 1)
@@ -70,8 +73,10 @@ def main_loop(instructions: list[Instruction]) -> list[Instruction]:
     innermost = [
         instructions[a:b] for a, b in loops if not any((c, d) != (a, b) and a <= c and d <= b for c, d in loops)
     ]
-    loading = [loop for loop in innermost if any(LOAD.match(i.opcode) for i in loop)]
-    return max(loading, key=len, default=[])
+    for kind in (MATRIX, LOAD):
+        if loops_of_kind := [loop for loop in innermost if any(kind.match(i.opcode) for i in loop)]:
+            return max(loops_of_kind, key=len)
+    return []
 
 
 def _parse(text: str, label: re.Pattern[str], instruction: re.Pattern[str]) -> list[Instruction]:

@@ -1,0 +1,164 @@
+"""`python -m bench.model`: what the model says of every convolution layer, compiled for GPUs that are not there.
+
+Writes out/conv2d_model.md and out/conv2d_model.png. With --write-configs it writes what the model picks into the tables that
+the launchers read, kernels/configs/<GPU>.json, instead. Nothing here is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+import torchops
+from torchops import kernels
+from torchops.images import replacing
+from torchops.inspect import LaunchReport, record_launches, report
+from torchops.kernels.conv2d_config import model_config, row
+from torchops.kernels.hardware import DEVICES, H200, Device, matrix_us, memory_us
+from torchops.kernels.launch import Launch
+
+from .layers import CASES, LAYERS, ConvLayer
+
+PASSES = ("forward", "input_grad", "weight_grad")
+TABLES = {"A100": DEVICES["sm_80"], "H100": DEVICES["sm_90"], "H200": H200}
+BOUNDS = ("DRAM", "L2", "tensor", "issue")
+
+
+def launches(layer: ConvLayer, device: Device, dtype: torch.dtype = torch.bfloat16) -> dict[str, list[Launch]]:
+    """The launches of each pass of a channels_last layer without a bias."""
+
+    def call(x: Tensor, w: Tensor) -> Tensor:
+        if layer.transposed:
+            return torchops.conv_transpose2d(x, w, None, layer.stride, layer.padding)
+        return torchops.conv2d(
+            x, w, None, layer.stride, layer.padding, layer.dilation, layer.groups, padding_mode=layer.padding_mode
+        )
+
+    x, w = (
+        torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
+        for shape in (layer.input_shape, layer.weight_shape)
+    )
+    found: dict[str, list[Launch]] = {name: [] for name in PASSES}
+    forward = record_launches(call, (x, w), device, backward=False)
+    backward = record_launches(call, (x, w), device)[len(forward) :]
+    found["forward"] = forward
+    of_weight = next(i for i, launch in enumerate(backward) if "weight_grad" in launch.name)
+    found["input_grad"], found["weight_grad"] = backward[:of_weight], backward[of_weight:]
+    return found
+
+
+def floor_us(layer: ConvLayer, device: Device, itemsize: int = 2) -> float:
+    """What nothing can be faster than: every multiply-add on the matrix units, every element moved once."""
+    return max(matrix_us(layer.flops, device, itemsize, False), memory_us(layer.elements * itemsize, device))
+
+
+def _rows(arch: str) -> Iterator[tuple[ConvLayer, str, list[LaunchReport]]]:
+    for layer in CASES + LAYERS:
+        for name, found in launches(layer, DEVICES[arch]).items():
+            yield layer, name, [report(launch) for launch in found]
+
+
+def _table(arch: str, rows: list[tuple[ConvLayer, str, list[LaunchReport]]]) -> Iterator[str]:
+    yield f"### {DEVICES[arch].name} ({arch}), modelled, bfloat16, channels_last"
+    yield ""
+    yield (
+        "| case | pass | kernel, tile, taps, splits | registers, spills | loop | DRAM | L2 | tensor | issue | waves | "
+        "modelled us | floor us |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    for layer, name, reports in rows:
+        first = max(reports, key=lambda r: r.modelled_us)
+        config = dict(part.split("=") for part in first.config.removeprefix("Config(").removesuffix(")").split(", "))
+        tile = "x".join(config[f"block_{axis}"] for axis in "mnk")
+        kernel = first.kernel.removeprefix("conv2d_").removesuffix("_kernel")
+        times = " | ".join(f"{first.times_us[bound]:.1f}" for bound in BOUNDS)
+        yield (
+            f"| {layer.name} | {name} | {kernel}, {tile}, {config['taps']}, {config['splits']} | {first.registers}, "
+            f"{sum(r.spills for r in reports)} | {first.loop_instructions} | {times} | {first.wave_efficiency:.2f} | "
+            f"{sum(r.modelled_us for r in reports):.1f} | {floor_us(layer, DEVICES[arch]):.1f} |"
+        )
+
+
+def _plot(rows: list[tuple[ConvLayer, str, list[LaunchReport]]], path: Path) -> None:
+    """For each case of the goals and each pass, the modelled time over the floor, coloured by what bounds it."""
+    colours = dict(zip(BOUNDS, ("#4477aa", "#ee6677", "#228833", "#ccbb44"), strict=True))
+    shown = [r for r in rows if r[0] in CASES]
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for number, (layer, name, reports) in enumerate(shown):
+        place = number + number // len(PASSES) * 0.8
+        first = max(reports, key=lambda r: r.modelled_us)
+        time, floor = sum(r.modelled_us for r in reports), floor_us(layer, DEVICES["sm_90"])
+        axes.bar(place, time / floor, color=colours[first.bound])
+        axes.text(place, time / floor, f"{time:.0f}", ha="center", va="bottom", fontsize=8)
+        axes.text(place, 0.02, name.replace("_grad", ""), rotation=90, ha="center", va="bottom", fontsize=7, color="w")
+        if name == "input_grad":
+            axes.text(place, -0.02, layer.name, ha="center", va="top", transform=axes.get_xaxis_transform())
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set_xticks([])
+    axes.set_ylabel("modelled time / floor")
+    axes.set_title("Modelled, not measured: H100, bfloat16, channels_last; microseconds above the bars")
+    for bound, colour in colours.items():
+        axes.bar(0, 0, color=colour, label=f"bound by {bound}")
+    axes.legend()
+    axes.set_yscale("log")
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=100)
+
+
+def configs(device: Device) -> dict[str, object]:
+    """A table: what the model picks for every launch of every layer that has a choice."""
+    rows = {}
+    for layer in CASES + LAYERS:
+        for name, found in launches(layer, device).items():
+            for launch in found:
+                if launch.problem is not None:
+                    case = f"{layer.name}.{name}"
+                    new = row(launch.problem, model_config(launch.problem, device), "model", case)
+                    rows.setdefault(json.dumps(new["problem"]), new)
+    return {"gpu": device.name, "sms": device.sms, "rows": list(rows.values())}
+
+
+def _write_configs() -> None:
+    folder = Path(next(iter(kernels.__path__))) / "configs"
+    folder.mkdir(exist_ok=True)
+    for name, device in TABLES.items():
+        found = configs(device)
+        lines = ",\n".join(json.dumps(line) for line in found.pop("rows"))  # type: ignore[attr-defined]
+        head = json.dumps(found).removesuffix("}")
+        with replacing(folder / f"{name}.json") as file:
+            file.write_text(f'{head}, "rows": [\n{lines}\n]}}\n')
+        print(f"written: {folder / name}.json")
+
+
+def main(arguments: list[str]) -> int:
+    if arguments == ["--write-configs"]:
+        _write_configs()
+        return 0
+    if arguments:
+        print(f"unknown arguments {arguments}; known: --write-configs")
+        return 2
+    out = Path("out")
+    out.mkdir(exist_ok=True)
+    pages = []
+    for arch in ("sm_90", "sm_80", "sm_100"):
+        rows = list(_rows(arch))
+        pages += [*_table(arch, rows), ""]
+        if arch == "sm_90":
+            _plot(rows, out / "conv2d_model.png")
+    with replacing(out / "conv2d_model.md") as page:
+        page.write_text("\n".join(pages))
+    print(f"written: {out / 'conv2d_model.md'}, {out / 'conv2d_model.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
