@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import triton.language as tl
 
-from .conv2d_config import Config, Problem, cost, pick_config, tiles, vector
+from .conv2d_config import Config, Problem, cost, method, pick_config, tiles, vector
 from .conv2d_gather import conv2d_direct_kernel, conv2d_gemm_kernel
 from .conv2d_shift import conv2d_shift_kernel
 from .conv2d_weight_grad import (
@@ -65,9 +65,12 @@ def _bytes(*tensors: torch.Tensor | None) -> int:
     return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
 
-def _channels_innermost(weight: torch.Tensor) -> torch.Tensor:
-    """The weight with channels innermost, which is a copy of it unless they are: reading them one by one costs more."""
-    if _last(weight) or weight.shape[2] * weight.shape[3] == 1:
+def _channels_innermost(weight: torch.Tensor, groups: int, o: int, i: int) -> torch.Tensor:
+    """The weight with channels innermost, where a matrix product sums over i of them.
+
+    That is a copy of it unless they are: reading them one by one costs more.
+    """
+    if method(groups, o, i) != "gemm" or _last(weight) or weight.shape[2] * weight.shape[3] == 1:
         return weight
     return weight.contiguous(memory_format=torch.channels_last)
 
@@ -85,6 +88,7 @@ def conv2d_fwd(
         padding: rows above and columns to the left; those below and to the right follow from the size of y.
     """
     (k, i, r, s), (h, w), (p, q) = weight.shape, x.shape[2:], y.shape[2:]
+    weight = _channels_innermost(weight, groups, k // groups, i)
     inside = padding == (0, 0) and (p - 1) * stride[0] + (r - 1) * dilation[0] < h
     inside = inside and (q - 1) * stride[1] + (s - 1) * dilation[1] < w
     _gather(
@@ -108,6 +112,7 @@ def conv2d_input_grad(
         padding: left, right, top, bottom.
     """
     (k, o, r, s), (h, w), (p, q) = weight.shape, dx.shape[2:], dy.shape[2:]
+    weight = _channels_innermost(weight, groups, o, k // groups)
     left, right, top, bottom = padding
     # padding that no tap reads gets no gradient
     bottom = max(0, min(bottom, (p - 1) * stride[0] + (r - 1) * dilation[0] - top - (h - 1)))
@@ -152,16 +157,16 @@ def _gather(
     top, left, bottom, right = sides
     phases = stride if transposed and not RING else (1, 1)
     pixels = y.shape[3] if RING else -(-p // phases[0]) * -(-q // phases[1])
-    precision = _precision(x)
+    precision, zeros_or_index = _precision(x), meta["PAD"] == 0.0 and _last(x)
+    lean = meta["MODE"] == "constant" and meta["PAD"] == 0.0 and meta["ACTIVATION"] in ("none", "relu")
+    lean = lean and residual is None and ring is None and not (transposed and bias is not None)
     problem = Problem(
         "ring" if RING else "gather" if ring is None else "fold", n * pixels, o, i, r * s, s, phases[0] * phases[1],
         groups, x.element_size(), precision == "tf32", _last(x),
-        0 if RING or (w, stride, meta["PAD"]) != (q, (1, 1), 0.0) else _span(s, left, dilation[1], meta["MODE"]),
-        bytes_least=_bytes(x, weight, bias, residual, ring, y),
+        0 if RING or not zeros_or_index or (w, stride) != (q, (1, 1)) else _span(s, left, dilation[1], meta["MODE"]),
+        lean, bytes_least=_bytes(x, weight, bias, residual, ring, y),
     )  # fmt: skip
     config = config or pick_config(problem, target_device(y))
-    if problem.method == "gemm":
-        weight = _channels_innermost(weight)
     wk, wc, wr, ws = weight.stride()
     w_strides = (i * wk, wc, wk, wr, ws) if transposed else (o * wk, wk, wc, wr, ws)
     # a direct tile holds channels of any groups
@@ -172,7 +177,7 @@ def _gather(
     meta.update(
         R=r, S=s, TRANSPOSED=transposed, FOLD=FOLD, HAS_BIAS=bias is not None, HAS_RESIDUAL=residual is not None,
         Y_ALONG=int(_last(y)), VEC_O=vec_o, ACC=_accumulator(x),
-        WIDE=_is_wide(x, y, *(t for t in (residual,) if t is not None)), BLOCK_M=config.block_m, BLOCK_N=config.block_n,
+        WIDE=_is_wide(x, y, *(t for t in (residual, ring) if t is not None)), BLOCK_M=config.block_m, BLOCK_N=config.block_n,
     )  # fmt: skip
     if problem.method == "direct":
         kernel = conv2d_direct_kernel
@@ -226,7 +231,7 @@ def conv2d_weight_grad(
     precision, device = _precision(x), target_device(dy)
     problem = Problem(
         "weight_grad", n * p * q, o, i, r * s, s, 1, groups, x.element_size(), precision == "tf32", _last(x) and _last(dy),
-        _span(s, 0, dilation[1], padding_mode) if stride[1] == 1 else 0, bytes_least=_bytes(dy, x, dw),
+        _span(s, 0, dilation[1], padding_mode) if stride[1] == 1 else 0, False, bytes_least=_bytes(dy, x, dw),
     )  # fmt: skip
     config = config or pick_config(problem, device)
     splits, j = config.splits, r * s * i

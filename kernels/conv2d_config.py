@@ -17,6 +17,13 @@ from .hardware import INTERPRETER, Device, issue_us, l2_us, matrix_us, memory_us
 from .launch import Cost
 
 
+def method(groups: int, o: int, i: int) -> str:
+    """ "gemm", a matrix product; "flat", one whose taps and few channels make one axis; "direct", of groups too narrow."""
+    if groups > 1 and o * i < 256:
+        return "direct"
+    return "flat" if i < 16 else "gemm"
+
+
 @dataclass(frozen=True)
 class Problem:
     """What a launch has to do, as far as its block sizes depend on it."""
@@ -40,15 +47,14 @@ class Problem:
     """Channels of the inputs lie back to back: wide, asynchronous copies."""
     span: int
     """Columns from the first to the last tap of a row, where its taps may share a load (see conv2d_shift.py); else 0."""
+    lean: bool
+    """Zero padding, and no more added to the sums than a bias and a ReLU: that leaves registers for larger tiles."""
     bytes_least: int
     """Every element of the tensors read or written once."""
 
     @property
     def method(self) -> str:
-        """ "direct" where a group is too narrow for a matrix product; "flat" where taps and channels make one axis."""
-        if self.groups > 1 and self.o * self.i < 256:
-            return "direct"
-        return "flat" if self.i < 16 else "gemm"
+        return method(self.groups, self.o, self.i)
 
     @property
     def columns(self) -> int:
@@ -104,6 +110,8 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
         # elsewhere ptxas spills in 128 x 64, to fit two programs
         middle = (128 if asynchronous else 64, 64, k, 8)
         shapes = ((128, 128, k, 8), (256, 64, k, 8), middle, (64, 64, k, 4), (64, 32, k, 4))
+        if asynchronous and problem.lean:
+            shapes = ((128, 256, k, 8), *shapes)
     configs = [Config(*shape, stages) for shape in shapes]
     if problem.method == "gemm" and problem.row == 3 and problem.dense and problem.kind != "ring":
         if gradient:
@@ -111,6 +119,8 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
             configs += [Config(*shape, 3 if asynchronous else 2, taps=3) for shape in several]
         elif 0 < problem.span <= 64 and (asynchronous or problem.kind == "gather"):
             configs.append(Config(128, 64, k if asynchronous else k // 2, 8, stages, taps=3))
+            if asynchronous and problem.lean and problem.span == 2 and problem.i % k == 0 and problem.o % 64 == 0:
+                configs.append(Config(256, 64, k // 2, 8, stages, taps=3))
     # no tile is much wider than what there is
     width = max(shapes[-1][1], 1 << ((problem.i if gradient else problem.o) - 1).bit_length())
     return [c for c in configs if c.block_n <= width and shared_bytes(problem, c) <= device.shared_bytes]

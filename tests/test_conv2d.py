@@ -8,11 +8,13 @@ import pickle
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 import torchops
 from torchops import catalog, reference
@@ -71,6 +73,8 @@ def _rejections() -> tuple[Rejection, ...]:
         reject("groups_float", TypeError, r"`groups` must be an integer, got 2\.0", x, w, groups=2.0),
         reject("groups_in", ValueError, r"`groups` \(=3\) must divide `in_channels` \(=8\)", x, w, groups=3),
         reject("groups_out", ValueError, r"`groups` \(=8\) must divide `out_channels` \(=4\)", x, w[:, :1], groups=8),
+        reject("groups_bool", TypeError, "`groups` must be an integer, got True", x, w, groups=True),
+        reject("padding_bool", TypeError, "`padding` must be an integer or .* got True", x, w, padding=True),
         reject("stride_0", ValueError, "`stride` must be positive, got 0", x, w, stride=0),
         reject("stride_triple", TypeError, r"`stride` .* pair of integers, got \(1, 1, 1\)", x, w, stride=(1, 1, 1)),
         reject("stride_float", TypeError, r"`stride` .* integers, got \(1, 2\.0\)", x, w, stride=(1, 2.0)),
@@ -385,9 +389,78 @@ def test_state_dict_is_torchs() -> None:
         torchops.nn.Conv2d(4, 6, 3, padding_mode="mirror")
     with pytest.raises(ValueError, match=r"`activation` must be .* got 'swish'"):
         torchops.nn.Conv2d(4, 6, 3, activation="swish")
+    with pytest.raises(ValueError, match=r"`padding_value` \(=2\.0\) needs `padding_mode` 'constant'"):
+        torchops.nn.Conv2d(4, 6, 3, padding_value=2.0)
 
 
 def test_in_place_ops_may_follow() -> None:
     x, w, b, _ = (t.requires_grad_() for t in operands())
     F.relu_(torchops.conv2d(x[:, :1], w[:1, :1], b[:1], padding=1)).sum().backward()
     F.relu_(torchops.conv_transpose2d(x, w.detach().mT[:3].contiguous().requires_grad_())).sum().backward()
+
+
+def test_backward_ignores_autocast() -> None:
+    """A backward computes in the dtypes of its forward, as ATen's does, with autocast still on or only then."""
+    x, w, b, _ = operands()
+    for padding_mode, activation in (("reflect", None), ("zeros", "silu")):
+        leaves = [t.detach().requires_grad_() for t in (x, w, b)]
+
+        def loss(leaves: list[Tensor] = leaves, mode: str = padding_mode, name: str | None = activation) -> Tensor:
+            return torchops.conv2d(*leaves, padding=1, padding_mode=mode, activation=name).square().sum()
+
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.autograd.grad(loss(), leaves, create_graph=True)
+        plain, late = loss(), loss()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = torch.autograd.grad(late, leaves)
+        for a, e in zip(found, torch.autograd.grad(plain, leaves), strict=True):
+            assert torch.equal(a, e)
+
+
+def test_symbolic_trace() -> None:
+    """torch.fx records the functions as they are called, as it does torch.nn.functional's."""
+    layers = torchops.nn.Conv2d(3, 4, 3, padding_mode="reflect", padding=1), torchops.nn.ConvTranspose2d(4, 3, 2, 2)
+    model = nn.Sequential(*layers, torchops.nn.Sobel())
+    traced, x = torch.fx.symbolic_trace(model), torch.rand(1, 3, 5, 6)
+    assert torch.equal(traced(x), model(x))
+    assert sum(node.op == "call_function" for node in traced.graph.nodes) == 3
+
+
+def test_integers_of_numpy() -> None:
+    x, w, _, _ = operands()
+    two, one = np.int64(2), np.int32(1)
+    y = torchops.conv2d(x, w, None, (two, one), one, one, one)
+    assert torch.equal(y, torchops.conv2d(x, w, None, (2, 1), 1))
+    y = torchops.conv2d(x, w, padding=one, padding_mode="constant", padding_value=np.float32(0.5))
+    assert torch.equal(y, torchops.conv2d(x, w, padding=1, padding_mode="constant", padding_value=0.5))
+
+
+def test_meta_tensors_in_autocast() -> None:
+    x, w, b, _ = operands()
+    with torch.autocast("cpu"):
+        assert torchops.conv2d(x.to("meta"), w.to("meta"), b.to("meta")).shape == (2, 5, 2, 3)
+
+
+@EVERY_TIER
+def test_padding_value_has_the_dtype_of_the_image(device: torch.device) -> None:
+    """float16 does not hold 2049: a pixel would be 2048."""
+    x, w = torch.zeros(1, 1, 2, 2, device=device).half(), torch.ones(1, 1, 1, 1, device=device).half()
+    y = torchops.conv2d(x, w, None, padding=1, padding_mode="constant", padding_value=2049.0, activation="relu")
+    assert y[0, 0, 0].tolist() == [2048.0] * 4
+
+
+def test_class_of_a_module_may_be_changed() -> None:
+    module = nn.Conv2d(3, 4, 3)
+    expected = module(torch.ones(1, 3, 4, 4))
+    module.__class__ = torchops.nn.Conv2d
+    torch.testing.assert_close(module(torch.ones(1, 3, 4, 4)), expected)
+
+
+def test_flops_are_counted() -> None:
+    x, w, b, _ = (t.requires_grad_() for t in operands())
+    counts = []
+    for conv in (torchops.conv2d, F.conv2d):
+        with FlopCounterMode(display=False) as counter:
+            conv(x, w, b, 2, 1).sum().backward()
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0

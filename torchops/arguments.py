@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .ops.conv2d import ACTIVATIONS
+from .ops.registration import in_autocast
 from .shapes import conv_size, conv_transpose_size
 
 Pair = tuple[int, int]
@@ -41,7 +43,7 @@ def check_padding_value(padding_mode: str, padding_value: float) -> None:
     if padding_mode == "zeros" and type(padding_value) is float and padding_value == 0.0:
         return
     check_padding_mode(padding_mode)
-    if not isinstance(padding_value, (int, float, torch.SymFloat)):
+    if isinstance(padding_value, bool) or not isinstance(padding_value, (numbers.Real, torch.SymInt, torch.SymFloat)):
         raise TypeError(f"`padding_value` must be a number, got {padding_value!r}")
     if padding_value != 0.0 and padding_mode != "constant":
         raise ValueError(f"`padding_value` (={padding_value}) needs `padding_mode` 'constant', got {padding_mode!r}")
@@ -82,7 +84,7 @@ def check_float_tensors(input: Tensor, weight: Tensor, bias: Tensor | None, resi
         assert t is not None
         if t.device != device:
             raise RuntimeError(f"`{name}` must be on the device of `input` (={device}), got {t.device}")
-        if t.dtype != dtype and (torch.float64 in (t.dtype, dtype) or not torch.is_autocast_enabled(device.type)):
+        if t.dtype != dtype and (torch.float64 in (t.dtype, dtype) or not in_autocast(device.type)):
             raise RuntimeError(f"`{name}` must have the dtype of `input` (={dtype}), got {t.dtype}")
 
 
@@ -91,21 +93,25 @@ def check_bias(bias: Tensor | None, channels: int) -> None:
         raise ValueError(f"`bias` must have shape ({channels},), got {tuple(bias.shape)}")
 
 
+def _integer(value: Any) -> Any:
+    """An int, from NumPy's too, or a symbolic one; None for anything else, True and False among them."""
+    if isinstance(value, _INTS):
+        return None if isinstance(value, bool) else value
+    return int(value) if hasattr(value, "__index__") and not isinstance(value, Tensor) else None
+
+
 def group_count(groups: int) -> int:
-    if not isinstance(groups, _INTS):
+    number = _integer(groups)
+    if number is None:
         raise TypeError(f"`groups` must be an integer, got {groups!r}")
-    return groups
+    return number
 
 
 def pair(name: str, value: int | Sequence[int], least: int) -> Pair:
     """(rows, columns) of an argument that may be one number for both, each at least 0 or 1."""
-    if isinstance(value, _INTS):
-        first = second = value
-    elif isinstance(value, (tuple, list)) and len(value) in (1, 2):
-        first, second = value[0], value[-1]
-    else:
-        raise TypeError(f"`{name}` must be an integer or a pair of integers, got {value!r}")
-    if not (isinstance(first, _INTS) and isinstance(second, _INTS)):
+    given = value if isinstance(value, (tuple, list)) and len(value) in (1, 2) else (value,)
+    first, second = _integer(given[0]), _integer(given[-1])
+    if first is None or second is None:
         raise TypeError(f"`{name}` must be an integer or a pair of integers, got {value!r}")
     if first < least or second < least:
         raise ValueError(f"`{name}` must {'be positive' if least else 'not be negative'}, got {value!r}")

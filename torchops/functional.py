@@ -144,7 +144,8 @@ def conv2d(
         dilation: distance of the taps of the kernel, in pixels: one number, or (rows, columns).
         groups: of channels that see only each other; divides C and K.
         padding_mode: what lies beyond the border: "zeros", "constant", "reflect", "replicate" or "circular".
-        padding_value: the value beyond the border for `padding_mode="constant"`.
+        padding_value: the value beyond the border for `padding_mode="constant"`, rounded to the dtype of `input`. The Triton
+            kernels are compiled anew for every value.
         activation: None, or "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "gelu" (exact), "tanh" or "sigmoid".
         residual: of the shape of the result, added before the activation; or None.
 
@@ -245,3 +246,8 @@ def conv_transpose2d(
         x, weight, bias, size, stride, sides, dilation, groups, "zeros", _conv2d.is_channels_last(x, weight)
     )
     return y if input.dim() == 4 else y.squeeze(0)
+
+
+# a traced graph calls them as they are: their checks look at values that a proxy does not have
+for _name in ("sobel", "spatial_gradient", "conv2d", "conv_transpose2d"):
+    torch.fx.wrap(_name)

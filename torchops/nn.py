@@ -7,7 +7,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from . import functional as F
-from .arguments import check_activation, check_padding_mode
+from .arguments import check_activation, check_padding_mode, check_padding_value
 
 
 class Conv2d(nn.Conv2d):
@@ -27,6 +27,10 @@ class Conv2d(nn.Conv2d):
     Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), padding_mode=reflect, activation='relu')
     """
 
+    # also of a torch.nn.Conv2d whose class was changed
+    padding_value: float = 0.0
+    activation: str | None = None
+
     def __init__(
         self,
         in_channels: int,
@@ -45,6 +49,7 @@ class Conv2d(nn.Conv2d):
         activation: str | None = None,
     ) -> None:
         check_padding_mode(padding_mode)
+        check_padding_value(padding_mode, padding_value)
         check_activation(activation)
         # torch.nn knows no "constant"
         known: Any = "zeros" if padding_mode == "constant" else padding_mode

@@ -62,6 +62,11 @@ def _wide(t: Tensor) -> Tensor:
     return t.float() if _is_half(t) and t.device.type == "cpu" and not _is_native(t.dtype) else t
 
 
+def _in_dtype(value: float, dtype: torch.dtype) -> float:
+    """What a pixel of that dtype would hold."""
+    return float(torch.tensor(value, dtype=torch.float64).to(dtype)) if value != 0.0 and dtype in _HALVES else value
+
+
 def _promised(t: Tensor, channels_last: bool, dtype: torch.dtype) -> Tensor:
     """t with the dtype and the very strides of `empty`, which the fake promised."""
     n, c, h, w = t.shape
@@ -158,6 +163,7 @@ def aten_conv2d(
     padding_mode: str, padding_value: float, activation: str,
 ) -> Tensor:  # fmt: skip
     dtype, channels_last = x.dtype, is_channels_last(x, weight)
+    padding_value = _in_dtype(padding_value, dtype)
     if _is_half(x):
         # one rounding, after the epilogue
         widen = Tensor.float if residual is not None or activation not in _EXACT else _wide
@@ -195,6 +201,7 @@ def aten_weight_grad(
     padding_mode: str, padding_value: float, with_bias: bool, channels_last: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     k = dy.shape[1]
+    padding_value = _in_dtype(padding_value, x.dtype)
     own, rest = _unpadded(x.shape, kernel_size, stride, padding, dilation, padding_mode)
     wide_x = _padded(_wide(x), rest, padding_mode, padding_value)
     # only its size is read

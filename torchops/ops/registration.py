@@ -62,6 +62,11 @@ def _lowered(args: tuple[Any, ...], device_type: str) -> tuple[Any, ...]:
     )
 
 
+def in_autocast(device_type: str) -> bool:
+    """Whether autocast is on there; some devices, "meta" for one, know none."""
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+
+
 _LIBRARY = torch.library.Library("torchops", "FRAGMENT")
 
 
@@ -102,6 +107,19 @@ def _is_watched(args: tuple[Any, ...]) -> bool:
     return False
 
 
+def _in_its_dtypes(grad: Callable[..., Any]) -> Callable[..., Any]:
+    """grad, whatever autocast is on when it runs: a backward computes in the dtypes of its forward."""
+
+    @functools.wraps(grad)
+    def call(*args: Any) -> Any:
+        if not torch._C._is_any_autocast_enabled():
+            return grad(*args)
+        with torch._C._DisableAutocast():
+            return grad(*args)
+
+    return call
+
+
 def register(
     name: str,
     schema: str,
@@ -132,6 +150,7 @@ def register(
             the gradient to them: a Python function in the graph costs more than a small convolution.
     """
     qualified = f"torchops::{name}"
+    grad = _in_its_dtypes(grad)
     torch.library.define(qualified, schema)
     torch.library.impl(qualified, "default", impl)
     torch.library.register_fake(qualified, fake)
@@ -164,7 +183,7 @@ def register(
     def call(*args: Any) -> Any:
         if torch.compiler.is_compiling():
             return operator(*args)
-        lowers = autocast and torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled(args[0].device.type)
+        lowers = autocast and torch._C._is_any_autocast_enabled() and in_autocast(args[0].device.type)
         if torch._C._are_functorch_transforms_active() or _FORWARD_AD._current_level >= 0:
             if lowers:
                 # inside the function it would be too late: the backward would see what was there before the cast
