@@ -95,8 +95,11 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
     shapes: tuple[tuple[int, int, int, int], ...]
     if problem.method == "flat":
         shapes = ((128, 64, 32, 8), (128, 32, 32, 4), (64, 64, 32, 4), (64, 32, 32, 4))
-        if problem.kind == "fold":
+        if problem.kind in ("ring", "fold"):
             shapes = ((128, 64, 32, 8), (128, 32, 32, 4), (64, 32, 32, 4))
+        elif asynchronous and problem.lean and problem.itemsize == 2:
+            # loads of single elements: addresses are worth sharing
+            shapes = ((256, 64, 64, 8), (128, 64, 64, 4), *shapes)
     elif not problem.dense:
         shapes = ((128, 64, 32, 8), (64, 64, 32, 4), (128, 32, 32, 4))
         if problem.kind == "fold":  # the ring comes with its own addresses
@@ -110,8 +113,10 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
         # elsewhere ptxas spills in 128 x 64, to fit two programs
         middle = (128 if asynchronous else 64, 64, k, 8)
         shapes = ((128, 128, k, 8), (256, 64, k, 8), middle, (64, 64, k, 4), (64, 32, k, 4))
-        if asynchronous and problem.lean:
+        if asynchronous and problem.lean and problem.itemsize == 2:
             shapes = ((128, 256, k, 8), *shapes)
+        if device.arch == "sm_100" and problem.i % k:  # ptxas spills here
+            shapes = tuple(shape for shape in shapes if shape != (128, 128, k, 8))
     configs = [Config(*shape, stages) for shape in shapes]
     if problem.method == "gemm" and problem.row == 3 and problem.dense and problem.kind != "ring":
         if gradient:
@@ -119,7 +124,8 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
             configs += [Config(*shape, 3 if asynchronous else 2, taps=3) for shape in several]
         elif 0 < problem.span <= 64 and (asynchronous or problem.kind == "gather"):
             configs.append(Config(128, 64, k if asynchronous else k // 2, 8, stages, taps=3))
-            if asynchronous and problem.lean and problem.span == 2 and problem.i % k == 0 and problem.o % 64 == 0:
+            even = problem.i % k == 0 and problem.o % 64 == 0
+            if asynchronous and problem.lean and problem.itemsize == 2 and problem.span == 2 and even:
                 configs.append(Config(256, 64, k // 2, 8, stages, taps=3))
     # no tile is much wider than what there is
     width = max(shapes[-1][1], 1 << ((problem.i if gradient else problem.o) - 1).bit_length())
