@@ -18,8 +18,9 @@ def border_index(i, size, MODE: tl.constexpr, CLAMP: tl.constexpr = True):
         i = tl.where(i < 0, -i, i)
         i = tl.where(i >= size, (size - 1) - (i - (size - 1)), i)
     elif MODE == "circular":
-        i = tl.where(i < 0, i + size, i)
-        i = tl.where(i >= size, i - size, i)
+        # of the three, the one that is neither negative, and so a large unsigned number, nor a period too large
+        near, left, right = tl.cast(i, tl.uint32), tl.cast(i + size, tl.uint32), tl.cast(i - size, tl.uint32)
+        i = tl.cast(tl.minimum(tl.minimum(near, left), right), tl.int32)
     if CLAMP or MODE == "replicate":
         i = tl.minimum(tl.maximum(i, 0), size - 1)
     return i

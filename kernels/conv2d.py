@@ -6,6 +6,7 @@ conv2d_weight_grad.py, the choice of block sizes in conv2d_config.py.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -29,13 +30,27 @@ Pair = tuple[int, int]
 
 def _precision(x: torch.Tensor) -> str:
     """How float32 is multiplied: PyTorch's switch for convolutions decides, as it does for cuDNN's."""
-    return "tf32" if torch.backends.cudnn.conv.fp32_precision == "tf32" else "ieee"  # type: ignore[attr-defined]
+    return "tf32" if x.dtype == torch.float32 and torch.backends.cudnn.conv.fp32_precision == "tf32" else "ieee"  # type: ignore[attr-defined]
 
 
-def _mode(padding_mode: str, padding_value: float) -> dict[str, Any]:
-    if padding_mode in ("zeros", "constant"):
-        return {"MODE": "constant", "PAD": float(padding_value) if padding_mode == "constant" else 0.0}
-    return {"MODE": padding_mode, "PAD": 0.0}
+def _border(padding_mode: str, padding_value: float, x: torch.Tensor) -> tuple[dict[str, Any], torch.Tensor]:
+    """The border as kernels know it; what they read beyond a constant one that is not 0, else any tensor."""
+    mode = "constant" if padding_mode == "zeros" else padding_mode
+    has_pad = padding_mode == "constant" and padding_value != 0.0
+    return {"MODE": mode, "HAS_PAD": has_pad}, _pixel(padding_value, x) if has_pad else x
+
+
+def _pixel(value: float, x: torch.Tensor) -> torch.Tensor:
+    """256 channels of a value, which outlive the call: 2 kB at most for each value, dtype and device."""
+    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+        # a graph fills memory of its own, and only when it is replayed
+        return torch.full((256,), value, dtype=x.dtype, device=x.device)
+    return _lasting_pixel(value, x.dtype, x.device)
+
+
+@functools.lru_cache(maxsize=64)
+def _lasting_pixel(value: float, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    return torch.full((256,), value, dtype=dtype, device=device)
 
 
 def _accumulator(x: torch.Tensor) -> Any:
@@ -91,9 +106,10 @@ def conv2d_fwd(
     weight = _channels_innermost(weight, groups, k // groups, i)
     inside = padding == (0, 0) and (p - 1) * stride[0] + (r - 1) * dilation[0] < h
     inside = inside and (q - 1) * stride[1] + (s - 1) * dilation[1] < w
+    border, pad = _border(padding_mode, padding_value, x)
     _gather(
-        x, weight, bias, residual, None, y, k // groups, i, groups, stride, (*padding, 0, 0), dilation, dilation, (1, 1),
-        config, transposed=False, INSIDE=inside, ACTIVATION=activation, **_mode(padding_mode, padding_value),
+        x, weight, bias, residual, None, pad, y, k // groups, i, groups, stride, (*padding, 0, 0), dilation, dilation, (1, 1),
+        config, transposed=False, INSIDE=inside, ACTIVATION=activation, **border,
     )  # fmt: skip
 
 
@@ -118,14 +134,14 @@ def conv2d_input_grad(
     bottom = max(0, min(bottom, (p - 1) * stride[0] + (r - 1) * dilation[0] - top - (h - 1)))
     right = max(0, min(right, (q - 1) * stride[1] + (s - 1) * dilation[1] - left - (w - 1)))
     sides = (top, left, bottom, right)
-    common: dict[str, Any] = {"MODE": "constant", "PAD": 0.0, "ACTIVATION": "none", "transposed": True}
+    common: dict[str, Any] = {"MODE": "constant", "HAS_PAD": False, "ACTIVATION": "none", "transposed": True}
     ring, fold = None, "none"
     pixels = (top + bottom) * (left + w + right) + h * (left + right)
     if padding_mode not in ("zeros", "constant") and pixels:
         accumulator = torch.float64 if dy.dtype == torch.float64 else torch.float32
         ring, fold = dy.new_empty((dy.shape[0], pixels, dx.shape[1]), dtype=accumulator), padding_mode
         _gather(
-            dy, weight, None, None, None, ring.mT.unsqueeze(2), o, k // groups, groups, stride, sides, dilation,
+            dy, weight, None, None, None, dy, ring.mT.unsqueeze(2), o, k // groups, groups, stride, sides, dilation,
             (-dilation[0], -dilation[1]), (1, 1), None, RING=True, size=(h, w), INSIDE=False, **common,
         )  # fmt: skip
     shared = math.gcd(stride[0], dilation[0]), math.gcd(stride[1], dilation[1])
@@ -135,7 +151,7 @@ def conv2d_input_grad(
     )
     inside = r * s == 1 and stride == (1, 1) and padding == (0, 0, 0, 0) and (h, w) == (p, q)
     _gather(
-        dy, weight, bias, None, ring, dx, o, k // groups, groups, stride, sides, dilation, step, jump, config,
+        dy, weight, bias, None, ring, dy, dx, o, k // groups, groups, stride, sides, dilation, step, jump, config,
         INSIDE=inside, FOLD=fold, **common,
     )  # fmt: skip
 
@@ -148,7 +164,7 @@ def _span(s: int, left: int, dilation: int, mode: str) -> int:
 
 def _gather(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None,
-    ring: torch.Tensor | None, y: torch.Tensor, o: int, i: int, groups: int, stride: Pair,
+    ring: torch.Tensor | None, pad: torch.Tensor, y: torch.Tensor, o: int, i: int, groups: int, stride: Pair,
     sides: tuple[int, int, int, int], dilation: Pair, step: Pair, jump: Pair, config: Config | None,
     *, transposed: bool, RING: bool = False, FOLD: str = "none", size: Pair | None = None, **meta: Any,
 ) -> None:  # fmt: skip
@@ -157,14 +173,14 @@ def _gather(
     top, left, bottom, right = sides
     phases = stride if transposed and not RING else (1, 1)
     pixels = y.shape[3] if RING else -(-p // phases[0]) * -(-q // phases[1])
-    precision, zeros_or_index = _precision(x), meta["PAD"] == 0.0 and _last(x)
-    lean = meta["MODE"] == "constant" and meta["PAD"] == 0.0 and meta["ACTIVATION"] in ("none", "relu")
+    precision, shifts = _precision(x), _last(x) and not RING and not meta["HAS_PAD"] and (w, stride) == (q, (1, 1))
+    lean = meta["MODE"] == "constant" and not meta["HAS_PAD"] and meta["ACTIVATION"] in ("none", "relu")
     lean = lean and residual is None and ring is None and not (transposed and bias is not None)
     problem = Problem(
         "ring" if RING else "gather" if ring is None else "fold", n * pixels, o, i, r * s, s, phases[0] * phases[1],
         groups, x.element_size(), precision == "tf32", _last(x),
-        0 if RING or not zeros_or_index or (w, stride) != (q, (1, 1)) else _span(s, left, dilation[1], meta["MODE"]),
-        lean, bytes_least=_bytes(x, weight, bias, residual, ring, y),
+        _span(s, left, dilation[1], meta["MODE"]) if shifts else 0, lean,
+        bytes_least=_bytes(x, weight, bias, residual, ring, y),
     )  # fmt: skip
     config = config or pick_config(problem, target_device(y))
     wk, wc, wr, ws = weight.stride()
@@ -194,7 +210,7 @@ def _gather(
         if config.taps > 1:
             kernel = conv2d_shift_kernel
             meta.update(DILATION=dilation[1], BEFORE=problem.span - left if transposed else left)
-            del meta["INSIDE"], meta["PAD"]
+            del meta["INSIDE"], meta["HAS_PAD"]
         else:
             meta.update(RING=RING, X_ALONG=int(_last(x)), FLAT=i if problem.method == "flat" else 0)
     nothing = x
@@ -202,6 +218,7 @@ def _gather(
         kernel, tiles(problem, config),
         x, weight,
         *(nothing if t is None else t for t in (bias, residual, ring)),
+        pad,
         y,
         n, i, h, w, o, p, q, groups,
         *x.stride(), *w_strides, *(y if residual is None else residual).stride(), *y.stride(),
@@ -235,6 +252,7 @@ def conv2d_weight_grad(
     )  # fmt: skip
     config = config or pick_config(problem, device)
     splits, j = config.splits, r * s * i
+    border, pad = _border(padding_mode, padding_value, x)
     accumulator = torch.float64 if dy.dtype == torch.float64 else torch.float32
     out, strides = dw, (0, *dw.stride())
     if splits > 1:
@@ -242,7 +260,7 @@ def conv2d_weight_grad(
         strides = (k * j, j, 1, s * i, i)
     meta: dict[str, Any] = {
         "R": r, "S": s, "DY_ALONG": int(_last(dy)), "X_ALONG": int(_last(x)), "ACC": _accumulator(x), "WIDE": _is_wide(x, dy),
-        "BLOCK_N": config.block_n, "BLOCK_K": config.block_k, **_mode(padding_mode, padding_value),
+        "BLOCK_N": config.block_n, "BLOCK_K": config.block_k, **border,
     }  # fmt: skip
     if problem.method == "direct":
         kernel = conv2d_weight_grad_direct_kernel
@@ -258,6 +276,7 @@ def conv2d_weight_grad(
     launch(
         kernel, tiles(problem, config),
         dy, x,
+        pad,
         out,
         n, i, h, w, o, p, q, groups, -(-problem.m // (config.block_k * splits)),
         *dy.stride(), *x.stride(), *strides,

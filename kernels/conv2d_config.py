@@ -112,7 +112,9 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
     else:
         # elsewhere ptxas spills in 128 x 64, to fit two programs
         middle = (128 if asynchronous else 64, 64, k, 8)
-        shapes = ((128, 128, k, 8), (256, 64, k, 8), middle, (64, 64, k, 4), (64, 32, k, 4))
+        shapes = ((128, 128, k, 8), middle, (64, 64, k, 4), (64, 32, k, 4))
+        if problem.lean:
+            shapes = ((256, 64, k, 8), *shapes)
         if asynchronous and problem.lean and problem.itemsize == 2:
             shapes = ((128, 256, k, 8), *shapes)
         if device.arch == "sm_100" and problem.i % k:  # ptxas spills here

@@ -16,7 +16,7 @@ import triton.language as tl
 
 from .borders import border_index, in_range
 from .conv2d_epilogue import finish, ring_pixel, ring_size
-from .tiles import load_tile, widened
+from .tiles import load_or_pad, load_tile, widened
 
 
 @triton.jit
@@ -109,6 +109,7 @@ def _inside_bits(h0, w0, H, W, step_h, step_w, R: tl.constexpr, S: tl.constexpr)
 def conv2d_gemm_kernel(
     x_ptr, w_ptr,                       # in:  [N, groups*I, H, W] and taps [R, S] of [groups, O, I], any strides
     bias_ptr, residual_ptr, ring_ptr,   # in:  [groups*O], [N, groups*O, P, Q], [N, ring, groups*O]; where there are
+    pad_ptr,                            # in:  [256] times the value beyond a constant border; where it is not 0
     y_ptr,                              # out: [N, groups*O, P, Q]; [N, ring, groups*O] where RING
     N, I, H, W, O, P, Q, groups,
     x_sn, x_sc, x_sh, x_sw,
@@ -117,7 +118,7 @@ def conv2d_gemm_kernel(
     y_sn, y_sc, y_sh, y_sw,
     stride_h, stride_w, top, bottom, left, right, dil_h, dil_w,
     step_h, step_w, jump_h, jump_w,     # from a tap to the next: pixels of x, and rows and columns of the R x S taps
-    R: tl.constexpr, S: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr, ACTIVATION: tl.constexpr,
+    R: tl.constexpr, S: tl.constexpr, MODE: tl.constexpr, HAS_PAD: tl.constexpr, ACTIVATION: tl.constexpr,
     TRANSPOSED: tl.constexpr, RING: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
     FOLD: tl.constexpr, INSIDE: tl.constexpr, FLAT: tl.constexpr, EVEN_I: tl.constexpr, EVEN_O: tl.constexpr,
     X_ALONG: tl.constexpr, W_ALONG: tl.constexpr, Y_ALONG: tl.constexpr,
@@ -169,8 +170,8 @@ def conv2d_gemm_kernel(
                 a = tl.load(x_ptr + offs, mask=mask, other=0)
             else:
                 a = tl.load(x_ptr + offs.T, mask=mask.T, other=0).T
-            if PAD != 0.0:
-                a = tl.where(there, a, tl.full(a.shape, PAD, ACC).to(a.dtype))
+            if HAS_PAD:
+                a = tl.where(there, a, tl.load(pad_ptr))
             offs_j = t_h * w_sr + t_w * w_ss + i * w_si
             b = load_tile(w_ptr, offs_j, offs_o * w_so, mask_j, mask_o, 1 - W_ALONG)
             acc = tl.dot(a, b, acc, input_precision=PRECISION, out_dtype=ACC)
@@ -192,9 +193,12 @@ def conv2d_gemm_kernel(
                 offs, there = _read(h, w, H, W, x_sh, x_sw, stride_h, stride_w, MODE, RING)
                 offs += image
             mask_i = tl.full((BLOCK_K,), True, tl.int1) if EVEN_I else lanes < I - i0
-            a = load_tile(x_block, offs, lanes * x_sc, there, mask_i, X_ALONG)
-            if PAD != 0.0:
-                a = tl.where(there[:, None], a, tl.full(a.shape, PAD, ACC).to(a.dtype))
+            if HAS_PAD and X_ALONG == 1:
+                a = load_or_pad(x_block, offs, lanes, there, tl.full((BLOCK_M,), True, tl.int1), mask_i, pad_ptr, VEC_I)
+            else:
+                a = load_tile(x_block, offs, lanes * x_sc, there, mask_i, X_ALONG)
+                if HAS_PAD:
+                    a = tl.where(there[:, None], a, tl.load(pad_ptr))
             w_block = w_ptr + (t_h * w_sr + t_w * w_ss + i0 * w_si)
             b = load_tile(w_block, lanes * w_si, offs_o * w_so, mask_i, mask_o, 1 - W_ALONG)
             acc = tl.dot(a, b, acc, input_precision=PRECISION, out_dtype=ACC)
@@ -213,6 +217,7 @@ def conv2d_gemm_kernel(
 def conv2d_direct_kernel(
     x_ptr, w_ptr,                       # as of conv2d_gemm_kernel
     bias_ptr, residual_ptr, ring_ptr,
+    pad_ptr,
     y_ptr,
     N, I, H, W, O, P, Q, groups,
     x_sn, x_sc, x_sh, x_sw,
@@ -221,7 +226,7 @@ def conv2d_direct_kernel(
     y_sn, y_sc, y_sh, y_sw,
     stride_h, stride_w, top, bottom, left, right, dil_h, dil_w,
     step_h, step_w, jump_h, jump_w,
-    R: tl.constexpr, S: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr, ACTIVATION: tl.constexpr,
+    R: tl.constexpr, S: tl.constexpr, MODE: tl.constexpr, HAS_PAD: tl.constexpr, ACTIVATION: tl.constexpr,
     TRANSPOSED: tl.constexpr, RING: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
     FOLD: tl.constexpr, X_ALONG: tl.constexpr, Y_ALONG: tl.constexpr,
     VEC_X: tl.constexpr, VEC_O: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr,
@@ -256,8 +261,8 @@ def conv2d_direct_kernel(
             reached = t_w < taps_w
             for i in range(I):
                 a = load_tile(x_ptr + i * x_sc, n * x_sn + offs, offs_x, there & reached, mask_c, X_ALONG).to(ACC)
-                if PAD != 0.0:
-                    a = tl.where(there[:, None], a, tl.full(a.shape, PAD, ACC).to(x_ptr.dtype.element_ty).to(ACC))
+                if HAS_PAD:
+                    a = tl.where(there[:, None], a, tl.load(pad_ptr).to(ACC))
                 b = tl.load(
                     w_ptr + offs_w + (t_h * jump_h * w_sr + t_w * jump_w * w_ss + i * w_si),
                     mask=mask_c & reached, other=0,

@@ -39,6 +39,7 @@ def _shifted(z, c, W, SHIFT: tl.constexpr, MODE: tl.constexpr, BLOCK_M: tl.const
 def conv2d_shift_kernel(
     x_ptr, w_ptr,                       # as of conv2d_gemm_kernel; the channels of x lie back to back
     bias_ptr, residual_ptr, ring_ptr,
+    pad_ptr,                            # of no use here
     y_ptr,
     N, I, H, W, O, P, Q, groups,        # Q = W
     x_sn, x_sc, x_sh, x_sw,

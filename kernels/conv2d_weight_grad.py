@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from .borders import border_index, in_range
-from .tiles import load_tile, store_tile, widened
+from .tiles import load_or_pad, load_tile, store_tile, widened
 
 
 @triton.jit
@@ -49,13 +49,14 @@ def _inputs(image, h, w, H, W, x_sh, x_sw, MODE: tl.constexpr):
 @triton.jit
 def conv2d_weight_grad_kernel(
     dy_ptr, x_ptr,      # in:  [N, groups*O, P, Q], [N, groups*I, H, W], any strides
+    pad_ptr,            # in:  [256] times the value beyond a constant border; where it is not 0
     dw_ptr,             # out: taps [R, S] of [splits, groups*O, I]
     N, I, H, W, O, P, Q, groups, steps,     # a program sums steps * BLOCK_K pixels
     dy_sn, dy_sc, dy_sh, dy_sw,
     x_sn, x_sc, x_sh, x_sw,
     dw_split, dw_so, dw_si, dw_sr, dw_ss,
     stride_h, stride_w, top, left, dil_h, dil_w,
-    R: tl.constexpr, S: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr,
+    R: tl.constexpr, S: tl.constexpr, MODE: tl.constexpr, HAS_PAD: tl.constexpr,
     FLAT: tl.constexpr, EVEN_I: tl.constexpr, EVEN_O: tl.constexpr, DENSE: tl.constexpr,
     DY_ALONG: tl.constexpr, X_ALONG: tl.constexpr, VEC_I: tl.constexpr, VEC_O: tl.constexpr,
     ACC: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
@@ -85,7 +86,9 @@ def conv2d_weight_grad_kernel(
         mask_i = tap < R * S
     else:
         tap = pid_j // blocks_i * TAPS
-        i = pid_j % blocks_i * BLOCK_N + tl.arange(0, BLOCK_N)
+        i0 = pid_j % blocks_i * BLOCK_N
+        lanes_n = tl.arange(0, BLOCK_N)
+        i = i0 + lanes_n
         mask_i = tl.full((BLOCK_N,), True, tl.int1) if EVEN_I else i < I
     r, s = tap // S, tap % S
     offs_o = pid_o * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -120,13 +123,16 @@ def conv2d_weight_grad_kernel(
                     x = tl.load(x_ptr + offs, mask=mask, other=0)
                 else:
                     x = tl.load(x_ptr + offs.T, mask=mask.T, other=0).T
-                if PAD != 0.0:
-                    x = tl.where(there, x, tl.full(x.shape, PAD, ACC).to(x.dtype))
+                if HAS_PAD:
+                    x = tl.where(there, x, tl.load(pad_ptr))
             else:
                 offs, there = _inputs(image * x_sn, h, w + t * dil_w, H, W, x_sh, x_sw, MODE)
-                x = load_tile(x_ptr, offs, i * x_sc, there & exists, mask_i, X_ALONG)
-                if PAD != 0.0:
-                    x = tl.where(there[:, None], x, tl.full(x.shape, PAD, ACC).to(x.dtype))
+                if HAS_PAD and X_ALONG == 1:
+                    x = load_or_pad(x_ptr + i0, offs, lanes_n, there, exists, mask_i, pad_ptr, VEC_I)
+                else:
+                    x = load_tile(x_ptr, offs, i * x_sc, there & exists, mask_i, X_ALONG)
+                    if HAS_PAD:
+                        x = tl.where(there[:, None], x, tl.load(pad_ptr))
             sums += (tl.dot(dy.T, x, accs[t], input_precision=PRECISION, out_dtype=ACC),)
         accs = sums
         image, h, w = _next_pixels(
@@ -141,13 +147,14 @@ def conv2d_weight_grad_kernel(
 @triton.jit
 def conv2d_weight_grad_direct_kernel(
     dy_ptr, x_ptr,      # as of conv2d_weight_grad_kernel
+    pad_ptr,
     dw_ptr,
     N, I, H, W, O, P, Q, groups, steps,
     dy_sn, dy_sc, dy_sh, dy_sw,
     x_sn, x_sc, x_sh, x_sw,
     dw_split, dw_so, dw_si, dw_sr, dw_ss,
     stride_h, stride_w, top, left, dil_h, dil_w,
-    R: tl.constexpr, S: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr,
+    R: tl.constexpr, S: tl.constexpr, MODE: tl.constexpr, HAS_PAD: tl.constexpr,
     DY_ALONG: tl.constexpr, X_ALONG: tl.constexpr, VEC_X: tl.constexpr, VEC_O: tl.constexpr,
     ACC: tl.constexpr, WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, TAPS: tl.constexpr,
 ):  # fmt: skip
@@ -182,8 +189,8 @@ def conv2d_weight_grad_direct_kernel(
         for t in tl.static_range(TAPS):
             offs, there = _inputs(n * x_sn, h, w + t * dil_w, H, W, x_sh, x_sw, MODE)
             x = load_tile(x_ptr + i * x_sc, offs, offs_c // O * I * x_sc, there & exists, mask_c, X_ALONG).to(ACC)
-            if PAD != 0.0:
-                x = tl.where(there[:, None], x, tl.full(x.shape, PAD, ACC).to(x_ptr.dtype.element_ty).to(ACC))
+            if HAS_PAD:
+                x = tl.where(there[:, None], x, tl.load(pad_ptr).to(ACC))
             sums += (accs[t] + dy * x,)
         accs = sums
         n, p, q = _next_pixels(n, p, q, P, Q, 1, 1, P, Q, BLOCK_K)

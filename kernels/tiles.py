@@ -31,3 +31,14 @@ def store_tile(ptr, offs_0, offs_1, values, mask_0, mask_1, ALONG: tl.constexpr)
         tl.store(ptr + offs_0[:, None] + offs_1[None, :], values, mask=mask_0[:, None] & mask_1[None, :])
     else:
         tl.store(ptr + offs_1[:, None] + offs_0[None, :], values.T, mask=mask_1[:, None] & mask_0[None, :])
+
+
+@triton.jit
+def load_or_pad(ptr, offs_0, offs_1, inside_0, mask_0, mask_1, pad_ptr, VEC: tl.constexpr):
+    """`load_tile` along dimension 1, back to back there in units of VEC, and rows that are not inside from pad_ptr.
+
+    To choose an address leaves a copy asynchronous; to choose between values, after the load, would not.
+    """
+    rows = tl.where(inside_0, ptr + offs_0, pad_ptr)
+    rows = tl.multiple_of(rows, VEC * ptr.dtype.element_ty.primitive_bitwidth // 8)
+    return tl.load(rows[:, None] + offs_1[None, :], mask=mask_0[:, None] & mask_1[None, :], other=0)

@@ -89,6 +89,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "layout": (tuple(LAYOUTS), None),
         "rejection": (info.rejections, [r.id for r in info.rejections]),
         "operator": (info.registered, None),
+        "arch": (info.archs, None),
     }
     floats = [d for d in dtypes if d in _FLOATS]
     choices["float_dtype"] = (floats, [str(d).removeprefix("torch.") for d in floats])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torchops import catalog
+from torchops.kernels.hardware import DEVICES
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,11 @@ class OpInfo:
     module: tuple[type[nn.Module], dict[str, Any]] | None = None
     """Its module, with arguments that are not the defaults."""
     launches: tuple[int, int] = (1, 1)
-    """Kernel launches of a forward and of a backward."""
+    """Kernel launches of a forward and, at most, of a backward."""
+    streams: bool = True
+    """Whether memory is what bounds it: then little may move more than once."""
+    archs: tuple[str, ...] = tuple(DEVICES)
+    """The GPUs that `test_gates` compiles for."""
     registered: tuple[str, ...] = ()
     """Names of its registered operators, `torch.ops.torchops.<name>`."""
     lowers_in_autocast: bool = False

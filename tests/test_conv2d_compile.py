@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from bench import model
+from bench.layers import CASES, LAYERS, ConvLayer
 from torchops import inspect
 from torchops.kernels import conv2d as kernels
+from torchops.kernels import conv2d_config
 from torchops.kernels.conv2d_config import Config, Problem, candidates, pick_config
 from torchops.kernels.hardware import DEVICES, Device
 from torchops.kernels.launch import Launch, record
@@ -128,3 +135,96 @@ def test_every_config_fits(one: Pass, arch: str, monkeypatch: pytest.MonkeyPatch
             assert r.matrix_instructions > 0, r
         count += 1
     assert count
+
+
+def _is_product(r: inspect.LaunchReport) -> bool:
+    return r.kernel in ("conv2d_gemm_kernel", "conv2d_shift_kernel", "conv2d_weight_grad_kernel")
+
+
+def _assert_wide(r: inspect.LaunchReport, taps: int) -> None:
+    """Matrix instructions of a warp group, fed by copies of 128 bits that wait for nobody; a short loop for each product."""
+    assert "HGMMA" in r.code["sass"], r
+    copies = re.findall(r"LDGSTS\S*", r.code["sass"])
+    assert copies, r
+    assert all(copy.endswith(".128") for copy in copies), r
+    assert set(r.loads) == {128}, r
+    assert set(r.stores) == {128}, r
+    assert 0 < r.loop_instructions <= 170 * taps, r
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("layer", CASES, ids=lambda layer: layer.name)
+def test_named_layers(layer: ConvLayer, arch: str) -> None:
+    """As they are picked: no spills, matrix instructions and, where channels are many, the gates of `_assert_wide`."""
+    for launch in itertools.chain(*model.launches(layer, DEVICES[arch]).values()):
+        r = inspect.report(launch)
+        assert (r.spills, r.stack_bytes) == (0, 0), r
+        if _is_product(r):
+            assert r.matrix_instructions > 0, r
+            if arch == "sm_90" and min(layer.C, layer.K) >= 16:
+                _assert_wide(r, launch.config.taps)
+
+
+@pytest.mark.parametrize("channels", [(24, 40), (40, 24), (64, 64)], ids=str)
+@pytest.mark.parametrize("padding_mode", ["zeros", "constant", "reflect", "replicate", "circular"])
+def test_a_border_mode_costs_no_more_than_zeros(padding_mode: str, channels: Pair) -> None:
+    """One launch of a fused convolution, 128 bits at a time, of channels that fill no block too; 170 instructions a product."""
+    c, k = channels
+    x, w, y = (torch.empty(s, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+               for s in ((32, c, 56, 56), (k, c, 3, 3), (32, k, 56, 56)))  # fmt: skip
+    value = 0.5 if padding_mode == "constant" else 0.0
+    with record(DEVICES["sm_90"]) as launches:
+        kernels.conv2d_fwd(x, w, None, y, y, (1, 1), (1, 1), (1, 1), 1, padding_mode, value, "relu")
+    (launch,) = launches
+    r = inspect.report(launch)
+    assert (r.spills, r.stack_bytes) == (0, 0), r
+    _assert_wide(r, launch.config.taps)
+
+
+@pytest.mark.parametrize(
+    "layer", [layer for layer in CASES if layer.name in ("body", "pointwise")], ids=lambda c: c.name
+)
+def test_planes_load_what_lies_together(layer: ConvLayer) -> None:
+    """NCHW: no stack, no spills; the weight comes 128 bits at a time, pixels one by one, but neighbours in one access."""
+    x, y = torch.empty(layer.input_shape, dtype=torch.bfloat16), torch.empty(layer.output_shape, dtype=torch.bfloat16)
+    w = torch.empty(layer.weight_shape, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+    with record(DEVICES["sm_90"]) as launches:
+        kernels.conv2d_fwd(x, w, None, None, y, (1, 1), (layer.padding,) * 2, (1, 1), 1, "zeros", 0.0, "none")
+    (launch,) = launches
+    r = inspect.report(launch)
+    assert (r.spills, r.stack_bytes) == (0, 0), r
+    assert "HGMMA" in r.code["sass"], r
+    assert "LDGSTS.E.BYPASS.128" in r.code["sass"], r
+    assert r.loop_instructions <= 175, r
+
+
+@pytest.mark.parametrize("name", model.TABLES)
+def test_tables_hold_what_the_model_picks(name: str) -> None:
+    """Written by python -m bench.model --write-configs. Measured rows may say otherwise, and there are none yet."""
+    file = Path(conv2d_config.__file__).parent / "configs" / f"{name}.json"
+    device = model.TABLES[name]
+    assert json.loads(file.read_text()) == model.configs(device)
+    assert len(conv2d_config.table(device.name, device.sms)) == len(model.configs(device)["rows"])
+
+
+def test_the_table_comes_before_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = DEVICES["sm_90"]
+    (launch,) = model.launches(CASES[0], device)["forward"]
+    other = next(c for c in candidates(launch.problem, device) if c != launch.config)
+    monkeypatch.setattr(conv2d_config, "table", lambda name, sms: {conv2d_config.key(launch.problem): other})
+    pick_config.cache_clear()
+    assert pick_config(launch.problem, device) == other
+    # a bias is no other problem; another size is
+    assert pick_config(replace(launch.problem, bytes_least=1), device) == other
+    assert pick_config(replace(launch.problem, m=1), device) == conv2d_config.model_config(
+        replace(launch.problem, m=1), device
+    )
+    pick_config.cache_clear()
+
+
+@pytest.mark.parametrize("layer", CASES + LAYERS, ids=lambda layer: layer.name)
+def test_nothing_is_modelled_faster_than_the_floor(layer: ConvLayer) -> None:
+    for device in model.TABLES.values():
+        for launches in model.launches(layer, device).values():
+            modelled = sum(conv2d_config.modelled_us(x.problem, x.config, device) for x in launches if x.problem)
+            assert modelled >= model.floor_us(layer, device)

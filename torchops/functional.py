@@ -144,8 +144,7 @@ def conv2d(
         dilation: distance of the taps of the kernel, in pixels: one number, or (rows, columns).
         groups: of channels that see only each other; divides C and K.
         padding_mode: what lies beyond the border: "zeros", "constant", "reflect", "replicate" or "circular".
-        padding_value: the value beyond the border for `padding_mode="constant"`, rounded to the dtype of `input`. The Triton
-            kernels are compiled anew for every value.
+        padding_value: the value beyond the border for `padding_mode="constant"`, rounded to the dtype of `input`.
         activation: None, or "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "gelu" (exact), "tanh" or "sigmoid".
         residual: of the shape of the result, added before the activation; or None.
 
