@@ -42,7 +42,7 @@ def _border(padding_mode: str, padding_value: float, x: torch.Tensor) -> tuple[d
 
 def _pixel(value: float, x: torch.Tensor) -> torch.Tensor:
     """256 channels of a value, which outlive the call: 2 kB at most for each value, dtype and device."""
-    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
         # a graph fills memory of its own, and only when it is replayed
         return torch.full((256,), value, dtype=x.dtype, device=x.device)
     return _lasting_pixel(value, x.dtype, x.device)

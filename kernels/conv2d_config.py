@@ -197,7 +197,7 @@ def cost(problem: Problem, config: Config) -> Cost:
         pixels, taps = config.block_m, problem.row
         rows = problem.columns / taps
         if problem.kind == "weight_grad":
-            taps, rows = config.taps, loops
+            pixels, taps, rows = config.block_k, config.taps, loops
         columns = pixels + problem.span * (taps - 1) // (problem.row - 1) if problem.span else taps * pixels
         loads = rows * (columns + (pixels if problem.kind == "weight_grad" else 0)) * config.block_n * problem.itemsize
         flops = 0

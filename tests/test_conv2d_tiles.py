@@ -12,9 +12,12 @@ import torchops
 from torchops import reference
 from torchops.kernels import conv2d as kernels
 from torchops.kernels.conv2d_config import Config
+from torchops.kernels.hardware import INTERPRETER
+from torchops.kernels.launch import record
 
 from .conformance import close
 from .opinfo import laid_out
+from .traffic import count_traffic
 
 # channels in, channels out, groups: one for each way to multiply
 METHODS = {
@@ -220,3 +223,34 @@ def test_offsets_beyond_31_bits(method: str, dim: int, device: torch.device) -> 
     ):
         for a, e in zip(far, near, strict=True):
             assert torch.equal(a, e)
+
+
+@pytest.mark.tiers("interpreter")
+@pytest.mark.parametrize("name", ["gemm", "shift", "depthwise", "weight_grad", "weight_grad_depthwise"])
+def test_memory_is_loaded_as_often_as_the_cost_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every load of every program is counted; of direct kernels, which load through L1, every element once a program."""
+    direct, gradient = "depthwise" in name, "weight_grad" in name
+    c, groups = 32, 32 if direct else 1
+    # rows longer than a tile: shorter ones overlap, which the cost leaves out
+    x, w, y = (
+        torch.randn(size).to(memory_format=torch.channels_last)
+        for size in ((1, c, 8, 96), (c, c // groups, 3, 3), (1, c, 8, 96))
+    )
+    geometry = (1, 1), (1, 1), (1, 1), groups, "zeros", 0.0
+    config = Config(
+        32 if gradient else 64, 32, 64 if direct else 32, 4, 1, taps=3 if gradient or name == "shift" else 1
+    )
+
+    def launch() -> None:
+        if gradient:
+            kernels.conv2d_weight_grad(y, x, w, None, *geometry, config=config)
+        else:
+            kernels.conv2d_fwd(x, w, None, None, y, *geometry, "none", config=config)
+
+    with record(INTERPRETER) as launches:
+        launch()
+    elements = count_traffic(monkeypatch)
+    launch()
+    counted = 4 * elements["read" if direct else "loaded"]
+    # the border is not loaded, and the cost leaves it and the few weights of a direct kernel out
+    assert 0.85 * launches[0].cost.bytes_l2 <= counted <= 1.05 * launches[0].cost.bytes_l2
