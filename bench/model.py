@@ -89,27 +89,26 @@ def _table(arch: str, rows: list[tuple[ConvLayer, str, list[LaunchReport]]]) -> 
 def _plot(rows: list[tuple[ConvLayer, str, list[LaunchReport]]], path: Path) -> None:
     """For each case of the goals and each pass, the modelled time over the floor, coloured by what bounds it."""
     colours = dict(zip(BOUNDS, ("#4477aa", "#ee6677", "#228833", "#ccbb44"), strict=True))
-    shown = [r for r in rows if r[0] in CASES]
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for number, (layer, name, reports) in enumerate(shown):
+    ticks = {}
+    for number, (layer, name, reports) in enumerate(r for r in rows if r[0] in CASES):
         place = number + number // len(PASSES) * 0.8
         first = max(reports, key=lambda r: r.modelled_us)
         time, floor = sum(r.modelled_us for r in reports), floor_us(layer, DEVICES["sm_90"])
         axes.bar(place, time / floor, color=colours[first.bound])
         axes.text(place, time / floor, f"{time:.0f}", ha="center", va="bottom", fontsize=8)
-        axes.text(place, 0.02, name.replace("_grad", ""), rotation=90, ha="center", va="bottom", fontsize=7, color="w")
-        if name == "input_grad":
-            axes.text(place, -0.02, layer.name, ha="center", va="top", transform=axes.get_xaxis_transform())
+        ticks[place] = {"forward": "y", "input_grad": f"dx\n{layer.name}", "weight_grad": "dw"}[name]
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_xticks([])
+    axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_ylabel("modelled time / floor")
     axes.set_title("Modelled, not measured: H100, bfloat16, channels_last; microseconds above the bars")
+    axes.set_yscale("log")
+    axes.set_ylim(0.8, None)
     for bound, colour in colours.items():
         axes.bar(0, 0, color=colour, label=f"bound by {bound}")
     axes.legend()
-    axes.set_yscale("log")
     with replacing(path) as beside:
         figure.savefig(beside, dpi=100)
 

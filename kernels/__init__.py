@@ -2,9 +2,14 @@
 
 Nothing here imports the rest of torchops: a kernel file can be read, and run, on its own.
 
-    borders.py    border modes as index arithmetic
-    hardware.py   what a GPU can do, and how long it should take
-    strips.py     tiles that slide down an image, and the choice of their sizes
-    launch.py     the one door through which every launcher launches
-    <op>.py       the kernels and launchers of one op family
+    <op>.py             the kernels and launchers of one op family
+    launch.py           the one door through which every launcher launches
+    hardware.py         what a GPU can do, and how long it should take
+    borders.py          border modes as index arithmetic
+    activations.py      activations of an epilogue
+    tiles.py            two-dimensional tiles of any strides
+    strips.py           Sobel's tiles, which slide down an image, and the choice of their sizes
+    conv2d_*.py         convolution: gather (a matrix product, or none for narrow groups), shift (taps of a row share a load),
+                        weight_grad, epilogue, and config, the choice of block sizes
+    configs/<GPU>.json  block sizes of known layers
 """

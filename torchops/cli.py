@@ -308,9 +308,9 @@ def _parse_settings(op: str, settings: list[str] | None) -> dict[str, Any]:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the picture; made if it does not exist.")] = Path("out"),
+    out: Annotated[Path, typer.Option(help="Folder for the pictures; made if it does not exist.")] = Path("out"),
 ) -> None:
-    """Check this machine, draw the edges of a real photo, time Sobel against what else is installed."""
+    """Check this machine, draw the edges of a real photo, convolve it, time Sobel against what else is installed."""
     try:
         from torchops import demo as demonstration
     except ModuleNotFoundError as error:
@@ -320,6 +320,7 @@ def demo(
     try:
         out.mkdir(parents=True, exist_ok=True)
         picture = demonstration.draw_edges(out / "edges.png")
+        filters = demonstration.draw_filters(out / "filters.png")
     except (OSError, RuntimeError) as error:
         fail(error)
     table = _table(
@@ -332,6 +333,9 @@ def demo(
         table.add_row(timing.provider, timing.dtype, str(timing.threads), f"{timing.milliseconds:.1f}", share)
     console.print(table)
     console.print(f"the photo and its edges: {picture}", soft_wrap=True)
-    console.print("more: torchops sobel IN OUT, torchops inspect sobel, make bench", highlight=False)
+    console.print(f"the photo convolved: {filters}", soft_wrap=True)
+    console.print(
+        "more: torchops sobel IN OUT, torchops explain conv2d, torchops inspect conv2d, make bench", highlight=False
+    )
     if any(row.verdict.startswith("FAILED") for row in rows):
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""The demo: the edges of a real photo, and how long they take. Needs the extra `demo`."""
+"""The demo: the edges of a real photo, how long they take, and the photo convolved. Needs the extra `demo`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,32 @@ def draw_edges(path: Path) -> Path:
         bright = image if title == "photo" else (image / image.quantile(0.99)).clamp(0, 1)
         axes.imshow(bright.numpy(), cmap="gray", interpolation="nearest")
         axes.set_title(title)
+        axes.set_axis_off()
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=100)
+    return path
+
+
+def draw_filters(path: Path) -> Path:
+    """Draw the photo convolved: what a border does to a blur, and what stride and dilation do to an edge; return the file."""
+    photo = torch.from_numpy(data.astronaut()).permute(2, 0, 1).float() / 255
+    blur = torch.full((3, 1, 61, 61), 61.0**-2)
+    emboss = torch.tensor([[-2.0, -1.0, 0.0], [-1.0, 1.0, 1.0], [0.0, 1.0, 2.0]]).expand(3, 1, 3, 3)
+    conv = functools.partial(functional.conv2d, photo, groups=3)
+    panels = {
+        "blur 61 x 61, zeros": conv(blur, padding="same"),
+        "reflect": conv(blur, padding="same", padding_mode="reflect"),
+        "circular": conv(blur, padding="same", padding_mode="circular"),
+        "constant 1": conv(blur, padding="same", padding_mode="constant", padding_value=1.0),
+        "emboss 3 x 3": conv(emboss, padding="same", padding_mode="replicate"),
+        "dilation 6": conv(emboss, padding=6, dilation=6, padding_mode="replicate"),
+        "stride 8": conv(emboss, padding=1, stride=8, padding_mode="replicate"),
+    }
+    figure = Figure(figsize=(14, 2.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, image) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        axes.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
+        axes.set_title(title, fontsize=9)
         axes.set_axis_off()
     with replacing(path) as beside:
         figure.savefig(beside, dpi=100)

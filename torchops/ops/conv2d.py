@@ -9,14 +9,12 @@ counted: right and bottom may be negative.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 from torchops.shapes import conv_size, memory_format
 
@@ -310,19 +308,3 @@ conv2d_weight_grad = register(
     impl=_conv2d_weight_grad, fake=_empty_weight_grad, setup=_setup_weight_grad, grad=_grad_weight_grad,
     vmap=_vmap_weight_grad,
 )  # fmt: skip
-
-
-@register_flop_formula(torch.ops.torchops.conv2d)
-def _conv2d_flops(x: Ints, weight: Ints, *args: Any, out_shape: Ints, **kwargs: Any) -> int:
-    """Two for the product of every weight with a pixel, at every pixel of the result."""
-    return 2 * out_shape[0] * out_shape[2] * out_shape[3] * math.prod(weight)
-
-
-@register_flop_formula(torch.ops.torchops.conv2d_input_grad)
-def _input_grad_flops(dy: Ints, weight: Ints, *args: Any, **kwargs: Any) -> int:
-    return 2 * dy[0] * dy[2] * dy[3] * math.prod(weight)
-
-
-@register_flop_formula(torch.ops.torchops.conv2d_weight_grad)
-def _weight_grad_flops(dy: Ints, *args: Any, out_shape: tuple[Ints, Ints], **kwargs: Any) -> int:
-    return 2 * dy[0] * dy[2] * dy[3] * math.prod(out_shape[0])
