@@ -97,13 +97,8 @@ def _formula(layer: ConvLayer, x: Tensor, w: Tensor, b: Tensor, residual: Tensor
 def _functions(case: Case, layer: ConvLayer) -> dict[str, Callable[..., Tensor]]:
     """What each provider computes from x, w, b and, in a block, the residual."""
 
-    def ours(x: Tensor, w: Tensor, b: Tensor, residual: Tensor | None = None) -> Tensor:
-        if layer.transposed:
-            return torchops.conv_transpose2d(x, w, b, layer.stride, layer.padding)
-        return torchops.conv2d(
-            x, w, b, layer.stride, layer.padding, layer.dilation, layer.groups, padding_mode=layer.padding_mode,
-            residual=residual, activation="relu" if case.block else None,
-        )  # fmt: skip
+    def ours(*tensors: Tensor) -> Tensor:
+        return layer(*tensors[:3], residual=tensors[3], activation="relu") if case.block else layer(*tensors)
 
     def aten(*tensors: Tensor) -> Tensor:
         y = _formula(layer, *tensors)

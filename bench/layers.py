@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
+from torch import Tensor
+
+import torchops
 from torchops.shapes import conv_size, conv_transpose_size
 
 
@@ -64,6 +68,14 @@ class ConvLayer:
     def elements(self) -> int:
         """Of input, weight and output together: each is moved at least once, in every pass."""
         return sum(math.prod(shape) for shape in (self.input_shape, self.weight_shape, self.output_shape))
+
+    def __call__(self, x: Tensor, w: Tensor, b: Tensor | None = None, **epilogue: Any) -> Tensor:
+        """As torchops computes it."""
+        if self.transposed:
+            return torchops.conv_transpose2d(x, w, b, self.stride, self.padding)
+        return torchops.conv2d(
+            x, w, b, self.stride, self.padding, self.dilation, self.groups, padding_mode=self.padding_mode, **epilogue
+        )
 
     def with_batch(self, images: int) -> ConvLayer:
         return dataclasses.replace(self, N=images)

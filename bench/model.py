@@ -14,9 +14,7 @@ from pathlib import Path
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from torch import Tensor
 
-import torchops
 from torchops import kernels
 from torchops.images import replacing
 from torchops.inspect import LaunchReport, record_launches, report
@@ -34,20 +32,13 @@ BOUNDS = ("DRAM", "L2", "tensor", "issue")
 def launches(layer: ConvLayer, device: Device, dtype: torch.dtype = torch.bfloat16) -> dict[str, list[Launch]]:
     """The launches of each pass of a channels_last layer without a bias."""
 
-    def call(x: Tensor, w: Tensor) -> Tensor:
-        if layer.transposed:
-            return torchops.conv_transpose2d(x, w, None, layer.stride, layer.padding)
-        return torchops.conv2d(
-            x, w, None, layer.stride, layer.padding, layer.dilation, layer.groups, padding_mode=layer.padding_mode
-        )
-
     x, w = (
         torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
         for shape in (layer.input_shape, layer.weight_shape)
     )
     found: dict[str, list[Launch]] = {name: [] for name in PASSES}
-    forward = record_launches(call, (x, w), device, backward=False)
-    backward = record_launches(call, (x, w), device)[len(forward) :]
+    forward = record_launches(layer, (x, w), device, backward=False)
+    backward = record_launches(layer, (x, w), device)[len(forward) :]
     found["forward"] = forward
     of_weight = next(i for i, launch in enumerate(backward) if "weight_grad" in launch.name)
     found["input_grad"], found["weight_grad"] = backward[:of_weight], backward[of_weight:]
