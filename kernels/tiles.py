@@ -11,16 +11,16 @@ def widened(a, b, c, d):
 
 
 @triton.jit
-def load_tile(ptr, offs_0, offs_1, mask_0, mask_1, ALONG: tl.constexpr, CACHE: tl.constexpr = ""):
+def load_tile(ptr, offs_0, offs_1, mask_0, mask_1, ALONG: tl.constexpr):
     """[len(offs_0), len(offs_1)] elements, 0 where a mask is off.
 
     ALONG is the dimension whose elements lie back to back: neighbouring lanes load along it.
     """
     if ALONG == 1:
         mask = mask_0[:, None] & mask_1[None, :]
-        return tl.load(ptr + offs_0[:, None] + offs_1[None, :], mask=mask, other=0, cache_modifier=CACHE)
+        return tl.load(ptr + offs_0[:, None] + offs_1[None, :], mask=mask, other=0)
     mask = mask_1[:, None] & mask_0[None, :]
-    return tl.load(ptr + offs_1[:, None] + offs_0[None, :], mask=mask, other=0, cache_modifier=CACHE).T
+    return tl.load(ptr + offs_1[:, None] + offs_0[None, :], mask=mask, other=0).T
 
 
 @triton.jit
