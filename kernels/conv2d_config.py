@@ -89,8 +89,10 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
         taps = problem.row if gradient and problem.row <= 5 else 1
         return [Config(m, n, m, 4, 1, taps) for m, n in _direct_tiles(problem)]
     if problem.itemsize == 8 or (problem.itemsize == 4 and not problem.tf32):
-        small = Config(32, 32, 16, 4, 2)
-        return [small] if problem.kind in ("weight_grad", "fold") else [Config(64, 64, 16, 8, 2), small]
+        if gradient:
+            return [Config(32, 32, 16, 4, 2)]
+        small = Config(32, 32, 16, 2, 2)
+        return [small] if problem.kind == "fold" else [Config(64, 64, 16, 8, 2), small]
     k = 64 if problem.itemsize == 2 else 32
     shapes: tuple[tuple[int, int, int, int], ...]
     if problem.method == "flat":
