@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 import torchops
 from torchops import reference
+from torchops.kernels import conv2d as kernels
 from torchops.kernels.hardware import DEVICES
 from torchops.kernels.launch import Launch, record
 from torchops.ops import conv2d as ops
@@ -29,6 +30,7 @@ from .opinfo import LAYOUTS, laid_out
 
 H100 = DEVICES["sm_90"]
 PADDING_MODES = ("zeros", "constant", "reflect", "replicate", "circular")
+CONSTANT = 0.5
 BORDERS = ("reflect", "replicate", "circular")
 
 
@@ -72,7 +74,7 @@ class Layer:
         self, x: Tensor, w: Tensor, b: Tensor | None = None, function: Any = torchops.conv2d, **kwargs: Any
     ) -> Tensor:
         if kwargs.get("padding_mode") == "constant":
-            kwargs["padding_value"] = 0.5
+            kwargs["padding_value"] = CONSTANT
         y: Tensor = function(x, w, b, self.stride, self.padding, self.dilation, self.groups, **kwargs)
         return y
 
@@ -166,6 +168,24 @@ def differentiated(layer: Layer, padding_mode: str, tensors: Any, needed: Any, d
 
 def output_size(layer: Layer) -> torch.Size:
     return layer(torch.empty(layer.input, device="meta"), torch.empty(layer.weight, device="meta"), None).shape
+
+
+@pytest.fixture(autouse=True)
+def _constants_are_known() -> None:
+    """The pixel beyond a constant border is made once for each value, and stays."""
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        kernels._lasting_pixel(CONSTANT, dtype, torch.device("cpu"))
+
+
+def test_a_constant_border_keeps_256_channels_of_its_value() -> None:
+    layer = LAYERS["body"]
+    x, w, b = layer.tensors(torch.bfloat16)
+    kernels._lasting_pixel.cache_clear()
+    for extra in ([512], []):
+        with recorded() as (launches, sizes):
+            y = layer(x, w, b, padding_mode="constant")
+        assert sizes == extra + nbytes(y) or sizes == nbytes(y) + extra
+        assert len(launches) == 1
 
 
 def test_a_padded_copy_would_be_seen() -> None:
