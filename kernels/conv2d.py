@@ -70,10 +70,11 @@ def _last(t: torch.Tensor) -> bool:
 
 
 def _vector(t: torch.Tensor, channels: int) -> int:
-    """Elements of one access along the channels of t, `channels` in a group."""
+    """Elements of one access along the channels of t, `channels` in a group: what divides them, the strides and the address."""
     if not _last(t):
         return 1
-    return vector(t.element_size(), channels, *(s for d, s in enumerate(t.stride()) if d != 1 and t.shape[d] > 1))
+    strides = (s for d, s in enumerate(t.stride()) if d != 1 and t.shape[d] > 1)
+    return vector(t.element_size(), channels, t.data_ptr() // t.element_size(), *strides)
 
 
 def _bytes(*tensors: torch.Tensor | None) -> int:

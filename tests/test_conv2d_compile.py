@@ -181,6 +181,25 @@ def test_a_border_mode_costs_no_more_than_zeros(padding_mode: str, channels: Pai
     _assert_wide(r, launch.config.taps)
 
 
+@pytest.mark.parametrize("padding_mode", ["zeros", "constant", "reflect"])
+def test_a_slice_of_channels_is_not_taken_for_aligned(padding_mode: str) -> None:
+    """Rows of 144 bytes, from byte 8 on: 128 bits at a time would be an error."""
+    x = torch.empty((32, 72, 56, 56), dtype=torch.bfloat16).to(memory_format=torch.channels_last)[:, 4:68]
+    w, y = (torch.empty(s, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+            for s in ((64, 64, 3, 3), (32, 64, 56, 56)))  # fmt: skip
+    value = 0.5 if padding_mode == "constant" else 0.0
+    with record(DEVICES["sm_90"]) as launches:
+        kernels.conv2d_fwd(x, w, None, None, y, (1, 1), (1, 1), (1, 1), 1, padding_mode, value, "none")
+        kernels.conv2d_weight_grad(y, x, w, None, (1, 1), (1, 1), (1, 1), 1, padding_mode, value)
+    for launch in launches[:2]:
+        r = inspect.report(launch)
+        pixels = launch.config.block_k if "weight_grad" in r.kernel else launch.config.block_m
+        channels = launch.config.block_n if "weight_grad" in r.kernel else launch.config.block_k
+        narrow = sum(count for bits, count in r.loads.items() if bits <= 64)
+        # each thread loads its share of a tile of x with none of the wide ones
+        assert narrow * 64 * 32 * r.num_warps >= pixels * channels * 16, r
+
+
 @pytest.mark.parametrize(
     "layer", [layer for layer in CASES if layer.name in ("body", "pointwise")], ids=lambda c: c.name
 )
