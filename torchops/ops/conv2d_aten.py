@@ -188,10 +188,11 @@ def aten_input_grad(
         native = bias is None and not any(rest) and more[0] < stride[0] and more[1] < stride[1]
         widen = _wide if native else Tensor.float
         dy, weight, bias = widen(dy), widen(weight), None if bias is None else widen(bias)
-    dx = torch.conv_transpose2d(dy, weight, None, stride, own, more, groups, dilation)
+    # oneDNN would sum the gradient of a bias with ten times the error
+    fused = None if bias is None or any(rest) or (bias.requires_grad and torch.is_grad_enabled()) else bias
+    dx = torch.conv_transpose2d(dy, weight, fused, stride, own, more, groups, dilation)
     dx = _folded(dx, size, rest, padding_mode)
-    if bias is not None:
-        # oneDNN would sum its gradient with ten times the error
+    if bias is not None and fused is None:
         dx.add_(bias.view(-1, 1, 1))
     return _promised(dx, channels_last, dtype)
 
