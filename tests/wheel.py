@@ -19,7 +19,7 @@ import kernels, torch, torchops, torchops.kernels.sobel, torchops.models
 assert "site-packages/kernels/" in kernels.__file__ and hasattr(kernels, "get_kernel"), kernels.__file__
 assert "site-packages/torchops/" in torchops.__file__, torchops.__file__
 x = torch.rand(1, 3, 16, 16, requires_grad=True)
-torchops.sobel(x).sum().backward()
+torchops.nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")(torchops.sobel(x)).sum().backward()
 assert x.grad.isfinite().all()
 print("torchops", torchops.__version__, "and kernels", kernels.__version__, "live together")
 """
@@ -35,6 +35,7 @@ def main() -> int:
         assert packages == {"torchops", wheel.name.split("-py3")[0] + ".dist-info"}, packages
         for name in (
             "torchops/kernels/sobel.py",
+            "torchops/kernels/configs/H100.json",
             "torchops/models/__init__.py",
             "torchops/ops/sobel.py",
             "torchops/py.typed",
