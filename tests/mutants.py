@@ -31,7 +31,8 @@ class Mutant:
 
 
 SOBEL, BORDERS = "kernels/sobel.py", "kernels/borders.py"
-GATHER, WEIGHT_GRAD, TILES = "kernels/conv2d_gather.py", "kernels/conv2d_weight_grad.py", "test_conv2d_tiles.py"
+GATHER, SHIFT, WEIGHT_GRAD = "kernels/conv2d_gather.py", "kernels/conv2d_shift.py", "kernels/conv2d_weight_grad.py"
+EPILOGUE, TILES = "kernels/conv2d_epilogue.py", "test_conv2d_tiles.py"
 BIAS = "tl.load(bias_ptr + offs_c, mask=mask_c, other=0).to(ACC)[None, :]"
 MUTANTS = (
     Mutant("mask forgotten", "ir", "test_matches_reference", ((SOBEL, STORE, STORE.replace(", mask=mask", "")),)),
@@ -81,7 +82,7 @@ MUTANTS = (
         "corners not folded",
         "interpreter",
         "test_tiles_of_the_kernels_join and flat-reflect",
-        ((GATHER, "found &= ~(in_range(i, P) & in_range(j, Q))", "found &= in_range(i, P) ^ in_range(j, Q)"),),
+        ((EPILOGUE, "found &= ~(in_range(i, P) & in_range(j, Q))", "found &= in_range(i, P) ^ in_range(j, Q)"),),
         TILES,
     ),
     Mutant(
@@ -99,10 +100,31 @@ MUTANTS = (
         TILES,
     ),
     Mutant(
+        "shifted the wrong way",
+        "interpreter",
+        "test_taps_of_a_row_share_a_load and channels_last and zeros",
+        ((SHIFT, "in_range(c + SHIFT, W), lanes + SHIFT", "in_range(c + SHIFT, W), lanes - SHIFT"),),
+        TILES,
+    ),
+    Mutant(
+        "tiles do not overlap",
+        "interpreter",
+        "test_taps_of_a_row_share_a_load and channels_last and replicate",
+        ((SHIFT, "m = pid_m * (BLOCK_M - SPAN) - BEFORE", "m = pid_m * (BLOCK_M - SPAN)"),),
+        TILES,
+    ),
+    Mutant(
+        "constant border not chosen",
+        "ir",
+        "test_tiles_of_the_kernels_join and gemm-constant",
+        (("kernels/tiles.py", "tl.where(inside_0, ptr + offs_0, pad_ptr)", "ptr + offs_0"),),
+        TILES,
+    ),
+    Mutant(
         "bias after rounding",
         "interpreter",
         "test_rounds_once_in_every_dtype",
-        ((GATHER, f"acc += {BIAS}", f"acc = acc.to(y_ptr.dtype.element_ty).to(ACC) + {BIAS}"),),
+        ((EPILOGUE, f"acc += {BIAS}", f"acc = acc.to(y_ptr.dtype.element_ty).to(ACC) + {BIAS}"),),
         "test_conv2d.py",
     ),
     Mutant(

@@ -35,7 +35,7 @@ def problem(
     method: str, layout: str, device: torch.device, kernel: tuple[int, int] = (2, 3)
 ) -> tuple[Tensor, Tensor, int]:
     c, k, groups = METHODS[method]
-    x = torch.randn(2, c, 5, 6, device=device)
+    x = torch.randn(2, c, 5, 7, device=device)  # rows of 5 outputs, which no block is a multiple of
     w = torch.randn(k, c // groups, *kernel, device=device) * (c // groups * math.prod(kernel)) ** -0.5
     return laid_out(x, layout), laid_out(w, layout), groups
 
@@ -126,7 +126,7 @@ def test_taps_of_a_row_share_a_load(
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_three_taps_of_a_weight_gradient_at_once(layout: str, device: torch.device) -> None:
     x, w, groups = problem("gemm", layout, device)
-    grad = laid_out(torch.randn(2, 19, 6, 6, device=device), layout)
+    grad = laid_out(torch.randn(2, 19, 6, 7, device=device), layout)
     exact = w.double().cpu().requires_grad_()
     y = reference.conv2d(x.double().cpu(), exact, None, 1, (1, 1))
     (dw,) = torch.autograd.grad(y, exact, grad.double().cpu())
@@ -171,7 +171,7 @@ def test_float32_follows_the_switch_for_tf32(method: str, precision: str, device
         y = function(x, w, None, 1, 1, 1, groups)  # type: ignore[operator]
         return (y.detach(), *torch.autograd.grad(y, (x, w), dy))
 
-    tensors = (x, w, torch.randn(2, w.shape[0], 6, 6, device=device))
+    tensors = (x, w, torch.randn(2, w.shape[0], 6, 7, device=device))
     expected = results(reference.conv2d, *(t.double().cpu() for t in tensors))
     magnitudes = results(reference.conv2d, *(t.double().cpu().abs() for t in tensors))
     for actual, exact, magnitude in zip(results(torchops.conv2d, *tensors), expected, magnitudes, strict=True):
