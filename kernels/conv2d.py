@@ -308,7 +308,8 @@ def conv2d_bias_grad(dy: torch.Tensor, db: torch.Tensor) -> None:
         dy, out,
         n, k, p, q, trips, *dy.stride(),
         config=Config(1, block_n, block_k, 4, 3, splits=splits),
-        cost=lambda: Cost(least + (2 * _bytes(out) if splits > 1 else 0), least, trips, bytes_l2=least), num_warps=4, num_stages=3,
+        cost=lambda: Cost(least + (2 * _bytes(out) if splits > 1 else 0), least, trips, bytes_l2=least),
+        num_warps=4, num_stages=3,
         DY_ALONG=int(_last(dy)), VEC_O=_vector(dy, k), ACC=_accumulator(dy), WIDE=_is_wide(dy),
         BLOCK_N=block_n, BLOCK_K=block_k,
     )  # fmt: skip
@@ -328,6 +329,7 @@ def _sum_splits(
         splits, out,
         count, k, i, i * taps, s, size, *strides,
         config=Config(block_m, block_n, 1, 4, 3, splits=count),
-        cost=lambda: Cost(*2 * (_bytes(splits, out),), -(-count // block_m), bytes_l2=_bytes(splits)), num_warps=4, num_stages=3,
+        cost=lambda: Cost(*2 * (_bytes(splits, out),), -(-count // block_m), bytes_l2=_bytes(splits)),
+        num_warps=4, num_stages=3,
         BLOCK_M=block_m, BLOCK_N=block_n,
     )  # fmt: skip
