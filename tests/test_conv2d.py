@@ -273,6 +273,22 @@ def test_example_of_the_deck(device: torch.device) -> None:
     assert torchops.conv2d(x, kernel).tolist() == [[[12, 12, 17], [10, 17, 19], [9, 6, 14]]]
 
 
+@EVERY_TIER
+@pytest.mark.parametrize("channels", [1, 3, 5, 17])
+def test_odd_sizes(channels: int, device: torch.device) -> None:
+    """63 x 65 pixels, and channels that are no multiple of anything; values and all gradients."""
+    sizes = (1, channels, 63, 65), (channels + 2, channels, 3, 3), (channels + 2,)
+    x, w, b = catalog.OPS["conv2d"].random_inputs(sizes[0], torch.float32, parameters=sizes[1:])
+    kwargs = {"stride": 2, "padding": 2, "dilation": 3, "padding_mode": "reflect"}
+    leaves, exact = ([t.to(d).requires_grad_() for t in (x, w, b)] for d in (device, torch.float64))
+    out, expected = torchops.conv2d(*leaves, **kwargs), reference.conv2d(*exact, **kwargs)
+    close(out, expected, torch.float32)
+    grad = torch.randn(expected.shape, dtype=torch.float64)
+    grads = torch.autograd.grad(out, leaves, grad.to(device, torch.float32))
+    for a, e in zip(grads, torch.autograd.grad(expected, exact, grad), strict=True):
+        close(a, e, torch.float32, factor=4)
+
+
 @OPERATOR
 @pytest.mark.parametrize("activation", [None, "relu", "silu"])
 @pytest.mark.parametrize("needs", [n for n in itertools.product([False, True], repeat=4) if any(n)], ids=str)
