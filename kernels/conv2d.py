@@ -100,7 +100,7 @@ def conv2d_fwd(
 
     Args:
         x, y: (N, C, H, W) and (N, K, P, Q), any strides; `residual` as y.
-        weight, bias: (K, C/groups, R, S), any strides, and (K,).
+        weight, bias: (K, C/groups, R, S) and (K,), any strides; a bias that is not contiguous is copied.
         padding: rows above and columns to the left; those below and to the right follow from the size of y.
     """
     (k, i, r, s), (h, w), (p, q) = weight.shape, x.shape[2:], y.shape[2:]
@@ -125,7 +125,7 @@ def conv2d_input_grad(
 
     Args:
         dy, dx: (N, K, P, Q) and (N, C, H, W), any strides.
-        weight, bias: (K, C/groups, R, S), any strides, and (C,).
+        weight, bias: (K, C/groups, R, S) and (C,), any strides; a bias that is not contiguous is copied.
         padding: left, right, top, bottom.
     """
     (k, o, r, s), (h, w), (p, q) = weight.shape, dx.shape[2:], dy.shape[2:]
@@ -214,6 +214,7 @@ def _gather(
             del meta["INSIDE"], meta["HAS_PAD"]
         else:
             meta.update(RING=RING, X_ALONG=int(_last(x)), FLAT=i if problem.method == "flat" else 0)
+    bias = None if bias is None else bias.contiguous()
     nothing = x
     launch(
         kernel, tiles(problem, config),

@@ -274,6 +274,18 @@ def test_example_of_the_deck(device: torch.device) -> None:
 
 
 @EVERY_TIER
+def test_strides_of_a_bias(device: torch.device) -> None:
+    """Every other element of a vector, and one element for all channels."""
+    x, w, _, _ = operands(device=device)
+    for bias in (torch.randn(10, device=device)[::2], torch.randn(1, device=device).expand(5)):
+        expected = reference.conv2d(*(t.double().cpu() for t in (x, w, bias)))
+        close(torchops.conv2d(x, w, bias), expected, torch.float32)
+        y = torchops.conv_transpose2d(x, w.transpose(0, 1).contiguous(), bias)
+        expected = reference.conv_transpose2d(*(t.double().cpu() for t in (x, w.transpose(0, 1), bias)))
+        close(y, expected, torch.float32)
+
+
+@EVERY_TIER
 @pytest.mark.parametrize("channels", [1, 3, 5, 17])
 def test_odd_sizes(channels: int, device: torch.device) -> None:
     """63 x 65 pixels, and channels that are no multiple of anything; values and all gradients."""
