@@ -72,7 +72,9 @@ class ConvLayer:
     def __call__(self, x: Tensor, w: Tensor, b: Tensor | None = None, **epilogue: Any) -> Tensor:
         """As torchops computes it."""
         if self.transposed:
-            return torchops.conv_transpose2d(x, w, b, self.stride, self.padding)
+            return torchops.conv_transpose2d(
+                x, w, b, self.stride, self.padding, 0, self.groups, self.dilation, **epilogue
+            )
         return torchops.conv2d(
             x, w, b, self.stride, self.padding, self.dilation, self.groups, padding_mode=self.padding_mode, **epilogue
         )

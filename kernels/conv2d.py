@@ -1,12 +1,11 @@
 """Launchers of convolutions: the forward pass, the input gradient, the weight and bias gradient.
 
-They take checked tensors, and write into outputs that the caller allocated. The kernels are in conv2d_gather.py and
-conv2d_weight_grad.py, the choice of block sizes in conv2d_config.py.
+They take checked tensors, and write into outputs that the caller allocated. The kernels are in conv2d_gather.py,
+conv2d_shift.py and conv2d_weight_grad.py, the choice of block sizes in conv2d_config.py.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -34,34 +33,36 @@ def _precision(x: torch.Tensor) -> str:
 
 
 def _border(padding_mode: str, padding_value: float, x: torch.Tensor) -> tuple[dict[str, Any], torch.Tensor]:
-    """The border as kernels know it; what they read beyond a constant one that is not 0, else any tensor."""
+    """The border as kernels know it, and what they read beyond a constant one: a pixel of 256 channels, if it is not 0."""
     mode = "constant" if padding_mode == "zeros" else padding_mode
     has_pad = padding_mode == "constant" and padding_value != 0.0
-    return {"MODE": mode, "HAS_PAD": has_pad}, _pixel(padding_value, x) if has_pad else x
-
-
-def _pixel(value: float, x: torch.Tensor) -> torch.Tensor:
-    """256 channels of a value, which outlive the call: 2 kB at most for each value, dtype and device."""
-    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
-        # a graph fills memory of its own, and only when it is replayed
-        return torch.full((256,), value, dtype=x.dtype, device=x.device)
-    return _lasting_pixel(value, x.dtype, x.device)
-
-
-@functools.lru_cache(maxsize=64)
-def _lasting_pixel(value: float, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    return torch.full((256,), value, dtype=dtype, device=device)
+    # a tensor that outlived the call would have to be right for every stream and graph
+    pixel = torch.full((256,), padding_value, dtype=x.dtype, device=x.device) if has_pad else x
+    return {"MODE": mode, "HAS_PAD": has_pad}, pixel
 
 
 def _accumulator(x: torch.Tensor) -> Any:
     return tl.float64 if x.dtype == torch.float64 else tl.float32
 
 
+_NARROW = 2**30
+"""What 32 bits hold with room for positions beyond the border and for the lanes of a last tile."""
+
+
 def _is_wide(*tensors: torch.Tensor) -> bool:
     """Whether an offset, or a number of pixels, may not fit into 32 bits."""
-    return any(1 + sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True)) >= 2**31 for t in tensors) or any(
-        t.shape[0] * t.shape[-1] * t.shape[-2] >= 2**31 for t in tensors
+    return any(
+        sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True)) >= _NARROW
+        or t.shape[0] * t.shape[-1] * t.shape[-2] >= _NARROW
+        for t in tensors
     )
+
+
+def _check_weight(weight: torch.Tensor) -> None:
+    if sum((n - 1) * s for n, s in zip(weight.shape, weight.stride(), strict=True)) >= _NARROW:
+        raise RuntimeError(
+            f"`weight` of shape {tuple(weight.shape)} spans 2^30 elements or more: its offsets need 64 bits"
+        )
 
 
 def _last(t: torch.Tensor) -> bool:
@@ -75,6 +76,10 @@ def _vector(t: torch.Tensor, channels: int) -> int:
         return 1
     strides = (s for d, s in enumerate(t.stride()) if d != 1 and t.shape[d] > 1)
     return vector(t.element_size(), channels, t.data_ptr() // t.element_size(), *strides)
+
+
+def _is_dense(t: torch.Tensor, channels: int) -> bool:
+    return _vector(t, channels) * t.element_size() == 16
 
 
 def _bytes(*tensors: torch.Tensor | None) -> int:
@@ -103,6 +108,7 @@ def conv2d_fwd(
         weight, bias: (K, C/groups, R, S) and (K,), any strides; a bias that is not contiguous is copied.
         padding: rows above and columns to the left; those below and to the right follow from the size of y.
     """
+    _check_weight(weight)
     (k, i, r, s), (h, w), (p, q) = weight.shape, x.shape[2:], y.shape[2:]
     weight = _channels_innermost(weight, groups, k // groups, i)
     inside = padding == (0, 0) and (p - 1) * stride[0] + (r - 1) * dilation[0] < h
@@ -128,6 +134,7 @@ def conv2d_input_grad(
         weight, bias: (K, C/groups, R, S) and (C,), any strides; a bias that is not contiguous is copied.
         padding: left, right, top, bottom.
     """
+    _check_weight(weight)
     (k, o, r, s), (h, w), (p, q) = weight.shape, dx.shape[2:], dy.shape[2:]
     weight = _channels_innermost(weight, groups, o, k // groups)
     left, right, top, bottom = padding
@@ -160,7 +167,9 @@ def conv2d_input_grad(
 def _span(s: int, left: int, dilation: int, mode: str) -> int:
     """Columns from the first to the last tap of a row, if conv2d_shift_kernel finds them in its tile; else 0."""
     span = (s - 1) * dilation
-    return span if mode != "circular" and 0 <= left <= span else 0
+    # a mirror image may lie as far on the other side
+    found = mode == "constant" or mode == "replicate" or (mode == "reflect" and 2 * left == span)
+    return span if found and 0 <= left <= span else 0
 
 
 def _gather(
@@ -174,12 +183,14 @@ def _gather(
     top, left, bottom, right = sides
     phases = stride if transposed and not RING else (1, 1)
     pixels = y.shape[3] if RING else -(-p // phases[0]) * -(-q // phases[1])
-    precision, shifts = _precision(x), _last(x) and not RING and not meta["HAS_PAD"] and (w, stride) == (q, (1, 1))
+    precision = _precision(x)
+    # the shift kernel has a bit for each row of the filter
+    shifts = _last(x) and not RING and not meta["HAS_PAD"] and (w, stride) == (q, (1, 1)) and r < 32
     lean = meta["MODE"] == "constant" and not meta["HAS_PAD"] and meta["ACTIVATION"] in ("none", "relu")
     lean = lean and residual is None and ring is None and not (transposed and bias is not None)
     problem = Problem(
         "ring" if RING else "gather" if ring is None else "fold", n * pixels, o, i, r * s, s, phases[0] * phases[1],
-        groups, x.element_size(), precision == "tf32", _last(x),
+        groups, x.element_size(), precision == "tf32", _is_dense(x, i),
         _span(s, left, dilation[1], meta["MODE"]) if shifts else 0, lean,
         bytes_least=_bytes(x, weight, bias, residual, ring, y),
     )  # fmt: skip
@@ -188,9 +199,7 @@ def _gather(
     w_strides = (i * wk, wc, wk, wr, ws) if transposed else (o * wk, wk, wc, wr, ws)
     # a direct tile holds channels of any groups
     channels = groups * o if problem.method == "direct" else o
-    vec_o = math.gcd(
-        _vector(y, channels), *(() if residual is None else (_vector(residual, channels) if _last(residual) else 1,))
-    )
+    vec_o = math.gcd(_vector(y, channels), 0 if residual is None else _vector(residual, channels))
     meta.update(
         R=r, S=s, TRANSPOSED=transposed, FOLD=FOLD, HAS_BIAS=bias is not None, HAS_RESIDUAL=residual is not None,
         Y_ALONG=int(_last(y)), VEC_O=vec_o, ACC=_accumulator(x),
@@ -203,9 +212,13 @@ def _gather(
     else:
         kernel = conv2d_gemm_kernel
         along = int(w_strides[2] == 1)
-        vec_w = vector(weight.element_size(), i if along else o, *(t for t in w_strides if t != 1))
+        axis, across = (2, i) if along else (1, o)
+        others = (
+            t for d, (t, size) in enumerate(zip(w_strides, (groups, o, i, r, s), strict=True)) if d != axis and size > 1
+        )
+        vec_w = vector(weight.element_size(), across, *others) if w_strides[axis] == 1 else 1
         meta.update(
-            W_ALONG=along, VEC_I=_vector(x, i), VEC_W=vec_w if 1 in w_strides[1:3] else 1,
+            W_ALONG=along, VEC_I=_vector(x, i), VEC_W=vec_w,
             EVEN_I=i % config.block_k == 0, EVEN_O=o % config.block_n == 0, PRECISION=precision, BLOCK_K=config.block_k,
         )  # fmt: skip
         if config.taps > 1:
@@ -245,11 +258,13 @@ def conv2d_weight_grad(
         dw, db: (K, C/groups, R, S), any strides, and (K,).
         padding: rows above and columns to the left.
     """
+    _check_weight(dw)
     (n, _, p, q), (k, i, r, s), (h, w) = dy.shape, dw.shape, x.shape[2:]
     o = k // groups
     precision, device = _precision(x), target_device(dy)
     problem = Problem(
-        "weight_grad", n * p * q, o, i, r * s, s, 1, groups, x.element_size(), precision == "tf32", _last(x) and _last(dy),
+        "weight_grad", n * p * q, o, i, r * s, s, 1, groups, x.element_size(), precision == "tf32",
+        _is_dense(x, i) and _is_dense(dy, o),
         _span(s, 0, dilation[1], padding_mode) if stride[1] == 1 else 0, False, bytes_least=_bytes(dy, x, dw),
     )  # fmt: skip
     config = config or pick_config(problem, device)

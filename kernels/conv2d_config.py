@@ -1,8 +1,8 @@
 """Block sizes of convolutions: what can be picked, what it costs, and which the model picks.
 
-A convolution is a matrix product (see conv2d.py): M pixels, O channels out, and I channels times `taps` in between, for each of
-`groups` and of `phases`. Times are modelled by the slowest of DRAM, L2, matrix units and instruction issue; a table of rows
-for named GPUs comes first (configs/<GPU>.json).
+A convolution is a matrix product (see conv2d_gather.py): M pixels, O channels out, and I channels times `taps` in between,
+for each of `groups` and of `phases`. Times are modelled by the slowest of DRAM, L2, matrix units and instruction issue; a
+table of rows for named GPUs comes first (configs/<GPU>.json).
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ class Problem:
     itemsize: int
     tf32: bool
     dense: bool
-    """Channels of the inputs lie back to back: wide, asynchronous copies."""
+    """Channels of the inputs lie back to back, and 128 bits of them together: wide, asynchronous copies."""
     span: int
     """Columns from the first to the last tap of a row, where its taps may share a load (see conv2d_shift.py); else 0."""
     lean: bool
-    """Zero padding, and no more added to the sums than a bias and a ReLU: that leaves registers for larger tiles."""
+    """Zero padding, and no more added to the sums than a bias and a ReLU, or nothing in a transposed convolution: that leaves
+    registers for larger tiles."""
     bytes_least: int
     """Every element of the tensors read or written once."""
 
@@ -103,7 +104,7 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
             # loads of single elements: addresses are worth sharing
             shapes = ((256, 64, 64, 8), (128, 64, 64, 4), *shapes)
     elif not problem.dense:
-        shapes = ((128, 64, 32, 8), (64, 64, 32, 4), (128, 32, 32, 4))
+        shapes = ((128, 64, 32, 8), (64, 64, 32, 8 if gradient else 4))
         if problem.kind == "fold":  # the ring comes with its own addresses
             shapes = ((64, 64, 32, 8),)
     elif problem.kind == "ring":
@@ -143,7 +144,7 @@ def _direct_tiles(problem: Problem) -> tuple[tuple[int, int], ...]:
     else:
         # a channel has inputs of its own: addresses take the registers
         found = (32, 64), (64, 16), (32, 32)
-    return found[1:] if problem.kind == "fold" else found
+    return found[1:] if problem.kind == "fold" or problem.row >= 5 else found
 
 
 def shared_bytes(problem: Problem, config: Config) -> int:
@@ -290,7 +291,8 @@ def pick_config(problem: Problem, device: Device) -> Config:
         width = min(256, max(16, 1 << (problem.i - 1).bit_length()))
         if problem.kind == "weight_grad":
             return Config(16, 64, min(1024, 1 << max(4, (problem.m - 1).bit_length())), 4, 1)
-        return Config(256, 16, width, 4, 1, taps=problem.row if 0 < problem.span <= 64 else 1)
+        shifts = problem.method == "gemm" and 0 < problem.span <= 64
+        return Config(256, 16, width, 4, 1, taps=problem.row if shifts else 1)
     return table(device.name, device.sms).get(key(problem)) or model_config(problem, device)
 
 

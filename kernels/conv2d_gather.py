@@ -171,7 +171,7 @@ def conv2d_gemm_kernel(
             else:
                 a = tl.load(x_ptr + offs.T, mask=mask.T, other=0).T
             if HAS_PAD:
-                a = tl.where(there, a, tl.load(pad_ptr))
+                a = tl.where(mask_j[None, :] & ~there, tl.load(pad_ptr), a)
             offs_j = t_h * w_sr + t_w * w_ss + i * w_si
             b = load_tile(w_ptr, offs_j, offs_o * w_so, mask_j, mask_o, 1 - W_ALONG)
             acc = tl.dot(a, b, acc, input_precision=PRECISION, out_dtype=ACC)
@@ -198,7 +198,7 @@ def conv2d_gemm_kernel(
             else:
                 a = load_tile(x_block, offs, lanes * x_sc, there, mask_i, X_ALONG)
                 if HAS_PAD:
-                    a = tl.where(there[:, None], a, tl.load(pad_ptr))
+                    a = tl.where(mask_i[None, :] & ~there[:, None], tl.load(pad_ptr), a)
             w_block = w_ptr + (t_h * w_sr + t_w * w_ss + i0 * w_si)
             b = load_tile(w_block, lanes * w_si, offs_o * w_so, mask_i, mask_o, 1 - W_ALONG)
             acc = tl.dot(a, b, acc, input_precision=PRECISION, out_dtype=ACC)
@@ -262,7 +262,7 @@ def conv2d_direct_kernel(
             for i in range(I):
                 a = load_tile(x_ptr + i * x_sc, n * x_sn + offs, offs_x, there & reached, mask_c, X_ALONG).to(ACC)
                 if HAS_PAD:
-                    a = tl.where(there[:, None], a, tl.load(pad_ptr).to(ACC))
+                    a = tl.where((reached & ~there)[:, None], tl.load(pad_ptr).to(ACC), a)
                 b = tl.load(
                     w_ptr + offs_w + (t_h * jump_h * w_sr + t_w * jump_w * w_ss + i * w_si),
                     mask=mask_c & reached, other=0,

@@ -25,21 +25,18 @@ from .tiles import load_tile, widened
 @triton.jit
 def _shifted(z, c, W, SHIFT: tl.constexpr, MODE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
     """The rows of z that hold, for lanes in columns c, the column SHIFT further; 0 beyond a border of zeros."""
-    lanes = tl.arange(0, BLOCK_M)
-    if MODE == "constant":
-        there, lane = in_range(c + SHIFT, W), lanes + SHIFT
-    else:
-        there, lane = lanes >= 0, lanes + (border_index(c + SHIFT, W, MODE, False) - c)
+    lane = tl.arange(0, BLOCK_M)
+    lane += SHIFT if MODE == "constant" else border_index(c + SHIFT, W, MODE, False) - c
     lane = tl.maximum(tl.minimum(lane, BLOCK_M - 1), 0)
     z = tl.gather(z, tl.broadcast_to(lane[:, None], (BLOCK_M, BLOCK_N)), 0)
-    return tl.where(there[:, None], z, 0.0)
+    return tl.where(in_range(c + SHIFT, W)[:, None], z, 0.0) if MODE == "constant" else z
 
 
 @triton.jit
 def conv2d_shift_kernel(
-    x_ptr, w_ptr,                       # as of conv2d_gemm_kernel; the channels of x lie back to back
+    x_ptr, w_ptr,                       # as of conv2d_gemm_kernel, whose signature it shares; channels of x lie back to back
     bias_ptr, residual_ptr, ring_ptr,
-    pad_ptr,                            # of no use here
+    pad_ptr,
     y_ptr,
     N, I, H, W, O, P, Q, groups,        # Q = W
     x_sn, x_sc, x_sh, x_sw,

@@ -98,7 +98,7 @@ def conv2d_weight_grad_kernel(
     start = tl.cast(split, tl.int64 if WIDE else tl.int32) * steps * BLOCK_K
     lanes = tl.arange(0, BLOCK_K)
     n, p, q = _first_pixels(start, P, Q, BLOCK_K)
-    # what the first tap reads; one tap is all there is, unless taps are columns
+    # what the first tap reads; where taps are columns, they add their own
     top_tap, left_tap = (-top, -left) if FLAT else (r * dil_h - top, s * dil_w - left)
     image, h, w = n, p * stride_h + top_tap, q * stride_w + left_tap
     accs = ()
@@ -124,7 +124,7 @@ def conv2d_weight_grad_kernel(
                 else:
                     x = tl.load(x_ptr + offs.T, mask=mask.T, other=0).T
                 if HAS_PAD:
-                    x = tl.where(there, x, tl.load(pad_ptr))
+                    x = tl.where(exists[:, None] & ~there, tl.load(pad_ptr), x)
             else:
                 offs, there = _inputs(image * x_sn, h, w + t * dil_w, H, W, x_sh, x_sw, MODE)
                 if HAS_PAD and X_ALONG == 1:
@@ -132,7 +132,7 @@ def conv2d_weight_grad_kernel(
                 else:
                     x = load_tile(x_ptr, offs, i * x_sc, there & exists, mask_i, X_ALONG)
                     if HAS_PAD:
-                        x = tl.where(there[:, None], x, tl.load(pad_ptr))
+                        x = tl.where((exists & ~there)[:, None], tl.load(pad_ptr), x)
             sums += (tl.dot(dy.T, x, accs[t], input_precision=PRECISION, out_dtype=ACC),)
         accs = sums
         image, h, w = _next_pixels(
@@ -190,7 +190,7 @@ def conv2d_weight_grad_direct_kernel(
             offs, there = _inputs(n * x_sn, h, w + t * dil_w, H, W, x_sh, x_sw, MODE)
             x = load_tile(x_ptr + i * x_sc, offs, offs_c // O * I * x_sc, there & exists, mask_c, X_ALONG).to(ACC)
             if HAS_PAD:
-                x = tl.where(there[:, None], x, tl.load(pad_ptr).to(ACC))
+                x = tl.where((exists & ~there)[:, None], tl.load(pad_ptr).to(ACC), x)
             sums += (accs[t] + dy * x,)
         accs = sums
         n, p, q = _next_pixels(n, p, q, P, Q, 1, 1, P, Q, BLOCK_K)

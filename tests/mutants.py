@@ -103,7 +103,7 @@ MUTANTS = (
         "shifted the wrong way",
         "interpreter",
         "test_taps_of_a_row_share_a_load and channels_last and zeros",
-        ((SHIFT, "in_range(c + SHIFT, W), lanes + SHIFT", "in_range(c + SHIFT, W), lanes - SHIFT"),),
+        ((SHIFT, "lane += SHIFT if", "lane -= SHIFT if"),),
         TILES,
     ),
     Mutant(

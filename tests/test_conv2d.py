@@ -274,6 +274,33 @@ def test_example_of_the_deck(device: torch.device) -> None:
 
 
 @EVERY_TIER
+@pytest.mark.parametrize("kernel", [(33, 3), (1, 4)], ids=str)
+def test_filters_of_any_shape(kernel: tuple[int, int], device: torch.device) -> None:
+    """More rows than a word has bits; a mirror image further away on one side than on the other."""
+    mode = "zeros" if kernel[0] > 2 else "reflect"
+    x, w, _ = catalog.OPS["conv2d"].random_inputs((1, 16, 60, 13), torch.float32, parameters=((4, 16, *kernel), (4,)))
+    x = x.to(memory_format=torch.channels_last).to(device)
+    out = torchops.conv2d(x, w.to(device), padding="same", padding_mode=mode)
+    expected = reference.conv2d(x.double().cpu(), w.double(), padding="same", padding_mode=mode)
+    close(out, expected, torch.float32)
+
+
+@EVERY_TIER
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # the interpreter's numpy
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize(("channels", "groups"), [(3, 1), (17, 1), (4, 2)])
+def test_infinity_beyond_the_border_stays_there(
+    channels: int, groups: int, layout: str, device: torch.device
+) -> None:  # fmt: skip
+    """It reaches what reads the border, as infinity, and no more: nothing multiplies it by the zeros that fill a tile."""
+    x = laid_out(torch.rand(1, channels, 5, 6, device=device), layout)
+    w = torch.rand(2, channels // groups, 3, 3, device=device) + 0.5
+    y = torchops.conv2d(x, w, padding=1, groups=groups, padding_mode="constant", padding_value=torch.inf)
+    assert y[..., 1:-1, 1:-1].isfinite().all()
+    assert (y.isinf().sum(), y.isnan().sum()) == (2 * (5 * 6 - 3 * 4), 0)
+
+
+@EVERY_TIER
 def test_strides_of_a_bias(device: torch.device) -> None:
     """Every other element of a vector, and one element for all channels."""
     x, w, _, _ = operands(device=device)

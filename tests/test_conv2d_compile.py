@@ -42,6 +42,7 @@ class Pass:
     channels_last: bool = True
     activation: str = "gelu"
     """After a bias and, unless it is a ReLU, a residual; "none" without either."""
+    kernel: int = 3
     dtype: torch.dtype = torch.bfloat16
     tf32: bool = True
 
@@ -53,9 +54,9 @@ class Pass:
             return torch.empty(size, dtype=self.dtype, memory_format=form)
 
         p, q = (57 - 1) // self.stride[0] + 1, (59 - 1) // self.stride[1] + 1
-        x, w, y = tensor(8, c, 57, 59), tensor(k, c // self.groups, 3, 3), tensor(8, k, p, q)
+        x, w, y = tensor(8, c, 57, 59), tensor(k, c // self.groups, self.kernel, self.kernel), tensor(8, k, p, q)
         bias = torch.empty(k if self.what == "fwd" else c, dtype=self.dtype)
-        top, left = self.dilation
+        top, left = (d * (self.kernel // 2) for d in self.dilation)
         geometry = self.stride, (top, left), self.dilation, self.groups, self.padding_mode
         with torch.backends.cudnn.flags(allow_tf32=self.tf32):
             if self.what == "fwd":
@@ -77,6 +78,11 @@ def _passes() -> Iterator[Pass]:
         yield Pass("gemm", what, wide)
         yield Pass("planes", what, odd, channels_last=False)
         yield Pass("depthwise", what, narrow, groups=128)
+        yield Pass("depthwise-5x5", what, narrow, groups=128, kernel=5)
+        yield Pass("depthwise-7x7", what, narrow, groups=128, kernel=7)
+        # two, four or eight bytes are all that can be loaded together
+        yield Pass("channels-257", what, (257, 257), activation="relu", padding_mode="zeros")
+        yield Pass("channels-260", what, (260, 260))
         yield Pass("grouped", what, narrow, groups=32)
         yield Pass("tf32", what, wide, dtype=torch.float32)
         yield Pass("ieee", what, wide, dtype=torch.float32, tf32=False)

@@ -87,6 +87,7 @@ def test_tiles_of_the_kernels_join(method: str, padding_mode: str, layout: str, 
         ("zeros", (2, 4), (1, 1), (1, 2, 0, 1), 1),  # an even kernel, as with "same"
         ("zeros", (3, 3), (2, 3), (3, 3, 0, 1), 2),
         ("zeros", (1, 3), (1, 1), (0, 2, 0, 0), 1),
+        ("zeros", (31, 3), (1, 1), (1, 1, 15, 15), 1),
         ("reflect", (3, 3), (1, 2), (2, 2, 1, 1), 1),
         ("replicate", (3, 3), (1, 3), (3, 3, 4, 4), 2),
     ],
