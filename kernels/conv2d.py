@@ -265,7 +265,7 @@ def conv2d_weight_grad(
     problem = Problem(
         "weight_grad", n * p * q, o, i, r * s, s, 1, groups, x.element_size(), precision == "tf32",
         _is_dense(x, i) and _is_dense(dy, o),
-        _span(s, 0, dilation[1], padding_mode) if stride[1] == 1 else 0, False, bytes_least=_bytes(dy, x, dw),
+        (s - 1) * dilation[1] if stride[1] == 1 else 0, False, bytes_least=_bytes(dy, x, dw),
     )  # fmt: skip
     config = config or pick_config(problem, device)
     splits, j = config.splits, r * s * i
