@@ -26,10 +26,14 @@ from .tiles import load_tile, widened
 def _shifted(z, c, W, SHIFT: tl.constexpr, MODE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
     """The rows of z that hold, for lanes in columns c, the column SHIFT further; 0 beyond a border of zeros."""
     lane = tl.arange(0, BLOCK_M)
-    lane += SHIFT if MODE == "constant" else border_index(c + SHIFT, W, MODE, False) - c
+    # 254 registers of 255: the compiler test is the judge of how this is put
+    if MODE == "constant":
+        there, lane = in_range(c + SHIFT, W), lane + SHIFT
+    else:
+        there, lane = lane >= 0, lane + (border_index(c + SHIFT, W, MODE, False) - c)
     lane = tl.maximum(tl.minimum(lane, BLOCK_M - 1), 0)
     z = tl.gather(z, tl.broadcast_to(lane[:, None], (BLOCK_M, BLOCK_N)), 0)
-    return tl.where(in_range(c + SHIFT, W)[:, None], z, 0.0) if MODE == "constant" else z
+    return tl.where(there[:, None], z, 0.0)
 
 
 @triton.jit

@@ -103,7 +103,7 @@ MUTANTS = (
         "shifted the wrong way",
         "interpreter",
         "test_taps_of_a_row_share_a_load and channels_last and zeros",
-        ((SHIFT, "lane += SHIFT if", "lane -= SHIFT if"),),
+        ((SHIFT, "in_range(c + SHIFT, W), lane + SHIFT", "in_range(c + SHIFT, W), lane - SHIFT"),),
         TILES,
     ),
     Mutant(
