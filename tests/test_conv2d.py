@@ -510,3 +510,22 @@ def test_class_of_a_module_may_be_changed() -> None:
     expected = module(torch.ones(1, 3, 4, 4))
     module.__class__ = torchops.nn.Conv2d
     torch.testing.assert_close(module(torch.ones(1, 3, 4, 4)), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_windows_beyond_the_border_in_half_precision(dtype: torch.dtype) -> None:
+    """A kernel one pixel wide, in a padding of one: on some CPUs ATen's bfloat16 convolution crashes the process there."""
+    x, w = torch.randn(1, 36, 39, 2), torch.randn(32, 18, 3, 1) * 54**-0.5
+    leaves = [t.to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_() for t in (x, w)]
+    exact = [t.detach().double().requires_grad_() for t in leaves]
+    y, expected = (f(*t, None, 3, (3, 1), 3, 2) for f, t in ((torchops.conv2d, leaves), (reference.conv2d, exact)))
+    close(y, expected, dtype)
+    grad = torch.randn_like(y)
+    for a, e in zip(
+        torch.autograd.grad(y, leaves, grad), torch.autograd.grad(expected, exact, grad.double()), strict=True
+    ):
+        close(a, e, dtype, factor=4)
+    back = torchops.conv_transpose2d(grad, leaves[1], None, 3, (3, 1), (2, 0), 2, 3)
+    exactly = reference.conv_transpose2d(grad.double(), exact[1], None, 3, (3, 1), (2, 0), 2, 3)
+    close(back, exactly, dtype)
+    torch.autograd.grad(back, leaves[1], torch.ones_like(back))

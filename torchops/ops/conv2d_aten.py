@@ -62,6 +62,11 @@ def _wide(t: Tensor) -> Tensor:
     return t.float() if _is_half(t) and t.device.type == "cpu" and not _is_native(t.dtype) else t
 
 
+def _overhangs(kernel_size: Ints, padding: Ints, dilation: Ints) -> bool:
+    """Whether a window may lie beyond the border altogether: oneDNN may crash there in bfloat16."""
+    return any(p > d * (k - 1) for p, d, k in zip(padding, dilation, kernel_size[-2:], strict=True))
+
+
 def _in_dtype(value: float, dtype: torch.dtype) -> float:
     """What a pixel of that dtype would hold."""
     return float(torch.tensor(value, dtype=torch.float64).to(dtype)) if value != 0.0 and dtype in _HALVES else value
@@ -164,11 +169,12 @@ def aten_conv2d(
 ) -> Tensor:  # fmt: skip
     dtype, channels_last = x.dtype, is_channels_last(x, weight)
     padding_value = _in_dtype(padding_value, dtype)
+    own, rest = _unpadded(x.shape, weight.shape, stride, padding, dilation, padding_mode)
     if _is_half(x):
         # one rounding, after the epilogue
-        widen = Tensor.float if residual is not None or activation not in _EXACT else _wide
+        exact = residual is None and activation in _EXACT and not _overhangs(weight.shape, own, dilation)
+        widen = _wide if exact else Tensor.float
         x, weight, bias = widen(x), widen(weight), None if bias is None else widen(bias)
-    own, rest = _unpadded(x.shape, weight.shape, stride, padding, dilation, padding_mode)
     y = torch.conv2d(_padded(x, rest, padding_mode, padding_value), weight, bias, stride, own, dilation, groups)
     if residual is not None:
         y.add_(residual)
@@ -186,6 +192,7 @@ def aten_input_grad(
     if _is_half(dy):
         # oneDNN takes no more output padding than this, and knows neither our bias nor a fold
         native = bias is None and not any(rest) and more[0] < stride[0] and more[1] < stride[1]
+        native = native and not _overhangs(weight.shape, own, dilation)
         widen = _wide if native else Tensor.float
         dy, weight, bias = widen(dy), widen(weight), None if bias is None else widen(bias)
     # oneDNN would sum the gradient of a bias with ten times the error
@@ -204,11 +211,12 @@ def aten_weight_grad(
     k = dy.shape[1]
     padding_value = _in_dtype(padding_value, x.dtype)
     own, rest = _unpadded(x.shape, kernel_size, stride, padding, dilation, padding_mode)
-    wide_x = _padded(_wide(x), rest, padding_mode, padding_value)
+    widen = Tensor.float if _is_half(x) and _overhangs(kernel_size, own, dilation) else _wide
+    wide_x = _padded(widen(x), rest, padding_mode, padding_value)
     # only its size is read
     weight = empty((k, x.shape[1] // groups, *kernel_size), wide_x, channels_last)
     _, dw, db = _aten.convolution_backward.default(
-        _wide(dy), wide_x, weight, (k,) if with_bias else None, stride, own, dilation, False, (0, 0), groups,
+        widen(dy), wide_x, weight, (k,) if with_bias else None, stride, own, dilation, False, (0, 0), groups,
         (False, True, with_bias),
     )  # fmt: skip
     if not with_bias:
