@@ -211,12 +211,13 @@ def aten_weight_grad(
     k = dy.shape[1]
     padding_value = _in_dtype(padding_value, x.dtype)
     own, rest = _unpadded(x.shape, kernel_size, stride, padding, dilation, padding_mode)
-    widen = Tensor.float if _is_half(x) and _overhangs(kernel_size, own, dilation) else _wide
-    wide_x = _padded(widen(x), rest, padding_mode, padding_value)
+    # called by itself, oneDNN's bfloat16 gradient was seen to leave weights of small depthwise kernels unwritten
+    dy, wide_x = (dy.float(), x.float()) if _is_half(x) else (dy, x)
+    wide_x = _padded(wide_x, rest, padding_mode, padding_value)
     # only its size is read
     weight = empty((k, x.shape[1] // groups, *kernel_size), wide_x, channels_last)
     _, dw, db = _aten.convolution_backward.default(
-        widen(dy), wide_x, weight, (k,) if with_bias else None, stride, own, dilation, False, (0, 0), groups,
+        dy, wide_x, weight, (k,) if with_bias else None, stride, own, dilation, False, (0, 0), groups,
         (False, True, with_bias),
     )  # fmt: skip
     if not with_bias:
