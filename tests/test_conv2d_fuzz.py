@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -205,6 +205,12 @@ def test_gradients_of_the_input_match_the_reference(device: torch.device, tier: 
 
 
 @EVERY_TIER
+@example(
+    Problem(
+        (1, 3, 29), (2, 1, 1), (2, 1), dilation=(2, 1), padding_mode="replicate", dtype=torch.bfloat16,
+        layouts=("contiguous", "sliced_channels_last", "contiguous"),
+    )
+)  # fmt: skip
 @given(problems())
 def test_gradients_of_weight_and_bias_match_the_reference(device: torch.device, tier: str, problem: Problem) -> None:
     torch.manual_seed(0)
