@@ -55,7 +55,7 @@ class OpInfo:
     implementation: Callable[..., Tensor]
     """What the operator runs, to be looked into."""
     module: tuple[type[nn.Module], dict[str, Any]] | None = None
-    """Its module, with arguments that are not the defaults."""
+    """Its module, with arguments that are not those of the catalog's example."""
     launches: tuple[int, int] = (1, 1)
     """Kernel launches of a forward and, at most, of a backward."""
     streams: bool = True
@@ -64,6 +64,10 @@ class OpInfo:
     """The GPUs that `test_gates` compiles for."""
     registered: tuple[str, ...] = ()
     """Names of its registered operators, `torch.ops.torchops.<name>`."""
+    further: bool = False
+    """Whether it takes tensors after its input."""
+    format_of_all: bool = True
+    """Whether the memory format of its result follows these tensors too."""
     lowers_in_autocast: bool = False
     """Whether it runs in the low precision under autocast, or keeps its input's."""
 

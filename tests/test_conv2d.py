@@ -163,6 +163,7 @@ class TestConv2d(Conformance):
         streams=False,
         archs=("sm_120",),  # the others: test_conv2d_compile.py
         registered=("conv2d", "conv2d_input_grad", "conv2d_weight_grad"),
+        further=True,
         lowers_in_autocast=True,
     )
 

@@ -81,6 +81,7 @@ class TestConvTranspose2d(Conformance):
         streams=False,
         archs=("sm_120",),  # the others: test_conv2d_compile.py
         registered=("conv2d_input_grad", "conv2d", "conv2d_weight_grad"),
+        further=True,
         lowers_in_autocast=True,
     )
 

@@ -10,12 +10,15 @@ from types import ModuleType
 import pytest
 
 import torchops
-from torchops import backend, functional, inspect, nn
+from torchops import backend, inspect, nn
+from torchops.functional import convolution, edges, pooling
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("module", [torchops, backend, functional, inspect, nn], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "module", [torchops, backend, convolution, edges, pooling, inspect, nn], ids=lambda m: m.__name__
+)
 def test_docstring_examples(module: ModuleType) -> None:
     result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
     assert result.attempted > 0

@@ -8,16 +8,31 @@ torch.Size([1, 3, 64, 64])
 from . import functional, nn
 from ._version import __version__
 from .backend import get_backend, use_backend
-from .functional import conv2d, conv_transpose2d, sobel, spatial_gradient
+from .functional import (
+    avg_pool2d,
+    avg_unpool2d,
+    conv2d,
+    conv_transpose2d,
+    max_pool2d,
+    max_unpool2d,
+    min_pool2d,
+    sobel,
+    spatial_gradient,
+)
 from .inspect import explain
 
 __all__ = [
     "__version__",
+    "avg_pool2d",
+    "avg_unpool2d",
     "conv2d",
     "conv_transpose2d",
     "explain",
     "functional",
     "get_backend",
+    "max_pool2d",
+    "max_unpool2d",
+    "min_pool2d",
     "nn",
     "sobel",
     "spatial_gradient",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .ops.conv2d import ACTIVATIONS
 from .ops.registration import in_autocast
-from .shapes import conv_size, conv_transpose_size
+from .shapes import conv_size, conv_transpose_size, pool_size
 
 Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]
@@ -230,3 +230,96 @@ def conv_transpose_geometry(
             f"`padding` (={padding}) leaves {p} x {q} pixels of the output of `input` of shape {tuple(input)}"
         )
     return (left, left - beside, top, top - below), (p, q)
+
+
+def check_pooled(input: Tensor) -> None:
+    _check_float("input", input)
+    if input.dim() not in (3, 4):
+        raise ValueError(f"`input` must have shape (C, H, W) or (N, C, H, W), got {tuple(input.shape)}")
+    if 0 in input.shape[-3:]:
+        raise ValueError(f"`input` must have at least one channel and one pixel, got shape {tuple(input.shape)}")
+
+
+def flag(name: str, value: bool) -> bool:
+    if not isinstance(value, (bool, torch.SymBool)):
+        raise TypeError(f"`{name}` must be True or False, got {value!r}")
+    return value
+
+
+def divisor(value: int) -> int:
+    number = _integer(value)
+    if number is None:
+        raise TypeError(f"`divisor_override` must be an integer, got {value!r}")
+    if number == 0:
+        raise ValueError("`divisor_override` must not be 0, got 0")
+    return number
+
+
+def window(kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> tuple[Pair, Pair, Pair, Pair]:
+    """Kernel size, stride (by default the kernel size), padding and dilation of the windows of a pool."""
+    kernel_size = pair("kernel_size", kernel_size, 1)
+    # torch's ways to leave it out
+    stride = kernel_size if stride is None or stride in ([], ()) else pair("stride", stride, 1)
+    padding, dilation = pair("padding", padding, 0), pair("dilation", dilation, 1)
+    if 2 * padding[0] > kernel_size[0] or 2 * padding[1] > kernel_size[1]:
+        raise ValueError(f"`padding` (={padding}) must be at most half of `kernel_size` (={kernel_size})")
+    return kernel_size, stride, padding, dilation
+
+
+@_remembered
+def pool_geometry(
+    input: Sequence[int], kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
+) -> Pair:
+    """Rows and columns of the result."""
+    h, w = input[-2:]
+    p = pool_size(h, kernel_size[0], stride[0], padding[0], dilation[0], ceil_mode)
+    q = pool_size(w, kernel_size[1], stride[1], padding[1], dilation[1], ceil_mode)
+    if p < 1 or q < 1:
+        raise ValueError(
+            f"`kernel_size` {kernel_size} with `dilation` {dilation} is larger than the padded `input`, "
+            f"{h + 2 * padding[0]} x {w + 2 * padding[1]} pixels"
+        )
+    return p, q
+
+
+def unpool_size(
+    input: Sequence[int], kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, output_size: Any
+) -> Pair:
+    """Rows and columns of the result: those of `output_size`, which may differ by less than a stride from the usual."""
+    usual = tuple(
+        conv_transpose_size(n, k, s, 2 * p, 0, d)
+        for n, k, s, p, d in zip(input[-2:], kernel_size, stride, padding, dilation, strict=True)
+    )
+    if output_size is None:
+        size = usual
+    else:
+        if not isinstance(output_size, (tuple, list)) or len(output_size) not in (2, 4):
+            raise ValueError(f"`output_size` must have 2 or 4 elements, got {output_size!r}")
+        numbers = tuple(_integer(number) for number in output_size[-2:])
+        if None in numbers:
+            raise TypeError(f"`output_size` must be of integers, got {output_size!r}")
+        size = numbers
+        if not all(n - s < given < n + s for n, s, given in zip(usual, stride, size, strict=True)):
+            least, most = (tuple(n + sign * (s - 1) for n, s in zip(usual, stride, strict=True)) for sign in (-1, 1))
+            raise ValueError(f"`output_size` must lie between {least} and {most}, got {tuple(output_size)}")
+    if size[0] < 1 or size[1] < 1:
+        raise ValueError(
+            f"`padding` (={padding}) leaves {size[0]} x {size[1]} pixels of the output of `input` of shape {tuple(input)}"
+        )
+    return size[0], size[1]
+
+
+def check_indices(indices: Tensor, input: Tensor) -> None:
+    if not isinstance(indices, Tensor):
+        raise TypeError(f"`indices` must be a tensor, got {type(indices).__name__}")
+    if indices.dtype not in (torch.int64, torch.uint8):
+        raise TypeError(
+            "`indices` must be int64 (flat positions, as torch's) or uint8 (offsets in the window, of "
+            f"return_indices='offset'), got {indices.dtype}"
+        )
+    if indices.layout != torch.strided:
+        raise TypeError(f"`indices` must be a dense tensor, got layout {indices.layout}")
+    if indices.shape != input.shape:
+        raise ValueError(f"`indices` must have the shape of `input`, {tuple(input.shape)}, got {tuple(indices.shape)}")
+    if indices.device != input.device:
+        raise RuntimeError(f"`indices` must be on the device of `input` (={input.device}), got {indices.device}")

@@ -30,11 +30,16 @@ class Op:
     """Sizes of the further tensors that the op takes with an input of a shape, a weight before its bias; those of a weight of
     another size than the example's, and of another number of groups, where they are given."""
 
+    offsets: int = 0
+    """Pixels of the windows whose indices the op takes after its input, in the example; 0 where it takes none."""
+
     def inputs(
-        self, shape: tuple[int, ...], dtype: torch.dtype, weight: tuple[int, ...] | None = None, groups: int = 1
-    ) -> tuple[Tensor, ...]:
+        self, shape: tuple[int, ...], dtype: torch.dtype, weight: tuple[int, ...] | None = None, groups: int = 1,
+        indices: torch.dtype = torch.uint8,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
         """Uninitialised arguments: on Linux they take no memory until they are written."""
-        return tuple(torch.empty(size, dtype=dtype) for size in (shape, *self.parameters(shape, weight, groups)))
+        tensors = tuple(torch.empty(size, dtype=dtype) for size in (shape, *self.parameters(shape, weight, groups)))
+        return (*tensors, torch.empty(shape, dtype=indices)) if self.offsets else tensors
 
     def random_inputs(
         self,
@@ -43,15 +48,19 @@ class Op:
         seed: int = 0,
         parameters: tuple[tuple[int, ...], ...] | None = None,
     ) -> tuple[Tensor, ...]:
-        """Random arguments: bytes for uint8, else normal; weights are scaled so that sums over them are of the order of 1."""
+        """Random arguments: bytes for uint8, else normal; weights are scaled so that sums over them are of the order of 1;
+        indices are offsets."""
         generator = torch.Generator().manual_seed(seed)
         if dtype == torch.uint8:
             return (torch.randint(0, 256, shape, dtype=dtype, generator=generator),)
         further = self.parameters(shape) if parameters is None else parameters
-        return tuple(
+        tensors = tuple(
             torch.randn(size, dtype=torch.float64, generator=generator).mul_(scale).to(dtype)
             for size, scale in ((shape, 1.0), *((size, math.prod(size[1:]) ** -0.5) for size in further))
         )
+        if not self.offsets:
+            return tensors
+        return *tensors, torch.randint(0, self.offsets, shape, dtype=torch.uint8, generator=generator)
 
 
 TOLERANCE = {
@@ -85,7 +94,9 @@ def _conv_transpose2d_parameters(
 
 
 _IMAGE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8)
-_CONV_DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+_FLOAT_DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+_IMAGES, _POOLED = (8, 64, 512, 512), (8, 64, 256, 256)
+"""The first level of a U-Net, and the second."""
 
 OPS = {
     op.name: op
@@ -102,7 +113,7 @@ OPS = {
             "conv2d",
             functional.conv2d,
             reference.conv2d,
-            _CONV_DTYPES,
+            _FLOAT_DTYPES,
             (32, 64, 56, 56),
             {"padding": 1},
             _conv2d_parameters,
@@ -111,10 +122,23 @@ OPS = {
             "conv_transpose2d",
             functional.conv_transpose2d,
             reference.conv_transpose2d,
-            _CONV_DTYPES,
+            _FLOAT_DTYPES,
             (32, 64, 56, 56),
             {"padding": 1},
             _conv_transpose2d_parameters,
         ),
+        Op("max_pool2d", functional.max_pool2d, reference.max_pool2d, _FLOAT_DTYPES, _IMAGES, {"kernel_size": 2}),
+        Op("min_pool2d", functional.min_pool2d, reference.min_pool2d, _FLOAT_DTYPES, _IMAGES, {"kernel_size": 2}),
+        Op("avg_pool2d", functional.avg_pool2d, reference.avg_pool2d, _FLOAT_DTYPES, _IMAGES, {"kernel_size": 2}),
+        Op(
+            "max_unpool2d",
+            functional.max_unpool2d,
+            reference.max_unpool2d,
+            _FLOAT_DTYPES,
+            _POOLED,
+            {"kernel_size": 2},
+            offsets=4,
+        ),
+        Op("avg_unpool2d", functional.avg_unpool2d, reference.avg_unpool2d, _FLOAT_DTYPES, _POOLED, {"kernel_size": 2}),
     )
 }

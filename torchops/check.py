@@ -77,15 +77,18 @@ def _relative_error(actual: Tensor, expected: Tensor) -> float:
 def check_op(op: catalog.Op, dtype: torch.dtype, device: str, label: str) -> Row:
     """Compare one op, forward and backward, with its reference in float64."""
     inputs = op.random_inputs(_SHAPE, dtype)
-    exact = tuple(t.double().requires_grad_(dtype.is_floating_point) for t in inputs)
-    leaves = tuple(t.to(device).requires_grad_(dtype.is_floating_point) for t in inputs)
-    expected, actual = op.reference(*exact), op.function(*leaves)
+    # bytes are an image where they come first, and indices after it
+    exact = tuple(t.double() if t.is_floating_point() or t is inputs[0] else t for t in inputs)
+    for t in exact:
+        t.requires_grad_(dtype.is_floating_point and t.is_floating_point())
+    leaves = tuple(t.to(device).requires_grad_(t.is_floating_point()) for t in inputs)
+    expected, actual = op.reference(*exact, **op.kwargs), op.function(*leaves, **op.kwargs)
     error, grad_error = _relative_error(actual.detach(), expected.detach()), None
     tolerance = catalog.TOLERANCE[dtype]
     if dtype.is_floating_point:
         grad = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
-        grads = torch.autograd.grad(actual, leaves, grad.to(device))
-        expected_grads = torch.autograd.grad(expected, exact, grad.double())
+        grads = torch.autograd.grad(actual, [t for t in leaves if t.requires_grad], grad.to(device))
+        expected_grads = torch.autograd.grad(expected, [t for t in exact if t.requires_grad], grad.double())
         grad_error = max(_relative_error(a, e) for a, e in zip(grads, expected_grads, strict=True))
     # a NaN compares false
     good = error <= tolerance and (grad_error is None or grad_error <= 4 * tolerance)

@@ -131,6 +131,7 @@ _Weight = Annotated[
     typer.Option(help="K,C,R,S of the weight, with C of one group; C,K,R,S for conv_transpose2d. 3x3 by default."),
 ]
 _Last = Annotated[bool, typer.Option("--channels-last", help="Memory format of input and weight.")]
+_Indices = Annotated[str | None, typer.Option(help="Of max_unpool2d: offset or position; offset by default.")]
 _Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A further argument of the op, as stride=2; may be repeated."),
@@ -147,6 +148,7 @@ def explain_command(
     shape: _Shape = None,
     weight: _Weight = None,
     channels_last: _Last = False,
+    indices: _Indices = None,
     settings: _Settings = None,
     as_json: _AsJson = False,
 ) -> None:
@@ -159,6 +161,7 @@ def explain_command(
             _parse_sizes("--shape", "N,C,H,W", shape),
             weight=_parse_sizes("--weight", "K,C,R,S", weight),
             channels_last=channels_last,
+            indices=indices,
             **_parse_settings(op.value, settings),  # type: ignore[attr-defined]
         )
     except _REFUSED as error:
@@ -208,6 +211,7 @@ def inspect_command(
     shape: _Shape = None,
     weight: _Weight = None,
     channels_last: _Last = False,
+    indices: _Indices = None,
     settings: _Settings = None,
     as_json: _AsJson = False,
     dump: Annotated[Path | None, typer.Option(help="Folder for TTIR, TTGIR, PTX, SASS.")] = None,
@@ -221,6 +225,7 @@ def inspect_command(
             _parse_sizes("--shape", "N,C,H,W", shape),
             weight=_parse_sizes("--weight", "K,C,R,S", weight),
             channels_last=channels_last,
+            indices=indices,
             **_parse_settings(op.value, settings),  # type: ignore[attr-defined]
         )
         files = inspect.dump(reports, dump) if dump else []

@@ -243,8 +243,9 @@ def record_launches(
     leaves = tuple(x.detach().requires_grad_(differentiable and x.is_floating_point()) for x in inputs)
     with record(device) as launches, use_backend("triton"):
         out = function(*leaves, **kwargs)
+        out = out[0] if isinstance(out, tuple) else out
         if differentiable:
-            torch.autograd.grad(out, leaves, torch.empty_like(out))
+            torch.autograd.grad(out, [x for x in leaves if x.requires_grad], torch.empty_like(out))
     return launches
 
 
@@ -304,15 +305,18 @@ def check_further(op: str, names: Iterable[str]) -> None:
         ValueError: if one is not.
     """
     parameters = signature(catalog.OPS[op].function).parameters
-    known = [name for name, p in parameters.items() if p.default is not Parameter.empty]
+    known = [n for n, p in parameters.items() if p.default is not Parameter.empty or n in catalog.OPS[op].kwargs]
     for name in names:
         if name not in known:
             raise ValueError(f"further arguments of {op} must be among {', '.join(known)}, got {name!r}")
 
 
+_INDICES = {"offset": torch.uint8, "position": torch.int64}
+
+
 def plan(
     op: str, arch: str = "sm_90", dtype: torch.dtype = torch.float32, shape: tuple[int, ...] | None = None,
-    *, weight: tuple[int, ...] | None = None, channels_last: bool = False, **kwargs: Any,
+    *, weight: tuple[int, ...] | None = None, channels_last: bool = False, indices: str | None = None, **kwargs: Any,
 ) -> tuple[list[Launch], list[Launch]]:  # fmt: skip
     """The launches of an op's forward, and of its backward, on a GPU that need not be there. Nothing is compiled.
 
@@ -333,10 +337,14 @@ def plan(
         raise ValueError(f"`weight` must be None, since {op} has none, got {weight}")
     if weight is not None and len(weight) != 4:
         raise ValueError(f"`weight` must have 4 sizes, got {weight}")
+    if indices is not None and not entry.offsets:
+        raise ValueError(f"`indices` must be None, since {op} takes none, got {indices!r}")
+    if indices not in (None, *_INDICES):
+        raise ValueError(f"`indices` must be one of {', '.join(_INDICES)}, got {indices!r}")
     groups = kwargs.get("groups", 1)
     # what is no number of groups is the op's to refuse
     valid = isinstance(groups, int) and groups > 0
-    inputs = entry.inputs(shape or entry.shape, dtype, weight, groups if valid else 1)
+    inputs = entry.inputs(shape or entry.shape, dtype, weight, groups if valid else 1, _INDICES[indices or "offset"])
     inputs = tuple(x for name, x in zip(parameters, inputs, strict=False) if name not in kwargs)
     if channels_last:
         inputs = tuple(torch.empty_like(x, memory_format=torch.channels_last) if x.dim() == 4 else x for x in inputs)
@@ -348,7 +356,7 @@ def plan(
 
 def inspect(
     op: str, arch: str = "sm_90", dtype: torch.dtype = torch.float32, shape: tuple[int, ...] | None = None,
-    *, weight: tuple[int, ...] | None = None, channels_last: bool = False, **kwargs: Any,
+    *, weight: tuple[int, ...] | None = None, channels_last: bool = False, indices: str | None = None, **kwargs: Any,
 ) -> list[LaunchReport]:  # fmt: skip
     """Compile every kernel of an op, forward and backward, for a GPU that need not be there, and report on each.
 
@@ -359,15 +367,19 @@ def inspect(
         shape: (N, C, H, W) of the input; the op's own example where it is None.
         weight: size of the weight, (K, C/groups, R, S) for conv2d and (C, K/groups, R, S) for conv_transpose2d; 3x3 from as
             many channels to as many where it is None. The size of the bias follows.
-        channels_last: the memory format of input and weight.
-        kwargs: further arguments of the op, over those of its example (padding=1 for convolutions); `bias=None` for none.
+        channels_last: the memory format of input, weight and indices.
+        indices: of max_unpool2d: "offset" (one byte, where it is None) or "position" (eight).
+        kwargs: further arguments of the op, over those of its example (padding=1 for convolutions, kernel_size=2 for pools);
+            `bias=None` for none.
 
     Raises:
         TypeError: if the op rejects the type of an argument.
         ValueError: if an argument is not one of those listed, or the op rejects it.
         RuntimeError: if kernels are interpreted in this process, or the compiler fails.
     """
-    forward, backward = plan(op, arch, dtype, shape, weight=weight, channels_last=channels_last, **kwargs)
+    forward, backward = plan(
+        op, arch, dtype, shape, weight=weight, channels_last=channels_last, indices=indices, **kwargs
+    )
     return [report(launch) for launch in (*forward, *backward)]
 
 

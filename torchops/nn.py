@@ -89,6 +89,121 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         return F.conv_transpose2d(input, self.weight, self.bias, stride, padding, output_padding, self.groups, dilation)
 
 
+class MaxPool2d(nn.MaxPool2d):
+    """Maximum of every window. Constructor and attributes are torch.nn's; `return_indices` may be "offset" too.
+
+    Args: as :func:`torchops.max_pool2d`.
+
+    >>> import torch, torchops
+    >>> pool, unpool = torchops.nn.MaxPool2d(2, return_indices="offset"), torchops.nn.MaxUnpool2d(2)
+    >>> unpool(*pool(torch.rand(2, 3, 8, 8))).shape
+    torch.Size([2, 3, 8, 8])
+    """
+
+    return_indices: Any
+
+    def __init__(
+        self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+        return_indices: bool | str = False, ceil_mode: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(kernel_size, stride, padding, dilation, cast(Any, return_indices), ceil_mode)
+
+    def forward(self, input: Tensor) -> Any:
+        return F.max_pool2d(
+            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
+        )
+
+
+class MinPool2d(nn.modules.pooling._MaxPoolNd):
+    """Minimum of every window, with the constructor of :class:`MaxPool2d`.
+
+    Args: as :func:`torchops.min_pool2d`.
+
+    >>> import torch, torchops
+    >>> torchops.nn.MinPool2d(2)(torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 3, 4, 4])
+    """
+
+    return_indices: Any
+
+    def __init__(
+        self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+        return_indices: bool | str = False, ceil_mode: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(kernel_size, stride, padding, dilation, cast(Any, return_indices), ceil_mode)
+
+    def forward(self, input: Tensor) -> Any:
+        pool: Any = F.min_pool2d
+        return pool(
+            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
+        )
+
+
+class AvgPool2d(nn.AvgPool2d):
+    """Mean of every window. Constructor and attributes are torch.nn's.
+
+    Args: as :func:`torchops.avg_pool2d`.
+
+    >>> import torch, torchops
+    >>> torchops.nn.AvgPool2d(2)(torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 3, 4, 4])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.avg_pool2d(
+            input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad,
+            self.divisor_override,
+        )  # fmt: skip
+
+
+class MaxUnpool2d(nn.MaxUnpool2d):
+    """Maxima back to where they were, zeros elsewhere. Constructor and attributes are torch.nn's.
+
+    Args: as :func:`torchops.max_unpool2d`, with `dilation` by keyword.
+    """
+
+    # also of a torch.nn.MaxUnpool2d whose class was changed
+    dilation: int | tuple[int, int] = 1
+
+    def __init__(
+        self, kernel_size: Any, stride: Any = None, padding: Any = 0, *, dilation: int | tuple[int, int] = 1
+    ) -> None:
+        super().__init__(kernel_size, stride, padding)
+        self.dilation = dilation
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:
+        return F.max_unpool2d(
+            input, indices, self.kernel_size, self.stride, self.padding, output_size, dilation=self.dilation
+        )
+
+    def extra_repr(self) -> str:
+        text = super().extra_repr()
+        return text if self.dilation == 1 else f"{text}, dilation={self.dilation}"
+
+
+class AvgUnpool2d(nn.Module):
+    """Means spread over their windows.
+
+    Args: as :func:`torchops.avg_unpool2d`.
+
+    >>> import torch, torchops
+    >>> torchops.nn.AvgUnpool2d(2)(torch.rand(2, 3, 4, 4), output_size=(9, 9)).shape
+    torch.Size([2, 3, 9, 9])
+    """
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+
+    def forward(self, input: Tensor, output_size: Any = None) -> Tensor:
+        return F.avg_unpool2d(input, self.kernel_size, self.stride, self.padding, output_size)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
 class Sobel(nn.Module):
     """Magnitude of the Sobel gradients, as a layer. It has no parameters.
 

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .shapes import conv_transpose_size, pool_size
+
 
 def pad(input: Tensor, padding: Sequence[int], padding_mode: str, padding_value: float = 0.0) -> Tensor:
     """(N, C, H, W) with more pixels on the left, right, top and bottom."""
@@ -83,3 +85,107 @@ def conv_transpose2d(
             full[:, :, lands[0], lands[1]] += taps[i, j].flatten(1, 2)
     y = full[:, :, top : rows - top, left : cols - left]
     return y if bias is None else y + bias[:, None, None]
+
+
+def _pair(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) else value
+
+
+def _windows(
+    input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, fill: float
+) -> tuple[Tensor, Tensor]:
+    """The pixels of every window, (N, C, P, Q, taps), with `fill` beyond the image; and their positions, -1 there."""
+    (r, s), (top, left), (dy, dx) = map(_pair, (kernel_size, padding, dilation))
+    sy, sx = _pair(kernel_size if stride is None else stride)
+    h, w = input.shape[-2:]
+    p, q = pool_size(h, r, sy, top, dy, ceil_mode), pool_size(w, s, sx, left, dx, ceil_mode)
+    rows = (torch.arange(p)[:, None] * sy + torch.arange(r) * dy - top).view(p, 1, r, 1)
+    cols = (torch.arange(q)[:, None] * sx + torch.arange(s) * dx - left).view(1, q, 1, s)
+    inside = ((rows >= 0) & (rows < h) & (cols >= 0) & (cols < w)).flatten(2)
+    positions = torch.where(inside, (rows * w + cols).flatten(2), -1)
+    return torch.where(inside, input.flatten(2)[..., positions.clamp(min=0)], fill), positions
+
+
+def max_pool2d(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
+    return_indices: Any = False,
+) -> Any:  # fmt: skip
+    """Maximum of every window, and where it lies: the last NaN, or else the first of the largest in the image."""
+    x, positions = _windows(input, kernel_size, stride, padding, dilation, ceil_mode, -torch.inf)
+    taps = torch.arange(x.shape[-1])
+    first = torch.where((x == x.amax(-1, keepdim=True)) & (positions >= 0), taps, len(taps)).amin(-1)
+    last_nan = torch.where(x.isnan(), taps, -1).amax(-1)
+    tap = torch.where(last_nan >= 0, last_nan, first)
+    y = x.gather(-1, tap.unsqueeze(-1)).squeeze(-1)
+    if return_indices == "offset":
+        return y, tap.to(torch.uint8)
+    return (y, positions.expand(x.shape).gather(-1, tap.unsqueeze(-1)).squeeze(-1)) if return_indices else y
+
+
+def min_pool2d(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """Minimum of every window: the maximum of -input, negated."""
+    y = max_pool2d(-input, *args, **kwargs)
+    return (-y[0], y[1]) if isinstance(y, tuple) else -y
+
+
+def avg_pool2d(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    count_include_pad: bool = True, divisor_override: int | None = None,
+) -> Tensor:  # fmt: skip
+    """Mean of every window; padding counts as far as it goes."""
+    x, positions = _windows(input, kernel_size, stride, padding, 1, ceil_mode, 0.0)
+    counted = positions >= 0
+    if count_include_pad:
+        padded = pad(
+            torch.ones(1, 1, *input.shape[-2:]), [side for p in _pair(padding)[::-1] for side in (p, p)], "constant", 1
+        )
+        counted = _windows(padded, kernel_size, stride, 0, 1, ceil_mode, 0.0)[0][0, 0, : x.shape[2], : x.shape[3]] > 0
+    return x.sum(-1) / (counted.sum(-1) if divisor_override is None else divisor_override)
+
+
+def max_unpool2d(
+    input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None,
+    *, dilation: Any = 1,
+) -> Tensor:  # fmt: skip
+    """Every value to where its index points; of several the last. (N, C, H, W)."""
+    size = _unpool_size(input, kernel_size, stride, padding, output_size, dilation)
+    positions = indices
+    if indices.dtype == torch.uint8:
+        (_, s), (top, left), (dy, dx) = map(_pair, (kernel_size, padding, dilation))
+        sy, sx = _pair(kernel_size if stride is None else stride)
+        taps, (p, q) = indices.long(), input.shape[2:]
+        rows, cols = torch.arange(p)[:, None] * sy - top + taps // s * dy, torch.arange(q) * sx - left + taps % s * dx
+        positions = rows * size[1] + cols
+    windows = torch.arange(input[0, 0].numel()).expand(*input.shape[:2], -1)
+    last = torch.full((*input.shape[:2], size[0] * size[1]), -1).scatter_reduce(
+        2, positions.flatten(2), windows, "amax"
+    )
+    return torch.where(last >= 0, input.flatten(2).gather(2, last.clamp(min=0)), 0.0).unflatten(2, size)
+
+
+def _unpool_size(
+    input: Tensor, kernel_size: Any, stride: Any, padding: Any, output_size: Any, dilation: Any = 1
+) -> tuple[int, int]:
+    if output_size is not None:
+        return tuple(output_size[-2:])
+    args = map(_pair, (kernel_size, kernel_size if stride is None else stride, padding, dilation))
+    h, w = (conv_transpose_size(n, k, s, 2 * p, 0, d) for n, k, s, p, d in zip(input.shape[2:], *args, strict=True))
+    return h, w
+
+
+def avg_unpool2d(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
+) -> Tensor:
+    """Every pixel is the mean of the windows that cover it, 0 where none does; (N, C, H, W)."""
+    (r, s), (top, left) = _pair(kernel_size), _pair(padding)
+    sy, sx = _pair(kernel_size if stride is None else stride)
+    h, w = _unpool_size(input, kernel_size, stride, padding, output_size)
+    p, q = input.shape[2:]
+    rows, cols = (
+        torch.arange(h) + top - sy * torch.arange(p)[:, None],
+        torch.arange(w) + left - sx * torch.arange(q)[:, None],
+    )
+    over_rows, over_cols = ((rows >= 0) & (rows < r)).to(input.dtype), ((cols >= 0) & (cols < s)).to(input.dtype)
+    total = torch.einsum("ncpq,ph,qw->nchw", input, over_rows, over_cols)
+    count = over_rows.sum(0)[:, None] * over_cols.sum(0)
+    return total / count.clamp(min=1)

@@ -20,6 +20,11 @@ def memory_format(size: Sequence[int], stride: Sequence[int]) -> torch.memory_fo
     return torch.channels_last if grows and n != 0 and c != 0 and h != 0 and w != 0 else torch.contiguous_format
 
 
+def is_channels_last(x: torch.Tensor) -> bool:
+    """Whether an output takes the channels_last format from x, (N, C, H, W)."""
+    return memory_format(x.shape, x.stride()) == torch.channels_last
+
+
 def conv_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
     """Outputs of a convolution along one dimension; `padding` is that of both ends together."""
     return (size + padding - dilation * (kernel - 1) - 1) // stride + 1
@@ -28,3 +33,15 @@ def conv_size(size: int, kernel: int, stride: int, padding: int, dilation: int) 
 def conv_transpose_size(size: int, kernel: int, stride: int, padding: int, output_padding: int, dilation: int) -> int:
     """Outputs of a transposed convolution along one dimension; `padding` is that of both ends together."""
     return (size - 1) * stride + dilation * (kernel - 1) + 1 + output_padding - padding
+
+
+def pool_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+    """Windows of a pool along one dimension, by ATen's rule; `padding` is that of one end.
+
+    With `ceil_mode` a last window may reach beyond the padding, but has to start in the image or in the padding before it.
+    """
+    span = size + 2 * padding - dilation * (kernel - 1) - 1
+    if not ceil_mode:
+        return span // stride + 1
+    count = -(-span // stride) + 1
+    return count - 1 if (count - 1) * stride >= size + padding else count

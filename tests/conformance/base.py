@@ -24,6 +24,15 @@ def close(actual: Tensor, expected: Tensor, dtype: torch.dtype, factor: float = 
     )
 
 
+def exact(inputs: Any) -> tuple[Tensor, ...]:
+    """In float64; bytes are an image where they come first, and indices after it."""
+    return tuple((t.double() if t.is_floating_point() or t is inputs[0] else t).detach().cpu() for t in inputs)
+
+
+def differentiable(tensors: Any) -> tuple[Tensor, ...]:
+    return tuple(t for t in tensors if t.is_floating_point())
+
+
 class Questions:
     info: ClassVar[OpInfo]
 
@@ -42,12 +51,16 @@ class Questions:
         return self.info.op.function(*inputs, **sample.kwargs)
 
     def expected(self, inputs: Any, sample: Sample) -> Tensor:
-        return self.info.op.reference(*(t.detach().double().cpu() for t in inputs), **sample.kwargs)
+        return self.info.op.reference(*exact(inputs), **sample.kwargs)
 
     def with_grad(self, inputs: Any) -> Any:
-        return tuple(t.detach().requires_grad_() for t in inputs)
+        """The inputs as leaves; indices are no numbers that a gradient could be of."""
+        return tuple(t.detach().requires_grad_(t.is_floating_point()) for t in inputs)
+
+    def grads(self, out: Tensor, leaves: Any, grad: Tensor, **kwargs: Any) -> tuple[Tensor, ...]:
+        """Gradients of all leaves that have one."""
+        return torch.autograd.grad(out, differentiable(leaves), grad, **kwargs)
 
     def expected_grads(self, inputs: Any, grad: Tensor, sample: Sample) -> Any:
-        leaves = self.with_grad(t.double().cpu() for t in inputs)
-        out = self.info.op.reference(*leaves, **sample.kwargs)
-        return torch.autograd.grad(out, leaves, grad.double().cpu())
+        leaves = self.with_grad(exact(inputs))
+        return self.grads(self.info.op.reference(*leaves, **sample.kwargs), leaves, grad.double().cpu())

@@ -21,14 +21,14 @@ class Gradients(Questions):
         leaves = self.with_grad(inputs)
         out = self.call(leaves, sample)
         grad = lay_out(torch.randn_like(out))
-        actual, expected = torch.autograd.grad(out, leaves, grad), self.expected_grads(inputs, grad, sample)
+        actual, expected = self.grads(out, leaves, grad), self.expected_grads(inputs, grad, sample)
         for a, e in zip(actual, expected, strict=True):
             assert a.dtype == dtype
             close(a, e, dtype, factor=4)
 
     def small(self, sample: Sample, limit: int) -> Sample:
         """A sample for finite differences: fewer pixels, where the op has no tensors that fit only its own."""
-        if self.info.op.parameters(sample.shape):
+        if self.info.further:
             return sample
         return sample.resized((1, 1, *(min(s, limit) for s in sample.shape[2:])))
 
@@ -52,7 +52,7 @@ class Gradients(Questions):
 
         formats = ("contiguous", "channels_last")
         for input_layout in formats:
-            for parameter_layout in formats if self.info.op.parameters(sample.shape) else formats[:1]:
+            for parameter_layout in formats if self.info.further else formats[:1]:
                 if tier == "ir" and input_layout != parameter_layout:
                     continue  # compiled for each: the interpreter has seen the mixtures
                 inputs = self.inputs(sample, torch.float32, device, input_layout, parameter_layout)
@@ -86,5 +86,5 @@ class Gradients(Questions):
         sample = self.info.samples[0]
         leaves = self.with_grad(self.inputs(sample, torch.float32, device))
         out = self.call(leaves, sample)
-        grads = torch.autograd.grad(out, leaves, torch.ones_like(out, requires_grad=True), create_graph=True)
+        grads = self.grads(out, leaves, torch.ones_like(out, requires_grad=True), create_graph=True)
         assert all(g.requires_grad for g in grads)

@@ -201,19 +201,21 @@ def register(
     return call
 
 
-def each_image(name: str, tensors: int) -> Callable[..., tuple[Tensor, int]]:
+def each_image(name: str, tensors: int) -> Callable[..., tuple[Any, Any]]:
     """The vmap rule of an op that treats every (C, H, W) image alike: the mapped dimension joins the batch.
 
     Args:
         name: of the op; its first `tensors` arguments are its only tensors, each with a leading batch dimension.
     """
 
-    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         batched = [
             x.unsqueeze(0).expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
             for x, dim in zip(args[:tensors], in_dims, strict=False)
         ]
         out = getattr(torch.ops.torchops, name)(*(x.flatten(0, 1) for x in batched), *args[tensors:])
-        return out.unflatten(0, batched[0].shape[:2]), 0
+        if isinstance(out, Tensor):
+            return out.unflatten(0, batched[0].shape[:2]), 0
+        return tuple(t.unflatten(0, batched[0].shape[:2]) for t in out), tuple(0 for _ in out)
 
     return rule

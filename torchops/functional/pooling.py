@@ -1,0 +1,301 @@
+"""Pooling and unpooling: maxima, minima and means of windows, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, overload
+
+import torch
+from torch import Tensor
+
+from torchops import arguments
+from torchops.ops import avg_pool2d as _avg
+from torchops.ops import max_pool2d as _max
+from torchops.ops import max_unpool2d as _unpool
+from torchops.shapes import is_channels_last
+
+_Ints: TypeAlias = int | Sequence[int]
+_MADE_FOR = "_torchops_window"
+"""Attribute of offsets: the windows that they are offsets in. A copy of the tensor has lost it, and is believed."""
+
+
+def _pool(
+    input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, return_indices: bool | str,
+    smallest: bool,
+) -> Any:  # fmt: skip
+    arguments.check_pooled(input)
+    geometry = arguments.window(kernel_size, stride, padding, dilation)
+    arguments.flag("ceil_mode", ceil_mode)
+    kind = {False: "none", True: "position", "offset": "offset"}.get(return_indices)
+    if kind is None:
+        raise ValueError(f"`return_indices` must be False, True or 'offset', got {return_indices!r}")
+    taps = geometry[0][0] * geometry[0][1]
+    if kind == "offset" and taps > _max.OFFSETS:
+        raise ValueError(
+            f"`return_indices` 'offset' needs a window of at most {_max.OFFSETS} pixels, got `kernel_size` {geometry[0]}"
+        )
+    size = arguments.pool_geometry(input.shape, *geometry, ceil_mode)
+    x = input if input.dim() == 4 else input.unsqueeze(0)
+    if kind == "none":
+        if torch.is_grad_enabled() and input.requires_grad:
+            y, _ = _max.max_pool2d_with_indices(x, *geometry, size, smallest, _max.kept_indices(x, geometry[0]))
+        else:
+            y = _max.max_pool2d(x, *geometry, size, smallest)
+        return y if input.dim() == 4 else y.squeeze(0)
+    y, indices = _max.max_pool2d_with_indices(x, *geometry, size, smallest, kind)
+    if input.dim() == 3:
+        y, indices = y.squeeze(0), indices.squeeze(0)
+    if kind == "offset" and not torch.compiler.is_compiling():
+        setattr(indices, _MADE_FOR, geometry)
+    return y, indices
+
+
+@overload
+def max_pool2d(
+    input: Tensor, kernel_size: _Ints, stride: _Ints | None = None, padding: _Ints = 0, dilation: _Ints = 1,
+    ceil_mode: bool = False, return_indices: Literal[False] = False,
+) -> Tensor: ...  # fmt: skip
+@overload
+def max_pool2d(
+    input: Tensor, kernel_size: _Ints, stride: _Ints | None = None, padding: _Ints = 0, dilation: _Ints = 1,
+    ceil_mode: bool = False, *, return_indices: Literal[True, "offset"],
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+@overload
+def max_pool2d(
+    input: Tensor, kernel_size: _Ints, stride: _Ints | None = None, padding: _Ints = 0, dilation: _Ints = 1,
+    ceil_mode: bool = False, return_indices: bool | str = False,
+) -> Any: ...  # fmt: skip
+def max_pool2d(
+    input: Tensor, kernel_size: _Ints, stride: _Ints | None = None, padding: _Ints = 0, dilation: _Ints = 1,
+    ceil_mode: bool = False, return_indices: bool | str = False,
+) -> Any:  # fmt: skip
+    r"""Maximum of every window.
+
+    .. math:: y_{ncpq} = \max_{r,s} x_{n,\, c,\, p u - t + r d,\, q u - t + s d}
+
+    with stride u, padding t and dilation d, over the pixels that lie in the image. A NaN is larger than anything.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W); float16, bfloat16, float32 or float64; any strides.
+        kernel_size: of the window, in pixels: one number, or (rows, columns).
+        stride: of the window, in pixels: one number, or (rows, columns); the kernel size by default.
+        padding: pixels added on both sides, which are smaller than anything; at most half of the kernel size.
+        dilation: distance of the pixels of a window: one number, or (rows, columns).
+        ceil_mode: whether a last window may reach beyond the padding; it starts in the image, or in the padding before it.
+        return_indices: True: also where the maxima lie, as flat positions h W + w, which are torch's. "offset": also where
+            they lie, as offsets r S + s in their windows of R x S pixels: one byte instead of eight, for windows of up to 256
+            pixels.
+
+    Returns:
+        (N, C, P, Q) or (C, P, Q), with P = (H + 2 padding - dilation (R - 1) - 1) // stride + 1, and Q likewise; in the dtype
+        and the memory format of `input`. With `return_indices`, a pair: that, and int64 or uint8 of its shape. Of equal maxima
+        the first in row-major order counts, of several NaN the last.
+
+    Raises:
+        TypeError: if an argument is of the wrong type, or `input` not dense or not floating point.
+        ValueError: if a shape or a number is out of its range.
+
+    Differs from `torch.nn.functional.max_pool2d` in "offset", and in leaving integers to torch. Its gradient is the same every
+    run; it adds what the windows over a pixel send to it, and is rounded once.
+
+    Source: D. Scherer, A. Mueller, S. Behnke, "Evaluation of pooling operations in convolutional architectures for object
+    recognition", 2010.
+
+    >>> import torch, torchops
+    >>> x = torch.tensor([[[1.0, 3, 2, 4], [5, 6, 8, 7]]])
+    >>> torchops.max_pool2d(x, 2, return_indices=True)
+    (tensor([[[6., 8.]]]), tensor([[[5, 6]]]))
+    >>> torchops.max_pool2d(x, 2, return_indices="offset")[1]
+    tensor([[[3, 2]]], dtype=torch.uint8)
+    """
+    return _pool(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, False)
+
+
+@overload
+def min_pool2d(
+    input: Tensor, kernel_size: _Ints, stride: _Ints | None = None, padding: _Ints = 0, dilation: _Ints = 1,
+    ceil_mode: bool = False, return_indices: Literal[False] = False,
+) -> Tensor: ...  # fmt: skip
+@overload
+def min_pool2d(
+    input: Tensor, kernel_size: _Ints, stride: _Ints | None = None, padding: _Ints = 0, dilation: _Ints = 1,
+    ceil_mode: bool = False, *, return_indices: Literal[True, "offset"],
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+@overload
+def min_pool2d(
+    input: Tensor, kernel_size: _Ints, stride: _Ints | None = None, padding: _Ints = 0, dilation: _Ints = 1,
+    ceil_mode: bool = False, return_indices: bool | str = False,
+) -> Any: ...  # fmt: skip
+def min_pool2d(
+    input: Tensor, kernel_size: _Ints, stride: _Ints | None = None, padding: _Ints = 0, dilation: _Ints = 1,
+    ceil_mode: bool = False, return_indices: bool | str = False,
+) -> Any:  # fmt: skip
+    r"""Minimum of every window: the maximum of -input, negated.
+
+    .. math:: y_{ncpq} = \min_{r,s} x_{n,\, c,\, p u - t + r d,\, q u - t + s d}
+
+    Args, returns and errors are those of :func:`max_pool2d`; padding is larger than anything. A NaN still wins. It saves the
+    two copies that negation would cost. torch has no such function.
+
+    Source: J. Serra, "Image analysis and mathematical morphology", 1982, where it is called erosion.
+
+    >>> import torch, torchops
+    >>> torchops.min_pool2d(torch.tensor([[[1.0, 3, 2, 4], [5, 6, 8, 7]]]), 2)
+    tensor([[[1., 2.]]])
+    """
+    return _pool(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, True)
+
+
+def avg_pool2d(
+    input: Tensor, kernel_size: _Ints, stride: _Ints | None = None, padding: _Ints = 0, ceil_mode: bool = False,
+    count_include_pad: bool = True, divisor_override: int | None = None,
+) -> Tensor:  # fmt: skip
+    r"""Mean of every window.
+
+    .. math:: y_{ncpq} = \frac{1}{D_{pq}} \sum_{r,s} x_{n,\, c,\, p u - t + r,\, q u - t + s}
+
+    with stride u and padding t, over the pixels that lie in the image.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W); float16, bfloat16, float32 or float64; any strides.
+        kernel_size: of the window, in pixels: one number, or (rows, columns).
+        stride: of the window, in pixels: one number, or (rows, columns); the kernel size by default.
+        padding: zeros added on both sides, in pixels; at most half of the kernel size.
+        ceil_mode: whether a last window may reach beyond the padding; it starts in the image, or in the padding before it.
+        count_include_pad: whether D counts the zeros of the padding too, or only the pixels in the image.
+        divisor_override: this number instead of D, not 0.
+
+    Returns:
+        (N, C, P, Q) or (C, P, Q), with P = (H + 2 padding - kernel_size) // stride + 1, and Q likewise; in the dtype and the
+        memory format of `input`. float16 and bfloat16 are summed in float32 and rounded once.
+
+    Raises:
+        TypeError: if an argument is of the wrong type, or `input` not dense or not floating point.
+        ValueError: if a shape or a number is out of its range.
+
+    Differs from `torch.nn.functional.avg_pool2d` in nothing but the errors, and in leaving integers to torch.
+
+    Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998, where it is called subsampling.
+
+    >>> import torch, torchops
+    >>> torchops.avg_pool2d(torch.tensor([[[1.0, 3, 2, 4], [5, 6, 8, 7]]]), 2)
+    tensor([[[3.7500, 5.2500]]])
+    """
+    arguments.check_pooled(input)
+    window = arguments.window(kernel_size, stride, padding)
+    arguments.flag("ceil_mode", ceil_mode)
+    arguments.flag("count_include_pad", count_include_pad)
+    divisor = 1 if divisor_override is None else arguments.divisor(divisor_override)
+    size = arguments.pool_geometry(input.shape, *window, ceil_mode)
+    mean = "fixed" if divisor_override is not None else "padded" if count_include_pad else "inside"
+    x = input if input.dim() == 4 else input.unsqueeze(0)
+    y: Tensor = _avg.avg_pool2d(x, *window[:3], size, mean, divisor, is_channels_last(x))
+    return y if input.dim() == 4 else y.squeeze(0)
+
+
+def max_unpool2d(
+    input: Tensor, indices: Tensor, kernel_size: _Ints, stride: _Ints | None = None, padding: _Ints = 0,
+    output_size: Sequence[int] | None = None, *, dilation: _Ints = 1,
+) -> Tensor:  # fmt: skip
+    r"""Put maxima back to where they were, and zeros everywhere else.
+
+    .. math:: y_{nchw} = x_{ncpq} \text{ of the last window } (p, q) \text{ whose index points to } (h, w)
+
+    "Last" is in row-major order: where windows overlap, several may point to one pixel. It is the same every run.
+
+    Args:
+        input: (N, C, P, Q) or (C, P, Q); float16, bfloat16, float32 or float64; any strides.
+        indices: of the shape of `input`: flat positions h W + w in the output (int64, torch's), or offsets r S + s in windows
+            of R x S pixels (uint8), as :func:`max_pool2d` and :func:`min_pool2d` return them. Positions may point anywhere in
+            the output.
+        kernel_size: of the pool, in pixels: one number, or (rows, columns).
+        stride: of the pool: one number, or (rows, columns); the kernel size by default.
+        padding: of the pool: one number, or (rows, columns).
+        output_size: (H, W), or the size of the whole result; by default (P - 1) stride - 2 padding + dilation (kernel_size - 1)
+            + 1, from which it may differ by less than a stride.
+        dilation: of the pool: one number, or (rows, columns).
+
+    Returns:
+        (N, C, H, W) or (C, H, W), in the dtype and the memory format of `input`.
+
+    Raises:
+        TypeError: if an argument is of the wrong type: indices that are neither int64 nor uint8.
+        ValueError: if a shape or a number is out of its range, or offsets were made for other windows.
+        RuntimeError: if devices differ, or an index lies outside the output. A GPU would have to wait to find that out, and
+            ignores such an index, unless TORCHOPS_CHECK_INDICES=1 is set; nothing is ever written outside the output.
+
+    Differs from `torch.nn.functional.max_unpool2d`, which knows no offsets, leaves to chance on a GPU which of several values
+    stays, and sends a gradient to all of them: here it is 0 for those that were lost. Offsets are the faster: with them each
+    element of the result is written once, and nothing else is done; positions take a second, short launch.
+
+    Source: V. Badrinarayanan, A. Kendall, R. Cipolla, "SegNet: a deep convolutional encoder-decoder architecture for image
+    segmentation", 2017.
+
+    >>> import torch, torchops
+    >>> y, indices = torchops.max_pool2d(torch.tensor([[[1.0, 3, 2, 4], [5, 6, 8, 7]]]), 2, return_indices="offset")
+    >>> torchops.max_unpool2d(y, indices, 2)
+    tensor([[[0., 0., 0., 0.],
+             [0., 6., 8., 0.]]])
+    """
+    arguments.check_pooled(input)
+    arguments.check_indices(indices, input)
+    geometry = arguments.window(kernel_size, stride, padding, dilation)
+    size = arguments.unpool_size(input.shape, *geometry, output_size)
+    if indices.dtype == torch.uint8 and not torch.compiler.is_compiling():
+        made_for = getattr(indices, _MADE_FOR, geometry)
+        if made_for != geometry:
+            names = "kernel_size", "stride", "padding", "dilation"
+            raise ValueError(
+                "`indices` are offsets in windows of "
+                + ", ".join(f"{name} {value}" for name, value in zip(names, made_for, strict=True))
+                + ", got "
+                + ", ".join(f"`{name}` {value}" for name, value in zip(names, geometry, strict=True))
+            )
+    if input.dim() == 4:
+        y: Tensor = _unpool.max_unpool2d(input, indices, size, *geometry, "last", is_channels_last(input))
+        return y
+    x, where = input.unsqueeze(0), indices.unsqueeze(0)
+    return _unpool.max_unpool2d(x, where, size, *geometry, "last", is_channels_last(x)).squeeze(0)
+
+
+def avg_unpool2d(
+    input: Tensor, kernel_size: _Ints, stride: _Ints | None = None, padding: _Ints = 0,
+    output_size: Sequence[int] | None = None,
+) -> Tensor:  # fmt: skip
+    r"""Spread means over their windows: every pixel is the mean of the windows that cover it, or 0 where none does.
+
+    .. math:: y_{nchw} = \frac{1}{|\Omega_{hw}|} \sum_{(p, q) \in \Omega_{hw}} x_{ncpq}
+
+    For windows that do not overlap, :func:`avg_pool2d` of the result is `input` again.
+
+    Args:
+        input: (N, C, P, Q) or (C, P, Q); float16, bfloat16, float32 or float64; any strides.
+        kernel_size: of the pool, in pixels: one number, or (rows, columns).
+        stride: of the pool: one number, or (rows, columns); the kernel size by default.
+        padding: of the pool: one number, or (rows, columns); at most half of the kernel size.
+        output_size: (H, W), or the size of the whole result; by default (P - 1) stride - 2 padding + kernel_size, from which
+            it may differ by less than a stride.
+
+    Returns:
+        (N, C, H, W) or (C, H, W), in the dtype and the memory format of `input`. float16 and bfloat16 are summed in float32
+        and rounded once.
+
+    Raises:
+        TypeError: if an argument is of the wrong type, or `input` not dense or not floating point.
+        ValueError: if a shape or a number is out of its range.
+
+    torch has no such function. Without overlap it is interpolation with the nearest value.
+
+    Source: the transpose of average pooling, with weights that make a mean of it; H. Noh, S. Hong, B. Han, "Learning
+    deconvolution network for semantic segmentation", 2015, for unpooling.
+
+    >>> import torch, torchops
+    >>> torchops.avg_unpool2d(torch.tensor([[[1.0, 3.0]]]), kernel_size=(1, 2), stride=1)
+    tensor([[[1., 2., 3.]]])
+    """
+    arguments.check_pooled(input)
+    window = arguments.window(kernel_size, stride, padding)
+    size = arguments.unpool_size(input.shape, *window, output_size)
+    x = input if input.dim() == 4 else input.unsqueeze(0)
+    y: Tensor = _avg.avg_unpool2d(x, *window[:3], size, "cover", 1, is_channels_last(x))
+    return y if input.dim() == 4 else y.squeeze(0)

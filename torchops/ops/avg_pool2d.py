@@ -1,0 +1,183 @@
+"""Means of windows, `torchops::avg_pool2d`, and back, `torchops::avg_unpool2d`. For the same `mean` they are transposes:
+
+    padded, inside    pooling is the mean of the pixels of a window, those in the padding counted or not
+    fixed             pooling is their sum by `divisor`
+    cover             unpooling is the mean of the windows over a pixel
+
+So the gradient of one is the other, to every order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchops.shapes import is_channels_last, pool_size
+
+from .registration import accumulation_dtype, each_image, prefer_huge_pages, register, uses_triton
+
+Ints = Sequence[int]
+_aten = torch.ops.aten
+
+
+def _kernels() -> ModuleType:
+    from torchops.kernels import avg_pool2d
+
+    return avg_pool2d
+
+
+def _empty(
+    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
+) -> Tensor:
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty((*x.shape[:2], *size), dtype=x.dtype, device=x.device, memory_format=form)
+
+
+def _avg_pool2d(
+    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
+) -> Tensor:
+    constants = kernel_size, stride, padding, size, mean, divisor, channels_last
+    if x.numel() != 0 and not uses_triton(x):
+        return _aten_pool(x, *constants)
+    y = _empty(x, *constants)
+    if y.numel() != 0:
+        _kernels().avg_pool2d(x, y, _geometry(kernel_size, stride, padding), mean, divisor)
+    return y
+
+
+def _avg_unpool2d(
+    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
+) -> Tensor:
+    y = _empty(x, kernel_size, stride, padding, size, mean, divisor, channels_last)
+    if y.numel() == 0:
+        return y
+    if uses_triton(x):
+        _kernels().avg_unpool2d(x, y, _geometry(kernel_size, stride, padding), mean, divisor)
+    else:
+        _aten_unpool(x, y, kernel_size, stride, padding, mean, divisor)
+    return y
+
+
+def _geometry(kernel_size: Ints, stride: Ints, padding: Ints) -> tuple[tuple[int, ...], ...]:
+    return tuple(kernel_size), tuple(stride), tuple(padding), (1, 1)
+
+
+#
+# ATen's pool, and its gradient for unpooling.
+
+
+def _arguments(size: Ints, kernel_size: Ints, stride: Ints, padding: Ints, out: Ints, mean: str, divisor: int) -> Any:
+    """Those of ATen's pool from images of `size` to `out` windows: ceil_mode, count_include_pad, divisor_override. None where
+    no mode makes that many."""
+    for ceil_mode in (False, True):
+        dims = zip(size, kernel_size, stride, padding, strict=True)
+        if all(pool_size(*dim, 1, ceil_mode) == count for dim, count in zip(dims, out, strict=True)):
+            override = {"fixed": divisor, "cover": 1}.get(mean)
+            return kernel_size, stride, padding, ceil_mode, mean == "padded", override
+    return None
+
+
+def _share(size: int, count: int, kernel: int, stride: int, padding: int, like: Tensor) -> Tensor:
+    """1 over the windows, `count` along this dimension, that cover each of `size` pixels; 0 where none does."""
+    pixels = torch.arange(padding, size + padding, device=like.device)
+    first = (pixels - kernel + stride).clamp_(min=0).div_(stride, rounding_mode="floor")
+    last = pixels.div_(stride, rounding_mode="floor").clamp_(max=count - 1)
+    covering = last.sub_(first).add_(1).clamp_(min=0)
+    return covering.to(accumulation_dtype(like.dtype)).reciprocal_().masked_fill_(covering == 0, 0)
+
+
+def _divide_by_cover(t: Tensor, windows: Ints, kernel_size: Ints, stride: Ints, padding: Ints) -> Tensor:
+    """Divide every pixel of t, in place, by the number of the windows that cover it."""
+    if tuple(kernel_size) == tuple(stride):
+        # no pixel has more than one
+        return t
+    rows, cols = (_share(t.shape[2 + d], windows[d], kernel_size[d], stride[d], padding[d], t) for d in range(2))
+    return t.mul_(rows[:, None] * cols)
+
+
+def _span(windows: Ints, kernel_size: Ints, stride: Ints, padding: Ints) -> list[int]:
+    """Rows and columns of the image that these windows just cover."""
+    return [(n - 1) * s + k - 2 * p for n, k, s, p in zip(windows, kernel_size, stride, padding, strict=True)]
+
+
+def _aten_pool(
+    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
+) -> Tensor:
+    dtype = x.dtype
+    if mean == "cover":
+        x = x.to(accumulation_dtype(dtype), copy=True)
+        x = _divide_by_cover(x, size, kernel_size, stride, padding)
+    arguments = _arguments(x.shape[2:], kernel_size, stride, padding, size, mean, divisor)
+    if arguments is None:
+        # the last windows lie beyond the image: add what is missing, where there is nothing
+        rows, cols = _span(size, kernel_size, stride, padding)
+        x = F.pad(x, (0, cols - x.shape[3], 0, rows - x.shape[2]))
+        arguments = kernel_size, stride, padding, False, False, 1
+    return _aten.avg_pool2d(x, *arguments).to(dtype)
+
+
+def _aten_unpool(x: Tensor, y: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, mean: str, divisor: int) -> None:
+    prefer_huge_pages(y)
+    windows, size = x.shape[2:], y.shape[2:]
+    disjoint = all(k <= s for k, s in zip(kernel_size, stride, strict=True))
+    tiled = tuple(kernel_size) == tuple(stride) and list(size) == _span(windows, kernel_size, stride, (0, 0))
+    if mean == "cover" and tiled and max(padding) == 0:
+        _aten.upsample_nearest2d.out(x, size, None, None, out=y)
+        return
+    arguments = _arguments(size, kernel_size, stride, padding, windows, mean, divisor)
+    target = y
+    if arguments is None or not (disjoint or y.dtype in (torch.float32, torch.float64)):
+        # windows beyond the image need more room; a sum of several halves would be rounded on the way
+        span = size if arguments else _span(windows, kernel_size, stride, padding)
+        target = torch.empty(
+            (*y.shape[:2], *span), dtype=accumulation_dtype(y.dtype), device=y.device,
+            memory_format=torch.contiguous_format if y.is_contiguous() else torch.channels_last,
+        )  # fmt: skip
+        arguments = arguments or (kernel_size, stride, padding, False, False, 1)
+    # of the image that was pooled, ATen wants to know the size
+    _aten.avg_pool2d_backward.grad_input(x.to(target.dtype), target, *arguments, grad_input=target)
+    if mean == "cover":
+        _divide_by_cover(target, windows, kernel_size, stride, padding)
+    if target is not y:
+        y.copy_(target[:, :, : size[0], : size[1]])
+
+
+def _is_plain(
+    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
+) -> bool:
+    """Whether it is ATen's pool, with a gradient that rounds once: on a CPU."""
+    disjoint = all(k <= s for k, s in zip(kernel_size, stride, strict=True))
+    exact = x.dtype in (torch.float32, torch.float64) or disjoint
+    return exact and mean != "cover" and x.is_cpu and x.numel() != 0 and not uses_triton(x)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, *ctx.geometry, _, ctx.mean, ctx.divisor, _ = inputs
+    ctx.size, ctx.channels_last = x.shape[2:], is_channels_last(x)
+
+
+def _grad_pool(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+    return avg_unpool2d(dy, *ctx.geometry, ctx.size, ctx.mean, ctx.divisor, ctx.channels_last), *(None,) * 7
+
+
+def _grad_unpool(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+    return avg_pool2d(dy, *ctx.geometry, ctx.size, ctx.mean, ctx.divisor, ctx.channels_last), *(None,) * 7
+
+
+_ARGUMENTS = (
+    "(Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] size, str mean, SymInt divisor, "
+    "bool channels_last) -> Tensor"
+)
+avg_pool2d = register(
+    "avg_pool2d", _ARGUMENTS,
+    impl=_avg_pool2d, fake=_empty, setup=_setup, grad=_grad_pool, vmap=each_image("avg_pool2d", 1), composed=_is_plain,
+)  # fmt: skip
+avg_unpool2d = register(
+    "avg_unpool2d", _ARGUMENTS,
+    impl=_avg_unpool2d, fake=_empty, setup=_setup, grad=_grad_unpool, vmap=each_image("avg_unpool2d", 1),
+)  # fmt: skip

@@ -1,0 +1,163 @@
+"""Maxima and minima of windows: `torchops::max_pool2d`, and with their indices `torchops::max_pool2d_with_indices`.
+
+The gradient is `max_unpool2d` with the sum of duplicates. Without indices it computes them once more: whoever will need them
+asks for them at once.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchops.shapes import is_channels_last, memory_format, pool_size
+
+from .max_unpool2d import Ints, max_unpool2d, offsets_of
+from .registration import each_image, prefer_huge_pages, register, uses_triton
+
+OFFSETS = 256
+"""Taps of a window that one byte can tell apart."""
+
+
+def _kernels() -> ModuleType:
+    from torchops.kernels import max_pool2d
+
+    return max_pool2d
+
+
+def kept_indices(x: Tensor, kernel_size: Ints) -> str:
+    """The indices that a gradient gets by with, where the user has asked for none: what is cheapest to make and to keep."""
+    return "offset" if kernel_size[0] * kernel_size[1] <= OFFSETS and uses_triton(x) else "position"
+
+
+def _empty(x: Tensor, output_size: Ints, dtype: torch.dtype) -> Tensor:
+    form = memory_format(x.shape, x.stride())
+    return torch.empty((*x.shape[:2], *output_size), dtype=dtype, device=x.device, memory_format=form)
+
+
+def _empty_max_pool2d(
+    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, output_size: Ints, smallest: bool
+) -> Tensor:
+    return _empty(x, output_size, x.dtype)
+
+
+def _empty_with_indices(
+    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, output_size: Ints, smallest: bool,
+    indices: str,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    return _empty(x, output_size, x.dtype), _empty(x, output_size, torch.uint8 if indices == "offset" else torch.int64)
+
+
+def _max_pool2d(
+    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, output_size: Ints, smallest: bool
+) -> Tensor:
+    if x.numel() == 0:
+        return _empty(x, output_size, x.dtype)
+    geometry = kernel_size, stride, padding, dilation
+    if not uses_triton(x):
+        return _aten(x, geometry, output_size, smallest)[0]
+    y = _empty(x, output_size, x.dtype)
+    _kernels().max_pool2d_fwd(x, y, None, tuple(map(tuple, geometry)), smallest)
+    return y
+
+
+def _with_indices(
+    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, output_size: Ints, smallest: bool,
+    indices: str,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    constants = kernel_size, stride, padding, dilation, output_size, smallest
+    if x.numel() == 0:
+        return _empty_with_indices(x, *constants, indices)
+    geometry = kernel_size, stride, padding, dilation
+    if not uses_triton(x):
+        y, positions = _aten(x, geometry, output_size, smallest)
+        return y, offsets_of(positions, x.shape[3], geometry) if indices == "offset" else positions
+    y, found = _empty_with_indices(x, *constants, indices)
+    _kernels().max_pool2d_fwd(x, y, found, tuple(map(tuple, geometry)), smallest)
+    return y, found
+
+
+#
+# ATen computes the positions whether they are wanted or not.
+
+_CHUNK = 1 << 18
+"""Elements that are negated at a time, and so stay in cache."""
+
+
+def _aten(x: Tensor, geometry: tuple[Ints, ...], output_size: Ints, smallest: bool) -> tuple[Tensor, Tensor]:
+    # of the two modes, the one that makes that many windows
+    floor = [pool_size(n, k, s, p, d, ceil_mode=False) for n, k, s, p, d in zip(x.shape[2:], *geometry, strict=True)]
+    ceil_mode = floor != list(output_size)
+    pool = torch.ops.aten.max_pool2d_with_indices
+    if not smallest:
+        return pool(x, *geometry, ceil_mode)
+    # ATen has no minimum: that of a few images at a time is negated, and negated back
+    y, positions = _empty(x, output_size, x.dtype), _empty(x, output_size, torch.int64)
+    prefer_huge_pages(y)
+    images = max(1, _CHUNK // x[0].numel())
+    for part, values, where in zip(x.split(images), y.split(images), positions.split(images), strict=True):
+        pool.out(part.neg(), *geometry, ceil_mode, out=values, indices=where)
+        values.neg_()
+    return y, positions
+
+
+def _is_plain(
+    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, output_size: Ints, smallest: bool,
+    indices: str = "position",
+) -> bool:  # fmt: skip
+    """Whether it is ATen's pool, with a gradient that rounds once: on a CPU, where that sums in one order."""
+    exact = x.dtype in (torch.float32, torch.float64) or _is_disjoint(kernel_size, stride, dilation)
+    return exact and not smallest and indices == "position" and x.is_cpu and x.numel() != 0 and not uses_triton(x)
+
+
+def _is_disjoint(kernel_size: Ints, stride: Ints, dilation: Ints) -> bool:
+    return all(d * (k - 1) < s for k, s, d in zip(kernel_size, stride, dilation, strict=True))
+
+
+def _setup_max_pool2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, *ctx.constants = inputs
+    ctx.save_for_backward(x)
+
+
+def _grad_max_pool2d(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+    (x,) = ctx.saved_tensors
+    kernel_size, *_ = ctx.constants
+    _, indices = max_pool2d_with_indices(x.detach(), *ctx.constants, kept_indices(x, kernel_size))
+    return _grad(dy, indices, x.shape, is_channels_last(x), ctx.constants), *(None,) * 6
+
+
+def _setup_with_indices(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, *ctx.constants, _ = inputs
+    ctx.size, ctx.channels_last = x.shape, is_channels_last(x)
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(output[1])
+
+
+def _grad_with_indices(ctx: Any, dy: Tensor | None, _: Any) -> tuple[Any, ...]:
+    (indices,) = ctx.saved_tensors
+    return None if dy is None else _grad(dy, indices, ctx.size, ctx.channels_last, ctx.constants), *(None,) * 7
+
+
+def _grad(dy: Tensor, indices: Tensor, size: Ints, channels_last: bool, constants: Any) -> Tensor:
+    *geometry, _, _ = constants
+    dx: Tensor = max_unpool2d(dy, indices, size[2:], *geometry, "sum", channels_last)
+    return dx
+
+
+max_pool2d = register(
+    "max_pool2d",
+    "(Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt[2] output_size, "
+    "bool smallest) -> Tensor",
+    impl=_max_pool2d, fake=_empty_max_pool2d, setup=_setup_max_pool2d, grad=_grad_max_pool2d,
+    vmap=each_image("max_pool2d", 1), composed=_is_plain,
+)  # fmt: skip
+max_pool2d_with_indices = register(
+    "max_pool2d_with_indices",
+    "(Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt[2] output_size, "
+    "bool smallest, str indices) -> (Tensor, Tensor)",
+    impl=_with_indices, fake=_empty_with_indices, setup=_setup_with_indices, grad=_grad_with_indices,
+    vmap=each_image("max_pool2d_with_indices", 1), composed=_is_plain,
+)  # fmt: skip

@@ -1,0 +1,256 @@
+"""Values back to where the indices of their windows point: `torchops::max_unpool2d`, and its transpose.
+
+Of several values for one pixel the last in row-major order stays ("last"), or all are added ("sum"): that is the gradient of
+pooling. For given indices both are linear, and `max_unpool2d` and `max_unpool2d_backward` each other's transpose, so
+derivatives of every order run on the two.
+
+Indices are flat positions h*W + w (int64, ATen's), or offsets r*S + s in the window (uint8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchops.backend import checks_indices
+from torchops.shapes import is_channels_last
+
+from .registration import each_image, prefer_huge_pages, register, uses_triton
+
+Ints = Sequence[int]
+
+
+def _kernels() -> ModuleType:
+    from torchops.kernels import max_unpool2d
+
+    return max_unpool2d
+
+
+def _empty(x: Tensor, size: Ints, channels_last: bool) -> Tensor:
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty((*x.shape[:2], *size), dtype=x.dtype, device=x.device, memory_format=form)
+
+
+def _empty_max_unpool2d(
+    x: Tensor, indices: Tensor, size: Ints, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints,
+    duplicates: str, channels_last: bool,
+) -> Tensor:  # fmt: skip
+    return _empty(x, size, channels_last)
+
+
+def _empty_backward(
+    dy: Tensor, indices: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints,
+    duplicates: str, channels_last: bool,
+) -> Tensor:  # fmt: skip
+    return _empty(dy, indices.shape[2:], channels_last)
+
+
+def _max_unpool2d(
+    x: Tensor, indices: Tensor, size: Ints, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints,
+    duplicates: str, channels_last: bool,
+) -> Tensor:  # fmt: skip
+    y = _empty(x, size, channels_last)
+    if y.numel() == 0:
+        return y
+    geometry = kernel_size, stride, padding, dilation
+    if not uses_triton(x):
+        _aten_fwd(x, indices, y, geometry, duplicates == "sum")
+        return y
+    if duplicates == "last" and checks_indices(x.device):
+        check_indices(indices, size, geometry)
+    _kernels().max_unpool2d_fwd(x, indices, y, tuple(map(tuple, geometry)), duplicates == "sum")
+    return y
+
+
+def _backward(
+    dy: Tensor, indices: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints,
+    duplicates: str, channels_last: bool,
+) -> Tensor:  # fmt: skip
+    dx = _empty(dy, indices.shape[2:], channels_last)
+    if dx.numel() == 0:
+        return dx
+    geometry = kernel_size, stride, padding, dilation
+    if uses_triton(dy):
+        _kernels().max_unpool2d_bwd(dy, indices, dx, tuple(map(tuple, geometry)), duplicates == "sum")
+    else:
+        _aten_bwd(dy, indices, dx, geometry, duplicates == "sum")
+    return dx
+
+
+#
+# Offsets and positions.
+
+
+def _first_pixels(count: int, stride: int, padding: int, device: torch.device) -> Tensor:
+    """The first row (or column) of every window."""
+    return torch.arange(count, device=device) * stride - padding
+
+
+def offsets_of(positions: Tensor, width: int, geometry: tuple[Ints, ...]) -> Tensor:
+    """Positions in an image of that width that lie in their windows, as offsets in these."""
+    kernel_size, stride, padding, dilation = geometry
+    p, q = (_first_pixels(positions.shape[2 + d], stride[d], padding[d], positions.device) for d in range(2))
+    r = (positions // width).sub_(p[:, None]).floor_divide_(dilation[0])
+    s = (positions % width).sub_(q).floor_divide_(dilation[1])
+    return r.mul_(kernel_size[1]).add_(s).to(torch.uint8)
+
+
+def _positions_of(offsets: Tensor, size: Ints, geometry: tuple[Ints, ...]) -> Tensor:
+    """Offsets as positions in an image of that size; -1 where they point beyond it."""
+    kernel_size, stride, padding, dilation = geometry
+    device = offsets.device
+    p, q = (_first_pixels(offsets.shape[-2 + d], stride[d], padding[d], device) for d in range(2))
+    taps = torch.arange(256, device=device)
+    # rows and columns of all taps that a byte can name, and no others
+    row, col = taps // kernel_size[1] * dilation[0], taps % kernel_size[1] * dilation[1]
+    row[kernel_size[0] * kernel_size[1] :] = -size[0] - padding[0] - 1 - stride[0] * offsets.shape[-2]
+    taps = offsets.int()
+    reach = (
+        (n - 1) * stride[d] - padding[d] + dilation[d] * (kernel_size[d] - 1) for d, n in enumerate(offsets.shape[-2:])
+    )
+    if max(padding) == 0 and all(last < end for last, end in zip(reach, size, strict=True)):
+        # all windows lie in the image: one look-up is enough
+        return (row * size[1] + col)[taps].add_(p[:, None] * size[1] + q).clamp_(min=-1)
+    h, w = row[taps].add_(p[:, None]), col[taps].add_(q)
+    outside = (h < 0) | (h >= size[0]) | (w < 0) | (w >= size[1])
+    return h.mul_(size[1]).add_(w).masked_fill_(outside, -1)
+
+
+def check_indices(indices: Tensor, size: Ints, geometry: tuple[Ints, ...]) -> None:
+    """Refuse indices that point beyond the output; on a GPU, it waits for the result.
+
+    Raises:
+        RuntimeError: if one does.
+    """
+    offsets = indices.dtype == torch.uint8
+    positions = _positions_of(indices, size, geometry) if offsets else indices
+    bad = (positions < 0) | (positions >= size[0] * size[1])
+    if not bad.any():
+        return
+    value = int(indices[bad][0])
+    if offsets:
+        raise RuntimeError(
+            f"`indices` must be offsets that point into the {size[0]} x {size[1]} output from windows of {tuple(geometry[0])}, "
+            f"got {value}"
+        )
+    raise RuntimeError(
+        f"`indices` must lie in [0, {size[0] * size[1]}), the pixels of a {size[0]} x {size[1]} output, got {value}"
+    )
+
+
+#
+# ATen's own max_unpool2d leaves to chance which of several values stays. On a CPU, scatter goes through a plane in order.
+
+_CHUNK = 1 << 18
+"""Pixels that are filled with zeros, and then with values, while they are in cache."""
+
+
+def _flat(t: Tensor, channels_last: bool) -> Tensor:
+    """(N, C, H, W) as (N, C, pixels), or (N, pixels, C) for channels_last: a view of what is dense."""
+    return t.permute(0, 2, 3, 1).flatten(1, 2) if channels_last else t.flatten(2)
+
+
+def _chunks(
+    size: Ints, geometry: tuple[Ints, ...], *tensors: Tensor, indices: Tensor, channels_last: bool
+) -> Iterator[Any]:
+    """Some images of each tensor at a time, flat, and their positions."""
+    images = max(1, _CHUNK * torch.get_num_threads() // (indices.shape[1] * size[0] * size[1]))
+    for some, *parts in zip(indices.split(images), *(t.split(images) for t in tensors), strict=True):
+        positions = some if some.dtype == torch.int64 else _positions_of(some, size, geometry)
+        yield _flat(positions, channels_last), *(_flat(part, channels_last) for part in parts)
+
+
+def _aten_fwd(x: Tensor, indices: Tensor, y: Tensor, geometry: tuple[Ints, ...], accumulate: bool) -> None:
+    size, channels_last = y.shape[2:], not y.is_contiguous()
+    dim = 1 if channels_last else 2
+    prefer_huge_pages(y)
+    # a sum of more than two halves would be rounded on the way
+    target = (
+        y if not accumulate or y.dtype in (torch.float32, torch.float64) else torch.empty_like(y, dtype=torch.float32)
+    )
+    if not x.is_cpu:
+        check_indices(indices, size, geometry)
+    try:
+        for positions, values, out in _chunks(size, geometry, x, target, indices=indices, channels_last=channels_last):
+            out.zero_()
+            if accumulate:
+                out.scatter_add_(dim, positions, values.to(out.dtype))
+            elif x.is_cpu:
+                out.scatter_(dim, positions, values)
+            else:
+                winners = _winners(positions, out.shape, dim)
+                out.copy_(values.gather(dim, winners.clamp(min=0)).masked_fill_(winners < 0, 0))
+    except (RuntimeError, IndexError):
+        check_indices(indices, size, geometry)
+        raise
+    if target is not y:
+        y.copy_(target)
+
+
+def _aten_bwd(dy: Tensor, indices: Tensor, dx: Tensor, geometry: tuple[Ints, ...], accumulate: bool) -> None:
+    size, channels_last = dy.shape[2:], not dx.is_contiguous()
+    dim = 1 if channels_last else 2
+    kernel_size, stride, _, dilation = geometry
+    apart = all(d * (k - 1) < s for k, s, d in zip(kernel_size, stride, dilation, strict=True))
+    every = accumulate or (apart and indices.dtype == torch.uint8)
+    for positions, grad, out in _chunks(size, geometry, dy, dx, indices=indices, channels_last=channels_last):
+        out.copy_(grad.gather(dim, positions))
+        if not every:
+            windows = _numbers(positions, dim)
+            out.masked_fill_(_winners(positions, grad.shape, dim).gather(dim, positions) != windows, 0)
+
+
+def _numbers(positions: Tensor, dim: int) -> Tensor:
+    """The number of every window in its plane."""
+    numbers = torch.arange(positions.shape[dim], device=positions.device)
+    return (numbers.unsqueeze(-1) if dim == 1 else numbers).expand_as(positions)
+
+
+def _winners(positions: Tensor, size: torch.Size, dim: int) -> Tensor:
+    """The last window that points to each pixel; -1 where none does."""
+    winners = torch.full(size, -1, dtype=torch.int64, device=positions.device)
+    if positions.is_cpu:
+        return winners.scatter_(dim, positions, _numbers(positions, dim))
+    return winners.scatter_reduce_(dim, positions, _numbers(positions, dim), "amax")
+
+
+def _setup_max_unpool2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, indices, _, *ctx.constants, _ = inputs
+    ctx.channels_last = is_channels_last(x)
+    ctx.save_for_backward(indices)
+
+
+def _grad_max_unpool2d(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+    (indices,) = ctx.saved_tensors
+    return max_unpool2d_backward(dy, indices, *ctx.constants, ctx.channels_last), *(None,) * 8
+
+
+def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    dy, indices, *ctx.constants, _ = inputs
+    ctx.size, ctx.channels_last = dy.shape[2:], is_channels_last(dy)
+    ctx.save_for_backward(indices)
+
+
+def _grad_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
+    (indices,) = ctx.saved_tensors
+    return max_unpool2d(v, indices, ctx.size, *ctx.constants, ctx.channels_last), *(None,) * 7
+
+
+max_unpool2d = register(
+    "max_unpool2d",
+    "(Tensor x, Tensor indices, SymInt[2] size, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, "
+    "SymInt[2] dilation, str duplicates, bool channels_last) -> Tensor",
+    impl=_max_unpool2d, fake=_empty_max_unpool2d, setup=_setup_max_unpool2d, grad=_grad_max_unpool2d,
+    vmap=each_image("max_unpool2d", 2),
+)  # fmt: skip
+max_unpool2d_backward = register(
+    "max_unpool2d_backward",
+    "(Tensor dy, Tensor indices, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, "
+    "str duplicates, bool channels_last) -> Tensor",
+    impl=_backward, fake=_empty_backward, setup=_setup_backward, grad=_grad_backward,
+    vmap=each_image("max_unpool2d_backward", 2),
+)  # fmt: skip
