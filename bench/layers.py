@@ -1,4 +1,4 @@
-"""Convolutions of networks that people train: what is timed, modelled and compiled."""
+"""Convolutions and pools of networks that people train: what is timed, modelled and compiled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 import torchops
-from torchops.shapes import conv_size, conv_transpose_size
+from torchops.shapes import conv_size, conv_transpose_size, pool_size
 
 
 @dataclass(frozen=True)
@@ -109,3 +109,71 @@ LAYERS = (
     ConvLayer("unet-deep", "unet.bottom.conv2", 8, 1024, 32, 32, 1024, 3, 3, padding=1),
     ConvLayer("unet-upconv", "unet.up4.upconv", 8, 128, 256, 256, 64, 2, 2, stride=2, transposed=True),
 )
+
+
+@dataclass(frozen=True)
+class PoolLayer:
+    """N images, C channels of H x W that are pooled, or that are the result of unpooling; square windows."""
+
+    layer: str
+    """The network and its layer."""
+    op: str
+    N: int
+    C: int
+    H: int
+    W: int
+    kernel: int
+    stride: int
+    padding: int = 0
+    indices: str = "none"
+    """That pooling returns, or unpooling is given: none, position or offset."""
+    on_cpu: int = 8
+    """N on a CPU."""
+
+    @property
+    def name(self) -> str:
+        return self.layer if self.indices == "none" else f"{self.layer}.{self.indices}"
+
+    @property
+    def image_shape(self) -> tuple[int, int, int, int]:
+        return self.N, self.C, self.H, self.W
+
+    @property
+    def window_shape(self) -> tuple[int, int, int, int]:
+        """An element for every window, P x Q of them."""
+        p, q = (pool_size(n, self.kernel, self.stride, self.padding, 1, False) for n in (self.H, self.W))
+        return self.N, self.C, p, q
+
+    @property
+    def unpools(self) -> bool:
+        return "unpool" in self.op
+
+    @property
+    def overlaps(self) -> bool:
+        return self.kernel > self.stride
+
+    def with_batch(self, images: int) -> PoolLayer:
+        return dataclasses.replace(self, N=images)
+
+
+POOLS = (
+    PoolLayer("resnet.stem", "max_pool2d", 32, 64, 112, 112, 3, 2, 1, on_cpu=4),
+    PoolLayer("unet.pool1", "max_pool2d", 8, 64, 512, 512, 2, 2, on_cpu=1),
+    PoolLayer("unet.pool3", "max_pool2d", 8, 256, 128, 128, 2, 2, on_cpu=1),
+    PoolLayer("segnet.pool128", "max_pool2d", 8, 64, 128, 128, 2, 2, indices="position"),
+    PoolLayer("segnet.pool128", "max_pool2d", 8, 64, 128, 128, 2, 2, indices="offset"),
+    PoolLayer("segnet.unpool128", "max_unpool2d", 8, 64, 128, 128, 2, 2, indices="position"),
+    PoolLayer("segnet.unpool128", "max_unpool2d", 8, 64, 128, 128, 2, 2, indices="offset"),
+    PoolLayer("segnet.pool512", "max_pool2d", 8, 64, 512, 512, 2, 2, indices="position", on_cpu=1),
+    PoolLayer("segnet.pool512", "max_pool2d", 8, 64, 512, 512, 2, 2, indices="offset", on_cpu=1),
+    PoolLayer("segnet.unpool512", "max_unpool2d", 8, 64, 512, 512, 2, 2, indices="position", on_cpu=1),
+    PoolLayer("segnet.unpool512", "max_unpool2d", 8, 64, 512, 512, 2, 2, indices="offset", on_cpu=1),
+    PoolLayer("lenet.pool1", "avg_pool2d", 256, 6, 28, 28, 2, 2, on_cpu=256),
+    PoolLayer("lenet.pool2", "avg_pool2d", 256, 16, 10, 10, 2, 2, on_cpu=256),
+    PoolLayer("googlenet.pool3", "max_pool2d", 32, 256, 28, 28, 3, 1, 1, on_cpu=4),
+    PoolLayer("densenet.transition", "avg_pool2d", 32, 128, 56, 56, 2, 2, on_cpu=4),
+    PoolLayer("erosion", "min_pool2d", 8, 1, 512, 512, 3, 1, 1),
+    PoolLayer("decoder.avg_unpool", "avg_unpool2d", 8, 64, 128, 128, 2, 2),
+    PoolLayer("decoder.avg_unpool.overlap", "avg_unpool2d", 8, 64, 127, 127, 3, 2, 1),
+)
+"""GoogLeNet's is the pool of a block; erosion is that of images, not of a network."""

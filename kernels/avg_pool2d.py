@@ -35,10 +35,10 @@ from .windows import (
 def _pixels_share(
     p, size, MEAN: tl.constexpr, R: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, ACC: tl.constexpr
 ):
-    """1 over the rows (or columns) of window p that count, of an image of `size`."""
+    """1 over the rows (or columns) of window p that count, of an image of `size`; any number for a window that is none."""
     if MEAN == "padded":
         # what a last window reaches beyond the padding does not count
-        return 1 / tl.minimum(size + 2 * PADDING - p * STRIDE, R).to(ACC)
+        return 1 / tl.maximum(tl.minimum(size + 2 * PADDING - p * STRIDE, R), 1).to(ACC)
     if MEAN == "inside":
         first = p * STRIDE - PADDING
         return 1 / tl.maximum(tl.minimum(first + R, size) - tl.maximum(first, 0), 1).to(ACC)

@@ -172,13 +172,9 @@ def cost(problem: Problem, config: Config) -> Cost:
 
 def candidates(device: Device, itemsize: int) -> list[Config]:
     """The configs that can be picked: a thread has 16 bytes of every tensor, or twice that."""
-    return [
-        Config(rows, elements // rows, num_warps)
-        for num_warps in (4, 8)
-        for chunks in (1, 2)
-        for elements in (num_warps * device.warp_size * chunks * (16 // itemsize),)
-        for rows in (1, 2, 4, 8, 16, 32, 64, 128, 256)
-    ]
+    num_warps = 4
+    sizes = [num_warps * device.warp_size * chunks * (16 // itemsize) for chunks in (1, 2)]
+    return [Config(2**i, size // 2**i, num_warps) for size in sizes for i in range(9)]
 
 
 def _instructions(problem: Problem, config: Config, device: Device) -> float:

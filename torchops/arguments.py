@@ -272,6 +272,12 @@ def pool_geometry(
 ) -> Pair:
     """Rows and columns of the result."""
     h, w = input[-2:]
+    for name, size, step, before, apart in zip(("rows", "columns"), (h, w), stride, padding, dilation, strict=True):
+        # the first window begins before the image, and no later one further from it
+        if apart > size and any(begin % apart >= size for begin in range(-before, 0, step)):
+            raise ValueError(
+                f"`dilation` {dilation} with `padding` {padding} leaves windows without a pixel of `input`, which has {size} {name}"
+            )
     p = pool_size(h, kernel_size[0], stride[0], padding[0], dilation[0], ceil_mode)
     q = pool_size(w, kernel_size[1], stride[1], padding[1], dilation[1], ceil_mode)
     if p < 1 or q < 1:

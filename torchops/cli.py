@@ -315,7 +315,7 @@ def _parse_settings(op: str, settings: list[str] | None) -> dict[str, Any]:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the pictures; made if it does not exist.")] = Path("out"),
 ) -> None:
-    """Check this machine, draw the edges of a real photo, convolve it, time Sobel against what else is installed."""
+    """Check this machine, draw the edges of a real photo, convolve it, pool one, time Sobel against what else is installed."""
     try:
         from torchops import demo as demonstration
     except ModuleNotFoundError as error:
@@ -326,6 +326,7 @@ def demo(
         out.mkdir(parents=True, exist_ok=True)
         picture = demonstration.draw_edges(out / "edges.png")
         filters = demonstration.draw_filters(out / "filters.png")
+        pooling = demonstration.draw_pooling(out / "pooling.png")
     except (OSError, RuntimeError) as error:
         fail(error)
     table = _table(
@@ -339,6 +340,7 @@ def demo(
     console.print(table)
     console.print(f"the photo and its edges: {picture}", soft_wrap=True)
     console.print(f"the photo convolved: {filters}", soft_wrap=True)
+    console.print(f"a photo pooled and unpooled: {pooling}", soft_wrap=True)
     console.print(
         "more: torchops sobel IN OUT, torchops explain conv2d, torchops inspect conv2d, make bench", highlight=False
     )

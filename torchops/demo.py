@@ -1,4 +1,4 @@
-"""The demo: the edges of a real photo, how long they take, and the photo convolved. Needs the extra `demo`."""
+"""The demo: the edges of a real photo, how long they take, the photo convolved, another pooled. Needs the extra `demo`."""
 
 from __future__ import annotations
 
@@ -62,6 +62,34 @@ def draw_filters(path: Path) -> Path:
     for axes, (title, image) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         axes.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
         axes.set_title(title, fontsize=9)
+        axes.set_axis_off()
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=100)
+    return path
+
+
+def draw_pooling(path: Path) -> Path:
+    """Draw a photo (Chelsea, S. van der Walt, CC0; from scikit-image) pooled and unpooled; return the file."""
+    # a small crop: single pixels stay visible
+    photo = torch.from_numpy(data.chelsea()[70:166, 124:220]).permute(2, 0, 1).float() / 255
+    maxima, indices = functional.max_pool2d(photo, 4, return_indices=True)
+    means = functional.avg_pool2d(photo, 4)
+    panels = {
+        "photo\n96 x 96 pixels": photo,
+        "max pooled 4 x 4\n24 x 24 pixels": maxima,
+        "average pooled 4 x 4\n24 x 24 pixels": means,
+        "min pooled 4 x 4\n24 x 24 pixels": functional.min_pool2d(photo, 4),
+        "max unpooled 4 x 4\n96 x 96 pixels": functional.max_unpool2d(maxima, indices, 4),
+        "average unpooled 4 x 4\n96 x 96 pixels": functional.avg_unpool2d(means, 4),
+        "average unpooled 6 x 6\nstride 4, padding 1": functional.avg_unpool2d(means, 6, stride=4, padding=1),
+    }
+    figure = Figure(figsize=(14, 6.35), layout="constrained")
+    FigureCanvasAgg(figure)
+    # the photo, twice as large, left of three pooled over three unpooled
+    places = figure.subplot_mosaic("0123;0456", width_ratios=(2.22, 1, 1, 1))
+    for axes, (title, image) in zip(places.values(), panels.items(), strict=True):
+        axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+        axes.set_title(title, fontsize=14)
         axes.set_axis_off()
     with replacing(path) as beside:
         figure.savefig(beside, dpi=100)

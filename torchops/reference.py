@@ -91,19 +91,29 @@ def _pair(value: Any) -> Any:
     return (value, value) if isinstance(value, int) else value
 
 
-def _windows(
-    input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, fill: float
-) -> tuple[Tensor, Tensor]:
-    """The pixels of every window, (N, C, P, Q, taps), with `fill` beyond the image; and their positions, -1 there."""
-    (r, s), (top, left), (dy, dx) = map(_pair, (kernel_size, padding, dilation))
-    sy, sx = _pair(kernel_size if stride is None else stride)
-    h, w = input.shape[-2:]
-    p, q = pool_size(h, r, sy, top, dy, ceil_mode), pool_size(w, s, sx, left, dx, ceil_mode)
-    rows = (torch.arange(p)[:, None] * sy + torch.arange(r) * dy - top).view(p, 1, r, 1)
-    cols = (torch.arange(q)[:, None] * sx + torch.arange(s) * dx - left).view(1, q, 1, s)
-    inside = ((rows >= 0) & (rows < h) & (cols >= 0) & (cols < w)).flatten(2)
-    positions = torch.where(inside, (rows * w + cols).flatten(2), -1)
-    return torch.where(inside, input.flatten(2)[..., positions.clamp(min=0)], fill), positions
+def _positions(size: Any, pooled: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> Tensor:
+    """The flat positions of the pixels of every window in an image of that size, (P, Q, taps); -1 beyond it."""
+    rows, cols = (
+        torch.arange(count)[:, None] * u + torch.arange(k) * d - t
+        for count, k, u, t, d in zip(
+            pooled,
+            *map(_pair, (kernel_size, kernel_size if stride is None else stride, padding, dilation)),
+            strict=True,
+        )
+    )
+    rows, cols = rows[:, None, :, None], cols[None, :, None, :]
+    inside = (rows >= 0) & (rows < size[0]) & (cols >= 0) & (cols < size[1])
+    return torch.where(inside, rows * size[1] + cols, -1).flatten(2)
+
+
+def _pooled(size: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> list[int]:
+    args = map(_pair, (kernel_size, kernel_size if stride is None else stride, padding, dilation))
+    return [pool_size(*dim, ceil_mode=ceil_mode) for dim in zip(size, *args, strict=True)]
+
+
+def _pixels(input: Tensor, positions: Tensor, fill: float) -> Tensor:
+    """The pixels of every window, (N, C, P, Q, taps)."""
+    return torch.where(positions >= 0, input.flatten(2)[..., positions.clamp(min=0)], fill)
 
 
 def max_pool2d(
@@ -111,15 +121,17 @@ def max_pool2d(
     return_indices: Any = False,
 ) -> Any:  # fmt: skip
     """Maximum of every window, and where it lies: the last NaN, or else the first of the largest in the image."""
-    x, positions = _windows(input, kernel_size, stride, padding, dilation, ceil_mode, -torch.inf)
+    pooled = _pooled(input.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
+    positions = _positions(input.shape[2:], pooled, kernel_size, stride, padding, dilation)
+    x = _pixels(input, positions, -torch.inf)
     taps = torch.arange(x.shape[-1])
     first = torch.where((x == x.amax(-1, keepdim=True)) & (positions >= 0), taps, len(taps)).amin(-1)
     last_nan = torch.where(x.isnan(), taps, -1).amax(-1)
-    tap = torch.where(last_nan >= 0, last_nan, first)
-    y = x.gather(-1, tap.unsqueeze(-1)).squeeze(-1)
+    tap = torch.where(last_nan >= 0, last_nan, first).unsqueeze(-1)
+    y = x.gather(-1, tap).squeeze(-1)
     if return_indices == "offset":
-        return y, tap.to(torch.uint8)
-    return (y, positions.expand(x.shape).gather(-1, tap.unsqueeze(-1)).squeeze(-1)) if return_indices else y
+        return y, tap.squeeze(-1).to(torch.uint8)
+    return (y, positions.expand(x.shape).gather(-1, tap).squeeze(-1)) if return_indices else y
 
 
 def min_pool2d(input: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -132,15 +144,15 @@ def avg_pool2d(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Tensor:  # fmt: skip
-    """Mean of every window; padding counts as far as it goes."""
-    x, positions = _windows(input, kernel_size, stride, padding, 1, ceil_mode, 0.0)
-    counted = positions >= 0
+    """Mean of every window; padding counts as far as it goes, and no further."""
+    pooled = _pooled(input.shape[2:], kernel_size, stride, padding, 1, ceil_mode)
+    positions = _positions(input.shape[2:], pooled, kernel_size, stride, padding)
+    counted = positions
     if count_include_pad:
-        padded = pad(
-            torch.ones(1, 1, *input.shape[-2:]), [side for p in _pair(padding)[::-1] for side in (p, p)], "constant", 1
-        )
-        counted = _windows(padded, kernel_size, stride, 0, 1, ceil_mode, 0.0)[0][0, 0, : x.shape[2], : x.shape[3]] > 0
-    return x.sum(-1) / (counted.sum(-1) if divisor_override is None else divisor_override)
+        padded = [n + 2 * p for n, p in zip(input.shape[2:], _pair(padding), strict=True)]
+        counted = _positions(padded, pooled, kernel_size, stride, 0)
+    divisor = (counted >= 0).sum(-1) if divisor_override is None else divisor_override
+    return _pixels(input, positions, 0.0).sum(-1) / divisor
 
 
 def max_unpool2d(
@@ -148,44 +160,32 @@ def max_unpool2d(
     *, dilation: Any = 1,
 ) -> Tensor:  # fmt: skip
     """Every value to where its index points; of several the last. (N, C, H, W)."""
-    size = _unpool_size(input, kernel_size, stride, padding, output_size, dilation)
-    positions = indices
+    size = _unpooled(input.shape[2:], kernel_size, stride, padding, output_size, dilation)
     if indices.dtype == torch.uint8:
-        (_, s), (top, left), (dy, dx) = map(_pair, (kernel_size, padding, dilation))
-        sy, sx = _pair(kernel_size if stride is None else stride)
-        taps, (p, q) = indices.long(), input.shape[2:]
-        rows, cols = torch.arange(p)[:, None] * sy - top + taps // s * dy, torch.arange(q) * sx - left + taps % s * dx
-        positions = rows * size[1] + cols
+        positions = _positions(size, input.shape[2:], kernel_size, stride, padding, dilation)
+        indices = positions.expand(*input.shape, -1).gather(-1, indices.long().unsqueeze(-1)).squeeze(-1)
     windows = torch.arange(input[0, 0].numel()).expand(*input.shape[:2], -1)
-    last = torch.full((*input.shape[:2], size[0] * size[1]), -1).scatter_reduce(
-        2, positions.flatten(2), windows, "amax"
-    )
+    none = torch.full((*input.shape[:2], size[0] * size[1]), -1)
+    last = none.scatter_reduce(2, indices.flatten(2), windows, "amax")
     return torch.where(last >= 0, input.flatten(2).gather(2, last.clamp(min=0)), 0.0).unflatten(2, size)
-
-
-def _unpool_size(
-    input: Tensor, kernel_size: Any, stride: Any, padding: Any, output_size: Any, dilation: Any = 1
-) -> tuple[int, int]:
-    if output_size is not None:
-        return tuple(output_size[-2:])
-    args = map(_pair, (kernel_size, kernel_size if stride is None else stride, padding, dilation))
-    h, w = (conv_transpose_size(n, k, s, 2 * p, 0, d) for n, k, s, p, d in zip(input.shape[2:], *args, strict=True))
-    return h, w
 
 
 def avg_unpool2d(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
 ) -> Tensor:
     """Every pixel is the mean of the windows that cover it, 0 where none does; (N, C, H, W)."""
-    (r, s), (top, left) = _pair(kernel_size), _pair(padding)
-    sy, sx = _pair(kernel_size if stride is None else stride)
-    h, w = _unpool_size(input, kernel_size, stride, padding, output_size)
-    p, q = input.shape[2:]
-    rows, cols = (
-        torch.arange(h) + top - sy * torch.arange(p)[:, None],
-        torch.arange(w) + left - sx * torch.arange(q)[:, None],
-    )
-    over_rows, over_cols = ((rows >= 0) & (rows < r)).to(input.dtype), ((cols >= 0) & (cols < s)).to(input.dtype)
-    total = torch.einsum("ncpq,ph,qw->nchw", input, over_rows, over_cols)
-    count = over_rows.sum(0)[:, None] * over_cols.sum(0)
-    return total / count.clamp(min=1)
+    h, w = _unpooled(input.shape[2:], kernel_size, stride, padding, output_size)
+    positions = _positions((h, w), input.shape[2:], kernel_size, stride, padding)
+    # what lies beyond the image goes to a pixel that is cut off
+    to = torch.where(positions >= 0, positions, h * w).flatten()
+    values = input.flatten(2).repeat_interleave(positions.shape[-1], dim=2)
+    total = input.new_zeros(*input.shape[:2], h * w + 1).index_add(2, to, values)
+    count = input.new_zeros(h * w + 1).index_add(0, to, input.new_ones(len(to))).clamp(min=1)
+    return (total / count)[..., :-1].unflatten(2, (h, w))
+
+
+def _unpooled(size: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any, dilation: Any = 1) -> list[int]:
+    if output_size is not None:
+        return list(output_size[-2:])
+    args = map(_pair, (kernel_size, kernel_size if stride is None else stride, padding, dilation))
+    return [conv_transpose_size(n, k, u, 2 * t, 0, d) for n, k, u, t, d in zip(size, *args, strict=True)]

@@ -30,6 +30,9 @@ class Gradients(Questions):
         """A sample for finite differences: fewer pixels, where the op has no tensors that fit only its own."""
         if self.info.further:
             return sample
+        if "kernel_size" in sample.kwargs:
+            # a window has to fit
+            return sample.resized((1, 1, *sample.shape[2:]))
         return sample.resized((1, 1, *(min(s, limit) for s in sample.shape[2:])))
 
     @EVERY_TIER

@@ -100,9 +100,10 @@ def _divide_by_cover(t: Tensor, windows: Ints, kernel_size: Ints, stride: Ints, 
     return t.mul_(rows[:, None] * cols)
 
 
-def _span(windows: Ints, kernel_size: Ints, stride: Ints, padding: Ints) -> list[int]:
-    """Rows and columns of the image that these windows just cover."""
-    return [(n - 1) * s + k - 2 * p for n, k, s, p in zip(windows, kernel_size, stride, padding, strict=True)]
+def _span(size: Ints, windows: Ints, kernel_size: Ints, stride: Ints, padding: Ints) -> list[int]:
+    """Rows and columns of an image of `size`, or as many as these windows just cover if that is more."""
+    dims = zip(size, windows, kernel_size, stride, padding, strict=True)
+    return [max(n, (count - 1) * s + k - 2 * p) for n, count, k, s, p in dims]
 
 
 def _aten_pool(
@@ -115,7 +116,7 @@ def _aten_pool(
     arguments = _arguments(x.shape[2:], kernel_size, stride, padding, size, mean, divisor)
     if arguments is None:
         # the last windows lie beyond the image: add what is missing, where there is nothing
-        rows, cols = _span(size, kernel_size, stride, padding)
+        rows, cols = _span(x.shape[2:], size, kernel_size, stride, padding)
         x = F.pad(x, (0, cols - x.shape[3], 0, rows - x.shape[2]))
         arguments = kernel_size, stride, padding, False, False, 1
     return _aten.avg_pool2d(x, *arguments).to(dtype)
@@ -125,15 +126,15 @@ def _aten_unpool(x: Tensor, y: Tensor, kernel_size: Ints, stride: Ints, padding:
     prefer_huge_pages(y)
     windows, size = x.shape[2:], y.shape[2:]
     disjoint = all(k <= s for k, s in zip(kernel_size, stride, strict=True))
-    tiled = tuple(kernel_size) == tuple(stride) and list(size) == _span(windows, kernel_size, stride, (0, 0))
-    if mean == "cover" and tiled and max(padding) == 0:
+    tiled = tuple(kernel_size) == tuple(stride) and max(padding) == 0
+    if mean == "cover" and tiled and all(n == p * k for n, p, k in zip(size, windows, kernel_size, strict=True)):
         _aten.upsample_nearest2d.out(x, size, None, None, out=y)
         return
     arguments = _arguments(size, kernel_size, stride, padding, windows, mean, divisor)
     target = y
     if arguments is None or not (disjoint or y.dtype in (torch.float32, torch.float64)):
         # windows beyond the image need more room; a sum of several halves would be rounded on the way
-        span = size if arguments else _span(windows, kernel_size, stride, padding)
+        span = size if arguments else _span(size, windows, kernel_size, stride, padding)
         target = torch.empty(
             (*y.shape[:2], *span), dtype=accumulation_dtype(y.dtype), device=y.device,
             memory_format=torch.contiguous_format if y.is_contiguous() else torch.channels_last,

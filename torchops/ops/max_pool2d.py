@@ -29,7 +29,11 @@ def _kernels() -> ModuleType:
 
 def kept_indices(x: Tensor, kernel_size: Ints) -> str:
     """The indices that a gradient gets by with, where the user has asked for none: what is cheapest to make and to keep."""
-    return "offset" if kernel_size[0] * kernel_size[1] <= OFFSETS and uses_triton(x) else "position"
+    if kernel_size[0] * kernel_size[1] > OFFSETS:
+        return "position"
+    # a graph is not tied to the backend that was in force when it was traced; both kinds serve both
+    on_triton = x.is_cuda if torch.compiler.is_compiling() else uses_triton(x)
+    return "offset" if on_triton else "position"
 
 
 def _empty(x: Tensor, output_size: Ints, dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,209 @@
+"""avg_pool2d and avg_unpool2d: samples and rejections for the questions of `conformance`, and what is particular to means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+import torchops
+from torchops import catalog, reference
+from torchops.ops import avg_pool2d as ops
+
+from .conformance import EVERY_TIER, OPERATOR, Conformance, close
+from .opinfo import OpInfo, Rejection, Sample
+from .test_max_pool2d import rejections_of_windows
+from .windows import Window, windows
+
+
+class TestAvgPool2d(Conformance):
+    info = OpInfo(
+        op=catalog.OPS["avg_pool2d"],
+        samples=(
+            Sample((2, 3, 9, 13), {"kernel_size": 3, "stride": 2, "padding": 1}),
+            Sample((2, 3, 8, 16), {"kernel_size": 2}),
+            Sample((2, 8, 9, 11), {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
+            Sample((2, 8, 8, 10), {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False}),
+            Sample((1, 5, 7, 13), {"kernel_size": (2, 3), "stride": (1, 2), "padding": (1, 0), "divisor_override": 5}),
+            Sample((2, 3, 7, 8), {"kernel_size": 2, "stride": 3, "ceil_mode": True, "divisor_override": -1}),
+            Sample((1, 3, 5, 6), {"kernel_size": 1}),
+            Sample((2, 3, 1, 1), {"kernel_size": 2, "padding": 1}),
+            Sample((2, 17, 7, 7), {"kernel_size": 7}),
+            Sample((1, 1, 20, 19), {"kernel_size": 17, "stride": 3, "padding": 8}),
+        ),
+        rejections=(
+            *rejections_of_windows(torchops.avg_pool2d),
+            Rejection(
+                "divisor_0",
+                lambda: torchops.avg_pool2d(torch.rand(1, 4, 4), 2, divisor_override=0),
+                ValueError,
+                r"`divisor_override` must not be 0",
+            ),
+            Rejection(
+                "divisor_float",
+                lambda: torchops.avg_pool2d(torch.rand(1, 4, 4), 2, divisor_override=1.5),  # type: ignore[arg-type]
+                TypeError,
+                r"`divisor_override` must be an integer, got 1\.5",
+            ),
+            Rejection(
+                "count_include_pad",
+                lambda: torchops.avg_pool2d(torch.rand(1, 4, 4), 2, count_include_pad=None),  # type: ignore[arg-type]
+                TypeError,
+                r"`count_include_pad` .* got None",
+            ),
+        ),
+        implementation=ops._avg_pool2d,
+        module=(
+            torchops.nn.AvgPool2d,
+            {"kernel_size": 3, "stride": 1, "padding": 1, "ceil_mode": True, "count_include_pad": False},
+        ),
+        registered=("avg_pool2d", "avg_unpool2d"),
+    )
+
+
+def unpool_rejections(function: Any) -> tuple[Rejection, ...]:
+    """What both unpoolings refuse; `function(input, kernel_size, stride, padding, output_size)`."""
+    x = torch.rand(1, 3, 6, 7)
+    return (
+        Rejection("not_a_tensor", lambda: function([1.0], 2), TypeError, r"`input` must be a tensor, got list"),
+        Rejection("rank", lambda: function(x[0, 0], 2), ValueError, r"`input` must have shape .* got \(6, 7\)"),
+        Rejection("integers", lambda: function(x.long(), 2), TypeError, r"`input` must be floating .* torch\.int64"),
+        Rejection("kernel_0", lambda: function(x, 0), ValueError, r"`kernel_size` must be positive, got 0"),
+        Rejection("stride_0", lambda: function(x, 2, 0), ValueError, r"`stride` must be positive, got 0"),
+        Rejection(
+            "padding_more_than_half",
+            lambda: function(x, 2, 2, 2),
+            ValueError,
+            r"`padding` \(=\(2, 2\)\) must be at most half of `kernel_size` \(=\(2, 2\)\)",
+        ),
+        Rejection(
+            "output_size_of_three",
+            lambda: function(x, 2, 2, 0, (3, 12, 14)),
+            ValueError,
+            r"`output_size` must have 2 or 4 elements, got \(3, 12, 14\)",
+        ),
+        Rejection(
+            "output_size_too_large",
+            lambda: function(x, 2, 2, 0, (12, 16)),
+            ValueError,
+            r"`output_size` must lie between \(11, 13\) and \(13, 15\), got \(12, 16\)",
+        ),
+        Rejection(
+            "output_size_too_small",
+            lambda: function(x, 2, 2, 0, (1, 3, 10, 14)),
+            ValueError,
+            r"`output_size` must lie between \(11, 13\) and \(13, 15\), got \(1, 3, 10, 14\)",
+        ),
+        Rejection(
+            "output_size_of_floats",
+            lambda: function(x, 2, 2, 0, (12.0, 14)),
+            TypeError,
+            r"`output_size` must be of integers, got \(12\.0, 14\)",
+        ),
+        Rejection(
+            "nothing_left",
+            lambda: function(x[:, :, :1], 2, 1, 1),
+            ValueError,
+            r"`padding` \(=\(1, 1\)\) leaves 0 x 6 pixels .* \(1, 3, 1, 7\)",
+        ),
+    )
+
+
+class TestAvgUnpool2d(Conformance):
+    info = OpInfo(
+        op=catalog.OPS["avg_unpool2d"],
+        samples=(
+            Sample((2, 3, 5, 7), {"kernel_size": 3, "stride": 2, "padding": 1}),
+            Sample((2, 3, 4, 8), {"kernel_size": 2}),
+            Sample((2, 8, 5, 6), {"kernel_size": 3, "stride": 2, "padding": 1, "output_size": (10, 11)}),
+            Sample((1, 5, 8, 6), {"kernel_size": (2, 3), "stride": (1, 2), "padding": (1, 0)}),
+            Sample((2, 3, 3, 4), {"kernel_size": 2, "stride": 3}),
+            Sample((2, 3, 3, 4), {"kernel_size": 1, "stride": 4, "output_size": (2, 3, 6, 10)}),
+            Sample((1, 3, 5, 6), {"kernel_size": 1}),
+            Sample((2, 3, 2, 2), {"kernel_size": 2, "padding": 1}),
+            Sample((2, 17, 1, 1), {"kernel_size": 7}),
+            Sample((1, 1, 3, 4), {"kernel_size": 9, "stride": 2, "padding": 4}),
+        ),
+        rejections=unpool_rejections(torchops.avg_unpool2d),
+        implementation=ops._avg_unpool2d,
+        module=(torchops.nn.AvgUnpool2d, {"kernel_size": 3, "stride": 2, "padding": 1}),
+        registered=("avg_unpool2d", "avg_pool2d"),
+    )
+
+    @EVERY_TIER
+    def test_pooling_undoes_it_without_overlap(self, device: torch.device) -> None:
+        x = torch.randn(2, 3, 4, 5, device=device)
+        for kernel, size in ((2, None), ((3, 2), None), (4, (18, 21))):
+            back = torchops.avg_pool2d(torchops.avg_unpool2d(x, kernel, output_size=size), kernel)
+            close(back, x, torch.float32)
+
+    @OPERATOR
+    def test_without_overlap_it_is_the_nearest_value(self, device: torch.device) -> None:
+        for form in (torch.contiguous_format, torch.channels_last):
+            x = torch.randn(2, 3, 4, 5, device=device).contiguous(memory_format=form)
+            y = torchops.avg_unpool2d(x, 2)
+            assert torch.equal(y, F.interpolate(x, scale_factor=2, mode="nearest"))
+            assert y.is_contiguous(memory_format=form)
+
+    @OPERATOR
+    def test_pixels_that_no_window_covers_are_zero(self, device: torch.device) -> None:
+        y = torchops.avg_unpool2d(torch.ones(1, 1, 2, 2, device=device), 1, 3, output_size=(6, 5))
+        expected = torch.zeros(6, 5, device=device)
+        expected[::3, ::3] = 1
+        assert torch.equal(y[0, 0], expected)
+
+    @EVERY_TIER
+    def test_mean_of_ones_is_one_wherever_a_window_is(self, device: torch.device) -> None:
+        y = torchops.avg_unpool2d(torch.ones(1, 2, 4, 5, device=device), 3, 2, 1)
+        close(y, torch.ones_like(y), torch.float32)
+
+    @OPERATOR
+    def test_module_takes_a_size(self, device: torch.device) -> None:
+        x = torch.randn(1, 2, 3, 3, device=device)
+        assert torchops.nn.AvgUnpool2d(2)(x, output_size=torch.Size((1, 2, 7, 6))).shape == (1, 2, 7, 6)
+
+
+@EVERY_TIER
+@pytest.mark.parametrize("channels_last", [False, True], ids=["nchw", "channels_last"])
+def test_matches_aten_in_every_mode(channels_last: bool, device: torch.device) -> None:
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(2, 8, 9, 12).contiguous(memory_format=form)
+    for ceil_mode in (False, True):
+        for further in ({}, {"count_include_pad": False}, {"divisor_override": 7}):
+            kwargs: dict[str, Any] = {"kernel_size": 4, "stride": 3, "padding": 2, "ceil_mode": ceil_mode, **further}
+            close(torchops.avg_pool2d(x.to(device), **kwargs), F.avg_pool2d(x, **kwargs), torch.float32)
+
+
+class TestProperties:
+    @EVERY_TIER
+    def test_any_window(self, device: torch.device, tier: str) -> None:
+        """Both directions and their gradients, against the reference in float64."""
+        dtypes = [torch.float32, torch.float16, *([torch.bfloat16] if tier in ("aten", "ir", "gpu") else [])]
+        modes = st.sampled_from([{}, {"count_include_pad": False}, {"divisor_override": 3}])
+
+        @given(windows(), st.sampled_from(dtypes), st.booleans(), modes, st.tuples(*(st.floats(0, 1),) * 2))
+        def check(
+            w: Window, dtype: torch.dtype, channels_last: bool, mode: dict[str, Any], place: tuple[float, float]
+        ) -> None:
+            form = torch.channels_last if channels_last else torch.contiguous_format
+
+            def compare(function: Any, specified: Any, shape: tuple[int, ...], *args: Any, **kwargs: Any) -> None:
+                x = torch.randn(shape, device=device).to(dtype).contiguous(memory_format=form).requires_grad_()
+                exact = x.detach().double().cpu().requires_grad_()
+                y, expected = function(x, *args, **kwargs), specified(exact, *args, **kwargs)
+                close(y, expected, dtype)
+                grad = torch.randn_like(y)
+                (dx,) = torch.autograd.grad(y, x, grad)
+                close(dx, torch.autograd.grad(expected, exact, grad.double().cpu())[0], dtype, factor=2)
+
+            compare(torchops.avg_pool2d, reference.avg_pool2d, w.shape, **w.kwargs, **mode)
+            size = w.output_size(place)
+            if min(size) > 0:
+                window = w.kernel_size, w.stride, w.padding, size
+                compare(torchops.avg_unpool2d, reference.avg_unpool2d, w.pooled_shape, *window)
+
+        check()

@@ -1,0 +1,312 @@
+"""max_pool2d and min_pool2d: samples and rejections for the questions of `conformance`, values and indices against ATen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import example, given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import torchops
+from torchops import catalog, reference
+from torchops.ops import max_pool2d as ops
+from torchops.ops import max_unpool2d as unpool_ops
+
+from .conformance import EVERY_TIER, OPERATOR, Conformance, close
+from .opinfo import LAYOUTS, OpInfo, Rejection, Sample, laid_out
+from .windows import Window, windows
+
+SAMPLES = (
+    Sample((2, 3, 9, 13), {"kernel_size": 3, "stride": 2, "padding": 1}),
+    Sample((2, 3, 8, 16), {"kernel_size": 2}),
+    Sample((2, 8, 9, 11), {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
+    Sample((1, 5, 7, 13), {"kernel_size": (2, 3), "stride": (1, 2), "padding": (1, 0), "dilation": (2, 1)}),
+    Sample((1, 17, 9, 9), {"kernel_size": 3, "stride": 1, "padding": 1, "dilation": 2}),
+    Sample((2, 3, 7, 8), {"kernel_size": 2, "stride": 3, "ceil_mode": True}),
+    Sample((1, 3, 5, 6), {"kernel_size": 1}),
+    Sample((2, 3, 1, 1), {"kernel_size": 2, "padding": 1}),
+    Sample((2, 4, 7, 7), {"kernel_size": 7}),
+    Sample((1, 1, 20, 19), {"kernel_size": 17, "stride": 3}),
+)
+
+
+def rejections_of_windows(function: Callable[..., Any]) -> tuple[Rejection, ...]:
+    x = torch.rand(1, 3, 6, 7)
+    return (
+        Rejection("not_a_tensor", lambda: function([1.0], 2), TypeError, r"`input` must be a tensor, got list"),
+        Rejection("rank", lambda: function(x[0, 0], 2), ValueError, r"`input` must have shape .* got \(6, 7\)"),
+        Rejection("integers", lambda: function(x.long(), 2), TypeError, r"`input` must be floating .* torch\.int64"),
+        Rejection("sparse", lambda: function(x.to_sparse(), 2), TypeError, r"`input` .* layout torch\.sparse_coo"),
+        Rejection("no_pixels", lambda: function(x[:, :, :0], 2), ValueError, r"`input` .* got shape \(1, 3, 0, 7\)"),
+        Rejection("no_channels", lambda: function(x[:, :0], 2), ValueError, r"`input` .* got shape \(1, 0, 6, 7\)"),
+        Rejection("kernel_0", lambda: function(x, 0), ValueError, r"`kernel_size` must be positive, got 0"),
+        Rejection("kernel_float", lambda: function(x, 2.0), TypeError, r"`kernel_size` .* got 2\.0"),
+        Rejection("kernel_three", lambda: function(x, (2, 2, 2)), TypeError, r"`kernel_size` .* got \(2, 2, 2\)"),
+        Rejection("stride_0", lambda: function(x, 2, 0), ValueError, r"`stride` must be positive, got 0"),
+        Rejection("padding_negative", lambda: function(x, 2, 2, -1), ValueError, r"`padding` must not be .* got -1"),
+        Rejection(
+            "padding_more_than_half",
+            lambda: function(x, (2, 5), 2, (1, 3)),
+            ValueError,
+            r"`padding` \(=\(1, 3\)\) must be at most half of `kernel_size` \(=\(2, 5\)\)",
+        ),
+        Rejection(
+            "larger_than_the_image",
+            lambda: function(x, 8),
+            ValueError,
+            r"`kernel_size` \(8, 8\) .* is larger than the padded `input`, 6 x 7 pixels",
+        ),
+        Rejection("ceil_mode", lambda: function(x, 2, ceil_mode="yes"), TypeError, r"`ceil_mode` .* got 'yes'"),
+    )
+
+
+def _rejections_of_extrema(function: Callable[..., Any]) -> tuple[Rejection, ...]:
+    x = torch.rand(1, 3, 40, 40)
+    return (
+        *rejections_of_windows(function),
+        Rejection(
+            "windows_beside_the_image",
+            lambda: function(x[:, :, :2], (2, 1), 1, (1, 0), (3, 1)),
+            ValueError,
+            r"`dilation` \(3, 1\) with `padding` \(1, 0\) leaves windows without a pixel of `input`, which has 2 rows",
+        ),
+        Rejection("dilation_0", lambda: function(x, 2, dilation=0), ValueError, r"`dilation` must be positive, got 0"),
+        Rejection(
+            "indices", lambda: function(x, 2, return_indices="flat"), ValueError, r"`return_indices` .* got 'flat'"
+        ),
+        Rejection(
+            "offsets_of_a_large_window",
+            lambda: function(x, (16, 17), return_indices="offset"),
+            ValueError,
+            r"`return_indices` 'offset' .* at most 256 pixels, got `kernel_size` \(16, 17\)",
+        ),
+    )
+
+
+class TestMaxPool2d(Conformance):
+    info = OpInfo(
+        op=catalog.OPS["max_pool2d"],
+        samples=SAMPLES,
+        rejections=_rejections_of_extrema(torchops.max_pool2d),
+        implementation=ops._max_pool2d,
+        module=(torchops.nn.MaxPool2d, {"kernel_size": 3, "stride": 1, "padding": 1, "ceil_mode": True}),
+        registered=("max_pool2d_with_indices", "max_unpool2d"),
+    )
+
+
+class TestMinPool2d(Conformance):
+    info = OpInfo(
+        op=catalog.OPS["min_pool2d"],
+        samples=SAMPLES,
+        rejections=_rejections_of_extrema(torchops.min_pool2d),
+        implementation=ops._max_pool2d,
+        module=(torchops.nn.MinPool2d, {"kernel_size": 3, "stride": 1, "padding": 1, "ceil_mode": True}),
+        registered=("max_pool2d_with_indices", "max_unpool2d"),
+    )
+
+
+def _aten(x: Tensor, smallest: bool, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    if not smallest:
+        return F.max_pool2d(x, **kwargs, return_indices=True)
+    y, indices = F.max_pool2d(-x, **kwargs, return_indices=True)
+    return -y, indices
+
+
+def _hard(shape: tuple[int, ...]) -> Tensor:
+    """Ties, NaN, several of them in a window, infinities, windows of nothing else, and zeros of both signs."""
+    x = torch.randint(-3, 4, shape).float()
+    x[torch.rand(shape) < 0.1] = torch.nan
+    x[torch.rand(shape) < 0.1] = -torch.inf
+    x[torch.rand(shape) < 0.1] = torch.inf
+    x[torch.rand(shape) < 0.1] = -0.0
+    x[:, 0] = -torch.inf
+    x[:, -1] = torch.inf
+    return x
+
+
+FUNCTIONS = {False: torchops.max_pool2d, True: torchops.min_pool2d}
+
+
+def check_against_aten(x: Tensor, smallest: bool, **kwargs: Any) -> None:
+    """Values and indices, bit for bit; offsets that stand for the same pixels."""
+    expected = _aten(x.cpu(), smallest, **kwargs)
+    y, positions = FUNCTIONS[smallest](x, **kwargs, return_indices=True)
+    torch.testing.assert_close(y.cpu(), expected[0], rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(positions.cpu(), expected[1])
+    torch.testing.assert_close(FUNCTIONS[smallest](x, **kwargs), y, rtol=0, atol=0, equal_nan=True)
+    assert (positions.stride(), positions.dtype) == (y.stride(), torch.int64)
+    taps = kwargs["kernel_size"]
+    if (taps[0] * taps[1] if isinstance(taps, tuple) else taps * taps) > ops.OFFSETS:
+        return
+    again, offsets = FUNCTIONS[smallest](x, **kwargs, return_indices="offset")
+    torch.testing.assert_close(again, y, rtol=0, atol=0, equal_nan=True)
+    assert (offsets.stride(), offsets.dtype) == (y.stride(), torch.uint8)
+    w = Window.of(**kwargs)
+    assert torch.equal(unpool_ops._positions_of(offsets.cpu(), x.shape[2:], w.geometry), expected[1])
+
+
+class TestIndices:
+    @EVERY_TIER
+    @pytest.mark.parametrize("smallest", [False, True], ids=["max", "min"])
+    @pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.id)
+    def test_match_aten(self, sample: Sample, smallest: bool, device: torch.device) -> None:
+        check_against_aten(_hard(sample.shape).to(device), smallest, **sample.kwargs)
+
+    @EVERY_TIER
+    @pytest.mark.parametrize("layout", list(LAYOUTS))
+    def test_match_aten_in_any_layout(self, layout: str, device: torch.device) -> None:
+        check_against_aten(laid_out(_hard((2, 8, 9, 13)).to(device), layout), False, **SAMPLES[0].kwargs)
+
+    @EVERY_TIER
+    @pytest.mark.parametrize("smallest", [False, True], ids=["max", "min"])
+    def test_match_aten_in_every_dtype(self, smallest: bool, device: torch.device, tier: str) -> None:
+        for dtype in (torch.float16, torch.float64 if tier == "interpreter" else torch.bfloat16):
+            check_against_aten(_hard((2, 8, 9, 13)).to(device, dtype), smallest, **SAMPLES[0].kwargs)
+
+    @OPERATOR
+    def test_last_nan_wins(self, device: torch.device) -> None:
+        x = torch.tensor([[[1.0, torch.nan, torch.nan, 9.0]]], device=device)
+        y, positions = torchops.max_pool2d(x, (1, 4), return_indices=True)
+        assert y.isnan().all()
+        assert positions.item() == 2
+
+    @OPERATOR
+    def test_window_of_nothing_but_infinity_points_into_the_image(self, device: torch.device) -> None:
+        x = torch.full((1, 1, 4, 4), -torch.inf, device=device)
+        positions = torchops.max_pool2d(x, 3, 2, 1, return_indices=True)[1]
+        assert positions.flatten().tolist() == [0, 1, 4, 5]
+
+    @EVERY_TIER
+    def test_gradient_with_either_kind(self, device: torch.device) -> None:
+        x = torch.randn(2, 3, 9, 13, device=device)
+        grads = []
+        for kind in (False, True, "offset"):
+            leaf = x.clone().requires_grad_()
+            y = torchops.max_pool2d(leaf, 3, 2, 1, return_indices=kind)
+            y = y if kind is False else y[0]
+            grads.append(torch.autograd.grad(y, leaf, torch.arange(y.numel(), device=device).view(y.shape).float())[0])
+        assert torch.equal(grads[0], grads[1])
+        assert torch.equal(grads[0], grads[2])
+
+    @OPERATOR
+    def test_indices_have_no_gradient(self, device: torch.device) -> None:
+        x = torch.randn(1, 1, 4, 4, device=device, requires_grad=True)
+        for kind in (True, "offset"):
+            y, indices = torchops.max_pool2d(x, 2, return_indices=kind)
+            assert y.requires_grad
+            assert not indices.requires_grad
+
+    @OPERATOR
+    @pytest.mark.parametrize("kind", [True, "offset"])
+    def test_compile_with_indices(self, kind: Any, device: torch.device) -> None:
+        torch._dynamo.reset()
+
+        def there_and_back(x: Tensor) -> Tensor:
+            y, indices = torchops.max_pool2d(x, 2, return_indices=kind)
+            return torchops.max_unpool2d(y, indices, 2, output_size=x.shape)
+
+        x = torch.randn(2, 3, 7, 9, device=device, requires_grad=True)
+        compiled = torch.compile(there_and_back, backend="aot_eager", fullgraph=True)
+        out, expected = compiled(x), there_and_back(x)
+        assert torch.equal(out, expected)
+        grad = torch.randn_like(out)
+        assert torch.equal(torch.autograd.grad(out, x, grad)[0], torch.autograd.grad(expected, x, grad)[0])
+
+    @OPERATOR
+    @pytest.mark.parametrize("kind", [True, "offset"])
+    def test_vmap_with_indices(self, kind: Any, device: torch.device) -> None:
+        x = torch.randn(3, 2, 3, 8, 8, device=device)
+        mapped = torch.vmap(lambda t: torchops.max_pool2d(t, 2, return_indices=kind))(x)
+        whole = torchops.max_pool2d(x.flatten(0, 1), 2, return_indices=kind)
+        for a, b in zip(mapped, whole, strict=True):
+            assert torch.equal(a.flatten(0, 1), b)
+
+    @pytest.mark.tiers("aten")
+    @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # opcheck's own
+    def test_the_operator_without_indices(self) -> None:
+        """What an exported inference graph calls; its gradient looks for the indices again."""
+        arguments = ([3, 3], [2, 2], [1, 1], [1, 1], [5, 7], False)
+        for form in (torch.contiguous_format, torch.channels_last):
+            x = torch.randn(2, 3, 9, 13).contiguous(memory_format=form).requires_grad_()
+            torch.library.opcheck(torch.ops.torchops.max_pool2d.default, (x, *arguments))
+            y = torch.ops.torchops.max_pool2d(x, *arguments)
+            expected = F.max_pool2d(x, 3, 2, 1)
+            assert torch.equal(y, expected)
+            grad = torch.randn_like(y)
+            close(torch.autograd.grad(y, x, grad)[0], torch.autograd.grad(expected, x, grad)[0], torch.float32)
+
+
+@EVERY_TIER
+def test_a_hundred_runs_give_the_same_bits(device: torch.device, tier: str) -> None:
+    x = torch.randn(2, 4, 9, 13, device=device, requires_grad=True)
+    first = None
+    for _ in range(100 if tier in ("aten", "gpu") else 10):
+        y, indices = torchops.max_pool2d(x, 3, 2, 1, return_indices=True)
+        back = torchops.max_unpool2d(y, indices, 3, 2, 1, output_size=x.shape)
+        run = (y, indices, back, *torch.autograd.grad(back, x, torch.ones_like(back)))
+        first = first or run
+        assert all(torch.equal(a, b) for a, b in zip(run, first, strict=True))
+
+
+class TestProperties:
+    @EVERY_TIER
+    def test_any_window(self, device: torch.device, tier: str) -> None:
+        """Values and indices against ATen, the gradient against the reference."""
+        dtypes = [torch.float32, torch.float16, *([torch.bfloat16] if tier in ("aten", "ir", "gpu") else [])]
+
+        @given(windows(dilated=True), st.sampled_from(dtypes), st.booleans(), st.booleans(), st.integers(0, 2**16))
+        @example(Window((2, 3, 9, 11), (3, 3), (2, 2), (1, 1), (1, 1), True), torch.float32, True, False, 0)
+        def check(w: Window, dtype: torch.dtype, channels_last: bool, smallest: bool, seed: int) -> None:
+            torch.manual_seed(seed)
+            form = torch.channels_last if channels_last else torch.contiguous_format
+            hard = _hard(w.shape).to(device, dtype).contiguous(memory_format=form)
+            check_against_aten(hard, smallest, **w.kwargs, dilation=w.dilation)
+            x = torch.randn(w.shape, device=device).to(dtype).contiguous(memory_format=form).requires_grad_()
+            y = FUNCTIONS[smallest](x, **w.kwargs, dilation=w.dilation)
+            exact = x.detach().double().cpu().requires_grad_()
+            specified = (reference.min_pool2d if smallest else reference.max_pool2d)(
+                exact, **w.kwargs, dilation=w.dilation
+            )
+            grad = torch.randn_like(y)
+            (dx,) = torch.autograd.grad(y, x, grad)
+            close(dx, torch.autograd.grad(specified, exact, grad.double().cpu())[0], dtype, factor=2)
+
+        check()
+
+    @given(windows(dilated=True))
+    def test_minimum_is_the_mirrored_maximum(self, w: Window) -> None:
+        x = torch.randn(w.shape)
+        y, indices = torchops.min_pool2d(x, **w.kwargs, dilation=w.dilation, return_indices=True)
+        mirrored = torchops.max_pool2d(-x, **w.kwargs, dilation=w.dilation, return_indices=True)
+        assert torch.equal(y, -mirrored[0])
+        assert torch.equal(indices, mirrored[1])
+
+
+@pytest.mark.tiers("aten", "interpreter", "gpu")
+@pytest.mark.parametrize(
+    ("shape", "stride"),
+    [((1, 1, 4, 4), (0, 0, 2**30, 1)), ((1, 1, 2, 4), (0, 0, 1, 2**30)), ((1, 4, 2, 4), (0, 2**30, 4, 1))],
+    ids=["rows", "columns", "planes"],
+)
+def test_offsets_beyond_31_bits(shape: tuple[int, ...], stride: tuple[int, ...], device: torch.device) -> None:
+    """Memory that is addressed but hardly touched: the system maps only the pages that are written."""
+    reach = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    values = torch.randn(shape, dtype=torch.float16)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    far = torch.empty(reach, dtype=torch.float16, device=device).as_strided(shape, stride).copy_(values)
+    y, indices = torchops.max_pool2d(far, 2, return_indices="offset")
+    expected = reference.max_pool2d(values.double(), 2, return_indices="offset")
+    assert torch.equal(y.double().cpu(), expected[0])
+    assert torch.equal(indices.cpu(), expected[1])
+
+
+@pytest.mark.tiers("aten")
+def test_minimum_goes_through_many_images_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops, "_CHUNK", 200)
+    for form in (torch.contiguous_format, torch.channels_last):
+        check_against_aten(_hard((5, 3, 8, 8)).contiguous(memory_format=form), True, kernel_size=2)

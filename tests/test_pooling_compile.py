@@ -1,0 +1,202 @@
+"""What the kernels of pooling and unpooling become for GPUs that are not there, and how much memory they move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from torchops import inspect
+from torchops.kernels import avg_pool2d, max_pool2d, max_unpool2d, windows
+from torchops.kernels.hardware import DEVICES, Device
+from torchops.kernels.launch import Launch, record
+from torchops.kernels.windows import Config, Geometry
+
+from .traffic import count_traffic
+
+CHANNELS_LAST, NCHW = torch.channels_last, torch.contiguous_format
+TWO: Geometry = ((2, 2), (2, 2), (0, 0), (1, 1))
+THREE: Geometry = ((3, 3), (2, 2), (1, 1), (1, 1))
+"""ResNet's."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One call of a launcher."""
+
+    name: str
+    geometry: Geometry
+    indices: torch.dtype | None = torch.uint8
+
+    def __call__(self, image: Tensor, pooled: Tensor, config: Config | None = None) -> None:
+        indices = None if self.indices is None else torch.empty_like(pooled, dtype=self.indices)
+        if indices is not None:
+            # for what is not only compiled
+            indices.zero_()
+        calls: dict[str, Callable[[], None]] = {
+            "max_pool": lambda: max_pool2d.max_pool2d_fwd(image, pooled, indices, self.geometry, False, config=config),
+            "max_unpool": lambda: max_unpool2d.max_unpool2d_fwd(
+                pooled, indices, image, self.geometry, False, config=config
+            ),
+            "max_unpool_bwd": lambda: max_unpool2d.max_unpool2d_bwd(
+                image, indices, pooled, self.geometry, False, config=config
+            ),
+            "max_pool_bwd": lambda: max_unpool2d.max_unpool2d_fwd(
+                pooled, indices, image, self.geometry, True, config=config
+            ),
+            "avg_pool": lambda: avg_pool2d.avg_pool2d(image, pooled, self.geometry, "inside", 1, config=config),
+            "avg_unpool": lambda: avg_pool2d.avg_unpool2d(pooled, image, self.geometry, "cover", 1, config=config),
+        }
+        calls[self.name]()
+
+    @property
+    def id(self) -> str:
+        kind = {None: "", torch.uint8: "-offsets", torch.int64: "-positions"}[self.indices]
+        return f"{self.name}-{self.geometry[0][0]}x{self.geometry[0][1]}{kind}"
+
+
+PASSES = (
+    Pass("max_pool", TWO, None),
+    Pass("max_pool", TWO),
+    Pass("max_pool", THREE),
+    Pass("max_pool", THREE, torch.int64),
+    Pass("max_unpool", TWO),
+    Pass("max_unpool", THREE),
+    Pass("max_unpool", TWO, torch.int64),
+    Pass("max_unpool_bwd", TWO),
+    Pass("max_unpool_bwd", THREE),
+    Pass("max_unpool_bwd", THREE, torch.int64),
+    Pass("max_pool_bwd", THREE),
+    Pass("avg_pool", TWO, None),
+    Pass("avg_pool", THREE, None),
+    Pass("avg_unpool", TWO, None),
+    Pass("avg_unpool", THREE, None),
+)
+
+
+def tensors(shape: tuple[int, ...], form: torch.memory_format, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """An image, and its windows, half as many in both directions."""
+    n, c, h, w = shape
+    image = torch.empty(shape, dtype=dtype, memory_format=form)
+    return image, torch.empty((n, c, h // 2, w // 2), dtype=dtype, memory_format=form)
+
+
+def launches(p: Pass, device: Device, form: torch.memory_format, dtype: torch.dtype, **kwargs: Any) -> list[Launch]:
+    shape = kwargs.pop("shape", (8, 64, 128, 128))
+    with record(device) as found:
+        for config in kwargs.pop("configs", (None,)):
+            p(*tensors(shape, form, dtype), config)
+    return found
+
+
+@pytest.mark.tiers("compile")
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100", "gfx942"])
+@pytest.mark.parametrize("p", [p for p in PASSES if p.geometry == THREE], ids=lambda p: p.id)
+def test_every_config_compiles_within_the_gates(p: Pass, arch: str) -> None:
+    """In bfloat16, which has the most elements a thread; NCHW keeps most single elements in registers."""
+    device = DEVICES[arch]
+    configs = windows.candidates(device, torch.bfloat16.itemsize)
+    found = [launch for launch in launches(p, device, NCHW, torch.bfloat16, configs=configs)]
+    assert len({launch.config for launch in found}) == len(configs)
+    for launch in found:
+        r = inspect.report(launch)
+        assert (r.spills, r.stack_bytes) == (0, 0), r
+        assert r.shared_bytes <= device.shared_bytes, r
+
+
+@pytest.mark.tiers("compile")
+@pytest.mark.parametrize("form", [CHANNELS_LAST, NCHW], ids=["channels_last", "nchw"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("p", PASSES, ids=lambda p: p.id)
+def test_picked_configs_move_wide(p: Pass, dtype: torch.dtype, form: torch.memory_format) -> None:
+    """No spills; values are stored 128 bits at a time, and loaded so too where channels lie back to back."""
+    gather, *rest = map(inspect.report, launches(p, DEVICES["sm_90"], form, dtype))
+    assert (gather.spills, gather.stack_bytes) == (0, 0), gather
+    assert len(rest) == (p.indices == torch.int64 and "unpool" in p.name)
+    assert gather.stores.get(128, 0) >= 1
+    if form == CHANNELS_LAST and p.name != "max_unpool_bwd":
+        wide = {128} if p.indices is None or p.name == "max_pool" else {128, 64, 32, 16}
+        assert set(gather.loads) <= wide, gather
+        assert gather.loads[128] >= 1
+
+
+@pytest.mark.tiers("compile")
+@pytest.mark.parametrize("channels", [8, 24, 40])
+def test_channels_that_are_no_multiple_of_16_stay_wide(channels: int) -> None:
+    p = Pass("max_pool", TWO, None)
+    (launch,) = launches(p, DEVICES["sm_90"], CHANNELS_LAST, torch.bfloat16, shape=(4, channels, 30, 26))
+    r = inspect.report(launch)
+    assert set(r.loads) == {128}, r
+    assert set(r.stores) == {128}, r
+
+
+@pytest.mark.tiers("compile")
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("form", [CHANNELS_LAST, NCHW], ids=["channels_last", "nchw"])
+def test_traffic_without_overlap_is_the_least(form: torch.memory_format, arch: str) -> None:
+    """The gate: 1.05 times the least, for unpooling with offsets and for every pool whose stride is its kernel."""
+    for p in PASSES:
+        if p.geometry != TWO or p.indices == torch.int64:
+            continue
+        for shape in ((8, 64, 512, 512), (8, 64, 128, 128), (32, 64, 56, 56), (256, 6, 28, 28), (2, 3, 1080, 1920)):
+            (launch,) = launches(p, DEVICES[arch], form, torch.bfloat16, shape=shape)
+            assert launch.cost.bytes_moved <= 1.05 * launch.cost.bytes_least, (p, shape, launch.config)
+
+
+@pytest.mark.tiers("interpreter")
+@pytest.mark.parametrize("form", [CHANNELS_LAST, NCHW], ids=["channels_last", "nchw"])
+@pytest.mark.parametrize("p", [p for p in PASSES if p.indices != torch.int64], ids=lambda p: p.id)
+def test_memory_is_touched_as_often_as_the_cost_says(
+    p: Pass, form: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Count, program by program, the distinct elements that are read and written, and compare with the bytes of `cost`."""
+    image, pooled = tensors((2, 4, 16, 24), form, torch.float32)
+    image.normal_()
+    pooled.normal_()
+    config = Config(4, 32, 1)
+    with record(DEVICES["sm_90"]) as found:
+        p(image, pooled, config)
+    (launch,) = found
+    elements = count_traffic(monkeypatch)
+    p(image, pooled, config)
+    out = pooled if p.name in ("max_pool", "avg_pool", "max_unpool_bwd") else image
+    written = out.numel() * (2 if p.name == "max_pool" and p.indices else 1)
+    assert elements["written"] == written
+    read = elements["bytes_read"] + elements["bytes_written"]
+    # tiles that begin in the middle of a plane, and corners, are what the cost leaves out
+    assert 0.9 * launch.cost.bytes_moved <= read <= 1.05 * launch.cost.bytes_moved, (read, launch.cost)
+    if p.geometry == TWO:
+        assert read <= 1.05 * launch.cost.bytes_least
+
+
+class TestPickConfig:
+    def test_is_pure_and_fits_the_rows(self) -> None:
+        for device in DEVICES.values():
+            for form in (CHANNELS_LAST, NCHW):
+                for width in (7, 14, 28, 56, 112, 224):
+                    (launch,) = launches(PASSES[0], device, form, torch.bfloat16, shape=(32, 64, 2 * width, 2 * width))
+                    assert launch.config in windows.candidates(device, 2)
+                    if form == NCHW:
+                        # at most half of the threads have no column
+                        assert launch.config.cols < 2 * max(16, width)
+
+    def test_small_problems_fill_the_gpu(self) -> None:
+        device = DEVICES["sm_90"]
+        small, large = (
+            launches(PASSES[0], device, NCHW, torch.bfloat16, shape=(1, channels, 56, 56))[0].config
+            for channels in (64, 4096)
+        )
+        assert small.rows * small.cols <= large.rows * large.cols
+
+    def test_axis_counts_what_outputs_read(self) -> None:
+        pool = windows.Axis(size=5, size_in=9, reach=3, stride=2, padding=1, windows=True)
+        assert [pool.read(p, p) for p in range(5)] == [2, 3, 3, 3, 2]
+        assert pool.read(0, 4) == 9
+        unpool = windows.Axis(size=9, size_in=5, reach=3, stride=2, padding=1, windows=False)
+        assert [unpool.read(h, h) for h in range(9)] == [1, 2, 1, 2, 1, 2, 1, 2, 1]
+        gaps = windows.Axis(size=3, size_in=9, reach=1, stride=3, padding=0, windows=True)
+        assert gaps.read(0, 2) == 3
