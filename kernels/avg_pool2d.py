@@ -22,7 +22,6 @@ from .windows import (
     Geometry,
     col_offset,
     covering,
-    in_units,
     launch_tiles,
     plane_offset,
     row_offset,
@@ -70,12 +69,12 @@ def avg_pool2d_kernel(
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program computes BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
-    plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, WIDE, BLOCK_ROWS, BLOCK_COLS)
+    plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     planes = plane_offset(plane, C, x_sn, x_sc)
     acc = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
     for t in tl.range(0, R * S, loop_unroll_factor=UNROLL):
         h, w = p * STRIDE_H - PAD_H + t // S, q * STRIDE_W - PAD_W + t % S
-        mask_h, mask_w = mask_g & in_range(h, H), in_units(mask_j & in_range(w, W), VEC_IN)
+        mask_h, mask_w = mask_g & in_range(h, H), mask_j & in_range(w, W)
         x_ptrs = x_ptr + row_offset(planes, h, x_sh, VEC_IN)[:, None] + col_offset(w, lane, x_sw, x_sc, VEC_IN)[None, :]
         x = tl.load(x_ptrs, mask=mask_h[:, None] & mask_w[None, :], other=0).to(ACC)
         if MEAN == "cover":
@@ -106,13 +105,13 @@ def avg_unpool2d_kernel(
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program gathers BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
-    plane, h, w, lane, mask_g, mask_j, rows, cols = tile(G, H, W, L, VEC, WIDE, BLOCK_ROWS, BLOCK_COLS)
+    plane, h, w, lane, mask_g, mask_j, rows, cols = tile(G, H, W, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     planes = plane_offset(plane, C, x_sn, x_sc)
     acc = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
     for t in tl.range(0, TAPS_H * TAPS_W, loop_unroll_factor=UNROLL):
         p, _r, mask_p = covering(h, t // TAPS_W, P, TAPS_H, R, STRIDE_H, PAD_H, DIL_H)
         q, _s, mask_q = covering(w, t % TAPS_W, Q, TAPS_W, S, STRIDE_W, PAD_W, DIL_W)
-        mask_q = in_units(mask_j & mask_q, VEC_IN)
+        mask_q = mask_j & mask_q
         x_ptrs = x_ptr + row_offset(planes, p, x_sp, VEC_IN)[:, None] + col_offset(q, lane, x_sq, x_sc, VEC_IN)[None, :]
         x = tl.load(x_ptrs, mask=(mask_g & mask_p)[:, None] & mask_q[None, :], other=0).to(ACC)
         if MEAN == "inside" or MEAN == "padded":

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from .borders import in_range
-from .windows import Config, Geometry, col_offset, in_units, launch_tiles, plane_offset, row_offset, tile
+from .windows import Config, Geometry, col_offset, launch_tiles, plane_offset, row_offset, tile
 
 
 @triton.jit
@@ -31,7 +31,7 @@ def max_pool2d_fwd_kernel(
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program computes BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
-    plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, WIDE, BLOCK_ROWS, BLOCK_COLS)
+    plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     planes = plane_offset(plane, C, x_sn, x_sc)
     h0, w0 = p * STRIDE_H - PAD_H, q * STRIDE_W - PAD_W
     # where no value is above the first, it is the first tap in the image that counts
@@ -42,7 +42,7 @@ def max_pool2d_fwd_kernel(
     best = tl.full((BLOCK_ROWS, BLOCK_COLS), least, ACC)
     for t in tl.range(0, R * S, loop_unroll_factor=UNROLL):
         h, w = h0 + t // S * DIL_H, w0 + t % S * DIL_W
-        mask_h, mask_w = mask_g & in_range(h, H), in_units(mask_j & in_range(w, W), VEC_IN)
+        mask_h, mask_w = mask_g & in_range(h, H), mask_j & in_range(w, W)
         x_ptrs = x_ptr + row_offset(planes, h, x_sh, VEC_IN)[:, None] + col_offset(w, lane, x_sw, x_sc, VEC_IN)[None, :]
         x = tl.load(x_ptrs, mask=mask_h[:, None] & mask_w[None, :], other=least).to(ACC)
         better = ((x < best) if SMALLEST else (x > best)) | (x != x)

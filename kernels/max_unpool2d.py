@@ -28,7 +28,6 @@ from .windows import (
     Tiles,
     col_offset,
     covering,
-    in_units,
     launch_tiles,
     plane_offset,
     row_offset,
@@ -74,14 +73,14 @@ def max_unpool2d_fwd_kernel(
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program gathers BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
-    plane, h, w, lane, mask_g, mask_j, rows, cols = tile(G, H, W, L, VEC, WIDE, BLOCK_ROWS, BLOCK_COLS)
+    plane, h, w, lane, mask_g, mask_j, rows, cols = tile(G, H, W, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     x_planes, i_planes = plane_offset(plane, C, x_sn, x_sc), plane_offset(plane, C, i_sn, i_sc)
     y = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
     strays = tl.zeros((BLOCK_ROWS, BLOCK_COLS), tl.int1)
     for t in tl.range(0, TAPS_H * TAPS_W, loop_unroll_factor=UNROLL):
         p, r, mask_p = covering(h, t // TAPS_W, P, TAPS_H, R, STRIDE_H, PAD_H, DIL_H)
         q, s, mask_q = covering(w, t % TAPS_W, Q, TAPS_W, S, STRIDE_W, PAD_W, DIL_W)
-        mask = (mask_g & mask_p)[:, None] & in_units(mask_j & mask_q, VEC_IN)[None, :]
+        mask = (mask_g & mask_p)[:, None] & (mask_j & mask_q)[None, :]
         x_cols, i_cols = col_offset(q, lane, x_sq, x_sc, VEC_IN), col_offset(q, lane, i_sq, i_sc, VEC_IN)
         x_ptrs = x_ptr + row_offset(x_planes, p, x_sp, VEC_IN)[:, None] + x_cols[None, :]
         i_ptrs = idx_ptr + row_offset(i_planes, p, i_sp, VEC_IN)[:, None] + i_cols[None, :]
@@ -121,7 +120,7 @@ def max_unpool2d_bwd_kernel(
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program fetches BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
-    plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, WIDE, BLOCK_ROWS, BLOCK_COLS)
+    plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     i_planes = plane_offset(plane, C, i_sn, i_sc)
     mask = mask_g[:, None] & mask_j[None, :]
     i_cols = col_offset(q, lane, i_sq, i_sc, VEC_IN)

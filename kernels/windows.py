@@ -28,7 +28,10 @@ Geometry = tuple[Pair, Pair, Pair, Pair]
 
 
 @triton.jit
-def tile(G, H, W, L, VEC: tl.constexpr, WIDE: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr):
+def tile(
+    G, H, W, L, VEC: tl.constexpr, VEC_IN: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
+):  # fmt: skip
     """The rectangle of this program, as rows and columns: plane and row in it; pixel and lane; what lies in the image; offsets
     in a dense tensor."""
     blocks = tl.cdiv(W * L, BLOCK_COLS)
@@ -43,6 +46,9 @@ def tile(G, H, W, L, VEC: tl.constexpr, WIDE: tl.constexpr, BLOCK_ROWS: tl.const
     w, lane = j // L, j % L
     if VEC > 1:
         rows = tl.multiple_of(rows, VEC)
+    if VEC_IN > 1:
+        # neighbours are lanes of one pixel, and share what becomes of it: masks, above all
+        w = tl.max_constancy(w, VEC_IN)
     # a row that spans 2^31 elements of memory: widen before any stride is multiplied
     return g // H, (g % H).to(tl.int32), w.to(tl.int64) if WIDE else w, lane, mask_g, mask_j, rows, j
 
@@ -64,12 +70,6 @@ def col_offset(w, lane, sw, sc, VEC: tl.constexpr):
     """Offsets of pixels and lanes in a row, back to back in units of VEC."""
     offs = w * sw + lane * sc
     return tl.max_contiguous(tl.multiple_of(offs, VEC), VEC) if VEC > 1 else offs
-
-
-@triton.jit
-def in_units(mask, VEC: tl.constexpr):
-    """A mask of columns that VEC neighbours share: they are lanes of one pixel."""
-    return tl.max_constancy(mask, VEC) if VEC > 1 else mask
 
 
 @triton.jit
@@ -170,11 +170,11 @@ def cost(problem: Problem, config: Config) -> Cost:
     )
 
 
-def candidates(device: Device, itemsize: int) -> list[Config]:
-    """The configs that can be picked: a thread has 16 bytes of every tensor, or twice that."""
+def candidates(device: Device, itemsize: int, taps: int) -> list[Config]:
+    """The configs that can be picked: a thread has 16 bytes of every tensor, or twice that where few are loaded at once."""
     num_warps = 4
-    sizes = [num_warps * device.warp_size * chunks * (16 // itemsize) for chunks in (1, 2)]
-    return [Config(2**i, size // 2**i, num_warps) for size in sizes for i in range(9)]
+    sizes = [num_warps * device.warp_size * chunks * (16 // itemsize) for chunks in ((1, 2) if taps <= 4 else (1,))]
+    return [Config(2**i, size // 2**i, num_warps) for size in sizes for i in range(7)]
 
 
 def _instructions(problem: Problem, config: Config, device: Device) -> float:
@@ -208,9 +208,20 @@ def pick_config(problem: Problem, device: Device) -> Config:
         full = min(1.0, count / resident_programs(device, config.num_warps, _registers(problem, config, device)))
         memory = memory_us(cost(problem, config).bytes_moved, device) / used
         issue = issue_us(count * config.num_warps * _instructions(problem, config, device), device)
-        return max(memory, issue) / full
+        # of two that wait for the instructions, the one that moves less
+        return (max(memory, issue) + 0.1 * memory) / full
 
-    return min(candidates(device, problem.itemsize), key=modelled_us)
+    # a line of the cache, unless a row is shorter
+    least = min(triton.next_power_of_2(row), 128 // problem.itemsize)
+    wide = [c for c in candidates(device, problem.itemsize, problem.taps) if c.cols >= least]
+    return min(_frugal(problem, wide), key=modelled_us)
+
+
+def _frugal(problem: Problem, configs: list[Config]) -> list[Config]:
+    """Those that move hardly more than the least, where there are some."""
+    costs = [cost(problem, config) for config in configs]
+    frugal = [c for c, need in zip(configs, costs, strict=True) if need.bytes_moved <= 1.05 * need.bytes_least]
+    return frugal or configs
 
 
 def _interleaved(out: torch.Tensor, x: torch.Tensor) -> bool:

@@ -238,8 +238,8 @@ class TestDuplicates:
         try:
             for count in (1, 2, 4):
                 torch.set_num_threads(count)
-                for form in (torch.contiguous_format, torch.channels_last):
-                    results.append(torchops.max_unpool2d(x.contiguous(memory_format=form), positions, 2))
+                forms = [x, x.contiguous(memory_format=torch.channels_last)]
+                results += [torchops.max_unpool2d(form, positions, 2) for form in forms]
         finally:
             torch.set_num_threads(before)
         assert all(torch.equal(result, results[0]) for result in results)
@@ -247,10 +247,12 @@ class TestDuplicates:
     @pytest.mark.tiers("aten")
     def test_the_way_of_other_devices(self) -> None:
         """Where scatter goes in no order, the winners are found by an integer maximum."""
-        positions = torch.randint(0, 20, (2, 3, 40))
-        by_order, fake = ops._winners(positions, torch.Size((2, 3, 20)), 2), torch.full((2, 3, 20), -1)
-        numbers = torch.arange(40).expand(2, 3, 40)
-        assert torch.equal(by_order, fake.scatter_reduce(2, positions, numbers, "amax"))
+        positions, pixels = torch.randint(0, 20, (2, 3, 80)), torch.empty(2, 3, 20)
+        numbers = ops._numbers(positions, 2)
+        none = torch.full(pixels.shape, -1, dtype=numbers.dtype)
+        by_order = ops._winners(positions, numbers, pixels, 2)
+        hit = none.scatter(2, positions, numbers) >= 0
+        assert torch.equal(by_order[hit], none.scatter_reduce(2, positions, numbers, "amax")[hit])
 
 
 @EVERY_TIER

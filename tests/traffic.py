@@ -8,8 +8,8 @@ import pytest
 
 
 def count_traffic(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Counts, from now on, of elements: "loaded" as often as they are, "read" and "written" once a program; and the bytes of the
-    latter two."""
+    """Counts, from now on, of elements: "loaded" as often as they are, "read" and "written" once a program; and the bytes of
+    the latter two."""
     from triton.runtime import interpreter
 
     builder, elements = (

@@ -276,7 +276,8 @@ def pool_geometry(
         # the first window begins before the image, and no later one further from it
         if apart > size and any(begin % apart >= size for begin in range(-before, 0, step)):
             raise ValueError(
-                f"`dilation` {dilation} with `padding` {padding} leaves windows without a pixel of `input`, which has {size} {name}"
+                f"`dilation` {dilation} with `padding` {padding} leaves windows without a pixel of `input`, "
+                f"which has {size} {name}"
             )
     p = pool_size(h, kernel_size[0], stride[0], padding[0], dilation[0], ceil_mode)
     q = pool_size(w, kernel_size[1], stride[1], padding[1], dilation[1], ceil_mode)

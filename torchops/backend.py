@@ -77,8 +77,8 @@ def use_backend(backend: Backend) -> Iterator[None]:
 
 
 def checks_indices(device: torch.device) -> bool:
-    """Whether indices are checked before kernels see them: on a CPU, and with TORCHOPS_CHECK_INDICES=1 on a GPU too, though that
-    has to wait for the answer."""
+    """Whether indices are checked before kernels see them: on a CPU, and with TORCHOPS_CHECK_INDICES=1 on a GPU too, though
+    that has to wait for the answer."""
     if os.environ.get("TORCHOPS_CHECK_INDICES") == "1":
         return True
     return device.type == "cpu" and not _triton_is_recording()

@@ -108,7 +108,7 @@ def _positions(size: Any, pooled: Any, kernel_size: Any, stride: Any, padding: A
 
 def _pooled(size: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> list[int]:
     args = map(_pair, (kernel_size, kernel_size if stride is None else stride, padding, dilation))
-    return [pool_size(*dim, ceil_mode=ceil_mode) for dim in zip(size, *args, strict=True)]
+    return [pool_size(n, k, u, t, d, ceil_mode) for n, k, u, t, d in zip(size, *args, strict=True)]
 
 
 def _pixels(input: Tensor, positions: Tensor, fill: float) -> Tensor:

@@ -83,19 +83,15 @@ def _arguments(size: Ints, kernel_size: Ints, stride: Ints, padding: Ints, out: 
 
 
 def _share(size: int, count: int, kernel: int, stride: int, padding: int, like: Tensor) -> Tensor:
-    """1 over the windows, `count` along this dimension, that cover each of `size` pixels; 0 where none does."""
+    """1 over the windows, `count` along this dimension, that cover each of `size` pixels; 1 where none does."""
     pixels = torch.arange(padding, size + padding, device=like.device)
     first = (pixels - kernel + stride).clamp_(min=0).div_(stride, rounding_mode="floor")
     last = pixels.div_(stride, rounding_mode="floor").clamp_(max=count - 1)
-    covering = last.sub_(first).add_(1).clamp_(min=0)
-    return covering.to(accumulation_dtype(like.dtype)).reciprocal_().masked_fill_(covering == 0, 0)
+    return last.sub_(first).add_(1).clamp_(min=1).to(accumulation_dtype(like.dtype)).reciprocal_()
 
 
 def _divide_by_cover(t: Tensor, windows: Ints, kernel_size: Ints, stride: Ints, padding: Ints) -> Tensor:
     """Divide every pixel of t, in place, by the number of the windows that cover it."""
-    if tuple(kernel_size) == tuple(stride):
-        # no pixel has more than one
-        return t
     rows, cols = (_share(t.shape[2 + d], windows[d], kernel_size[d], stride[d], padding[d], t) for d in range(2))
     return t.mul_(rows[:, None] * cols)
 
@@ -110,9 +106,9 @@ def _aten_pool(
     x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
 ) -> Tensor:
     dtype = x.dtype
-    if mean == "cover":
-        x = x.to(accumulation_dtype(dtype), copy=True)
-        x = _divide_by_cover(x, size, kernel_size, stride, padding)
+    disjoint = all(k <= s for k, s in zip(kernel_size, stride, strict=True))
+    if mean == "cover" and not disjoint:
+        x = _divide_by_cover(x.to(accumulation_dtype(dtype), copy=True), size, kernel_size, stride, padding)
     arguments = _arguments(x.shape[2:], kernel_size, stride, padding, size, mean, divisor)
     if arguments is None:
         # the last windows lie beyond the image: add what is missing, where there is nothing
@@ -142,7 +138,7 @@ def _aten_unpool(x: Tensor, y: Tensor, kernel_size: Ints, stride: Ints, padding:
         arguments = arguments or (kernel_size, stride, padding, False, False, 1)
     # of the image that was pooled, ATen wants to know the size
     _aten.avg_pool2d_backward.grad_input(x.to(target.dtype), target, *arguments, grad_input=target)
-    if mean == "cover":
+    if mean == "cover" and not disjoint:
         _divide_by_cover(target, windows, kernel_size, stride, padding)
     if target is not y:
         y.copy_(target[:, :, : size[0], : size[1]])

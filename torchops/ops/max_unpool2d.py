@@ -85,39 +85,52 @@ def _backward(
 # Offsets and positions.
 
 
-def _first_pixels(count: int, stride: int, padding: int, device: torch.device) -> Tensor:
-    """The first row (or column) of every window."""
-    return torch.arange(count, device=device) * stride - padding
+def _first_pixels(windows: Ints, geometry: tuple[Ints, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The first row and the first column of every window: (P, 1) and (Q,)."""
+    _, stride, padding, _ = geometry
+    p, q = (torch.arange(windows[d], device=device) * stride[d] - padding[d] for d in range(2))
+    return p.unsqueeze(1), q
+
+
+def _is_simple(width: int, geometry: tuple[Ints, ...]) -> bool:
+    """Whether comparisons tell the rows of a window apart, and are fewer than a division costs."""
+    (r, s), _, _, (apart, dilation) = geometry
+    return r <= 8 and dilation == 1 and s <= width * apart
 
 
 def offsets_of(positions: Tensor, width: int, geometry: tuple[Ints, ...]) -> Tensor:
     """Positions in an image of that width that lie in their windows, as offsets in these."""
-    kernel_size, stride, padding, dilation = geometry
-    p, q = (_first_pixels(positions.shape[2 + d], stride[d], padding[d], positions.device) for d in range(2))
-    r = (positions // width).sub_(p[:, None]).floor_divide_(dilation[0])
-    s = (positions % width).sub_(q).floor_divide_(dilation[1])
-    return r.mul_(kernel_size[1]).add_(s).to(torch.uint8)
+    (r, s), _, _, (apart, dilation) = geometry
+    p, q = _first_pixels(positions.shape[2:], geometry, positions.device)
+    offsets = torch.empty_like(positions, dtype=torch.uint8)
+    images = max(1, _CHUNK // positions[0].numel())
+    for part, out in zip(positions.split(images), offsets.split(images), strict=True):
+        if _is_simple(width, geometry):
+            distance = part - (p * width + q)
+            for row in range(r - 1, 0, -1):
+                distance.add_(distance >= row * width * apart, alpha=s - width * apart)
+        else:
+            distance = (part // width).sub_(p).floor_divide_(apart).mul_(s)
+            distance += (part % width).sub_(q).floor_divide_(dilation)
+        out.copy_(distance)
+    return offsets
 
 
 def _positions_of(offsets: Tensor, size: Ints, geometry: tuple[Ints, ...]) -> Tensor:
     """Offsets as positions in an image of that size; -1 where they point beyond it."""
-    kernel_size, stride, padding, dilation = geometry
-    device = offsets.device
-    p, q = (_first_pixels(offsets.shape[-2 + d], stride[d], padding[d], device) for d in range(2))
-    taps = torch.arange(256, device=device)
-    # rows and columns of all taps that a byte can name, and no others
-    row, col = taps // kernel_size[1] * dilation[0], taps % kernel_size[1] * dilation[1]
-    row[kernel_size[0] * kernel_size[1] :] = -size[0] - padding[0] - 1 - stride[0] * offsets.shape[-2]
-    taps = offsets.int()
-    reach = (
-        (n - 1) * stride[d] - padding[d] + dilation[d] * (kernel_size[d] - 1) for d, n in enumerate(offsets.shape[-2:])
-    )
-    if max(padding) == 0 and all(last < end for last, end in zip(reach, size, strict=True)):
-        # all windows lie in the image: one look-up is enough
-        return (row * size[1] + col)[taps].add_(p[:, None] * size[1] + q).clamp_(min=-1)
-    h, w = row[taps].add_(p[:, None]), col[taps].add_(q)
-    outside = (h < 0) | (h >= size[0]) | (w < 0) | (w >= size[1])
-    return h.mul_(size[1]).add_(w).masked_fill_(outside, -1)
+    (r, s), stride, padding, dilation = geometry
+    p, q = _first_pixels(offsets.shape[2:], geometry, offsets.device)
+    ends = ((offsets.shape[2 + d] - 1) * stride[d] + dilation[d] * (geometry[0][d] - 1) + 1 for d in range(2))
+    inside = max(padding) == 0 and all(end <= n for end, n in zip(ends, size, strict=True))
+    if inside and _is_simple(size[1], geometry) and int(offsets.max()) < r * s:
+        positions = offsets + (p * size[1] + q)
+        for row in range(1, r):
+            positions.add_(offsets >= row * s, alpha=size[1] * dilation[0] - s)
+        return positions
+    tap = offsets.long()
+    rows, cols = p + tap // s * dilation[0], q + tap % s * dilation[1]
+    outside = (tap >= r * s) | (rows < 0) | (rows >= size[0]) | (cols < 0) | (cols >= size[1])
+    return rows.mul_(size[1]).add_(cols).masked_fill_(outside, -1)
 
 
 def check_indices(indices: Tensor, size: Ints, geometry: tuple[Ints, ...]) -> None:
@@ -146,7 +159,7 @@ def check_indices(indices: Tensor, size: Ints, geometry: tuple[Ints, ...]) -> No
 # ATen's own max_unpool2d leaves to chance which of several values stays. On a CPU, scatter goes through a plane in order.
 
 _CHUNK = 1 << 18
-"""Pixels that are filled with zeros, and then with values, while they are in cache."""
+"""Elements that are worked on at a time, for each thread, and so stay in cache."""
 
 
 def _flat(t: Tensor, channels_last: bool) -> Tensor:
@@ -155,34 +168,35 @@ def _flat(t: Tensor, channels_last: bool) -> Tensor:
 
 
 def _chunks(
-    size: Ints, geometry: tuple[Ints, ...], *tensors: Tensor, indices: Tensor, channels_last: bool
-) -> Iterator[Any]:
-    """Some images of each tensor at a time, flat, and their positions."""
-    images = max(1, _CHUNK * torch.get_num_threads() // (indices.shape[1] * size[0] * size[1]))
-    for some, *parts in zip(indices.split(images), *(t.split(images) for t in tensors), strict=True):
+    indices: Tensor, size: Ints, geometry: tuple[Ints, ...], channels_last: bool, *tensors: Tensor
+) -> Iterator[tuple[Tensor, ...]]:
+    """Some images at a time: their positions, and the same images of the tensors; all flat."""
+    images = _CHUNK * torch.get_num_threads() // (indices.shape[1] * size[0] * size[1])
+    everything = (indices, *tensors)
+    parts = [everything] if images >= len(indices) else zip(*(t.split(max(1, images)) for t in everything), strict=True)
+    for some, *rest in parts:
         positions = some if some.dtype == torch.int64 else _positions_of(some, size, geometry)
-        yield _flat(positions, channels_last), *(_flat(part, channels_last) for part in parts)
+        yield _flat(positions, channels_last), *(_flat(t, channels_last) for t in rest)
 
 
 def _aten_fwd(x: Tensor, indices: Tensor, y: Tensor, geometry: tuple[Ints, ...], accumulate: bool) -> None:
     size, channels_last = y.shape[2:], not y.is_contiguous()
     dim = 1 if channels_last else 2
     prefer_huge_pages(y)
-    # a sum of more than two halves would be rounded on the way
+    # a sum of several halves would be rounded on the way
     target = (
         y if not accumulate or y.dtype in (torch.float32, torch.float64) else torch.empty_like(y, dtype=torch.float32)
     )
     if not x.is_cpu:
         check_indices(indices, size, geometry)
     try:
-        for positions, values, out in _chunks(size, geometry, x, target, indices=indices, channels_last=channels_last):
-            out.zero_()
+        for positions, values, out in _chunks(indices, size, geometry, channels_last, x, target):
             if accumulate:
-                out.scatter_add_(dim, positions, values.to(out.dtype))
+                out.zero_().scatter_add_(dim, positions, values.to(out.dtype))
             elif x.is_cpu:
-                out.scatter_(dim, positions, values)
+                out.zero_().scatter_(dim, positions, values)
             else:
-                winners = _winners(positions, out.shape, dim)
+                winners = _winners(positions, _numbers(positions, dim), out, dim)
                 out.copy_(values.gather(dim, winners.clamp(min=0)).masked_fill_(winners < 0, 0))
     except (RuntimeError, IndexError):
         check_indices(indices, size, geometry)
@@ -197,25 +211,26 @@ def _aten_bwd(dy: Tensor, indices: Tensor, dx: Tensor, geometry: tuple[Ints, ...
     kernel_size, stride, _, dilation = geometry
     apart = all(d * (k - 1) < s for k, s, d in zip(kernel_size, stride, dilation, strict=True))
     every = accumulate or (apart and indices.dtype == torch.uint8)
-    for positions, grad, out in _chunks(size, geometry, dy, dx, indices=indices, channels_last=channels_last):
+    for positions, grad, out in _chunks(indices, size, geometry, channels_last, dy, dx):
         out.copy_(grad.gather(dim, positions))
         if not every:
-            windows = _numbers(positions, dim)
-            out.masked_fill_(_winners(positions, grad.shape, dim).gather(dim, positions) != windows, 0)
+            numbers = _numbers(positions, dim)
+            out.masked_fill_(_winners(positions, numbers, grad, dim).gather(dim, positions) != numbers, 0)
 
 
 def _numbers(positions: Tensor, dim: int) -> Tensor:
     """The number of every window in its plane."""
-    numbers = torch.arange(positions.shape[dim], device=positions.device)
+    dtype = torch.int32 if positions.shape[dim] < 2**31 else torch.int64
+    numbers = torch.arange(positions.shape[dim], dtype=dtype, device=positions.device)
     return (numbers.unsqueeze(-1) if dim == 1 else numbers).expand_as(positions)
 
 
-def _winners(positions: Tensor, size: torch.Size, dim: int) -> Tensor:
-    """The last window that points to each pixel; -1 where none does."""
-    winners = torch.full(size, -1, dtype=torch.int64, device=positions.device)
+def _winners(positions: Tensor, numbers: Tensor, like: Tensor, dim: int) -> Tensor:
+    """The last window that points to each pixel. Where none does, anything on a CPU, and -1 elsewhere."""
     if positions.is_cpu:
-        return winners.scatter_(dim, positions, _numbers(positions, dim))
-    return winners.scatter_reduce_(dim, positions, _numbers(positions, dim), "amax")
+        return torch.empty(like.shape, dtype=numbers.dtype).scatter_(dim, positions, numbers)
+    winners = torch.full(like.shape, -1, dtype=torch.int64, device=like.device)
+    return winners.scatter_reduce_(dim, positions, numbers.long(), "amax")
 
 
 def _setup_max_unpool2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
