@@ -5,10 +5,10 @@ BIN := .venv/bin
 .PHONY: help demo test lint fuzz bench mutants wheel clean
 
 help:
-	@echo "make demo      install, check this machine, draw the edges of a photo, time Sobel"
+	@echo "make demo      install, check this machine, draw the pictures of the README, time Sobel"
 	@echo "make test      install, lint, run every tier of tests"
 	@echo "make lint      ruff, mypy, import rules"
-	@echo "make fuzz      draw ten times the convolutions of make test, other ones every time (SEED=... repeats)"
+	@echo "make fuzz      draw ten times the problems of make test, other ones every time (SEED=... repeats)"
 	@echo "make bench     time every op against ATen, kornia and OpenCV"
 	@echo "make mutants   break the kernels on purpose and see which tier notices"
 	@echo "make wheel     build the wheel and try it in a fresh environment"

@@ -132,10 +132,9 @@ def avg_pool2d(
     x: torch.Tensor, y: torch.Tensor, geometry: Geometry, mean: str, divisor: int, *, config: Config | None = None
 ) -> None:
     """Write the means of the windows of x (N, C, H, W) to y (N, C, P, Q), dense."""
-    kernel_h, kernel_w = geometry[0]
     launch_tiles(
         avg_pool2d_kernel, (x,), (y,), geometry, config, True, False,
-        MEAN=mean, DIVISOR=divisor, UNROLL=min(16, kernel_h * kernel_w),
+        MEAN=mean, DIVISOR=divisor,
     )  # fmt: skip
 
 

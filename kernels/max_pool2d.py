@@ -66,8 +66,7 @@ def max_pool2d_fwd(
     Indices are flat positions (int64) or offsets in the window (uint8), or not wanted.
     """
     kind = "none" if indices is None else "offset" if indices.dtype == torch.uint8 else "position"
-    kernel_h, kernel_w = geometry[0]
     launch_tiles(
         max_pool2d_fwd_kernel, (x,), (y, indices), geometry, config, True, False,
-        SMALLEST=smallest, INDICES=kind, UNROLL=min(16, kernel_h * kernel_w),
+        SMALLEST=smallest, INDICES=kind,
     )  # fmt: skip

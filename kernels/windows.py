@@ -84,11 +84,18 @@ def covering(
 
 
 def taps(geometry: Geometry) -> dict[str, int]:
-    """How many windows may cover a pixel, by rows and by columns, and how many of them a loop takes at once."""
+    """How many windows may cover a pixel, by rows and by columns."""
     rows, cols = (
         -(-(dilation * (kernel - 1) + 1) // stride) for kernel, stride, _, dilation in zip(*geometry, strict=True)
     )
-    return {"TAPS_H": rows, "TAPS_W": cols, "UNROLL": min(16, rows * cols)}
+    return {"TAPS_H": rows, "TAPS_W": cols}
+
+
+def _unroll(rows: int, cols: int) -> int:
+    """How many taps a loop takes at once: all of a few, or else a row. More loads under way would take too many registers."""
+    if rows * cols <= 4:
+        return rows * cols
+    return cols if cols <= 8 else 1
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,10 @@ class Problem:
     """Bytes of an output."""
     taps: int
     """Inputs that an output reads."""
+    unroll: int
+    """Those that a loop takes at once."""
+    heavy: bool
+    """Whether a thread needs so many registers that it cannot have two outputs of 16 bytes."""
 
 
 @dataclass(frozen=True)
@@ -166,14 +177,14 @@ def cost(problem: Problem, config: Config) -> Cost:
     return Cost(
         bytes_moved=max(math.ceil(rows_read * cols_read), least) * problem.planes * problem.bytes_in + written,
         bytes_least=least * problem.planes * problem.bytes_in + written,
-        trips=1,
+        trips=problem.taps / problem.unroll,
     )
 
 
-def candidates(device: Device, itemsize: int, taps: int) -> list[Config]:
-    """The configs that can be picked: a thread has 16 bytes of every tensor, or twice that where few are loaded at once."""
+def candidates(device: Device, itemsize: int, heavy: bool) -> list[Config]:
+    """The configs that can be picked: a thread has 16 bytes of every tensor, or twice that."""
     num_warps = 4
-    sizes = [num_warps * device.warp_size * chunks * (16 // itemsize) for chunks in ((1, 2) if taps <= 4 else (1,))]
+    sizes = [num_warps * device.warp_size * chunks * (16 // itemsize) for chunks in ((1,) if heavy else (1, 2))]
     return [Config(2**i, size // 2**i, num_warps) for size in sizes for i in range(7)]
 
 
@@ -186,7 +197,7 @@ def _instructions(problem: Problem, config: Config, device: Device) -> float:
 def _registers(problem: Problem, config: Config, device: Device) -> int:
     """About as many as a thread has: all loads of a loop that is unrolled are under way at once."""
     elements = config.rows * config.cols / (config.num_warps * device.warp_size)
-    return min(255, int(24 + elements * (1 + min(problem.taps, 4))))
+    return min(255, int(24 + elements * (1 + min(problem.unroll, 4))))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -205,15 +216,17 @@ def pick_config(problem: Problem, device: Device) -> Config:
     def modelled_us(config: Config) -> float:
         count = programs(problem, config)
         used = problem.planes * problem.rows.size * row / (count * config.rows * config.cols)
-        full = min(1.0, count / resident_programs(device, config.num_warps, _registers(problem, config, device)))
-        memory = memory_us(cost(problem, config).bytes_moved, device) / used
+        # threads beyond the end of a row fill no GPU
+        slots = resident_programs(device, config.num_warps, _registers(problem, config, device))
+        full = min(1.0, count * used / slots)
+        memory = memory_us(cost(problem, config).bytes_moved, device)
         issue = issue_us(count * config.num_warps * _instructions(problem, config, device), device)
         # of two that wait for the instructions, the one that moves less
         return (max(memory, issue) + 0.1 * memory) / full
 
     # a line of the cache, unless a row is shorter
     least = min(triton.next_power_of_2(row), 128 // problem.itemsize)
-    wide = [c for c in candidates(device, problem.itemsize, problem.taps) if c.cols >= least]
+    wide = [c for c in candidates(device, problem.itemsize, problem.heavy) if c.cols >= least]
     return min(_frugal(problem, wide), key=modelled_us)
 
 
@@ -279,13 +292,16 @@ def launch_tiles(
     assert out is not None
     n, c, h, w = out.shape
     planes, lanes, planes_an_image = (n, c, 1) if _interleaved(out, x) else (n * c, 1, c)
-    # the output is what is cut up: further inputs of its size are read as it is written
+    # a loop goes through the pixels of a window, or through the windows over a pixel
+    rows, cols = (meta["TAPS_H"], meta["TAPS_W"]) if "TAPS_H" in meta else (kernel_h, kernel_w)
+    unroll = _unroll(rows, cols)
+    # further inputs are of the size of the first, or else of the output, and are read as it is written
+    beside = [t for t in inputs if t.shape[2:] != x.shape[2:]]
     problem = Problem(
         planes, lanes, *_axes(out, x, windows, geometry),
-        bytes_in=sum(t.element_size() for t in inputs if t.shape[2:] == x.shape[2:]),
-        bytes_out=sum(t.element_size() for t in (*outputs, *inputs[1:]) if t is not None and t.shape[2:] == out.shape[2:]),
-        itemsize=out.element_size(),
-        taps=kernel_h * kernel_w if windows else math.prod(list(taps(geometry).values())[:2]),
+        bytes_in=sum(t.element_size() for t in inputs) - sum(t.element_size() for t in beside),
+        bytes_out=sum(t.element_size() for t in (*outputs, *beside) if t is not None),
+        itemsize=out.element_size(), taps=rows * cols, unroll=unroll, heavy=reports or rows * cols > 1,
     )  # fmt: skip
     config = config or pick_config(problem, target_device(out))
     count = programs(problem, config)
@@ -300,7 +316,7 @@ def launch_tiles(
         *(stride for t in inputs for stride in t.stride()),
         config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps,
         R=kernel_h, S=kernel_w, STRIDE_H=stride_h, STRIDE_W=stride_w, PAD_H=pad_h, PAD_W=pad_w, DIL_H=dil_h, DIL_W=dil_w,
-        ACC=tl.float64 if out.dtype == torch.float64 else tl.float32,
+        UNROLL=unroll, ACC=tl.float64 if out.dtype == torch.float64 else tl.float32,
         VEC=vec, VEC_IN=min(_vector_in(t, vec) for t in inputs) if lanes > 1 else 1,
         WIDE=reach >= 2**31 or planes * h >= 2**31,
         BLOCK_ROWS=config.rows, BLOCK_COLS=config.cols, **meta,

@@ -1,4 +1,4 @@
-"""Ten times the examples of the property tests of convolutions, other ones every time: `python -m tests.fuzz [seed]`.
+"""Ten times the examples of the property tests of convolutions and pools, other ones every time: `python -m tests.fuzz [seed]`.
 
 2,000 problems a pass on ATen, 300 in the interpreter, 100 in the IR. A run with the printed seed draws the same problems; one
 that fails becomes an `@example` of its test.
@@ -17,8 +17,8 @@ from .tiers import has_gpu, run, summary
 
 def main(seed: int) -> int:
     print(f"seed {seed}", flush=True)
-    options = ("--fuzz", f"--hypothesis-seed={seed}", "--hypothesis-show-statistics")
-    fuzz = functools.partial(run, tests="tests/test_conv2d_fuzz.py", options=options)
+    options = ("-k", "fuzz or TestProperties", "--fuzz", f"--hypothesis-seed={seed}", "--hypothesis-show-statistics")
+    fuzz = functools.partial(run, options=options)
     tiers = ["ir", "interpreter", "aten", *(["gpu"] if has_gpu() else [])]
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         return summary(list(pool.map(fuzz, tiers)))

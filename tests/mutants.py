@@ -33,6 +33,7 @@ class Mutant:
 SOBEL, BORDERS = "kernels/sobel.py", "kernels/borders.py"
 GATHER, SHIFT, WEIGHT_GRAD = "kernels/conv2d_gather.py", "kernels/conv2d_shift.py", "kernels/conv2d_weight_grad.py"
 EPILOGUE, TILES = "kernels/conv2d_epilogue.py", "test_conv2d_tiles.py"
+WINDOWS, MAX_POOL, MAX_UNPOOL = "kernels/windows.py", "kernels/max_pool2d.py", "kernels/max_unpool2d.py"
 BIAS = "tl.load(bias_ptr + offs_c, mask=mask_c, other=0).to(ACC)[None, :]"
 MUTANTS = (
     Mutant("mask forgotten", "ir", "test_matches_reference", ((SOBEL, STORE, STORE.replace(", mask=mask", "")),)),
@@ -140,6 +141,62 @@ MUTANTS = (
         "test_tiles_of_the_kernels_join and flat-constant",
         ((WEIGHT_GRAD, "split < splits, e < size", "split < splits - 1, e < size"),),
         TILES,
+    ),
+    Mutant(
+        "NaN dropped",
+        "interpreter",
+        "TestIndices and test_match_aten",
+        ((MAX_POOL, " | (x != x)", ""),),
+        "test_max_pool2d.py",
+    ),
+    Mutant(
+        "index in the padding",
+        "interpreter",
+        "TestIndices and test_match_aten",
+        ((MAX_POOL, "(tl.maximum(-w0, 0) + DIL_W - 1) // DIL_W", "w0 * 0"),),
+        "test_max_pool2d.py",
+    ),
+    Mutant(
+        "first duplicate wins",
+        "interpreter",
+        "test_overlapping_windows",
+        ((MAX_UNPOOL, "y = tl.where(mask & here, x, y)", "y = tl.where(mask & here & (y == 0), x, y)"),),
+        "test_max_unpool2d.py",
+    ),
+    Mutant(
+        "strays not reported",
+        "interpreter",
+        "test_positions_that_point_anywhere",
+        ((MAX_UNPOOL, "tl.max(tl.max(strays.to(tl.int32), axis=1), axis=0)", "0"),),
+        "test_max_unpool2d.py",
+    ),
+    Mutant(
+        "hostile offset followed",
+        "ir",
+        "TestHostileIndices and offsets",
+        ((MAX_UNPOOL, "found = mask & (tap < R * S) & in_range(h, H) & in_range(w, W)", "found = mask"),),
+        "test_max_unpool2d.py",
+    ),
+    Mutant(
+        "hostile position followed",
+        "ir",
+        "TestHostileIndices and positions",
+        ((MAX_UNPOOL, "found = (idx >= 0) & (idx < PIXELS) & ~lost", "found = (idx < PIXELS) & ~lost"),),
+        "test_max_unpool2d.py",
+    ),
+    Mutant(
+        "padding counted beyond its end",
+        "interpreter",
+        "test_matches_aten_in_every_mode",
+        (("kernels/avg_pool2d.py", "tl.minimum(size + 2 * PADDING - p * STRIDE, R)", "p * 0 + R"),),
+        "test_avg_pool2d.py",
+    ),
+    Mutant(
+        "channels not told to lie together",
+        "compile",
+        "test_channels_that_are_no_multiple_of_16_stay_wide",
+        ((WINDOWS, "w = tl.max_constancy(w, VEC_IN)", "w = w + 0"),),
+        "test_pooling_compile.py",
     ),
 )
 

@@ -203,9 +203,10 @@ class TestDuplicates:
     @EVERY_TIER
     def test_overlapping_windows(self, device: torch.device) -> None:
         image = torch.randn(2, 8, 11, 13).round()
-        y, positions = F.max_pool2d(image, 3, 2, 1, return_indices=True)
+        positions = F.max_pool2d(image, 3, 2, 1, return_indices=True)[1]
         assert positions[0, 0].unique().numel() < positions[0, 0].numel()
-        self.check(y, positions, (11, 13), device, kernel_size=3, stride=2, padding=1)
+        # a decoder has changed the values: those that came from one pixel are no longer equal
+        self.check(torch.randn(positions.shape), positions, (11, 13), device, kernel_size=3, stride=2, padding=1)
 
     @EVERY_TIER
     def test_windows_outside_the_output(self, device: torch.device) -> None:
