@@ -37,18 +37,30 @@ from .windows import (
 
 
 @triton.jit
-def _own(
-    idx, h0, w0, H, W,
-    R: tl.constexpr, S: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr,
+def _pixel(idx, H, W, POS: tl.constexpr):
+    """A position in as few bits as number all pixels, for all that follows; -1 where it lies outside the image."""
+    # as unsigned numbers, negative ones are large
+    inside = tl.cast(idx, tl.uint64) < tl.cast(tl.cast(H, tl.int64) * W, tl.uint64)
+    return tl.where(inside, idx.to(POS), -1)
+
+
+@triton.jit
+def _is_stray(
+    pixel, h0, w0, H, W,
+    R: tl.constexpr, S: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr, POS: tl.constexpr,
 ):  # fmt: skip
-    """Whether positions lie in their own windows, which begin at rows h0 and columns w0."""
-    from_first = idx - (h0[:, None].to(tl.int64) * W + w0[None, :])
-    own = idx < 0
+    """Whether pixels lie beside the windows that point to them, which begin at rows h0 and columns w0."""
+    # the columns of a window that lie in the image
+    first, end = tl.maximum(-w0, 0), tl.minimum(W - w0, (S - 1) * DIL_W + 1)
+    stray = pixel >= 0
     for r in range(R):
-        s = from_first - r * DIL_H * tl.cast(W, tl.int64)
-        w = w0[None, :] + s
-        own |= in_range(h0 + r * DIL_H, H)[:, None] & (w >= 0) & (w < W) & (s >= 0) & (s < S * DIL_W) & (s % DIL_W == 0)
-    return own
+        h = h0 + r * DIL_H
+        s = pixel - (h[:, None].to(POS) * W + w0[None, :].to(POS))
+        own = in_range(h, H)[:, None] & (s >= first[None, :]) & (s < end[None, :])
+        if DIL_W > 1:
+            own &= s % DIL_W == 0
+        stray &= ~own
+    return stray
 
 
 @triton.jit
@@ -65,7 +77,7 @@ def max_unpool2d_fwd_kernel(
     G, H, W, L, C, P, Q,
     x_sn, x_sc, x_sp, x_sq,
     i_sn, i_sc, i_sp, i_sq,
-    OFFSETS: tl.constexpr, SUM: tl.constexpr, ANYWHERE: tl.constexpr,
+    OFFSETS: tl.constexpr, SUM: tl.constexpr, ANYWHERE: tl.constexpr, POS: tl.constexpr,
     R: tl.constexpr, S: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
     PAD_H: tl.constexpr, PAD_W: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr,
     TAPS_H: tl.constexpr, TAPS_W: tl.constexpr,
@@ -88,11 +100,11 @@ def max_unpool2d_fwd_kernel(
         if OFFSETS:
             here = idx.to(tl.int32) == r[:, None] * S + s[None, :].to(tl.int32)
         else:
-            here = idx == h[:, None].to(tl.int64) * W + w[None, :]
-        if ANYWHERE:
-            inside = (idx >= 0) & (idx < tl.cast(H, tl.int64) * W)
-            own = _own(idx, p * STRIDE_H - PAD_H, q * STRIDE_W - PAD_W, H, W, R, S, DIL_H, DIL_W)
-            strays |= mask & inside & ~own
+            pixel = _pixel(idx, H, W, POS)
+            here = pixel == h[:, None].to(POS) * W + w[None, :].to(POS)
+            if ANYWHERE:
+                h0, w0 = p * STRIDE_H - PAD_H, q * STRIDE_W - PAD_W
+                strays |= mask & _is_stray(pixel, h0, w0, H, W, R, S, DIL_H, DIL_W, POS)
         if SUM:
             y += tl.where(mask & here, x, 0)
         else:
@@ -112,7 +124,7 @@ def max_unpool2d_bwd_kernel(
     G, P, Q, L, C, H, W,
     dy_sn, dy_sc, dy_sh, dy_sw,
     i_sn, i_sc, i_sp, i_sq,
-    OFFSETS: tl.constexpr, SUM: tl.constexpr, ANYWHERE: tl.constexpr,
+    OFFSETS: tl.constexpr, SUM: tl.constexpr, ANYWHERE: tl.constexpr, POS: tl.constexpr, FLAT: tl.constexpr,
     R: tl.constexpr, S: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
     PAD_H: tl.constexpr, PAD_W: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr,
     TAPS_H: tl.constexpr, TAPS_W: tl.constexpr,
@@ -131,11 +143,10 @@ def max_unpool2d_bwd_kernel(
         h, w = h0[:, None] + tap // S * DIL_H, w0[None, :] + tap % S * DIL_W
         found = mask & (tap < R * S) & in_range(h, H) & in_range(w, W)
     else:
-        found = mask & (idx >= 0) & (idx < tl.cast(H, tl.int64) * W)
-        # an index that is out of range stands for no pixel: 0 is one that can be divided
-        pixel = tl.where(found, idx, 0)
-        h = (pixel // W).to(tl.int32)
-        w = pixel % W if WIDE else (pixel % W).to(tl.int32)
+        pixel = _pixel(idx, H, W, POS)
+        found = mask & (pixel >= 0)
+        h, w = (tl.maximum(pixel, 0) // W).to(tl.int32), tl.maximum(pixel, 0) % W
+        w = w.to(tl.int64) if WIDE else w.to(tl.int32)
     if not SUM:
         # the value is gone where a later window points to the same pixel
         lost = ~mask
@@ -152,12 +163,14 @@ def max_unpool2d_bwd_kernel(
             else:
                 lost |= mask_other & (other == idx)
         found &= ~lost
-    dy_rows = plane_offset(plane, C, dy_sn, dy_sc)[:, None] + h.to(tl.int64) * dy_sh
-    dy = tl.load(dy_ptr + dy_rows + (w * dy_sw + lane[None, :] * dy_sc), mask=found, other=0)
+    dy_ptr += plane_offset(plane, C, dy_sn, dy_sc)[:, None] + lane[None, :] * dy_sc
+    if FLAT:
+        dy = tl.load(dy_ptr + pixel.to(tl.int64) * dy_sw, mask=found, other=0)
+    else:
+        dy = tl.load(dy_ptr + (h.to(tl.int64) * dy_sh + w * dy_sw), mask=found, other=0)
     tl.store(dx_ptr + rows[:, None] + cols[None, :], dy, mask=mask)
     if ANYWHERE:
-        inside = mask & (idx >= 0) & (idx < tl.cast(H, tl.int64) * W)
-        _report(strays_ptr, inside & ~_own(idx, h0, w0, H, W, R, S, DIL_H, DIL_W))
+        _report(strays_ptr, mask & _is_stray(pixel, h0, w0, H, W, R, S, DIL_H, DIL_W, POS))
 
 
 #
@@ -276,6 +289,11 @@ def _launch_slow(
     )  # fmt: skip
 
 
+def _position_type(image: torch.Tensor) -> tl.dtype:
+    """Enough bits for the pixels of an image, and for some beyond its border."""
+    return tl.int32 if image.shape[2] * image.shape[3] < 2**30 else tl.int64
+
+
 def max_unpool2d_fwd(
     x: torch.Tensor, indices: torch.Tensor, y: torch.Tensor, geometry: Geometry, accumulate: bool,
     *, config: Config | None = None,
@@ -288,7 +306,7 @@ def max_unpool2d_fwd(
     anywhere = not (offsets or accumulate)
     tiles = launch_tiles(
         max_unpool2d_fwd_kernel, (x, indices), (y,) if anywhere else (y, None), geometry, config, False, anywhere,
-        OFFSETS=offsets, SUM=accumulate, ANYWHERE=anywhere, **taps(geometry),
+        OFFSETS=offsets, SUM=accumulate, ANYWHERE=anywhere, POS=_position_type(y), **taps(geometry),
     )  # fmt: skip
     if anywhere:
         # no program of the gather sees the index of a window that lies outside the image
@@ -308,7 +326,8 @@ def max_unpool2d_bwd(
     alone = meta["TAPS_H"] * meta["TAPS_W"] == 1
     tiles = launch_tiles(
         max_unpool2d_bwd_kernel, (dy, indices), (dx,) if anywhere else (dx, None), geometry, config, True, anywhere,
-        OFFSETS=offsets, SUM=accumulate or alone, ANYWHERE=anywhere, **meta,
+        OFFSETS=offsets, SUM=accumulate or alone, ANYWHERE=anywhere, POS=_position_type(dy),
+        FLAT=not offsets and dy.stride(2) == dy.shape[3] * dy.stride(3), **meta,
     )  # fmt: skip
     if anywhere:
         _launch_slow(max_unpool2d_search_kernel, dy, indices, dx, dy, tiles)

@@ -31,7 +31,7 @@ SAMPLES = (
     Sample((1, 3, 5, 6), {"kernel_size": 1}),
     Sample((2, 3, 1, 1), {"kernel_size": 2, "padding": 1}),
     Sample((2, 4, 7, 7), {"kernel_size": 7}),
-    Sample((1, 1, 20, 19), {"kernel_size": 17, "stride": 3}),
+    Sample((1, 1, 10, 11), {"kernel_size": (4, 5), "stride": 3}),
 )
 
 
@@ -251,6 +251,22 @@ def test_a_hundred_runs_give_the_same_bits(device: torch.device, tier: str) -> N
         run = (y, indices, back, *torch.autograd.grad(back, x, torch.ones_like(back)))
         first = first or run
         assert all(torch.equal(a, b) for a, b in zip(run, first, strict=True))
+
+
+@EVERY_TIER
+@pytest.mark.parametrize("channels_last", [False, True], ids=["nchw", "channels_last"])
+def test_windows_of_more_than_256_pixels(channels_last: bool, device: torch.device) -> None:
+    """Too many for a byte: the gradient keeps positions."""
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    hard = _hard((1, 3, 20, 19)).contiguous(memory_format=form)
+    check_against_aten(hard.to(device), False, kernel_size=17, stride=3, padding=8)
+    x = torch.randn(1, 3, 20, 19).contiguous(memory_format=form)
+    ours, atens = x.to(device).requires_grad_(), x.clone().requires_grad_()
+    y, expected = torchops.max_pool2d(ours, 17, 3, 8), F.max_pool2d(atens, 17, 3, 8)
+    grad = torch.randn(y.shape)
+    close(
+        torch.autograd.grad(y, ours, grad.to(device))[0], torch.autograd.grad(expected, atens, grad)[0], torch.float32
+    )
 
 
 class TestProperties:
