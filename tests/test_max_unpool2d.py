@@ -407,3 +407,20 @@ def test_segnet_keeps_indices_on_the_way_down(device: torch.device) -> None:
     (grad,) = torch.autograd.grad(up.sum(), x)
     assert int(grad.count_nonzero()) == b.numel()
     close(up[up != 0], b.flatten()[b.flatten().argsort()][up[up != 0].argsort().argsort()], torch.float32)
+
+
+@pytest.mark.tiers("aten")
+@pytest.mark.parametrize("chunk", [1, 100, 500, 1 << 18])
+def test_parts_of_any_size_give_the_same(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images, or channels of one image, a few at a time."""
+    monkeypatch.setattr(ops, "_CHUNK", chunk)
+    for form in (torch.contiguous_format, torch.channels_last):
+        image = torch.randn(3, 5, 8, 10).contiguous(memory_format=form)
+        y, offsets = torchops.max_pool2d(image, 2, return_indices="offset")
+        positions = F.max_pool2d(image, 2, return_indices=True)[1]
+        expected = reference.max_unpool2d(y, positions, 2)
+        assert torch.equal(torchops.max_unpool2d(y, positions, 2), expected)
+        assert torch.equal(torchops.max_unpool2d(y, offsets, 2), expected)
+        leaf = y.clone().requires_grad_()
+        (dx,) = torch.autograd.grad(torchops.max_unpool2d(leaf, positions, 2), leaf, image)
+        assert torch.equal(dx, image.flatten(2).gather(2, positions.flatten(2)).view_as(y))

@@ -85,6 +85,24 @@ def _backward(
 # Offsets and positions.
 
 
+_CHUNK = 1 << 18
+"""Elements that are worked on at a time, for each thread, and so stay in cache."""
+
+
+def _parts(pixels: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same images of each tensor, or the same channels of one, as many as stay in cache; `pixels` of a plane."""
+    n, c = tensors[0].shape[:2]
+    planes = _CHUNK * torch.get_num_threads() // pixels
+    if planes >= n * c:
+        yield tensors
+        return
+    for some in zip(*(t.split(max(1, planes // c)) for t in tensors), strict=True):
+        if planes >= c:
+            yield some
+        else:
+            yield from zip(*(t.split(max(1, planes), dim=1) for t in some), strict=True)
+
+
 def _first_pixels(windows: Ints, geometry: tuple[Ints, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """The first row and the first column of every window: (P, 1) and (Q,)."""
     _, stride, padding, _ = geometry
@@ -103,8 +121,7 @@ def offsets_of(positions: Tensor, width: int, geometry: tuple[Ints, ...]) -> Ten
     (r, s), _, _, (apart, dilation) = geometry
     p, q = _first_pixels(positions.shape[2:], geometry, positions.device)
     offsets = torch.empty_like(positions, dtype=torch.uint8)
-    images = max(1, _CHUNK // positions[0].numel())
-    for part, out in zip(positions.split(images), offsets.split(images), strict=True):
+    for part, out in _parts(p.numel() * q.numel(), positions, offsets):
         if _is_simple(width, geometry):
             distance = part - (p * width + q)
             for row in range(r - 1, 0, -1):
@@ -158,9 +175,6 @@ def check_indices(indices: Tensor, size: Ints, geometry: tuple[Ints, ...]) -> No
 #
 # ATen's own max_unpool2d leaves to chance which of several values stays. On a CPU, scatter goes through a plane in order.
 
-_CHUNK = 1 << 18
-"""Elements that are worked on at a time, for each thread, and so stay in cache."""
-
 
 def _flat(t: Tensor, channels_last: bool) -> Tensor:
     """(N, C, H, W) as (N, C, pixels), or (N, pixels, C) for channels_last: a view of what is dense."""
@@ -171,10 +185,7 @@ def _chunks(
     indices: Tensor, size: Ints, geometry: tuple[Ints, ...], channels_last: bool, *tensors: Tensor
 ) -> Iterator[tuple[Tensor, ...]]:
     """Some images at a time: their positions, and the same images of the tensors; all flat."""
-    images = _CHUNK * torch.get_num_threads() // (indices.shape[1] * size[0] * size[1])
-    everything = (indices, *tensors)
-    parts = [everything] if images >= len(indices) else zip(*(t.split(max(1, images)) for t in everything), strict=True)
-    for some, *rest in parts:
+    for some, *rest in _parts(size[0] * size[1], indices, *tensors):
         positions = some if some.dtype == torch.int64 else _positions_of(some, size, geometry)
         yield _flat(positions, channels_last), *(_flat(t, channels_last) for t in rest)
 
