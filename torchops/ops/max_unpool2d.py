@@ -89,15 +89,18 @@ _CHUNK = 1 << 18
 """Elements that are worked on at a time, for each thread, and so stay in cache."""
 
 
-def _parts(pixels: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same images of each tensor, or the same channels of one, as many as stay in cache; `pixels` of a plane."""
+def _parts(pixels: int, channels_last: bool, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same images of each tensor, or the same channels of one, as many as stay in cache; `pixels` of a plane.
+
+    For channels_last, one image is the least: some of its channels would fetch the memory of all.
+    """
     n, c = tensors[0].shape[:2]
     planes = _CHUNK * torch.get_num_threads() // pixels
     if planes >= n * c:
         yield tensors
         return
     for some in zip(*(t.split(max(1, planes // c)) for t in tensors), strict=True):
-        if planes >= c:
+        if planes >= c or channels_last:
             yield some
         else:
             yield from zip(*(t.split(max(1, planes), dim=1) for t in some), strict=True)
@@ -121,7 +124,7 @@ def offsets_of(positions: Tensor, width: int, geometry: tuple[Ints, ...]) -> Ten
     (r, s), _, _, (apart, dilation) = geometry
     p, q = _first_pixels(positions.shape[2:], geometry, positions.device)
     offsets = torch.empty_like(positions, dtype=torch.uint8)
-    for part, out in _parts(p.numel() * q.numel(), positions, offsets):
+    for part, out in _parts(p.numel() * q.numel(), is_channels_last(positions), positions, offsets):
         if _is_simple(width, geometry):
             distance = part - (p * width + q)
             for row in range(r - 1, 0, -1):
@@ -185,7 +188,7 @@ def _chunks(
     indices: Tensor, size: Ints, geometry: tuple[Ints, ...], channels_last: bool, *tensors: Tensor
 ) -> Iterator[tuple[Tensor, ...]]:
     """Some images at a time: their positions, and the same images of the tensors; all flat."""
-    for some, *rest in _parts(size[0] * size[1], indices, *tensors):
+    for some, *rest in _parts(size[0] * size[1], channels_last, indices, *tensors):
         positions = some if some.dtype == torch.int64 else _positions_of(some, size, geometry)
         yield _flat(positions, channels_last), *(_flat(t, channels_last) for t in rest)
 
