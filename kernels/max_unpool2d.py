@@ -180,8 +180,9 @@ def max_unpool2d_bwd_kernel(
 @triton.jit
 def _has_strays(strays_ptr, first_plane, end_plane, HEIGHT, blocks, BLOCK_ROWS: tl.constexpr, SOME: tl.constexpr):
     """Whether a program that owned rows of these planes, of HEIGHT rows each, has reported some."""
-    first = first_plane * HEIGHT // BLOCK_ROWS * blocks
-    end = ((end_plane * HEIGHT - 1) // BLOCK_ROWS + 1) * blocks
+    height = tl.cast(HEIGHT, tl.int64)
+    first = first_plane * height // BLOCK_ROWS * blocks
+    end = ((end_plane * height - 1) // BLOCK_ROWS + 1) * blocks
     found = tl.zeros((SOME,), tl.int32)
     for i in range(first, end, SOME):
         offs = i + tl.arange(0, SOME)

@@ -34,23 +34,23 @@ def tile(
 ):  # fmt: skip
     """The rectangle of this program, as rows and columns: plane and row in it; pixel and lane; what lies in the image; offsets
     in a dense tensor."""
-    blocks = tl.cdiv(W * L, BLOCK_COLS)
-    pid = tl.program_id(0)
-    first = pid // blocks
-    g = (first.to(tl.int64) if WIDE else first) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)  # [BLOCK_ROWS]
-    j = (pid % blocks) * BLOCK_COLS + tl.arange(0, BLOCK_COLS)  # [BLOCK_COLS]
+    # rows, or a row's span of memory, of 2^31 elements: widen before anything is multiplied
+    row = (tl.cast(W, tl.int64) if WIDE else W) * L
+    pid = tl.program_id(0).to(tl.int64) if WIDE else tl.program_id(0)
+    blocks = tl.cdiv(row, BLOCK_COLS)
+    g = pid // blocks * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)  # [BLOCK_ROWS]
+    j = pid % blocks * BLOCK_COLS + tl.arange(0, BLOCK_COLS)  # [BLOCK_COLS]
     mask_g = g < G
-    # W*L is a multiple of VEC, which the compiler cannot know
-    mask_j = j // VEC < (W * L) // VEC
-    rows = g.to(tl.int64) * (W * L)
+    # a row is a multiple of VEC, which the compiler cannot know
+    mask_j = j // VEC < row // VEC
+    rows = g.to(tl.int64) * row
     w, lane = j // L, j % L
     if VEC > 1:
         rows = tl.multiple_of(rows, VEC)
     if VEC_IN > 1:
         # neighbours are lanes of one pixel, and share what becomes of it: masks, above all
         w = tl.max_constancy(w, VEC_IN)
-    # a row that spans 2^31 elements of memory: widen before any stride is multiplied
-    return g // H, (g % H).to(tl.int32), w.to(tl.int64) if WIDE else w, lane, mask_g, mask_j, rows, j
+    return g // H, (g % H).to(tl.int32), w, lane, mask_g, mask_j, rows, j
 
 
 @triton.jit
@@ -318,7 +318,7 @@ def launch_tiles(
         R=kernel_h, S=kernel_w, STRIDE_H=stride_h, STRIDE_W=stride_w, PAD_H=pad_h, PAD_W=pad_w, DIL_H=dil_h, DIL_W=dil_w,
         UNROLL=unroll, ACC=tl.float64 if out.dtype == torch.float64 else tl.float32,
         VEC=vec, VEC_IN=min(_vector_in(t, vec) for t in inputs) if lanes > 1 else 1,
-        WIDE=reach >= 2**31 or planes * h >= 2**31,
+        WIDE=max(reach, planes * h, w * lanes) >= 2**31,
         BLOCK_ROWS=config.rows, BLOCK_COLS=config.cols, **meta,
     )  # fmt: skip
     return Tiles(config, lanes, count, -(-w * lanes // config.cols), report)

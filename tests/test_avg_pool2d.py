@@ -41,7 +41,7 @@ class TestAvgPool2d(Conformance):
                 "divisor_0",
                 lambda: torchops.avg_pool2d(torch.rand(1, 4, 4), 2, divisor_override=0),
                 ValueError,
-                r"`divisor_override` must not be 0",
+                r"`divisor_override` must be .* other than 0, got 0",
             ),
             Rejection(
                 "divisor_float",
@@ -165,6 +165,22 @@ class TestAvgUnpool2d(Conformance):
     def test_module_takes_a_size(self, device: torch.device) -> None:
         x = torch.randn(1, 2, 3, 3, device=device)
         assert torchops.nn.AvgUnpool2d(2)(x, output_size=torch.Size((1, 2, 7, 6))).shape == (1, 2, 7, 6)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # opcheck's own
+@pytest.mark.parametrize("mean", ["cover", "inside", "padded", "fixed"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_format_is_the_one_asked_for(mean: str, dtype: torch.dtype) -> None:
+    """A gradient comes in any format, and goes in that of the input."""
+    for form in (torch.contiguous_format, torch.channels_last):
+        for name, shape, size in (("avg_pool2d", (2, 3, 15, 15), [8, 8]), ("avg_unpool2d", (2, 3, 8, 8), [15, 15])):
+            operator = getattr(torch.ops.torchops, name).default
+            x = torch.randn(shape, dtype=dtype).contiguous(memory_format=form).requires_grad_()
+            for last in (False, True):
+                arguments = (x, [3, 3], [2, 2], [1, 1], size, mean, 2, last)
+                torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor"))
+                wanted = torch.channels_last if last else torch.contiguous_format
+                assert operator(*arguments).is_contiguous(memory_format=wanted)
 
 
 @EVERY_TIER

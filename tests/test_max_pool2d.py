@@ -16,6 +16,7 @@ import torchops
 from torchops import catalog, reference
 from torchops.ops import max_pool2d as ops
 from torchops.ops import max_unpool2d as unpool_ops
+from torchops.ops import tiling
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .opinfo import LAYOUTS, OpInfo, Rejection, Sample, laid_out
@@ -73,11 +74,14 @@ def _rejections_of_extrema(function: Callable[..., Any]) -> tuple[Rejection, ...
             "windows_beside_the_image",
             lambda: function(x[:, :, :2], (2, 1), 1, (1, 0), (3, 1)),
             ValueError,
-            r"`dilation` \(3, 1\) with `padding` \(1, 0\) leaves windows without a pixel of `input`, which has 2 rows",
+            r"`dilation` \(3, 1\) with `padding` \(1, 0\) leaves windows without a pixel of the image, which has 2 rows",
         ),
         Rejection("dilation_0", lambda: function(x, 2, dilation=0), ValueError, r"`dilation` must be positive, got 0"),
         Rejection(
             "indices", lambda: function(x, 2, return_indices="flat"), ValueError, r"`return_indices` .* got 'flat'"
+        ),
+        Rejection(
+            "indices_list", lambda: function(x, 2, return_indices=[1]), ValueError, r"`return_indices` .* got \[1\]"
         ),
         Rejection(
             "offsets_of_a_large_window",
@@ -241,6 +245,26 @@ class TestIndices:
             close(torch.autograd.grad(y, x, grad)[0], torch.autograd.grad(expected, x, grad)[0], torch.float32)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # of checks, whose answer the trace keeps
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
+def test_jit_trace() -> None:
+    x = torch.randn(2, 3, 8, 8)
+    for function in (
+        lambda t: torchops.max_pool2d(t, 2),
+        lambda t: torchops.avg_pool2d(t, 3, 2, 1),
+        lambda t: torchops.avg_unpool2d(t, 2),
+        lambda t: torchops.max_unpool2d(*torchops.max_pool2d(t, 2, return_indices="offset"), 2, output_size=t.shape),
+    ):
+        assert torch.equal(torch.jit.trace(function, (x,))(x), function(x))
+
+
+def test_numbers_of_numpy() -> None:
+    np = pytest.importorskip("numpy")
+    x = torch.randn(1, 2, 7, 8)
+    assert torch.equal(torchops.max_pool2d(x, np.int64(2), np.int64(3)), F.max_pool2d(x, 2, 3))
+    assert torch.equal(torchops.max_pool2d(x, 2, []), F.max_pool2d(x, 2, []))
+
+
 @EVERY_TIER
 def test_a_hundred_runs_give_the_same_bits(device: torch.device, tier: str) -> None:
     x = torch.randn(2, 4, 9, 13, device=device, requires_grad=True)
@@ -323,6 +347,6 @@ def test_offsets_beyond_31_bits(shape: tuple[int, ...], stride: tuple[int, ...],
 
 @pytest.mark.tiers("aten")
 def test_minimum_goes_through_many_images_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ops, "_CHUNK", 200)
+    monkeypatch.setattr(tiling, "PART", 200)
     for form in (torch.contiguous_format, torch.channels_last):
         check_against_aten(_hard((5, 3, 8, 8)).contiguous(memory_format=form), True, kernel_size=2)

@@ -15,6 +15,7 @@ import torchops
 from torchops import catalog, reference
 from torchops.kernels import max_unpool2d as kernels
 from torchops.ops import max_unpool2d as ops
+from torchops.ops import tiling
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .opinfo import LAYOUTS, OpInfo, Rejection, Sample, laid_out
@@ -75,6 +76,18 @@ def _rejections() -> tuple[Rejection, ...]:
             lambda: unpool(x, positions.to(torch.uint8), 3, 2, 1),
             RuntimeError,
             r"`indices` must be offsets that point into the 7 x 9 output from windows of \(3, 3\), got 0",
+        ),
+        Rejection(
+            "offsets_in_a_large_window",
+            lambda: unpool(x, positions.to(torch.uint8), 17),
+            ValueError,
+            r"offsets point into a window of at most 256 pixels, got `kernel_size` \(17, 17\)",
+        ),
+        Rejection(
+            "windows_beside_the_image",
+            lambda: unpool(x[..., :1, :1], positions[..., :1, :1], (1, 2), 1, (0, 1), dilation=(1, 4)),
+            ValueError,
+            r"`dilation` \(1, 4\) with `padding` \(0, 1\) leaves windows without a pixel of the image, which has 3 columns",
         ),
         Rejection(
             "offsets_of_other_windows",
@@ -334,6 +347,18 @@ class TestOffsetsKnowTheirWindows:
             torchops.max_unpool2d(y, offsets, 2, 3)
         torchops.max_unpool2d(y, offsets.clone(), 2, 3)
 
+    def test_so_is_one_that_was_written_to(self) -> None:
+        image = torch.randn(1, 1, 6, 6)
+        y, offsets = torchops.max_pool2d(image, 2, return_indices="offset")
+        others = torchops.max_pool2d(image, (2, 1), 2, return_indices="offset")[1]
+        others.copy_(offsets)
+        assert torch.equal(torchops.max_unpool2d(y, others, 2), torchops.max_unpool2d(y, offsets, 2))
+
+    def test_inference_mode_has_no_versions(self) -> None:
+        with torch.inference_mode():
+            y, offsets = torchops.max_pool2d(torch.randn(1, 1, 6, 6), 2, return_indices="offset")
+            assert torchops.max_unpool2d(y, offsets, 2).shape == (1, 1, 6, 6)
+
     def test_positions_may_go_to_other_windows(self) -> None:
         y, positions = torchops.max_pool2d(torch.randn(1, 1, 8, 8), 2, return_indices=True)
         same = torchops.max_unpool2d(y, positions, 3, 2, 1, output_size=(8, 8))
@@ -413,7 +438,7 @@ def test_segnet_keeps_indices_on_the_way_down(device: torch.device) -> None:
 @pytest.mark.parametrize("chunk", [1, 100, 500, 1 << 18])
 def test_parts_of_any_size_give_the_same(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Images, or channels of one image, a few at a time."""
-    monkeypatch.setattr(ops, "_CHUNK", chunk)
+    monkeypatch.setattr(tiling, "PART", chunk)
     for form in (torch.contiguous_format, torch.channels_last):
         image = torch.randn(3, 5, 8, 10).contiguous(memory_format=form)
         y, offsets = torchops.max_pool2d(image, 2, return_indices="offset")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import numbers
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -250,8 +251,8 @@ def divisor(value: int) -> int:
     number = _integer(value)
     if number is None:
         raise TypeError(f"`divisor_override` must be an integer, got {value!r}")
-    if number == 0:
-        raise ValueError("`divisor_override` must not be 0, got 0")
+    if number == 0 or not -(2**63) <= number < 2**63:
+        raise ValueError(f"`divisor_override` must be a number of 64 bits other than 0, got {number}")
     return number
 
 
@@ -259,11 +260,31 @@ def window(kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> tu
     """Kernel size, stride (by default the kernel size), padding and dilation of the windows of a pool."""
     kernel_size = pair("kernel_size", kernel_size, 1)
     # torch's ways to leave it out
-    stride = kernel_size if stride is None or stride in ([], ()) else pair("stride", stride, 1)
+    left_out = stride is None or (isinstance(stride, (tuple, list)) and not stride)
+    stride = kernel_size if left_out else pair("stride", stride, 1)
     padding, dilation = pair("padding", padding, 0), pair("dilation", dilation, 1)
     if 2 * padding[0] > kernel_size[0] or 2 * padding[1] > kernel_size[1]:
         raise ValueError(f"`padding` (={padding}) must be at most half of `kernel_size` (={kernel_size})")
     return kernel_size, stride, padding, dilation
+
+
+def _check_windows(size: Sequence[int], stride: Pair, padding: Pair, dilation: Pair) -> None:
+    """Refuse windows that begin in the padding and step over the whole image: their maximum would lie nowhere."""
+    for name, n, step, before, apart in zip(("rows", "columns"), size, stride, padding, dilation, strict=True):
+        if apart > n and any(begin % apart >= n for begin in range(-before, 0, step)):
+            raise ValueError(
+                f"`dilation` {dilation} with `padding` {padding} leaves windows without a pixel of the image, "
+                f"which has {n} {name}"
+            )
+
+
+def _sizes(shape: Sequence[int]) -> Sequence[int]:
+    """Sizes as numbers: `torch.jit.trace` makes tensors of them, which an operator does not take."""
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is None:
+        return shape
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        return tuple(int(n) for n in shape)
 
 
 @_remembered
@@ -271,14 +292,8 @@ def pool_geometry(
     input: Sequence[int], kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> Pair:
     """Rows and columns of the result."""
-    h, w = input[-2:]
-    for name, size, step, before, apart in zip(("rows", "columns"), (h, w), stride, padding, dilation, strict=True):
-        # the first window begins before the image, and no later one further from it
-        if apart > size and any(begin % apart >= size for begin in range(-before, 0, step)):
-            raise ValueError(
-                f"`dilation` {dilation} with `padding` {padding} leaves windows without a pixel of `input`, "
-                f"which has {size} {name}"
-            )
+    h, w = _sizes(input[-2:])
+    _check_windows((h, w), stride, padding, dilation)
     p = pool_size(h, kernel_size[0], stride[0], padding[0], dilation[0], ceil_mode)
     q = pool_size(w, kernel_size[1], stride[1], padding[1], dilation[1], ceil_mode)
     if p < 1 or q < 1:
@@ -295,14 +310,14 @@ def unpool_size(
     """Rows and columns of the result: those of `output_size`, which may differ by less than a stride from the usual."""
     usual = tuple(
         conv_transpose_size(n, k, s, 2 * p, 0, d)
-        for n, k, s, p, d in zip(input[-2:], kernel_size, stride, padding, dilation, strict=True)
+        for n, k, s, p, d in zip(_sizes(input[-2:]), kernel_size, stride, padding, dilation, strict=True)
     )
     if output_size is None:
         size = usual
     else:
         if not isinstance(output_size, (tuple, list)) or len(output_size) not in (2, 4):
             raise ValueError(f"`output_size` must have 2 or 4 elements, got {output_size!r}")
-        numbers = tuple(_integer(number) for number in output_size[-2:])
+        numbers = tuple(_integer(number) for number in _sizes(output_size[-2:]))
         if None in numbers:
             raise TypeError(f"`output_size` must be of integers, got {output_size!r}")
         size = numbers
@@ -313,6 +328,7 @@ def unpool_size(
         raise ValueError(
             f"`padding` (={padding}) leaves {size[0]} x {size[1]} pixels of the output of `input` of shape {tuple(input)}"
         )
+    _check_windows(size, stride, padding, dilation)
     return size[0], size[1]
 
 

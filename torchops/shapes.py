@@ -35,6 +35,11 @@ def conv_transpose_size(size: int, kernel: int, stride: int, padding: int, outpu
     return (size - 1) * stride + dilation * (kernel - 1) + 1 + output_padding - padding
 
 
+def overlap(kernel_size: Sequence[int], stride: Sequence[int], dilation: Sequence[int] = (1, 1)) -> bool:
+    """Whether a pixel may lie in several windows."""
+    return any(d * (k - 1) >= s for k, s, d in zip(kernel_size, stride, dilation, strict=True))
+
+
 def pool_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
     """Windows of a pool along one dimension, by ATen's rule; `padding` is that of one end.
 

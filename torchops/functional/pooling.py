@@ -16,7 +16,12 @@ from torchops.shapes import is_channels_last
 
 _Ints: TypeAlias = int | Sequence[int]
 _MADE_FOR = "_torchops_window"
-"""Attribute of offsets: the windows that they are offsets in. A copy of the tensor has lost it, and is believed."""
+"""Attribute of offsets: the windows that they are offsets in, for as long as nobody writes to them. Tensors computed from them
+have no such attribute, and are believed."""
+
+
+def _version(t: Tensor) -> int:
+    return 0 if t.is_inference() else t._version
 
 
 def _pool(
@@ -26,8 +31,8 @@ def _pool(
     arguments.check_pooled(input)
     geometry = arguments.window(kernel_size, stride, padding, dilation)
     arguments.flag("ceil_mode", ceil_mode)
-    kind = {False: "none", True: "position", "offset": "offset"}.get(return_indices)
-    if kind is None:
+    kind = return_indices if isinstance(return_indices, str) else "position" if return_indices else "none"
+    if not isinstance(return_indices, bool) and kind != "offset":
         raise ValueError(f"`return_indices` must be False, True or 'offset', got {return_indices!r}")
     taps = geometry[0][0] * geometry[0][1]
     if kind == "offset" and taps > _max.OFFSETS:
@@ -46,7 +51,7 @@ def _pool(
     if input.dim() == 3:
         y, indices = y.squeeze(0), indices.squeeze(0)
     if kind == "offset" and not torch.compiler.is_compiling():
-        setattr(indices, _MADE_FOR, geometry)
+        setattr(indices, _MADE_FOR, (geometry, _version(indices)))
     return y, indices
 
 
@@ -95,8 +100,9 @@ def max_pool2d(
         TypeError: if an argument is of the wrong type, or `input` not dense or not floating point.
         ValueError: if a shape or a number is out of its range.
 
-    Differs from `torch.nn.functional.max_pool2d` in "offset", and in leaving integers to torch. Its gradient is the same every
-    run; it adds what the windows over a pixel send to it, and is rounded once.
+    Differs from `torch.nn.functional.max_pool2d` in "offset", in leaving integers to torch, and in refusing dilated windows
+    that step over a small image, whose maximum torch says lies outside it. Its gradient is the same every run; it adds what the
+    windows over a pixel send to it, and is rounded once.
 
     Source: D. Scherer, A. Mueller, S. Behnke, "Evaluation of pooling operations in convolutional architectures for object
     recognition", 2010.
@@ -225,8 +231,12 @@ def max_unpool2d(
             ignores such an index, unless TORCHOPS_CHECK_INDICES=1 is set; nothing is ever written outside the output.
 
     Differs from `torch.nn.functional.max_unpool2d`, which knows no offsets, leaves to chance on a GPU which of several values
-    stays, and sends a gradient to all of them: here it is 0 for those that were lost. Offsets are the faster: with them each
-    element of the result is written once, and nothing else is done; positions take a second, short launch.
+    stays, and sends a gradient to all of them: here it is 0 for those that were lost. It refuses a padding of more than half
+    the kernel.
+
+    On a GPU offsets are the faster: with them each element of the result is written once, and nothing else is done. Positions
+    take a second launch, which is short where they all lie in their windows. Where some do not, it goes through their planes
+    window by window, and its gradient compares every window of these planes with all that follow: right, but slow.
 
     Source: V. Badrinarayanan, A. Kendall, R. Cipolla, "SegNet: a deep convolutional encoder-decoder architecture for image
     segmentation", 2017.
@@ -241,9 +251,13 @@ def max_unpool2d(
     arguments.check_indices(indices, input)
     geometry = arguments.window(kernel_size, stride, padding, dilation)
     size = arguments.unpool_size(input.shape, *geometry, output_size)
+    if indices.dtype == torch.uint8 and geometry[0][0] * geometry[0][1] > _max.OFFSETS:
+        raise ValueError(
+            f"offsets point into a window of at most {_max.OFFSETS} pixels, got `kernel_size` {geometry[0]}"
+        )
     if indices.dtype == torch.uint8 and not torch.compiler.is_compiling():
-        made_for = getattr(indices, _MADE_FOR, geometry)
-        if made_for != geometry:
+        made_for, version = getattr(indices, _MADE_FOR, (geometry, 0))
+        if made_for != geometry and version == _version(indices):
             names = "kernel_size", "stride", "padding", "dilation"
             raise ValueError(
                 "`indices` are offsets in windows of "

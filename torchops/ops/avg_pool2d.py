@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torchops.shapes import is_channels_last, pool_size
+from torchops.shapes import is_channels_last, overlap, pool_size
 
 from .registration import accumulation_dtype, each_image, prefer_huge_pages, register, uses_triton
 
@@ -106,8 +106,7 @@ def _aten_pool(
     x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
 ) -> Tensor:
     dtype = x.dtype
-    disjoint = all(k <= s for k, s in zip(kernel_size, stride, strict=True))
-    if mean == "cover" and not disjoint:
+    if mean == "cover" and overlap(kernel_size, stride):
         x = _divide_by_cover(x.to(accumulation_dtype(dtype), copy=True), size, kernel_size, stride, padding)
     arguments = _arguments(x.shape[2:], kernel_size, stride, padding, size, mean, divisor)
     if arguments is None:
@@ -115,13 +114,17 @@ def _aten_pool(
         rows, cols = _span(x.shape[2:], size, kernel_size, stride, padding)
         x = F.pad(x, (0, cols - x.shape[3], 0, rows - x.shape[2]))
         arguments = kernel_size, stride, padding, False, False, 1
-    return _aten.avg_pool2d(x, *arguments).to(dtype)
+    if x.dtype == dtype and channels_last == is_channels_last(x):
+        return _aten.avg_pool2d(x, *arguments)
+    # ATen's result would take its format from x, and so from whatever gradient comes
+    y = _empty(x, kernel_size, stride, padding, size, mean, divisor, channels_last)
+    return _aten.avg_pool2d.out(x, *arguments, out=y).to(dtype)
 
 
 def _aten_unpool(x: Tensor, y: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, mean: str, divisor: int) -> None:
     prefer_huge_pages(y)
     windows, size = x.shape[2:], y.shape[2:]
-    disjoint = all(k <= s for k, s in zip(kernel_size, stride, strict=True))
+    disjoint = not overlap(kernel_size, stride)
     tiled = tuple(kernel_size) == tuple(stride) and max(padding) == 0
     if mean == "cover" and tiled and all(n == p * k for n, p, k in zip(size, windows, kernel_size, strict=True)):
         _aten.upsample_nearest2d.out(x, size, None, None, out=y)
@@ -148,8 +151,7 @@ def _is_plain(
     x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
 ) -> bool:
     """Whether it is ATen's pool, with a gradient that rounds once: on a CPU."""
-    disjoint = all(k <= s for k, s in zip(kernel_size, stride, strict=True))
-    exact = x.dtype in (torch.float32, torch.float64) or disjoint
+    exact = x.dtype in (torch.float32, torch.float64) or not overlap(kernel_size, stride)
     return exact and mean != "cover" and x.is_cpu and x.numel() != 0 and not uses_triton(x)
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchops.shapes import is_channels_last, memory_format, pool_size
+from torchops.shapes import is_channels_last, memory_format, overlap, pool_size
 
 from .max_unpool2d import Ints, max_unpool2d, offsets_of
 from .registration import each_image, prefer_huge_pages, register, uses_triton
+from .tiling import parts
 
 OFFSETS = 256
 """Taps of a window that one byte can tell apart."""
@@ -86,9 +87,6 @@ def _with_indices(
 #
 # ATen computes the positions whether they are wanted or not.
 
-_CHUNK = 1 << 18
-"""Elements that are negated at a time, and so stay in cache."""
-
 
 def _aten(x: Tensor, geometry: tuple[Ints, ...], output_size: Ints, smallest: bool) -> tuple[Tensor, Tensor]:
     # of the two modes, the one that makes that many windows
@@ -97,11 +95,10 @@ def _aten(x: Tensor, geometry: tuple[Ints, ...], output_size: Ints, smallest: bo
     pool = torch.ops.aten.max_pool2d_with_indices
     if not smallest:
         return pool(x, *geometry, ceil_mode)
-    # ATen has no minimum: that of a few images at a time is negated, and negated back
+    # ATen has no minimum: a few images at a time are negated, and their maxima negated back
     y, positions = _empty(x, output_size, x.dtype), _empty(x, output_size, torch.int64)
     prefer_huge_pages(y)
-    images = max(1, _CHUNK // x[0].numel())
-    for part, values, where in zip(x.split(images), y.split(images), positions.split(images), strict=True):
+    for part, values, where in parts(x.shape[2] * x.shape[3], is_channels_last(x), x, y, positions):
         pool.out(part.neg(), *geometry, ceil_mode, out=values, indices=where)
         values.neg_()
     return y, positions
@@ -112,12 +109,8 @@ def _is_plain(
     indices: str = "position",
 ) -> bool:  # fmt: skip
     """Whether it is ATen's pool, with a gradient that rounds once: on a CPU, where that sums in one order."""
-    exact = x.dtype in (torch.float32, torch.float64) or _is_disjoint(kernel_size, stride, dilation)
+    exact = x.dtype in (torch.float32, torch.float64) or not overlap(kernel_size, stride, dilation)
     return exact and not smallest and indices == "position" and x.is_cpu and x.numel() != 0 and not uses_triton(x)
-
-
-def _is_disjoint(kernel_size: Ints, stride: Ints, dilation: Ints) -> bool:
-    return all(d * (k - 1) < s for k, s, d in zip(kernel_size, stride, dilation, strict=True))
 
 
 def _setup_max_pool2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

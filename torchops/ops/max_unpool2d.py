@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from torchops.backend import checks_indices
-from torchops.shapes import is_channels_last
+from torchops.shapes import is_channels_last, overlap
 
 from .registration import each_image, prefer_huge_pages, register, uses_triton
+from .tiling import parts
 
 Ints = Sequence[int]
 
@@ -85,27 +86,6 @@ def _backward(
 # Offsets and positions.
 
 
-_CHUNK = 1 << 18
-"""Elements that are worked on at a time, for each thread, and so stay in cache."""
-
-
-def _parts(pixels: int, channels_last: bool, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same images of each tensor, or the same channels of one, as many as stay in cache; `pixels` of a plane.
-
-    For channels_last, one image is the least: some of its channels would fetch the memory of all.
-    """
-    n, c = tensors[0].shape[:2]
-    planes = _CHUNK * torch.get_num_threads() // pixels
-    if planes >= n * c:
-        yield tensors
-        return
-    for some in zip(*(t.split(max(1, planes // c)) for t in tensors), strict=True):
-        if planes >= c or channels_last:
-            yield some
-        else:
-            yield from zip(*(t.split(max(1, planes), dim=1) for t in some), strict=True)
-
-
 def _first_pixels(windows: Ints, geometry: tuple[Ints, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """The first row and the first column of every window: (P, 1) and (Q,)."""
     _, stride, padding, _ = geometry
@@ -124,7 +104,7 @@ def offsets_of(positions: Tensor, width: int, geometry: tuple[Ints, ...]) -> Ten
     (r, s), _, _, (apart, dilation) = geometry
     p, q = _first_pixels(positions.shape[2:], geometry, positions.device)
     offsets = torch.empty_like(positions, dtype=torch.uint8)
-    for part, out in _parts(p.numel() * q.numel(), is_channels_last(positions), positions, offsets):
+    for part, out in parts(p.numel() * q.numel(), is_channels_last(positions), positions, offsets):
         if _is_simple(width, geometry):
             distance = part - (p * width + q)
             for row in range(r - 1, 0, -1):
@@ -188,7 +168,7 @@ def _chunks(
     indices: Tensor, size: Ints, geometry: tuple[Ints, ...], channels_last: bool, *tensors: Tensor
 ) -> Iterator[tuple[Tensor, ...]]:
     """Some images at a time: their positions, and the same images of the tensors; all flat."""
-    for some, *rest in _parts(size[0] * size[1], channels_last, indices, *tensors):
+    for some, *rest in parts(size[0] * size[1], channels_last, indices, *tensors):
         positions = some if some.dtype == torch.int64 else _positions_of(some, size, geometry)
         yield _flat(positions, channels_last), *(_flat(t, channels_last) for t in rest)
 
@@ -223,8 +203,8 @@ def _aten_bwd(dy: Tensor, indices: Tensor, dx: Tensor, geometry: tuple[Ints, ...
     size, channels_last = dy.shape[2:], not dx.is_contiguous()
     dim = 1 if channels_last else 2
     kernel_size, stride, _, dilation = geometry
-    apart = all(d * (k - 1) < s for k, s, d in zip(kernel_size, stride, dilation, strict=True))
-    every = accumulate or (apart and indices.dtype == torch.uint8)
+    # offsets in windows without overlap point to a pixel of their own
+    every = accumulate or (indices.dtype == torch.uint8 and not overlap(kernel_size, stride, dilation))
     for positions, grad, out in _chunks(indices, size, geometry, channels_last, dy, dx):
         out.copy_(grad.gather(dim, positions))
         if not every:

@@ -1,4 +1,4 @@
-"""Stencils on ATen, tile by tile: intermediates stay in cache, and nothing of the size of the image is allocated.
+"""Work on ATen tile by tile: intermediates stay in cache, and nothing of the size of the image is allocated.
 
 Inside the image a tile is a view; a tile that touches the border reads a small padded copy of itself.
 """
@@ -122,3 +122,24 @@ def read_padded(x: Tensor, tile: Tile, padding_mode: str, padding_value: float, 
             else:
                 target.copy_(x[:, :, from_rows, from_cols])
     return padded
+
+
+PART = 1 << 18
+"""Elements that are worked on at a time, for each thread, and so stay in cache."""
+
+
+def parts(pixels: int, channels_last: bool, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same images of each tensor, or the same channels of one, as many as stay in cache; `pixels` of a plane.
+
+    For channels_last, one image is the least: some of its channels would fetch the memory of all.
+    """
+    n, c = tensors[0].shape[:2]
+    planes = PART * torch.get_num_threads() // pixels
+    if planes >= n * c:
+        yield tensors
+        return
+    for some in zip(*(t.split(max(1, planes // c)) for t in tensors), strict=True):
+        if planes >= c or channels_last:
+            yield some
+        else:
+            yield from zip(*(t.split(max(1, planes), dim=1) for t in some), strict=True)
