@@ -258,6 +258,23 @@ def test_jit_trace() -> None:
         assert torch.equal(torch.jit.trace(function, (x,))(x), function(x))
 
 
+def test_symbolic_trace_of_functions_and_modules() -> None:
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool, self.unpool = torchops.nn.MaxPool2d(2, return_indices="offset"), torchops.nn.MaxUnpool2d(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y, indices = self.pool(x)
+            return torchops.avg_pool2d(torchops.functional.min_pool2d(self.unpool(y, indices), 3, 1, 1), 2)
+
+    x = torch.randn(2, 3, 8, 8)
+    traced = torch.fx.symbolic_trace(Net())
+    assert torch.equal(traced(x), Net()(x))
+    called = {node.target for node in traced.graph.nodes if node.op == "call_function"}
+    assert {torchops.avg_pool2d, torchops.min_pool2d, torchops.max_unpool2d} <= called
+
+
 def test_numbers_of_numpy() -> None:
     np = pytest.importorskip("numpy")
     x = torch.randn(1, 2, 7, 8)

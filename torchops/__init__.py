@@ -5,6 +5,8 @@
 torch.Size([1, 3, 64, 64])
 """
 
+import torch
+
 from . import functional, nn
 from ._version import __version__
 from .backend import get_backend, use_backend
@@ -38,3 +40,7 @@ __all__ = [
     "spatial_gradient",
     "use_backend",
 ]
+
+# as in torchops.functional: the names by which most call them
+for _name in functional.__all__[1:]:
+    torch.fx.wrap(_name)
