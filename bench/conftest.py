@@ -12,7 +12,9 @@ from .harness import Contest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rounds", type=int, default=15, help="rounds of every race (default: 15)")
-    parser.addoption("--all-cases", action="store_true", help="convolutions: on a CPU too, every layer and pass")
+    parser.addoption(
+        "--all-cases", action="store_true", help="convolutions and pools: on a CPU too, every layer and pass"
+    )
 
 
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:

@@ -133,7 +133,7 @@ def avg_pool2d(
 ) -> None:
     """Write the means of the windows of x (N, C, H, W) to y (N, C, P, Q), dense."""
     launch_tiles(
-        avg_pool2d_kernel, (x,), (y,), geometry, config, True, False,
+        avg_pool2d_kernel, (x,), (y,), geometry, config, windows=True,
         MEAN=mean, DIVISOR=divisor,
     )  # fmt: skip
 
@@ -143,6 +143,6 @@ def avg_unpool2d(
 ) -> None:
     """Write what the windows x (N, C, P, Q) give to the pixels that they cover to y (N, C, H, W), dense."""
     launch_tiles(
-        avg_unpool2d_kernel, (x,), (y,), geometry, config, False, False,
+        avg_unpool2d_kernel, (x,), (y,), geometry, config, windows=False,
         MEAN=mean, DIVISOR=divisor, **taps(geometry),
     )  # fmt: skip

@@ -67,6 +67,6 @@ def max_pool2d_fwd(
     """
     kind = "none" if indices is None else "offset" if indices.dtype == torch.uint8 else "position"
     launch_tiles(
-        max_pool2d_fwd_kernel, (x,), (y, indices), geometry, config, True, False,
+        max_pool2d_fwd_kernel, (x,), (y, indices), geometry, config, windows=True,
         SMALLEST=smallest, INDICES=kind,
     )  # fmt: skip

@@ -264,14 +264,8 @@ def max_unpool2d_search_kernel(
 
 
 def _launch_slow(
-    kernel: Any,
-    x: torch.Tensor,
-    indices: torch.Tensor,
-    out: torch.Tensor,
-    image: torch.Tensor,
-    tiles: Tiles,
-    **meta: Any,
-) -> None:
+    kernel: Any, x: torch.Tensor, indices: torch.Tensor, out: torch.Tensor, image: torch.Tensor, tiles: Tiles, **meta: Any
+) -> None:  # fmt: skip
     """Launch on all planes of out what looks at the windows `indices` of an image."""
     planes = out.shape[0] * out.shape[1]
     device = target_device(out)
@@ -306,7 +300,8 @@ def max_unpool2d_fwd(
     offsets = indices.dtype == torch.uint8
     anywhere = not (offsets or accumulate)
     tiles = launch_tiles(
-        max_unpool2d_fwd_kernel, (x, indices), (y,) if anywhere else (y, None), geometry, config, False, anywhere,
+        max_unpool2d_fwd_kernel, (x, indices), (y,) if anywhere else (y, None), geometry, config,
+        windows=False, reports=anywhere,
         OFFSETS=offsets, SUM=accumulate, ANYWHERE=anywhere, POS=_position_type(y), **taps(geometry),
     )  # fmt: skip
     if anywhere:
@@ -326,7 +321,8 @@ def max_unpool2d_bwd(
     # no pixel has two windows
     alone = meta["TAPS_H"] * meta["TAPS_W"] == 1
     tiles = launch_tiles(
-        max_unpool2d_bwd_kernel, (dy, indices), (dx,) if anywhere else (dx, None), geometry, config, True, anywhere,
+        max_unpool2d_bwd_kernel, (dy, indices), (dx,) if anywhere else (dx, None), geometry, config,
+        windows=True, reports=anywhere,
         OFFSETS=offsets, SUM=accumulate or alone, ANYWHERE=anywhere, POS=_position_type(dy),
         FLAT=not offsets and dy.stride(2) == dy.shape[3] * dy.stride(3), **meta,
     )  # fmt: skip

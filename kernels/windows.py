@@ -83,7 +83,7 @@ def covering(
     return p, r, (p >= 0) & (p < SIZE) & (r < R) & (distance % DILATION == 0)
 
 
-def taps(geometry: Geometry) -> dict[str, int]:
+def taps(geometry: Geometry) -> dict[str, Any]:
     """How many windows may cover a pixel, by rows and by columns."""
     rows, cols = (
         -(-(dilation * (kernel - 1) + 1) // stride) for kernel, stride, _, dilation in zip(*geometry, strict=True)
@@ -279,7 +279,7 @@ class Tiles:
 
 def launch_tiles(
     kernel: Any, inputs: tuple[torch.Tensor, ...], outputs: tuple[torch.Tensor | None, ...], geometry: Geometry,
-    config: Config | None, windows: bool, reports: bool, **meta: Any,
+    config: Config | None, *, windows: bool, reports: bool = False, **meta: Any,
 ) -> Tiles:  # fmt: skip
     """Lay out the planes and lanes of the first output (N, C, H, W), pick the block sizes, launch.
 
