@@ -16,13 +16,14 @@ from torchops.ops import avg_pool2d as ops
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .opinfo import OpInfo, Rejection, Sample
-from .test_max_pool2d import rejections_of_windows
+from .test_max_pool2d import ARCHS, rejections_of_windows
 from .windows import Window, windows
 
 
 class TestAvgPool2d(Conformance):
     info = OpInfo(
         op=catalog.OPS["avg_pool2d"],
+        archs=ARCHS,
         samples=(
             Sample((2, 3, 9, 13), {"kernel_size": 3, "stride": 2, "padding": 1}),
             Sample((2, 3, 8, 16), {"kernel_size": 2}),
@@ -116,6 +117,7 @@ def unpool_rejections(function: Any) -> tuple[Rejection, ...]:
 class TestAvgUnpool2d(Conformance):
     info = OpInfo(
         op=catalog.OPS["avg_unpool2d"],
+        archs=ARCHS,
         samples=(
             Sample((2, 3, 5, 7), {"kernel_size": 3, "stride": 2, "padding": 1}),
             Sample((2, 3, 4, 8), {"kernel_size": 2}),

@@ -35,6 +35,9 @@ SAMPLES = (
     Sample((1, 1, 10, 11), {"kernel_size": (4, 5), "stride": 3}),
 )
 
+ARCHS = ("sm_90", "sm_120")
+"""Every config is compiled for sm_80, sm_90, sm_100 and gfx942 by test_pooling_compile.py."""
+
 
 def rejections_of_windows(function: Callable[..., Any]) -> tuple[Rejection, ...]:
     x = torch.rand(1, 3, 6, 7)
@@ -95,6 +98,7 @@ def _rejections_of_extrema(function: Callable[..., Any]) -> tuple[Rejection, ...
 class TestMaxPool2d(Conformance):
     info = OpInfo(
         op=catalog.OPS["max_pool2d"],
+        archs=ARCHS,
         samples=SAMPLES,
         rejections=_rejections_of_extrema(torchops.max_pool2d),
         implementation=ops._max_pool2d,
@@ -106,6 +110,7 @@ class TestMaxPool2d(Conformance):
 class TestMinPool2d(Conformance):
     info = OpInfo(
         op=catalog.OPS["min_pool2d"],
+        archs=("sm_90",),
         samples=SAMPLES,
         rejections=_rejections_of_extrema(torchops.min_pool2d),
         implementation=ops._max_pool2d,

@@ -20,6 +20,7 @@ from torchops.ops import tiling
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .opinfo import LAYOUTS, OpInfo, Rejection, Sample, laid_out
 from .test_avg_pool2d import unpool_rejections
+from .test_max_pool2d import ARCHS
 from .windows import Window, windows
 
 SAMPLES = (
@@ -147,6 +148,7 @@ class TestOffsets(_Unpool):
     kind = "offset"
     info = OpInfo(
         op=catalog.OPS["max_unpool2d"],
+        archs=ARCHS,
         samples=SAMPLES,
         rejections=_rejections(),
         implementation=ops._max_unpool2d,
@@ -161,6 +163,7 @@ class TestPositions(_Unpool):
     kind = "position"
     info = OpInfo(
         op=catalog.OPS["max_unpool2d"],
+        archs=ARCHS,
         samples=SAMPLES[1:],
         rejections=(),
         implementation=ops._max_unpool2d,
