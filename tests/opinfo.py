@@ -58,6 +58,10 @@ class OpInfo:
     """Its module, with arguments that are not those of the catalog's example."""
     launches: tuple[int, int] = (1, 1)
     """Kernel launches of a forward and, at most, of a backward."""
+    reports: bool = False
+    """Whether the forward takes a number a program besides its output."""
+    indices: str | None = None
+    """The kind of indices it takes, where there are several."""
     streams: bool = True
     """Whether memory is what bounds it: then little may move more than once."""
     archs: tuple[str, ...] = tuple(DEVICES)

@@ -168,6 +168,8 @@ class TestPositions(_Unpool):
         rejections=(),
         implementation=ops._max_unpool2d,
         launches=(2, 2),
+        reports=True,
+        indices="position",
         module=(torchops.nn.MaxUnpool2d, {"kernel_size": 3, "stride": 2, "padding": 1}),
         registered=("max_unpool2d", "max_unpool2d_backward"),
         further=True,

@@ -23,7 +23,7 @@ class Compiled(Questions):
         for channels_last in (False, True):
             if channels_last:
                 shape = (shape[0], 3, *shape[2:])
-            launches = inspect.plan(info.op.name, arch, dtype, shape, channels_last=channels_last)
+            launches = inspect.plan(info.op.name, arch, dtype, shape, channels_last=channels_last, indices=info.indices)
             assert len(launches[0]) == info.launches[0]
             assert 0 < len(launches[1]) <= info.launches[1] or not dtype.is_floating_point
             for r in map(inspect.report, launches[0] + launches[1]):
@@ -71,4 +71,4 @@ class Compiled(Questions):
         with record(DEVICES["sm_90"]) as launches, torchops.use_backend("triton"), spy:
             self.call(inputs, sample)
         assert len(launches) == self.info.launches[0]
-        assert dispatched == ["aten.empty.memory_format"]
+        assert dispatched == ["aten.empty.memory_format"] * (1 + self.info.reports)
