@@ -6,9 +6,8 @@ for, and read off the machine code.
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from inspect import Parameter, signature
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from . import catalog
 from .backend import choose, use_backend
-from .machine_code import LOAD, MATRIX, STORE, machine_code, main_loop, widths
+from .machine_code import LOAD, MATRIX, STORE, machine_code, main_loop, stand_in_driver, widths
 
 if TYPE_CHECKING:
     from .kernels.hardware import Device
@@ -182,57 +181,6 @@ class LaunchReport:
         return {**row, "traffic": self.traffic}
 
 
-@contextlib.contextmanager
-def _stand_in_driver(arch: str) -> Iterator[None]:
-    """A driver that answers for a GPU that is not there, for as long as something is compiled for it."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.backends.driver import DriverBase
-
-    from .kernels.hardware import DEVICES
-
-    family, name = ("cuda", int(arch[3:])) if arch.startswith("sm_") else ("hip", arch)
-    target = GPUTarget(family, name, DEVICES[arch].warp_size)
-
-    class StandInDriver(DriverBase):
-        def __init__(self) -> None:
-            pass
-
-        @classmethod
-        def is_active(cls) -> bool:
-            return True
-
-        def get_current_target(self) -> GPUTarget:
-            return target
-
-        def get_active_torch_device(self) -> torch.device:
-            return torch.device("cpu")
-
-        # kernels are cached per device: every architecture needs a name of its own
-        def get_current_device(self) -> str:
-            return arch
-
-        def get_current_stream(self, device: Any = None) -> int:
-            return 0
-
-        def map_python_to_cpp_type(self, ty: str) -> str:
-            return ty
-
-        def get_benchmarker(self) -> None:
-            return None
-
-    driver = triton.runtime.driver
-    try:
-        outer = driver.active
-    except RuntimeError:  # Triton's word for "no GPU"
-        outer = None
-    driver.set_active(StandInDriver())
-    try:
-        yield
-    finally:
-        driver.set_active(outer)
-
-
 def record_launches(
     function: Callable[..., Tensor], inputs: tuple[Tensor, ...], device: Device, *, backward: bool = True, **kwargs: Any
 ) -> list[Launch]:
@@ -260,7 +208,7 @@ def report(launch: Launch) -> LaunchReport:
     if not isinstance(launch.kernel, JITFunction):
         raise RuntimeError("kernels are interpreted in this process: unset TRITON_INTERPRET to compile them")
     device = launch.device
-    with _stand_in_driver(device.arch):
+    with stand_in_driver(device.arch, device.warp_size):
         compiled = launch.kernel.warmup(*launch.args, grid=launch.grid, **launch.meta)
     machine = machine_code(compiled)
     loop = main_loop(machine.instructions)

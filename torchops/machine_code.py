@@ -1,13 +1,66 @@
-"""Compiled kernels, read off their machine code: NVIDIA's SASS and AMD's GCN."""
+"""Kernels compiled for GPUs that are not there, and read off their machine code: NVIDIA's SASS and AMD's GCN."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+
+
+@contextlib.contextmanager
+def stand_in_driver(arch: str, warp_size: int) -> Iterator[None]:
+    """A driver that answers for a GPU that is not there, for as long as something is compiled for it."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.backends.driver import DriverBase
+
+    family, name = ("cuda", int(arch[3:])) if arch.startswith("sm_") else ("hip", arch)
+    target = GPUTarget(family, name, warp_size)
+
+    class StandInDriver(DriverBase):
+        def __init__(self) -> None:
+            pass
+
+        @classmethod
+        def is_active(cls) -> bool:
+            return True
+
+        def get_current_target(self) -> GPUTarget:
+            return target
+
+        def get_active_torch_device(self) -> torch.device:
+            return torch.device("cpu")
+
+        # kernels are cached per device: every architecture needs a name of its own
+        def get_current_device(self) -> str:
+            return arch
+
+        def get_current_stream(self, device: Any = None) -> int:
+            return 0
+
+        def map_python_to_cpp_type(self, ty: str) -> str:
+            return ty
+
+        def get_benchmarker(self) -> None:
+            return None
+
+    driver = triton.runtime.driver
+    try:
+        outer = driver.active
+    except RuntimeError:  # Triton's word for "no GPU"
+        outer = None
+    driver.set_active(StandInDriver())
+    try:
+        yield
+    finally:
+        driver.set_active(outer)
 
 
 @dataclass(frozen=True)
