@@ -301,7 +301,7 @@ def launch_tiles(
         planes, lanes, *_axes(out, x, windows, geometry),
         bytes_in=sum(t.element_size() for t in inputs) - sum(t.element_size() for t in beside),
         bytes_out=sum(t.element_size() for t in (*outputs, *beside) if t is not None),
-        itemsize=out.element_size(), taps=rows * cols, unroll=unroll, heavy=rows * cols > 1,
+        itemsize=out.element_size(), taps=rows * cols, unroll=unroll, heavy=reports or rows * cols > 1,
     )  # fmt: skip
     config = config or pick_config(problem, target_device(out))
     count = programs(problem, config)

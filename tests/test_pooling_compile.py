@@ -56,7 +56,8 @@ class Pass:
     @property
     def is_heavy(self) -> bool:
         """Whether its threads may not have two outputs."""
-        return self.geometry == THREE or self.name in ("max_pool", "avg_pool")
+        anywhere = self.indices == torch.int64 and "unpool" in self.name
+        return anywhere or self.geometry == THREE or self.name in ("max_pool", "avg_pool")
 
     @property
     def is_hard(self) -> bool:
