@@ -221,8 +221,8 @@ def pick_config(problem: Problem, device: Device) -> Config:
         full = min(1.0, count * used / slots)
         memory = memory_us(cost(problem, config).bytes_moved, device)
         issue = issue_us(count * config.num_warps * _instructions(problem, config, device), device)
-        # of two that wait for the instructions, the one that moves less
-        return (max(memory, issue) + 0.1 * memory) / full
+        # of two that wait for the same, the one that needs less of the other
+        return (max(memory, issue) + 0.1 * (memory + issue)) / full
 
     # a line of the cache, unless a row is shorter
     least = min(triton.next_power_of_2(row), 128 // problem.itemsize)
