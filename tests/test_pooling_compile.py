@@ -61,8 +61,9 @@ class Pass:
 
     @property
     def is_hard(self) -> bool:
-        """Whether it has the most registers of its kind: windows overlap, or positions may point anywhere."""
-        return self.geometry == THREE or (self.name, self.indices) == ("max_unpool", torch.int64)
+        """Whether it has the most registers of its kind: windows overlap, positions may point anywhere, or a thread may have
+        two outputs."""
+        return self.geometry == THREE or (self.name, self.indices) == ("max_unpool", torch.int64) or not self.is_heavy
 
     @property
     def id(self) -> str:
@@ -81,6 +82,7 @@ PASSES = (
     Pass("max_unpool_bwd", TWO),
     Pass("max_unpool_bwd", THREE),
     Pass("max_unpool_bwd", THREE, torch.int64),
+    Pass("max_pool_bwd", TWO, torch.int64),
     Pass("max_pool_bwd", THREE),
     Pass("avg_pool", TWO, None),
     Pass("avg_pool", THREE, None),
