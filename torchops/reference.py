@@ -43,9 +43,9 @@ def sobel(
     return (g.square().sum(2) + eps).sqrt()
 
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu, "relu6": F.relu6, "leaky_relu": F.leaky_relu, "silu": F.silu,
-    "gelu": F.gelu, "tanh": torch.tanh, "sigmoid": torch.sigmoid,
+    "gelu": F.gelu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "hardsigmoid": F.hardsigmoid, "hardswish": F.hardswish,
 }  # fmt: skip
 
 
@@ -59,12 +59,14 @@ def conv2d(
     if padding == "same":
         rows, cols = dy * (weight.shape[2] - 1), dx * (weight.shape[3] - 1)
         sides = (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2)
+    elif isinstance(padding, tuple) and len(padding) == 4:
+        sides = padding
     else:
         top, left = (0, 0) if padding == "valid" else (padding, padding) if isinstance(padding, int) else padding
         sides = (left, left, top, top)
     y = F.conv2d(pad(input, sides, padding_mode, padding_value), weight, bias, stride, 0, dilation, groups)
     y = y if residual is None else y + residual
-    return y if activation is None else _ACTIVATIONS[activation](y)
+    return y if activation is None else ACTIVATIONS[activation](y)
 
 
 def conv_transpose2d(

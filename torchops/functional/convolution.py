@@ -36,18 +36,21 @@ def conv2d(
         weight: (K, C / groups, R, S), in the dtype of `input`, as all that follow.
         bias: (K,), or None.
         stride: of the window, in pixels: one number, or (rows, columns).
-        padding: pixels added on both sides: one number, or (rows, columns); "valid" for none; "same" for an output of the size
-            of `input`, where an even kernel has the extra pixel at the bottom and on the right.
+        padding: pixels added on both sides: one number, or (rows, columns); or on each side, (left, right, top, bottom), as
+            `torch.nn.functional.pad` has them; "valid" for none; "same" for an output of the size of `input`, where an even
+            kernel has the extra pixel at the bottom and on the right.
         dilation: distance of the taps of the kernel, in pixels: one number, or (rows, columns).
         groups: of channels that see only each other; divides C and K.
         padding_mode: what lies beyond the border: "zeros", "constant", "reflect", "replicate" or "circular".
         padding_value: the value beyond the border for `padding_mode="constant"`, rounded to the dtype of `input`.
-        activation: None, or "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "gelu" (exact), "tanh" or "sigmoid".
+        activation: None, or "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "gelu" (exact), "tanh",
+            "sigmoid", "hardsigmoid" or "hardswish".
         residual: of the shape of the result, added before the activation; or None.
 
     Returns:
-        (N, K, P, Q) or (K, P, Q), with P = (H + 2 padding - dilation (R - 1) - 1) // stride + 1, and Q likewise; channels_last
-        if `input` or `weight` is. float16 and bfloat16 are summed in float32 and rounded once, after the activation.
+        (N, K, P, Q) or (K, P, Q), with P = (H + padding of both sides - dilation (R - 1) - 1) // stride + 1, and Q likewise;
+        channels_last if `input` or `weight` is. float16 and bfloat16 are summed in float32 and rounded once, after the
+        activation.
 
     Raises:
         TypeError: if an argument is of the wrong type, or a tensor not dense or not floating point.
@@ -57,10 +60,11 @@ def conv2d(
     Memory: on the Triton backend the result is all that is allocated, whatever the border, but for a copy of the weight where
     it is not channels_last and 16 or more channels are summed, and for 256 elements of a constant that is not 0. Gradients of
     a border by index take N C (pixels of the padding) floats; the gradient of the weight takes as many weights, in float32,
-    as there are ranges of pixels, which fill the GPU at most four times. relu, relu6, leaky_relu, tanh and sigmoid keep the
-    result for the backward; silu and gelu keep what they need to compute the convolution again.
+    as there are ranges of pixels, which fill the GPU at most four times. relu, relu6, leaky_relu, tanh, sigmoid
+    and hardsigmoid keep the result for the backward; silu, gelu and hardswish keep what they need to compute the convolution
+    again.
 
-    Differs from `torch.nn.functional.conv2d` in all that is keyword-only.
+    Differs from `torch.nn.functional.conv2d` in all that is keyword-only, and in a padding of four sides.
 
     Source: V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", 2016.
 
@@ -76,7 +80,7 @@ def conv2d(
     arguments.check_padding_value(padding_mode, padding_value)
     arguments.check_activation(activation)
     stride, dilation = arguments.pair("stride", stride, 1), arguments.pair("dilation", dilation, 1)
-    padding = padding if isinstance(padding, str) else arguments.pair("padding", padding, 0)
+    padding = arguments.conv_padding(padding)
     groups = arguments.group_count(groups)
     sides, shape = arguments.conv_geometry(input.shape, weight.shape, stride, padding, dilation, groups, padding_mode)
     arguments.check_bias(bias, shape[-3])

@@ -148,10 +148,12 @@ _FROM_OUTPUT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "leaky_relu": lambda dy, y: _aten.leaky_relu_backward(dy, y, 0.01, True),
     "tanh": _aten.tanh_backward,
     "sigmoid": _aten.sigmoid_backward,
+    "hardsigmoid": lambda dy, y: torch.where((y > 0) & (y < 1), dy / 6, 0),
 }
 _FROM_INPUT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "silu": _silu_backward,
     "gelu": _aten.gelu_backward,
+    "hardswish": _aten.hardswish_backward,
 }
 """These have no gradient in terms of the output: what they are applied to is computed once more, instead of kept."""
 

@@ -37,6 +37,8 @@ _EPILOGUE: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": _aten.gelu_,
     "tanh": torch.tanh_,
     "sigmoid": torch.sigmoid_,
+    "hardsigmoid": _aten.hardsigmoid_,
+    "hardswish": _aten.hardswish_,
 }
 _EXACT = ("none", "relu", "relu6")
 """Rounding commutes with these."""

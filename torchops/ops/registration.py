@@ -120,6 +120,19 @@ def _in_its_dtypes(grad: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _out_of_sight(function: Callable[..., Any]) -> Callable[..., Any]:
+    """function, without torch function modes: as inside ATen's operators, none sees what an implementation calls."""
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        if not torch._C._len_torch_function_stack():
+            return function(*args)
+        with torch._C.DisableTorchFunction():
+            return function(*args)
+
+    return call
+
+
 def register(
     name: str,
     schema: str,
@@ -150,7 +163,7 @@ def register(
             the gradient to them: a Python function in the graph costs more than a small convolution.
     """
     qualified = f"torchops::{name}"
-    grad = _in_its_dtypes(grad)
+    impl, grad = _out_of_sight(impl), _out_of_sight(_in_its_dtypes(grad))
     torch.library.define(qualified, schema)
     torch.library.impl(qualified, "default", impl)
     torch.library.register_fake(qualified, fake)

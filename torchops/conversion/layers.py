@@ -1,0 +1,172 @@
+"""torch.nn's layers and ours: which can be which, and how one becomes the other.
+
+A layer keeps everything but its `forward`. That is why the class of the object is changed, and no new object made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import (
+    AvgPool2d,
+    Conv2d,
+    ConvTranspose2d,
+    FractionalMaxPool2d,
+    FractionalMaxPool3d,
+    MaxPool2d,
+    MaxUnpool2d,
+    Module,
+)
+from torch.nn.modules import conv, pooling
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.utils import parametrize
+
+from torchops import nn
+from torchops.arguments import is_floating
+
+COUNTERPARTS: dict[type[Module], type[Module]] = {
+    Conv2d: nn.Conv2d,
+    ConvTranspose2d: nn.ConvTranspose2d,
+    MaxPool2d: nn.MaxPool2d,
+    AvgPool2d: nn.AvgPool2d,
+    MaxUnpool2d: nn.MaxUnpool2d,
+}
+"""torch.nn's layers, and ours."""
+_OURS = (*COUNTERPARTS.values(), nn.MinPool2d, nn.AvgUnpool2d, nn.Sobel)
+_KINDS = (
+    conv._ConvNd, pooling._MaxPoolNd, pooling._AvgPoolNd, pooling._MaxUnpoolNd, pooling._LPPoolNd,
+    pooling._AdaptiveAvgPoolNd, pooling._AdaptiveMaxPoolNd, FractionalMaxPool2d, FractionalMaxPool3d,
+)  # fmt: skip
+"""Layers that a report speaks of, whether we have them or not."""
+_NAMES = {base.__name__ for base in COUNTERPARTS}
+_CALLED = ("forward", "__call__", "_conv_forward", "_output_padding")
+"""Methods of which a subclass must have torch.nn's, or its layers compute something else."""
+
+
+def is_of_a_kind(module: Module) -> bool:
+    # torch's quantized layers have the names, and are no subclasses
+    return isinstance(module, (*_KINDS, *_OURS)) or any(cls.__name__ in _NAMES for cls in type(module).__mro__)
+
+
+def obstacle(module: Module) -> str | None:
+    """Why a layer cannot be swapped; None if it can."""
+    cls = type(module)
+    if isinstance(module, _OURS):
+        return "torchops's already"
+    base = next((base for base in COUNTERPARTS if isinstance(module, base)), None)
+    if base is None:
+        quantized = "quantized" in cls.__module__
+        return f"quantized: {cls.__module__}" if quantized else f"torchops has no {_public_name(module)}"
+    if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+        return "not initialised yet: run it once, or load its state_dict"
+    overridden = [name for name in _CALLED if getattr(cls, name, None) is not getattr(base, name, None)]
+    if overridden:
+        return f"{cls.__name__} overrides {overridden[0]}"
+    if "forward" in vars(module):
+        return "the forward of this one layer is replaced"
+    for name, parameter in module.named_parameters():
+        if parameter.is_meta:
+            return f"`{name}` is on the meta device: convert it when it has values"
+        if not is_floating(parameter):
+            return f"`{name}` is {_described(parameter)}"
+    return None
+
+
+def _described(t: Tensor) -> str:
+    if t.layout != torch.strided:
+        return f"of layout {t.layout}"
+    return str(t.dtype) if type(t) is torch.nn.Parameter else f"a {type(t).__name__}"
+
+
+def inexpressible(module: Module) -> str | None:
+    """Why a layer cannot be torch.nn's; None if it can."""
+    if not isinstance(module, _OURS):
+        return "not torchops's"
+    if not isinstance(module, tuple(COUNTERPARTS)):
+        return f"torch.nn has no {_public_name(module)}"
+    if _theirs(_plain_class(module)) is None:
+        return f"{_public_name(module)} is a subclass of torchops's"
+    if isinstance(module, nn.Conv2d):
+        if module.activation is not None:
+            return f"its activation is {module.activation!r}"
+        if module.padding_mode == "constant":
+            return f"its padding_mode is {module.padding_mode!r}"
+        if isinstance(module.padding, tuple) and len(module.padding) == 4:
+            return f"its padding is {module.padding}"
+    if isinstance(module, nn.MaxPool2d) and module.return_indices == "offset":
+        return "it returns offsets"
+    if isinstance(module, nn.MaxUnpool2d) and module.dilation not in (1, (1, 1)):
+        return f"its dilation is {module.dilation}"
+    return None
+
+
+_ORIGIN = "_torchops_origin"
+"""Attribute of a class that was made of a user's: that class."""
+
+
+def _plain_class(module: Module) -> type[Module]:
+    """The class of a layer; of a parametrized one, which has a class of its own to hold properties, the class under that."""
+    cls = type(module)
+    return cls.__bases__[0] if parametrize.is_parametrized(module) else cls
+
+
+def _public_name(module: Module) -> str:
+    return _plain_class(module).__name__
+
+
+def make_ours(module: Module) -> str:
+    """Make a layer of torch.nn's ours; return its new name."""
+    base = next(base for base in COUNTERPARTS if isinstance(module, base))
+    _change_class(module, lambda cls: _ours(cls, base))
+    return f"torchops.nn.{base.__name__}"
+
+
+def make_theirs(module: Module) -> str:
+    """Make a layer of ours what it was; return its new name."""
+    _change_class(module, lambda cls: cast(Any, _theirs(cls)))
+    # what only our constructors leave there
+    for name in ("activation", "padding_value", "dilation" if isinstance(module, MaxUnpool2d) else ""):
+        module.__dict__.pop(name, None)
+    return f"{'torch.nn.' if _plain_class(module) in COUNTERPARTS else ''}{_public_name(module)}"
+
+
+def _change_class(module: Module, changed: Callable[[type[Module]], type[Module]]) -> None:
+    plain = changed(_plain_class(module))
+    if parametrize.is_parametrized(module):
+        own = {name: value for name, value in vars(type(module)).items() if name not in ("__dict__", "__weakref__")}
+        plain = type(type(module).__name__, (plain,), own)
+    module.__class__ = plain
+
+
+def _theirs(cls: type[Module]) -> type[Module] | None:
+    """The class that `_ours` was given, if it was."""
+    return vars(cls).get(_ORIGIN) or next((base for base, ours in COUNTERPARTS.items() if cls is ours), None)
+
+
+_made: dict[type[Module], type[Module]] = {}
+"""Classes made at run time, by the user's: one for each."""
+
+
+def _ours(cls: type[Module], base: type[Module]) -> type[Module]:
+    """Our layer for torch.nn's; for a user's subclass, a class that is both."""
+    ours = COUNTERPARTS[base]
+    if cls is base:
+        return ours
+    if cls in _made:
+        return _made[cls]
+
+    def reduce(self: Module, protocol: Any) -> tuple[Any, ...]:
+        state = self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__
+        return _revived, (cls, base), state
+
+    own = {"__module__": cls.__module__, "__doc__": cls.__doc__, "__reduce_ex__": reduce, _ORIGIN: cls}
+    return _made.setdefault(cls, type(cls.__name__, (ours, cls), own))
+
+
+def _revived(cls: type[Module], base: type[Module]) -> Module:
+    """A layer of a class that is made at run time, for pickle, which can store neither."""
+    made = _ours(cls, base)
+    return made.__new__(made)

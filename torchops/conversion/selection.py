@@ -1,0 +1,59 @@
+"""The layers of a model that `include` and `exclude` mean."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from torch.nn import Module
+
+Selection: TypeAlias = "str | type[Module] | Iterable[str | type[Module]] | None"
+"""Names of layers, patterns of names, or classes."""
+
+
+def selection(model: Module, include: Selection, exclude: Selection) -> Callable[[str, Module], str | None]:
+    """A function of a layer's name and the layer: None if it is wanted, or why it is not.
+
+    Raises:
+        TypeError: if an entry is neither a name nor a class of modules.
+        ValueError: if a name is not in the model.
+    """
+    names = [name for name, _ in model.named_modules(remove_duplicate=False)]
+    included = None if include is None else _entries("include", include, names)
+    excluded = _entries("exclude", () if exclude is None else exclude, names)
+
+    def refused(name: str, module: Module) -> str | None:
+        if any(_matches(entry, name, module) for entry in excluded):
+            return "excluded"
+        if included is not None and not any(_matches(entry, name, module) for entry in included):
+            return "not included"
+        return None
+
+    return refused
+
+
+def _matches(entry: Any, name: str, module: Module) -> bool:
+    if isinstance(entry, type):
+        return isinstance(module, entry)
+    parts = name.split(".")
+    return entry == "" or any(fnmatch.fnmatchcase(".".join(parts[: i + 1]), entry) for i in range(len(parts)))
+
+
+def _entries(argument: str, given: Any, names: list[str]) -> tuple[Any, ...]:
+    if isinstance(given, (str, type)):
+        given = (given,)
+    if not isinstance(given, Iterable):
+        raise TypeError(f"`{argument}` must be names or classes of layers, got {given!r}")
+    entries = tuple(given)
+    for entry in entries:
+        if isinstance(entry, type) and issubclass(entry, Module):
+            continue
+        if not isinstance(entry, str):
+            raise TypeError(f"`{argument}` must be names or classes of layers, got {entry!r}")
+        if not fnmatch.filter(names, entry):
+            near = difflib.get_close_matches(entry, names, n=4, cutoff=0.4)
+            hint = f"near it are {', '.join(near)}" if near else f"its names are like {', '.join(names[1:5])}"
+            raise ValueError(f"`{argument}` must name layers of the model, got {entry!r}; {hint}")
+    return entries

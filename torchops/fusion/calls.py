@@ -1,0 +1,206 @@
+"""What a node of a traced graph calls, by one name, whether it is a module, a function or a method of a tensor."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+from torch.nn import Module
+
+from torchops import nn
+
+_LAYERS = {
+    torch.nn.ReLU: "relu", torch.nn.ReLU6: "relu6", torch.nn.LeakyReLU: "leaky_relu", torch.nn.SiLU: "silu",
+    torch.nn.GELU: "gelu", torch.nn.Tanh: "tanh", torch.nn.Sigmoid: "sigmoid",
+    torch.nn.Hardsigmoid: "hardsigmoid", torch.nn.Hardswish: "hardswish", torch.nn.BatchNorm2d: "batch_norm",
+    torch.nn.SyncBatchNorm: "batch_norm",
+}  # fmt: skip
+PADS: dict[type[Module], str] = {
+    torch.nn.ReflectionPad2d: "reflect", torch.nn.ReplicationPad2d: "replicate", torch.nn.CircularPad2d: "circular",
+    torch.nn.ZeroPad2d: "constant", torch.nn.ConstantPad2d: "constant",
+}  # fmt: skip
+"""Layers that pad, and the mode of `F.pad`."""
+_SHAPE_OF = ("ndim", "dim", "device", "is_cuda")
+"""What a tensor is asked that its convolution's input would answer alike."""
+_NUMBERS = (*_SHAPE_OF, "size", "shape", "numel", "dtype")
+_NO_KERNEL = {
+    "view", "reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "expand", "expand_as", "narrow", "chunk",
+    "split", "unbind", "detach", "getitem", "movedim", "assert", "t", "unflatten", "select",
+}  # fmt: skip
+"""Views, all but never copies."""
+_IDLE = (
+    "identity",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "alpha_dropout",
+    "feature_alpha_dropout",
+    "stochastic_depth",
+)
+"""What returns its input in eval mode."""
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The calls of a graph: the graph, and the modules that it calls."""
+
+    graph: fx.Graph
+    root: Module
+
+    def module(self, node: fx.Node) -> Module | None:
+        return self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+    def value(self, argument: Any) -> Any:
+        """An argument; of a node that stands for a tensor of the model, that tensor."""
+        if not isinstance(argument, fx.Node):
+            return argument
+        if argument.op != "get_attr":
+            return _UNKNOWN
+        owner, _, name = str(argument.target).rpartition(".")
+        return getattr(self.root.get_submodule(owner), name)
+
+    def name(self, node: fx.Node) -> str:
+        """The op, as torch.nn.functional calls it: "relu" for `nn.ReLU`, `F.relu_` and `x.relu()`; "" if it is none of torch's.
+
+        A layer of a class that is not torch's or ours, or has hooks, is called by nobody's name.
+        """
+        if node.op == "call_method":
+            return str(node.target).strip("_")
+        if node.op == "call_function":
+            target: Any = node.target
+            home = getattr(target, "__module__", None) or "torch"
+            if home == "_operator":
+                name = target.__name__
+                return name[1:] if mutates_left(node) else name
+            if home in ("builtins", "math"):
+                return str(target.__name__)
+            is_torchs = home == "torch" or home.startswith(("torch.", "torchops."))
+            return str(target.__name__).strip("_") if is_torchs else ""
+        module = self.module(node)
+        if module is None or has_hooks(module):
+            return ""
+        if type(module) in _LAYERS:
+            return _LAYERS[type(module)]
+        if type(module) in PADS:
+            return "pad"
+        if type(module).__name__ == "FrozenBatchNorm2d":
+            return "batch_norm"
+        if not type(module).__module__.startswith(("torch.nn.", "torchops.")):
+            return ""
+        if isinstance(module, nn.Conv2d):
+            return "conv2d"
+        # AdaptiveAvgPool2d: adaptive_avg_pool2d
+        return re.sub(r"(?<=[a-z\d])(?=[A-Z][a-z])", "_", type(module).__name__).lower()
+
+    def mutates(self, node: fx.Node) -> bool:
+        """Whether it may write to a tensor that exists already."""
+        module = self.module(node)
+        if module is not None:
+            return bool(getattr(module, "inplace", False)) or not self.name(node)
+        if node.op == "call_method":
+            return str(node.target).endswith("_") and not str(node.target).endswith("__")
+        if node.op != "call_function":
+            return False
+        name = getattr(node.target, "__name__", "")
+        if not self.name(node) or name.endswith("_") or mutates_left(node) or name == "setitem" or "out" in node.kwargs:
+            return True
+        return bool(argument(node, "inplace", False))
+
+    def does_nothing(self, node: fx.Node) -> bool:
+        """Whether it returns its input, as dropout in eval mode."""
+        name = getattr(node.target, "__name__", "") if node.op == "call_function" else self.name(node)
+        if name not in _IDLE:
+            return False
+        return node.op == "call_module" or argument(node, "training", True) is False
+
+    def is_number(self, node: fx.Node) -> bool:
+        """Whether it is no tensor: sizes, and what is computed of them."""
+        if node.op not in ("call_function", "call_method"):
+            return False
+        if _attribute(node) in _NUMBERS or self.name(node) in _NUMBERS:
+            return True
+        return bool(node.all_input_nodes) and all(map(self.is_number, node.all_input_nodes))
+
+    def asks_only(self, node: fx.Node) -> bool:
+        """Whether it asks a tensor for what a convolution does not change."""
+        return self.name(node) in _SHAPE_OF or _attribute(node) in _SHAPE_OF
+
+    def kernels(self, fused_bias: bool) -> Counter[str]:
+        """The kernels of an eager forward, by op: one for each call but views.
+
+        Args:
+            fused_bias: whether a convolution adds its bias itself. torch's does so in a kernel of its own.
+        """
+        counts: Counter[str] = Counter()
+        for node in self.graph.nodes:
+            if node.op not in ("call_module", "call_function", "call_method") or self.is_number(node):
+                continue
+            name = self.name(node)
+            module = self.module(node)
+            if name in ("getattr", *_NO_KERNEL) or self.does_nothing(node):
+                continue
+            if not name and module is not None and any(module.children()):
+                # counted by itself
+                continue
+            counts[name or _described(node, module)] += 1
+            if not fused_bias and name in ("conv2d", "conv_transpose2d"):
+                bias = argument(node, "bias", None) if module is None else getattr(module, "bias", None)
+                counts["bias"] += bias is not None
+        return +counts
+
+
+_UNKNOWN = object()
+
+
+def has_hooks(module: Module) -> bool:
+    """Whether somebody watches its calls."""
+    return any(
+        getattr(module, name)
+        for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    )
+
+
+def _described(node: fx.Node, module: Module | None) -> str:
+    return str(getattr(node.target, "__name__", node.target)) if module is None else type(module).__name__
+
+
+def _attribute(node: fx.Node) -> str:
+    """The attribute that is read, as x.shape."""
+    return str(node.args[1]) if node.op == "call_function" and node.target is getattr else ""
+
+
+def mutates_left(node: fx.Node) -> bool:
+    """`x += y` and its like."""
+    target: Any = node.target
+    return getattr(target, "__module__", "") == "_operator" and target.__name__ in (
+        "iadd", "isub", "imul", "itruediv", "ifloordiv", "ipow", "imod", "iand", "ior", "ixor", "ilshift", "irshift",
+    )  # fmt: skip
+
+
+_SIGNATURES = {
+    # builtins, which have no signature to look into
+    "conv2d": ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
+    "conv_transpose2d": ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
+    "gelu": ("input", "approximate"),
+}
+
+
+def argument(node: fx.Node, name: str, default: Any) -> Any:
+    """An argument of a function, wherever it is given."""
+    if name in node.kwargs:
+        return node.kwargs[name]
+    target: Any = node.target
+    names = _SIGNATURES.get(getattr(target, "__name__", ""))
+    if names is None:
+        try:
+            names = tuple(inspect.signature(target).parameters)
+        except (TypeError, ValueError):
+            return default
+    position = names.index(name) if name in names else len(node.args)
+    return node.args[position] if position < len(node.args) else default
