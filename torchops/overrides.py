@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from . import functional
 from .arguments import is_floating, is_plain
+from .ops.registration import is_implementing
 
 
 def _max_pool2d_with_indices(
@@ -65,7 +66,7 @@ class override(TorchFunctionMode):  # noqa: N801  a context manager, named as to
     ) -> Any:
         kwargs = kwargs or {}
         ours = COUNTERPARTS.get(func)
-        if ours is None:
+        if ours is None or (not torch.compiler.is_compiling() and is_implementing()):
             return func(*args, **kwargs)
         tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
         served = bool(tensors) and is_floating(tensors[0]) and all(map(is_plain, tensors))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from .calls import has_hooks
 class Tracer(fx.Tracer):
     """Follows calls down to the layers of torch.nn and torchops, and to modules that are to stay as they are."""
 
-    def __init__(self, whole: dict[Module, str]) -> None:
+    def __init__(self, whole: Container[Module] = ()) -> None:
         super().__init__()
         self.whole = whole
         self.inside: list[Module] = []

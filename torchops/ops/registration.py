@@ -6,6 +6,7 @@ import ctypes
 import functools
 import mmap
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -120,15 +121,29 @@ def _in_its_dtypes(grad: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _out_of_sight(function: Callable[..., Any]) -> Callable[..., Any]:
-    """function, without torch function modes: as inside ATen's operators, none sees what an implementation calls."""
+class _Here(threading.local):
+    implementing = False
 
+
+_here = _Here()
+
+
+def is_implementing() -> bool:
+    """Whether this thread is inside an operator: what that calls is none of a caller's business, as inside ATen's."""
+    return _here.implementing
+
+
+def _known_as_implementing(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any) -> Any:
+        # nobody asks where no mode could
         if not torch._C._len_torch_function_stack():
             return function(*args)
-        with torch._C.DisableTorchFunction():
+        outer, _here.implementing = _here.implementing, True
+        try:
             return function(*args)
+        finally:
+            _here.implementing = outer
 
     return call
 
@@ -163,7 +178,7 @@ def register(
             the gradient to them: a Python function in the graph costs more than a small convolution.
     """
     qualified = f"torchops::{name}"
-    impl, grad = _out_of_sight(impl), _out_of_sight(_in_its_dtypes(grad))
+    impl, grad = _known_as_implementing(impl), _known_as_implementing(_in_its_dtypes(grad))
     torch.library.define(qualified, schema)
     torch.library.impl(qualified, "default", impl)
     torch.library.register_fake(qualified, fake)
