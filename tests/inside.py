@@ -14,6 +14,7 @@ import torchops
 from torchops.kernels.hardware import DEVICES
 from torchops.kernels.launch import Launch, record
 
+
 class Inside(TorchDispatchMode):
     """Every operator that runs, those inside torchops's own too; by whether it is inside."""
 
@@ -40,5 +41,3 @@ def on_a_gpu_that_is_not_there() -> Iterator[tuple[list[Launch], Inside]]:
     """Launches for an H100, and every operator that runs. What the kernels would write stays uninitialised."""
     with record(DEVICES["sm_90"]) as launches, torchops.use_backend("triton"), Inside() as inside:
         yield launches, inside
-
-

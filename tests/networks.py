@@ -39,12 +39,13 @@ def with_statistics(model: nn.Module) -> nn.Module:
     """Statistics and scales of a network that was trained, roughly; no noise from dropout, whose draws nobody can repeat."""
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
             shape = module.num_features
             module.running_mean = torch.randn(shape, generator=generator) * 0.1
             module.running_var = torch.rand(shape, generator=generator) + 0.5
-            module.weight.data = torch.rand(shape, generator=generator) + 0.5
-            module.bias.data = torch.randn(shape, generator=generator) * 0.1
+            if module.affine:
+                module.weight.data = torch.rand(shape, generator=generator) + 0.5
+                module.bias.data = torch.randn(shape, generator=generator) * 0.1
         elif isinstance(module, nn.Dropout):
             module.p = 0.0
     return model
@@ -126,7 +127,9 @@ class Small(nn.Module):
         self.stem = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.SiLU())
         self.pool, self.unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
         self.blocks = nn.Sequential(Block(width, width, 1), Block(width, 2 * width, 2))
-        self.up = nn.Sequential(nn.ConvTranspose2d(2 * width, width, 2, 2, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(2 * width, width, 2, 2, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
         self.mean = nn.AvgPool2d(2)
         self.head = nn.Conv2d(width, 4, 1)
 

@@ -132,7 +132,9 @@ def test_everything_else_stays() -> None:
         before, after = dict(getattr(model, kind)()), dict(getattr(converted, kind)())
         assert before.keys() == after.keys()
         assert all(after[name] is before[name] for name in before)
-    assert [(n, m.training) for n, m in converted.named_modules()] == [(n, m.training) for n, m in model.named_modules()]
+    assert [(n, m.training) for n, m in converted.named_modules()] == [
+        (n, m.training) for n, m in model.named_modules()
+    ]
     assert len(report.swapped) == 11
     before = model.stem[2].weight.clone()
     converted(image(2, 3, 16, 16)).mean().backward()

@@ -181,7 +181,17 @@ def test_cuda_graphs_can_hold_a_step(make: Any, x: Tensor) -> None:
         y = model(x)
         y.backward(torch.ones_like(y))
     assert launches
-    waits = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2", "to", "resize_"}
+    waits = {
+        "_local_scalar_dense",
+        "item",
+        "nonzero",
+        "is_nonzero",
+        "equal",
+        "masked_select",
+        "_unique2",
+        "to",
+        "resize_",
+    }
     assert not waits & {*inside.calls[True], *inside.calls[False]}
     # a fake tensor has no data to look at
     with FakeTensorMode() as mode, torch.no_grad():

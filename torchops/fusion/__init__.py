@@ -20,7 +20,7 @@ from torch.nn import Module
 from torchops.conversion import Selection, check_model, convert, selection, table
 from torchops.overrides import COUNTERPARTS
 
-from .calls import Calls, has_hooks
+from .calls import HOOKS, Calls, has_hooks
 from .chains import grow, start
 from .tracing import trace
 
@@ -131,6 +131,8 @@ def _fused(
         }
         report.after += calls.kernels(fused_bias=True)
         module, original = fx.GraphModule(module, graph, type(module).__name__), module
+        # they see what goes in and out, which is as it was
+        vars(module).update((name, hooks) for name, hooks in vars(original).items() if name in HOOKS)
         done[original] = module
         inner = [(name, child) for name, child in module.named_modules(remove_duplicate=False) if child in whole]
     else:

@@ -158,12 +158,16 @@ class Calls:
 _UNKNOWN = object()
 
 
+HOOKS = (
+    "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook",
+)  # fmt: skip
+"""Where a module keeps what watches its calls."""
+
+
 def has_hooks(module: Module) -> bool:
     """Whether somebody watches its calls."""
-    return any(
-        getattr(module, name)
-        for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    )
+    return any(getattr(module, name) for name in HOOKS)
 
 
 def _described(node: fx.Node, module: Module | None) -> str:

@@ -115,6 +115,8 @@ def start(calls: Calls, node: fx.Node) -> Chain | None:
         return None
     if not isinstance(x, fx.Node) or not arguments.is_floating(weight):
         return None
+    if values["padding"] == "valid":
+        values["padding"] = 0
     border = {"padding_mode": further["padding_mode"] or "zeros", "padding_value": padding_value}
     return Chain(
         node, op, x, weight, bias, values, border, further["activation"], nodes=[node],

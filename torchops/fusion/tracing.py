@@ -10,8 +10,6 @@ import torch
 from torch import fx
 from torch.nn import Module
 
-from .calls import has_hooks
-
 
 class Tracer(fx.Tracer):
     """Follows calls down to the layers of torch.nn and torchops, and to modules that are to stay as they are."""
@@ -41,13 +39,11 @@ def trace(model: Module, whole: dict[Module, str]) -> fx.Graph | str:
     Args:
         whole: modules that are not to be looked into, with the reason; those that cannot be are added.
     """
-    if type(model).forward is Module.forward:
-        # a container, which calls nothing itself
-        return ""
     if isinstance(model, torch.jit.ScriptModule):
         return "scripted: its code is compiled"
-    if has_hooks(model):
-        return "it has hooks"
+    if type(model).forward is Module.forward or Tracer().is_leaf_module(model, ""):
+        # a container, or one layer: there is nothing to follow
+        return whole.get(model, "")
     optional = [
         name
         for name, p in inspect.signature(model.forward).parameters.items()

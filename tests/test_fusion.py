@@ -1,0 +1,432 @@
+"""fuse: what becomes one kernel, what must not, and that the numbers stay."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import torchops
+from torchops.fusion import Report
+
+from .conformance import close
+from .inside import on_a_gpu_that_is_not_there
+from .networks import Block, as_torch_has_it, image, network, small, with_statistics
+
+
+def conv(c: int = 4, k: int = 4, kernel_size: int = 3, padding: Any = 1, **kwargs: Any) -> nn.Conv2d:
+    return nn.Conv2d(c, k, kernel_size, padding=padding, **kwargs)
+
+
+class Net(nn.Module):
+    """Two convolutions, a batch norm each, and whatever forward a test wants."""
+
+    def __init__(self, forward: Callable[[Any, Tensor], Any]) -> None:
+        super().__init__()
+        self.a, self.b = conv(), conv()
+        self.bn, self.bn2 = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.relu = nn.ReLU(inplace=True)
+        self._forward = forward
+
+    def forward(self, x: Tensor) -> Any:
+        return self._forward(self, x)
+
+
+def net(forward: Callable[[Any, Tensor], Any]) -> nn.Module:
+    torch.manual_seed(0)
+    return with_statistics(Net(forward)).eval()
+
+
+def sequential(*layers: nn.Module) -> nn.Module:
+    return with_statistics(nn.Sequential(*layers)).eval()
+
+
+def fused_as_before(model: nn.Module, x: Tensor | None = None) -> tuple[nn.Module, Report]:
+    """The fused model, which gives the model's results in float64 to the last bits."""
+    x = (image(2, 4, 9, 8) if x is None else x).double()
+    model = model.double()
+    fused, report = torchops.fuse(model)
+    with torch.no_grad(), as_torch_has_it():
+        # either may write to its input
+        expected, actual = model(x.clone()), fused(x.clone())
+        given, left = x.clone(), x.clone()
+        model(given)
+        fused(left)
+    for one, other in zip(_tensors(actual), _tensors(expected), strict=True):
+        close(one, other, torch.float64, 10)
+    return fused, report
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    return [result] if isinstance(result, Tensor) else [t for t in result if isinstance(t, Tensor)]
+
+
+ONE_KERNEL: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
+    "norm": (lambda m, x: m.bn(m.a(x)), "conv2d + batch_norm"),
+    "two_norms": (lambda m, x: m.bn2(m.bn(m.a(x))), "conv2d + batch_norm + batch_norm"),
+    "relu": (lambda m, x: m.relu(m.bn(m.a(x))), "conv2d + batch_norm + relu"),
+    "method": (lambda m, x: m.a(x).relu_(), "conv2d + relu"),
+    "function": (lambda m, x: F.silu(m.a(x)), "conv2d + silu"),
+    "torch": (lambda m, x: torch.sigmoid(m.a(x)), "conv2d + sigmoid"),
+    "hardtanh": (lambda m, x: F.hardtanh(m.a(x), 0.0, 6.0), "conv2d + relu6"),
+    "leaky": (lambda m, x: F.leaky_relu(m.a(x)), "conv2d + leaky_relu"),
+    "hardswish": (lambda m, x: F.hardswish(m.a(x)), "conv2d + hardswish"),
+    "residual": (lambda m, x: F.relu(m.bn(m.a(x)) + x), "conv2d + batch_norm + add + relu"),
+    "residual_first": (lambda m, x: F.gelu(x.add(m.bn(m.a(x)))), "conv2d + batch_norm + add + gelu"),
+    "asked": (lambda m, x: m.bn(_asked(m.a(x))), "conv2d + batch_norm"),
+    "dropout": (lambda m, x: F.dropout(F.relu(m.a(x)), training=m.training), "conv2d + relu"),
+    "dropout_between": (lambda m, x: m.bn(F.dropout(m.a(x), training=m.training)), "conv2d + batch_norm"),
+    "functional": (lambda m, x: m.relu(m.bn(F.conv2d(x, m.a.weight, m.a.bias, padding=1))), "conv2d + batch_norm + relu"),
+    "functional_norm": (
+        lambda m, x: F.batch_norm(m.a(x), m.bn.running_mean, m.bn.running_var, m.bn.weight, m.bn.bias),
+        "conv2d + batch_norm",
+    ),
+}  # fmt: skip
+
+
+def _asked(x: Tensor) -> Tensor:
+    torch._assert(x.ndim == 4, "an image")
+    return x
+
+
+@pytest.mark.parametrize("which", ONE_KERNEL)
+def test_one_kernel(which: str) -> None:
+    forward, parts = ONE_KERNEL[which]
+    fused, report = fused_as_before(net(forward))
+    assert list(report.fused.values()) == [parts]
+    assert report.after.total() == 1
+    assert report.before.total() > 1
+    # and it is one
+    with torch.no_grad(), on_a_gpu_that_is_not_there() as (launches, inside):
+        fused.float()(image(2, 4, 9, 8).to(memory_format=torch.channels_last))
+    assert len(launches) == 1
+    assert set(inside.calls[True]) <= {"empty"}
+
+
+PADS: dict[str, tuple[nn.Module | Callable[[Tensor], Tensor], dict[str, Any], str | None]] = {
+    "reflect": (nn.ReflectionPad2d((1, 2, 0, 3)), {"padding": 0}, "reflect pad + conv2d"),
+    "replicate": (nn.ReplicationPad2d(2), {"padding": "valid"}, "replicate pad + conv2d"),
+    "circular": (nn.CircularPad2d((0, 1, 2, 3)), {"padding": 0, "stride": 2}, "circular pad + conv2d"),
+    "zero": (nn.ZeroPad2d((0, 1, 0, 1)), {"padding": 0, "stride": 2}, "zero pad + conv2d"),
+    "zero_and_its_own": (nn.ZeroPad2d((0, 1, 2, 0)), {"padding": (1, 0)}, "zero pad + conv2d"),
+    "constant": (nn.ConstantPad2d(1, 0.5), {"padding": 0}, "constant pad + conv2d"),
+    "function": (lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), {"padding": 0}, "reflect pad + conv2d"),
+    "rows_only": (lambda x: F.pad(x, (1, 2)), {"padding": 0}, "zero pad + conv2d"),
+    "value": (lambda x: F.pad(x, [1, 1, 0, 0], value=2.0), {"padding": 0}, "constant pad + conv2d"),
+    # what a convolution cannot do
+    "channels": (lambda x: F.pad(x, (0, 0, 0, 0, 1, 0)), {"padding": 0, "c": 5}, None),
+    "crop": (lambda x: F.pad(x, (-1, 0, 1, 1)), {"padding": 0}, None),
+    "reflect_then_zeros": (nn.ReflectionPad2d(1), {"padding": 1}, None),
+    "constant_then_zeros": (nn.ConstantPad2d(1, 0.5), {"padding": 1}, None),
+    "same": (nn.ZeroPad2d(1), {"padding": "same"}, None),
+    "zeros_then_reflect": (nn.ZeroPad2d(1), {"padding": 1, "padding_mode": "reflect"}, None),
+}
+
+
+class Padded(nn.Module):
+    def __init__(self, pad: Callable[[Tensor], Tensor], **kwargs: Any) -> None:
+        super().__init__()
+        self.pad, self.conv, self.bn = pad, conv(**kwargs), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(self.pad(x)))
+
+
+@pytest.mark.parametrize("which", PADS)
+def test_pads_become_the_border(which: str) -> None:
+    pad, kwargs, parts = PADS[which]
+    fused, report = fused_as_before(with_statistics(Padded(pad, **kwargs)).eval())
+    assert list(report.fused.values()) == [f"{parts or 'conv2d'} + batch_norm"]
+    assert report.after["pad"] == (parts is None)
+
+
+def _reused(m: Any, x: Tensor) -> Tensor:
+    y = m.a(x)
+    return m.relu(m.bn(y)) + y
+
+
+def _mutated_input(m: Any, x: Tensor) -> Tensor:
+    y = m.a(x)
+    x.mul_(2)
+    return m.bn(y) + x
+
+
+def _mutated_residual(m: Any, x: Tensor) -> Tensor:
+    y = m.bn(m.a(x))
+    z = m.b(x)
+    z.add_(1)
+    return y + z
+
+
+def _sum_read_where_the_other_was(m: Any, x: Tensor) -> Tensor:
+    z = m.b(x)
+    z += m.a(x)
+    return z * 2
+
+
+def _other_read_after(m: Any, x: Tensor) -> Tensor:
+    z = m.relu(x)
+    y = m.a(x)
+    w = z.add_(y)
+    return w + z
+
+
+def _view_mutated(m: Any, x: Tensor) -> Tensor:
+    y = m.a(x)
+    y[:, 0].fill_(7.0)
+    return m.bn(y)
+
+
+def _returned_too(m: Any, x: Tensor) -> Any:
+    y = m.a(x)
+    return m.bn(y), y
+
+
+def _random_dropout(m: Any, x: Tensor) -> Tensor:
+    return m.bn(F.dropout(m.a(x), p=0.0, training=True))
+
+
+def _weights_at_run_time(m: Any, x: Tensor) -> Tensor:
+    return m.bn(F.conv2d(x, m.a.weight * x.mean(), padding=1))
+
+
+HAZARDS: dict[str, tuple[Callable[[Any, Tensor], Any], list[str]]] = {
+    "read_twice": (_reused, ["conv2d"]),
+    "returned_too": (_returned_too, ["conv2d"]),
+    "mutated_input": (_mutated_input, ["conv2d"]),
+    "mutated_residual": (_mutated_residual, ["conv2d + batch_norm", "conv2d"]),
+    "sum_in_place": (_sum_read_where_the_other_was, ["conv2d", "conv2d + add"]),
+    "other_read_after": (_other_read_after, ["conv2d"]),
+    "view_mutated": (_view_mutated, ["conv2d"]),
+    "random_dropout": (_random_dropout, ["conv2d"]),
+    "weights_at_run_time": (_weights_at_run_time, []),
+    "ours": (lambda m, x: torchops.conv2d(x, m.a.weight, padding=1, activation="tanh").relu(), ["conv2d + tanh"]),
+    "itself": (lambda m, x: (lambda y: y + y)(m.a(x)), ["conv2d"]),
+    "number": (lambda m, x: m.a(x) + 1.5, ["conv2d"]),
+    "size": (lambda m, x: m.a(x) + x.shape[2], ["conv2d"]),
+    "alpha": (lambda m, x: torch.add(m.a(x), x, alpha=2), ["conv2d"]),
+    "wider_sum": (lambda m, x: m.a(F.adaptive_avg_pool2d(x, 1)) + x, ["conv2d + add"]),
+    "narrower_sum": (lambda m, x: F.relu(m.a(x) + x.mean((2, 3), keepdim=True)), ["conv2d + add + relu"]),
+    "other_dtype": (lambda m, x: m.a(x) + x.float(), ["conv2d + add"]),
+    "slope": (lambda m, x: F.leaky_relu(m.a(x), 0.2), ["conv2d"]),
+    "tanh_gelu": (lambda m, x: F.gelu(m.a(x), approximate="tanh"), ["conv2d"]),
+    "hardtanh": (lambda m, x: F.hardtanh(m.a(x)), ["conv2d"]),
+    "same_layer_twice": (lambda m, x: m.bn(m.a(m.bn2(m.a(x)))), ["conv2d + batch_norm", "conv2d + batch_norm"]),
+    "same_norm_twice": (lambda m, x: m.bn(m.b(m.bn(m.a(x)))), ["conv2d + batch_norm", "conv2d + batch_norm"]),
+    "norm_of_the_batch": (
+        lambda m, x: F.batch_norm(m.a(x), m.bn.running_mean.clone(), m.bn.running_var.clone(), training=True), ["conv2d"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", HAZARDS)
+def test_only_what_stays_right(which: str) -> None:
+    forward, parts = HAZARDS[which]
+    _, report = fused_as_before(net(forward))
+    assert list(report.fused.values()) == parts
+
+
+def test_mutated_inputs_are_left_as_the_model_leaves_them() -> None:
+    model = net(_mutated_input)
+    fused, _ = torchops.fuse(model)
+    one, other = image(1, 4, 5, 5), image(1, 4, 5, 5)
+    model(one)
+    fused(other)
+    assert torch.equal(one, other)
+
+
+LAYERS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
+    "transposed": (
+        lambda: sequential(nn.ConvTranspose2d(4, 6, 3, 2), nn.BatchNorm2d(6), nn.ReLU()),
+        ["conv_transpose2d + batch_norm"],
+    ),
+    "transposed_groups": (
+        lambda: sequential(nn.ConvTranspose2d(4, 6, 3, groups=2), nn.BatchNorm2d(6)), ["conv_transpose2d"],
+    ),
+    "depthwise": (lambda: sequential(conv(4, 8, groups=4), nn.BatchNorm2d(8), nn.ReLU6()), ["conv2d + batch_norm + relu6"]),
+    "plain_norm": (lambda: sequential(conv(), nn.BatchNorm2d(4, affine=False)), ["conv2d + batch_norm"]),
+    "no_statistics": (lambda: nn.Sequential(conv(), nn.BatchNorm2d(4, track_running_stats=False)).eval(), ["conv2d"]),
+    "idle": (
+        lambda: sequential(conv(), nn.Identity(), nn.BatchNorm2d(4), nn.Dropout2d(0.5), nn.Tanh()),
+        ["conv2d + batch_norm + tanh"],
+    ),
+    "block": (lambda: with_statistics(Block(4, 4, 1)).eval(), ["conv2d + batch_norm + relu", "conv2d + batch_norm + add + relu"]),
+    "block_down": (
+        lambda: with_statistics(Block(4, 6, 2)).eval(),
+        ["conv2d + batch_norm", "conv2d + batch_norm + relu", "conv2d + batch_norm + add + relu"],
+    ),
+    "nested": (
+        lambda: sequential(nn.Sequential(conv(), nn.BatchNorm2d(4)), nn.ReLU(), nn.MaxPool2d(2)),
+        ["conv2d + batch_norm + relu"],
+    ),
+    "parametrized": (
+        lambda: sequential(nn.utils.parametrizations.weight_norm(conv()), nn.BatchNorm2d(4)), ["conv2d + batch_norm"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", LAYERS)
+def test_layers(which: str) -> None:
+    make, parts = LAYERS[which]
+    torch.manual_seed(0)
+    _, report = fused_as_before(make())
+    assert list(report.fused.values()) == parts
+
+
+class Gate(nn.Module):
+    """A forward that looks at values, around layers that do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv(), nn.BatchNorm2d(4), nn.ReLU())
+        self.other = nn.Sequential(conv(), nn.BatchNorm2d(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x) if x.mean() > 0 else self.other(x)
+
+
+class Optional(Gate):
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        y = self.body(x)
+        return y if mask is None else y * mask
+
+
+def test_what_cannot_be_traced_is_fused_inside() -> None:
+    model = with_statistics(nn.Sequential(conv(), nn.BatchNorm2d(4), Gate(), conv(), nn.ReLU())).eval()
+    fused, report = fused_as_before(model)
+    assert report.fused == {
+        "0": "conv2d + batch_norm", "2.body.0": "conv2d + batch_norm + relu", "2.other.0": "conv2d + batch_norm",
+        "3": "conv2d + relu",
+    }  # fmt: skip
+    assert list(report.kept) == ["2"]
+    assert report.kept["2"].startswith(
+        "TraceError: symbolically traced variables cannot be used as inputs to control flow"
+    )
+    with torch.no_grad():
+        close(fused(-image(1, 4, 9, 8).double()), model(-image(1, 4, 9, 8).double()), torch.float64, 10)
+
+
+def test_optional_arguments_are_kept() -> None:
+    model = with_statistics(Optional()).eval()
+    fused, report = fused_as_before(model)
+    assert report.kept == {"": "its forward has the optional argument `mask`"}
+    assert len(report.fused) == 2
+    x = image(1, 4, 9, 8).double()
+    close(fused(x, mask=x), model(x, mask=x), torch.float64, 10)
+
+
+def test_hooks_are_kept_and_called() -> None:
+    """A layer that somebody watches has to show them what it did before."""
+    model, seen = with_statistics(nn.Sequential(Block(4, 4, 1), Block(4, 4, 1))).eval(), []
+    model[0].conv1.register_forward_hook(lambda module, args, y: seen.append(y.detach().clone()))
+    model[1].register_forward_hook(lambda module, args, y: seen.append(y.detach().clone()))
+    _, report = fused_as_before(model)
+    half = len(seen) // 2
+    assert half == 4
+    expected, actual = seen[0:2], seen[2:4]
+    for one, other in zip(actual, expected, strict=True):
+        close(one, other, torch.float64, 10)
+    assert report.kept == {"0.conv1": "it has hooks"}
+    assert report.fused["0.conv2"] == "conv2d + batch_norm + add + relu"
+    assert report.fused["1.conv2"] == "conv2d + batch_norm + add + relu"
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_scripted_parts_are_kept() -> None:
+    inner = torch.jit.script(nn.Sequential(conv(), nn.ReLU()).eval())
+    fused, report = torchops.fuse(nn.Sequential(conv(), nn.ReLU(), inner).eval())
+    assert fused(image(1, 4, 5, 5)).shape == (1, 4, 5, 5)
+    assert report.kept == {"2": "scripted: its code is compiled"}
+    whole, report = torchops.fuse(inner)
+    assert whole is inner
+    assert report.kept == {"": "scripted: its code is compiled"}
+
+
+@pytest.mark.parametrize("kwargs", [{"include": "0"}, {"exclude": "1"}])
+def test_include_and_exclude(kwargs: dict[str, Any]) -> None:
+    model = with_statistics(nn.Sequential(Block(4, 4, 1), Block(4, 4, 1))).eval()
+    fused, report = fused_as_before(model) if not kwargs else torchops.fuse(model, **kwargs)
+    assert list(report.fused) == ["0.conv1", "0.conv2"]
+    assert set(report.kept) == {"1.conv1", "1.conv2"}
+    assert type(fused.get_submodule("1.conv1")) is nn.Conv2d
+
+
+def test_refuses_a_model_in_training_mode() -> None:
+    model = small()
+    with pytest.raises(
+        ValueError, match=r"`model` must be in eval mode, but 'it' is in training mode: call model.eval"
+    ):
+        torchops.fuse(model.train())
+    model.eval().blocks[0].bn1.train()
+    with pytest.raises(ValueError, match=r"eval mode, but 'blocks\.0\.bn1' is in training mode"):
+        torchops.fuse(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_low_precision(dtype: torch.dtype) -> None:
+    """Folded in float64 and rounded once: as close to the truth as what it replaces, which rounds after every layer."""
+    model = with_statistics(nn.Sequential(Block(4, 8, 1), Block(8, 8, 2))).eval().to(dtype)
+    fused, _ = torchops.fuse(model)
+    assert {p.dtype for p in fused.parameters()} == {dtype}
+    x = image(2, 4, 9, 8).to(dtype)
+    with torch.no_grad():
+        exact = copy.deepcopy(model).double()(x.double())
+        own, other = ((y.double() - exact).norm() for y in (fused(x), model(x)))
+    assert own <= 1.5 * other
+
+
+def test_memory_formats() -> None:
+    model = small()
+    fused, _ = torchops.fuse(model)
+    assert fused(image(2, 3, 16, 16)).is_contiguous(memory_format=torch.channels_last)
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in fused.parameters() if p.dim() == 4)
+    plain, _ = torchops.fuse(model, channels_last=False)
+    assert plain(image(2, 3, 16, 16)).is_contiguous()
+    # what nothing was folded into is not copied
+    assert plain.head.weight is model.head.weight
+
+
+def test_unbatched_images_and_dictionaries() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Sequential(conv(), nn.ReLU()), nn.Sequential(conv(), nn.Sigmoid())
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            y = self.body(x)
+            return {"features": y, "mask": self.head(y)}
+
+    model = Two().eval()
+    fused, _ = torchops.fuse(model)
+    expected, actual = model(image(4, 5, 6)), fused(image(4, 5, 6))
+    assert actual.keys() == expected.keys()
+    for name in expected:
+        close(actual[name], expected[name], torch.float32)
+
+
+def test_functions_are_taken_over() -> None:
+    class Functions(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y, indices = F.max_pool2d(x, 2, return_indices=True)
+            return F.max_unpool2d(F.max_pool2d(y, 3, 1, 1), indices, 2) + F.avg_pool2d(x, 3, 1, 1)
+
+    fused, report = fused_as_before(Functions().eval(), image(1, 4, 8, 8))
+    targets = {str(node.target) for node in fused.graph.nodes if node.op == "call_function"}
+    assert sum("torch.nn.functional" in target or "boolean_dispatch" in target for target in targets) == 0
+    with on_a_gpu_that_is_not_there() as (launches, _):
+        fused(image(1, 4, 8, 8))
+    assert len(launches) == 5
+    assert report.before == report.after
+
+
+def test_report_prints() -> None:
+    _, report = torchops.fuse(network("segnet"))
+    text = str(report).splitlines()
+    assert text[0] == "name     one kernel for"
+    assert "down1.0  conv2d + batch_norm + relu" in text
+    assert text[-1].split() == ["all", "22", "9"]

@@ -1,0 +1,202 @@
+"""override: torch's functions on torchops's ops, in a block, in a thread, and nowhere else."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import torchops
+
+from .conformance import EVERY_TIER, close
+from .inside import on_a_gpu_that_is_not_there
+from .networks import as_torch_has_it, image, small
+
+
+class Functions(nn.Module):
+    """A forward of calls, in all the ways they are written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Parameter(torch.randn(4, 3, 3, 3) / 5), nn.Parameter(torch.randn(4, 3, 2, 2) / 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.conv2d(x, self.first, padding="same")
+        y, indices = F.max_pool2d(y, kernel_size=2, return_indices=True)
+        y = torch.max_pool2d(F.max_unpool2d(y, indices, 2), 3, 1, 1)
+        return F.avg_pool2d(input=F.conv_transpose2d(y, self.second, stride=2), kernel_size=2)
+
+
+EVERY = {"conv2d": 1, "max_pool2d": 2, "max_unpool2d": 1, "conv_transpose2d": 1, "avg_pool2d": 1}
+
+
+@EVERY_TIER
+def test_same_results_and_gradients(device: torch.device) -> None:
+    model, x = Functions().to(device), image(2, 3, 8, 6, device=device)
+    with as_torch_has_it():
+        expected = model(x)
+        expected_grads = torch.autograd.grad(expected.square().mean(), list(model.parameters()))
+    with torchops.override() as calls:
+        y = model(x)
+        # the backward too: what the ops call is none of the block's business
+        grads = torch.autograd.grad(y.square().mean(), list(model.parameters()))
+    assert (calls.swapped, calls.kept) == (EVERY, {})
+    close(y, expected, torch.float32)
+    for grad, reference in zip(grads, expected_grads, strict=True):
+        close(grad, reference, torch.float32)
+
+
+def test_launches_are_ours() -> None:
+    with torch.no_grad(), on_a_gpu_that_is_not_there() as (launches, inside), torchops.override():
+        Functions()(image(1, 3, 8, 6))
+    assert len(launches) == 7
+    assert inside.calls[False]["conv2d"] == 1
+    assert inside.calls[False]["convolution"] == 0
+
+
+def test_layers_of_torch_too() -> None:
+    model, x = small(), image(1, 3, 16, 16)
+    with torchops.override() as calls:
+        y = model(x)
+    assert calls.swapped == {"conv2d": 7, "conv_transpose2d": 1, "max_pool2d": 1, "max_unpool2d": 1, "avg_pool2d": 1}
+    close(y, torchops.convert(model)[0](x), torch.float32)
+
+
+def test_nests_and_ends() -> None:
+    x = image(1, 3, 8, 8)
+    with torchops.override() as outer:
+        F.avg_pool2d(x, 2)
+        with torchops.override() as inner:
+            F.avg_pool2d(x, 2)
+        F.avg_pool2d(x, 2)
+    F.avg_pool2d(x, 2)
+    # once each, not once a block
+    assert (outer.swapped["avg_pool2d"], inner.swapped["avg_pool2d"]) == (2, 1)
+    with pytest.raises(ValueError, match="`kernel_size`"), torchops.override() as calls:
+        F.avg_pool2d(x, 0)
+    assert calls.swapped["avg_pool2d"] == 1
+    before = outer.swapped.copy()
+    F.avg_pool2d(x, 2)
+    assert outer.swapped == before
+
+
+def test_other_threads_see_nothing_of_it() -> None:
+    x, during = image(1, 3, 8, 8), threading.Event()
+    found: list[int] = []
+
+    def work() -> None:
+        with torchops.override() as calls:
+            during.wait(60)
+            F.avg_pool2d(x, 2)
+            found.append(calls.swapped["avg_pool2d"])
+
+    thread = threading.Thread(target=work)
+    with torchops.override() as calls:
+        thread.start()
+        F.avg_pool2d(x, 2)
+        during.set()
+        thread.join()
+    assert (calls.swapped["avg_pool2d"], found) == (1, [1])
+
+
+class Special(Tensor):
+    pass
+
+
+KEPT: dict[str, Any] = {
+    "integers": lambda: F.max_pool2d(torch.arange(16).view(1, 1, 4, 4), 2),
+    "complex": lambda: F.conv2d(torch.ones(1, 1, 4, 4, dtype=torch.complex64), torch.ones(1, 1, 2, 2, dtype=torch.complex64)),
+    "subclass": lambda: F.avg_pool2d(torch.ones(1, 1, 4, 4).as_subclass(Special), 2),
+    "weight_of_a_subclass": lambda: F.conv2d(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 2, 2).as_subclass(Special)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", KEPT)
+def test_what_torchops_has_no_kernel_for_stays_torchs(which: str) -> None:
+    expected = KEPT[which]()
+    with torchops.override() as calls:
+        y = KEPT[which]()
+    assert sum(calls.kept.values()) == 1
+    assert calls.swapped == {}
+    assert (type(y), y.dtype) == (type(expected), expected.dtype)
+    assert torch.equal(y, expected)
+
+
+def test_other_dimensions_are_not_touched() -> None:
+    with torchops.override() as calls:
+        F.conv1d(torch.rand(1, 3, 8), torch.rand(4, 3, 3))
+        F.max_pool3d(torch.rand(1, 3, 8, 8, 8), 2)
+    assert calls.swapped == calls.kept == {}
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["block_inside", "block_outside"])
+def test_compile_fullgraph(inside: bool) -> None:
+    torch.compiler.reset()
+    model, x = Functions(), image(2, 3, 8, 6)
+    targets: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        targets.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        return graph
+
+    def step(x: Tensor) -> Tensor:
+        if not inside:
+            return model(x)
+        with torchops.override():
+            return model(x)
+
+    compiled = torch.compile(step, backend=backend, fullgraph=True)
+    with as_torch_has_it():
+        expected = model(x)
+    if inside:
+        y = compiled(x)
+    else:
+        with torchops.override():
+            y = compiled(x)
+    close(y, expected, torch.float32)
+    assert sum(target.startswith("torchops.") for target in targets) == 6
+    # and outside the block torch's again, which is another graph
+    targets.clear()
+    if not inside:
+        with as_torch_has_it():
+            compiled(x)
+        assert targets
+        assert not any(target.startswith("torchops.") for target in targets)
+
+
+def test_export() -> None:
+    x = image(2, 3, 8, 6)
+    with torchops.override():
+        program = torch.export.export(Functions(), (x,))
+    targets = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert sum(target.startswith("torchops.") for target in targets) == 6
+    with as_torch_has_it():
+        close(program.module()(x), Functions()(x), torch.float32)
+
+
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast(low: torch.dtype) -> None:
+    with torch.autocast("cpu", dtype=low), torchops.override():
+        assert Functions()(image(1, 3, 8, 6)).dtype == low
+
+
+def test_functional_transforms_and_second_derivatives() -> None:
+    x, w = image(2, 3, 5, 5), torch.randn(4, 3, 3, 3)
+
+    def loss(w: Tensor, x: Tensor) -> Tensor:
+        return F.avg_pool2d(F.conv2d(x, w), 2).square().sum()
+
+    expected = torch.func.vmap(torch.func.grad(loss), (None, 0))(w, x)
+    with torchops.override() as calls:
+        grads = torch.func.vmap(torch.func.grad(loss), (None, 0))(w, x)
+    assert calls.swapped == {"conv2d": 1, "avg_pool2d": 1}
+    close(grads, expected, torch.float32)
+    with torchops.override():
+        assert torch.autograd.gradgradcheck(
+            lambda w: F.conv2d(x[:1].double(), w), w[:1].double().requires_grad_(), check_batched_grad=False
+        )
