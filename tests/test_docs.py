@@ -10,14 +10,16 @@ from types import ModuleType
 import pytest
 
 import torchops
-from torchops import backend, inspect, nn
+from torchops import backend, conversion, fusion, inspect, nn, overrides
 from torchops.functional import convolution, edges, pooling
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(
-    "module", [torchops, backend, convolution, edges, pooling, inspect, nn], ids=lambda m: m.__name__
+    "module",
+    [torchops, backend, conversion, convolution, edges, fusion, inspect, nn, overrides, pooling],
+    ids=lambda m: m.__name__,
 )
 def test_docstring_examples(module: ModuleType) -> None:
     result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)

@@ -140,7 +140,7 @@ class Padded(nn.Module):
 @pytest.mark.parametrize("which", PADS)
 def test_pads_become_the_border(which: str) -> None:
     pad, kwargs, parts = PADS[which]
-    fused, report = fused_as_before(with_statistics(Padded(pad, **kwargs)).eval())
+    _, report = fused_as_before(with_statistics(Padded(pad, **kwargs)).eval())
     assert list(report.fused.values()) == [f"{parts or 'conv2d'} + batch_norm"]
     assert report.after["pad"] == (parts is None)
 
@@ -255,7 +255,10 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
         lambda: sequential(conv(), nn.Identity(), nn.BatchNorm2d(4), nn.Dropout2d(0.5), nn.Tanh()),
         ["conv2d + batch_norm + tanh"],
     ),
-    "block": (lambda: with_statistics(Block(4, 4, 1)).eval(), ["conv2d + batch_norm + relu", "conv2d + batch_norm + add + relu"]),
+    "block": (
+        lambda: with_statistics(Block(4, 4, 1)).eval(),
+        ["conv2d + batch_norm + relu", "conv2d + batch_norm + add + relu"],
+    ),
     "block_down": (
         lambda: with_statistics(Block(4, 6, 2)).eval(),
         ["conv2d + batch_norm", "conv2d + batch_norm + relu", "conv2d + batch_norm + add + relu"],

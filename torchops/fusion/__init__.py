@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -20,7 +20,7 @@ from torch.nn import Module
 from torchops.conversion import Selection, check_model, convert, selection, table
 from torchops.overrides import COUNTERPARTS
 
-from .calls import HOOKS, Calls, has_hooks
+from .calls import HOOKS, Calls, first_argument, has_hooks
 from .chains import grow, start
 from .tracing import trace
 
@@ -112,7 +112,10 @@ def fuse(
     report = Report(kept={row.name: row.note for row in converted.kept if not row.note.startswith("torchops")})
     whole = {module: "it has hooks" for module in model.modules() if has_hooks(module)}
     wanted: _Wanted = lambda name, module: refused(name, module) is None  # noqa: E731
-    return _fused(model, "", whole, report, wanted, channels_last, {}), report
+    fused = _fused(model, "", whole, report, wanted, channels_last, {})
+    # a layer with a forward of its own is kept by convert, but its calls can be seen through
+    report.kept = {name: why for name, why in report.kept.items() if name not in report.fused}
+    return fused, report
 
 
 def _fused(
@@ -134,16 +137,25 @@ def _fused(
         # they see what goes in and out, which is as it was
         vars(module).update((name, hooks) for name, hooks in vars(original).items() if name in HOOKS)
         done[original] = module
-        inner = [(name, child) for name, child in module.named_modules(remove_duplicate=False) if child in whole]
+        inner = _outermost(module, whole)
     else:
         if graph:
             report.kept[path] = graph
         done[module] = module
-        inner = [] if isinstance(module, torch.jit.ScriptModule) else list(module._modules.items())
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        inner = [] if scripted else [(name, child) for name, child in module._modules.items() if child is not None]
     for name, child in inner:
-        if child is not None:
-            module.set_submodule(name, _fused(child, _joined(path, name), whole, report, wanted, channels_last, done))
+        module.set_submodule(name, _fused(child, _joined(path, name), whole, report, wanted, channels_last, done))
     return module
+
+
+def _outermost(module: Module, whole: Container[Module]) -> list[tuple[str, Module]]:
+    """The modules of `whole` that no other one of them holds, by all their names."""
+    found: list[tuple[str, Module]] = []
+    for name, child in module.named_modules(remove_duplicate=False):
+        if child in whole and not any(name.startswith(f"{outer}.") for outer, _ in found):
+            found.append((name, child))
+    return found
 
 
 def _joined(path: str, name: str) -> str:
@@ -155,11 +167,14 @@ def _rewrite(calls: Calls, path: str, wanted: _Wanted, channels_last: bool) -> d
     graph = calls.graph
     for node in list(graph.nodes):
         if calls.does_nothing(node):
-            node.replace_all_uses_with(node.args[0])
+            node.replace_all_uses_with(first_argument(node))
             graph.erase_node(node)
     fused: dict[str, str] = {}
+    taken: set[fx.Node] = set()
     # from the end: of two that meet in a sum, the later one takes the other's result as its residual
     for node in reversed(list(graph.nodes)):
+        if node in taken:
+            continue
         owner = next(reversed(node.meta.get("nn_module_stack", {"": ("", None)}).values()))[0]
         if node.op == "call_function" and wanted(_joined(path, owner), calls.root.get_submodule(owner)):
             node.target = COUNTERPARTS.get(node.target, node.target)
@@ -170,6 +185,7 @@ def _rewrite(calls: Calls, path: str, wanted: _Wanted, channels_last: bool) -> d
         with graph.inserting_before(chain.last):
             call = graph.call_module("", (chain.input,), {"residual": chain.residual} if chain.residual else {})
         chain.last.replace_all_uses_with(call)
+        taken.update(chain.nodes)
         for old in reversed(chain.nodes):
             for question in list(old.users):
                 question.replace_input_with(old, chain.input)

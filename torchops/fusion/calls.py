@@ -187,6 +187,14 @@ def mutates_left(node: fx.Node) -> bool:
     )  # fmt: skip
 
 
+def first_argument(node: fx.Node) -> Any:
+    """The tensor that a layer, a function or a method is about."""
+    if node.args:
+        return node.args[0]
+    # layers call it as they like
+    return node.kwargs["input"] if "input" in node.kwargs else next(iter(node.kwargs.values()))
+
+
 _SIGNATURES = {
     # builtins, which have no signature to look into
     "conv2d": ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),

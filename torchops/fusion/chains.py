@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchops import arguments, functional, nn
 from torchops.reference import ACTIVATIONS
 
-from .calls import PADS, Calls, argument, mutates_left
+from .calls import PADS, Calls, argument, first_argument, mutates_left
 
 
 class AddConv2d(nn.Conv2d):
@@ -106,9 +106,9 @@ def start(calls: Calls, node: fx.Node) -> Chain | None:
         if not known or not fixed or further["residual"] is not None:
             return None
         x = argument(node, "input", None)
-    elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and len(node.args) == 1 and not node.kwargs:
+    elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and len(node.args) + len(node.kwargs) == 1:
         values = {name: getattr(module, name) for name in names}
-        weight, bias, x = module.weight, module.bias, node.args[0]
+        weight, bias, x = module.weight, module.bias, first_argument(node)
         further = {name: getattr(module, name, None) for name in ("padding_mode", "activation")}
         padding_value = getattr(module, "padding_value", 0.0)
     else:
@@ -223,7 +223,7 @@ def _take_activation(calls: Calls, chain: Chain, node: fx.Node) -> None:
         and _setting(node, module, "max_val", 1.0) == 6
     ):
         name = "relu6"
-    plain = name in ACTIVATIONS and node.args[0] is chain.last
+    plain = name in ACTIVATIONS and first_argument(node) is chain.last
     plain = plain and (name != "leaky_relu" or _setting(node, module, "negative_slope", 0.01) == 0.01)
     plain = plain and (name != "gelu" or _setting(node, module, "approximate", "none") == "none")
     if plain and _take(calls, chain, node, name):
@@ -267,6 +267,6 @@ def _take_pad(calls: Calls, chain: Chain) -> None:
         del chain.nodes[0]
         return
     chain.parts.insert(0, f"{'zero' if zeros else mode} pad")
-    chain.input = cast(fx.Node, node.args[0] if node.args else node.kwargs["input"])
+    chain.input = first_argument(node)
     chain.geometry = {**chain.geometry, "padding": (left + cols, right + cols, top + rows, bottom + rows)}
     chain.border = {"padding_mode": "zeros" if zeros else mode, "padding_value": 0.0 if zeros else float(value)}
