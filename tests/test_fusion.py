@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import torchops
+from bench.networks import with_statistics
 from torchops.fusion import Report
 
 from .conformance import close
 from .inside import on_a_gpu_that_is_not_there
-from .networks import Block, as_torch_has_it, image, network, small, with_statistics
+from .networks import NETWORKS, Block, as_torch_has_it, image, small
 
 
 def conv(c: int = 4, k: int = 4, kernel_size: int = 3, padding: Any = 1, **kwargs: Any) -> nn.Conv2d:
@@ -428,7 +429,7 @@ def test_functions_are_taken_over() -> None:
 
 
 def test_report_prints() -> None:
-    _, report = torchops.fuse(network("segnet"))
+    _, report = torchops.fuse(NETWORKS["segnet"]())
     text = str(report).splitlines()
     assert text[0] == "name     one kernel for"
     assert "down1.0  conv2d + batch_norm + relu" in text

@@ -20,7 +20,7 @@ import torchops
 
 from .conformance import EVERY_TIER, OPERATOR, close
 from .inside import on_a_gpu_that_is_not_there
-from .networks import Block, as_torch_has_it, gradients, image, network, small
+from .networks import NETWORKS, Block, as_torch_has_it, gradients, image, small
 
 forms = pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"])
 
@@ -239,12 +239,13 @@ def _free_port() -> int:
         return int(s.getsockname()[1])
 
 
-@pytest.mark.parametrize("build", [lambda: network("resnet18")], ids=["resnet18"])
-def test_compiled_resnet_trains_as_the_original(build: Any) -> None:
+def test_compiled_resnet_trains_as_the_original() -> None:
     torch.compiler.reset()
     x = image(2, 3, 64, 64)
-    expected, expected_grads = gradients(build(), x)
-    y, grads = gradients(torch.compile(torchops.convert(build())[0], fullgraph=True, backend="aot_eager"), x)
+    expected, expected_grads = gradients(NETWORKS["resnet18"](), x)
+    y, grads = gradients(
+        torch.compile(torchops.convert(NETWORKS["resnet18"]())[0], fullgraph=True, backend="aot_eager"), x
+    )
     close(y, expected, torch.float32, 4)
     for (name, grad), reference in zip(grads.items(), expected_grads.values(), strict=True):
         close(grad, reference, torch.float32, 10), name

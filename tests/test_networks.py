@@ -13,7 +13,7 @@ import torchops
 
 from .conformance import close
 from .inside import on_a_gpu_that_is_not_there
-from .networks import NETWORKS, as_torch_has_it, gradients, image, network, output
+from .networks import NETWORKS, as_torch_has_it, gradients, image, output
 
 network_names = pytest.mark.parametrize("name", NETWORKS)
 
@@ -21,7 +21,7 @@ network_names = pytest.mark.parametrize("name", NETWORKS)
 @network_names
 def test_converted(name: str) -> None:
     """Logits, training and gradients are the original's; so is the state_dict, both ways."""
-    model = network(name)
+    model = NETWORKS[name]()
     state = copy.deepcopy(model.state_dict())
     x = image(2, 3, 64, 64)
     with as_torch_has_it():
@@ -41,7 +41,7 @@ def test_converted(name: str) -> None:
     assert grads.keys() == expected_grads.keys()
     for parameter, grad in grads.items():
         close(grad, expected_grads[parameter], torch.float32)
-    fresh = network(name)
+    fresh = NETWORKS[name]()
     assert fresh.load_state_dict(converted.state_dict()).missing_keys == []
     assert converted.load_state_dict(state).unexpected_keys == []
     reverted, undone = torchops.revert(converted)
@@ -53,7 +53,7 @@ def test_converted(name: str) -> None:
 @network_names
 def test_fused(name: str) -> None:
     """In float64 the logits are the original's to the last bits; in float32 as close to those as the original's."""
-    model = network(name)
+    model = NETWORKS[name]()
     before = copy.deepcopy(model.state_dict())
     x = image(2, 3, 64, 64)
     fused, report = torchops.fuse(model)
@@ -82,13 +82,13 @@ KERNELS = {
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_kernels_before_and_after(name: str) -> None:
-    _, report = torchops.fuse(network(name))
+    _, report = torchops.fuse(NETWORKS[name]())
     assert (report.before.total(), report.after.total()) == KERNELS[name]
 
 
 def test_resnet50_is_54_launches() -> None:
     """53 convolutions and a pool. What else runs is the mean and the classifier, once each, and no copy of anything."""
-    fused, _ = torchops.fuse(network("resnet50"))
+    fused, _ = torchops.fuse(NETWORKS["resnet50"]())
     x = image(1, 3, 64, 64).to(memory_format=torch.channels_last)
     with torch.no_grad(), on_a_gpu_that_is_not_there() as (launches, inside):
         fused(x)
