@@ -340,7 +340,7 @@ class Uncopyable(nn.Module):
 
 def test_a_model_that_cannot_be_copied() -> None:
     model = Uncopyable()
-    with pytest.raises(TypeError, match=r"`model` cannot be copied \(.*generator.*\): convert it with inplace=True"):
+    with pytest.raises(TypeError, match=r"`model` cannot be copied \(.*generator.*\); convert with inplace=True"):
         torchops.convert(model)
     assert type(model.conv) is nn.Conv2d
     torchops.convert(model, inplace=True)

@@ -18,7 +18,7 @@ from . import layers
 from .copying import shared_copy
 from .selection import Selection, selection
 
-__all__ = ["Report", "Row", "Selection", "check_model", "convert", "revert", "selection", "table"]
+__all__ = ["Report", "Row", "Selection", "check_model", "convert", "revert", "selection", "shared_copy", "table"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def convert(
 
     Returns:
         The model, and a :class:`Report`. Kept, with the reason, is what torchops has no op for: layers of other dimensions,
-        scripted, quantized, complex, sparse, on the meta device, or not initialised yet.
+        scripted, quantized, complex, sparse, on the meta device, or not initialised yet. Integers, which torch's pools
+        take, ours refuse when they run.
 
     Raises:
         TypeError: if an argument is of the wrong type, or the model cannot be copied.
@@ -158,5 +159,9 @@ def _changed(
             if module not in done:
                 layer = type(module).__name__
                 why = unwanted.get(module) or obstacle(module)
-                done[module] = (layer, False, why) if why else (layer, True, swap(module))
+                try:
+                    done[module] = (layer, False, why) if why else (layer, True, swap(module))
+                except TypeError as error:
+                    # a class may refuse to have subclasses
+                    done[module] = (layer, False, f"{layer}: {error}")
             yield Row(name, *done[module])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -19,9 +19,12 @@ def shared_copy(model: Module) -> Module:
         TypeError: if something in the model refuses to be copied.
     """
     memo: dict[int, Any] = {}
+    inside = _Identities(model.modules())
     for module in model.modules():
         for hooks in (value for name, value in vars(module).items() if name.endswith("_hooks") and value):
-            memo.update((id(thing), thing) for hook in hooks.values() for thing in _held_by(hook))
+            memo.update(
+                (id(thing), thing) for hook in hooks.values() for thing in _held_by(hook) if thing not in inside
+            )
         if isinstance(module, torch.jit.ScriptModule):
             # compiled code that refers to its own tensors: nothing of it will change
             memo[id(module)] = module
@@ -30,17 +33,33 @@ def shared_copy(model: Module) -> Module:
             if isinstance(value, Tensor):
                 memo[id(value)] = value
     try:
-        return copy.deepcopy(model, memo)
+        copied: Module = copy.deepcopy(model, memo)
     except Exception as error:
-        raise TypeError(f"`model` cannot be copied ({error}): convert it with inplace=True") from error
+        raise TypeError(f"`model` cannot be copied ({error}); convert with inplace=True needs no copy") from error
+    twins = dict(copied.named_modules(remove_duplicate=False))
+    for name, module in model.named_modules(remove_duplicate=False):
+        # which those that copy themselves, as torch.fx's do, lose
+        if twins[name].training != module.training:
+            twins[name].training = module.training
+    return copied
+
+
+class _Identities:
+    """A set of objects as such, whether or not they can be hashed or compared."""
+
+    def __init__(self, things: Iterable[Any]) -> None:
+        self.ids = set(map(id, things))
+
+    def __contains__(self, thing: object) -> bool:
+        return id(thing) in self.ids
 
 
 def _held_by(hook: Any) -> Iterator[Any]:
-    """What a hook holds that is not the model's: copies of it would be told what the model does, instead of it."""
+    """What a hook holds. Copies of what is not the model's would be told what the model does, instead of it."""
     # as torch wraps those that ask for their module
     hook = getattr(hook, "hook", hook)
     if isinstance(hook, functools.partial):
         held: tuple[Any, ...] = (hook.func, *hook.args, *hook.keywords.values())
     else:
         held = (getattr(hook, "__self__", hook),)
-    yield from (thing for thing in held if not isinstance(thing, Module))
+    yield from held

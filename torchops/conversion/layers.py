@@ -42,6 +42,10 @@ _KINDS = (
 )  # fmt: skip
 """Layers that a report speaks of, whether we have them or not."""
 _NAMES = {base.__name__ for base in COUNTERPARTS}
+_OWN: dict[type[Module], tuple[str, ...]] = {
+    **dict.fromkeys(COUNTERPARTS, ()), Conv2d: ("activation", "padding_value"), MaxUnpool2d: ("dilation",),
+}  # fmt: skip
+"""Attributes that ours have and torch.nn's do not."""
 _CALLED = ("forward", "__call__", "_conv_forward", "_output_padding")
 """Methods of which a subclass must have torch.nn's, or its layers compute something else."""
 
@@ -67,6 +71,9 @@ def obstacle(module: Module) -> str | None:
         return f"{cls.__name__} overrides {overridden[0]}"
     if "forward" in vars(module):
         return "the forward of this one layer is replaced"
+    clash = [name for name in _OWN[base] if hasattr(module, name)]
+    if clash:
+        return f"it has an attribute `{clash[0]}` of its own"
     for name, parameter in module.named_parameters():
         if parameter.is_meta:
             return f"`{name}` is on the meta device: convert it when it has values"
@@ -128,7 +135,7 @@ def make_theirs(module: Module) -> str:
     """Make a layer of ours what it was; return its new name."""
     _change_class(module, lambda cls: cast(Any, _theirs(cls)))
     # what only our constructors leave there
-    for name in ("activation", "padding_value", "dilation" if isinstance(module, MaxUnpool2d) else ""):
+    for name in next(names for base, names in _OWN.items() if isinstance(module, base)):
         module.__dict__.pop(name, None)
     return f"{'torch.nn.' if _plain_class(module) in COUNTERPARTS else ''}{_public_name(module)}"
 

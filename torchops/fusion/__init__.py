@@ -1,32 +1,26 @@
 """Fuse a trained model for inference: batch norm into the weights, all else that can be into the convolutions' kernels.
 
 tracing.py    a model as graphs of calls
-calls.py      what a node of a graph calls, and how many kernels that takes
+calls.py      what a node of the graph calls, and how many kernels that takes
 chains.py     a convolution, and all around it that its kernel can do as well
 """
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
-import torch
 from torch import fx
 from torch.nn import Module
 
 from torchops.conversion import Selection, check_model, convert, selection, table
-from torchops.overrides import COUNTERPARTS
 
-from .calls import HOOKS, Calls, first_argument, has_hooks
-from .chains import grow, start
+from .calls import HOOKS, Calls, first_argument
+from .chains import Chain, grow, pool, start
 from .tracing import trace
 
 __all__ = ["Report", "fuse"]
-
-_Wanted: TypeAlias = Callable[[str, Module], bool]
 
 
 @dataclass
@@ -36,10 +30,10 @@ class Report:
     fused: dict[str, str] = field(default_factory=dict)
     """For every convolution, by its name in the fused model: what its kernel does."""
     kept: dict[str, str] = field(default_factory=dict)
-    """For every module that could not be traced, or layer not taken over: why."""
+    """For every module that was not looked into, or layer not taken over: why; "" is the model itself."""
     before: Counter[str] = field(default_factory=Counter)
     """Kernels of a forward of the model as torch.nn runs it, by op: one for each call but views, and one for the bias of a
-    convolution. What a module does that was not traced is not among them."""
+    convolution. A module that was not looked into counts as one, by its class."""
     after: Counter[str] = field(default_factory=Counter)
     """Kernels of a forward of the fused model, likewise; torchops's add the bias themselves."""
 
@@ -56,7 +50,7 @@ class Report:
 
 
 def fuse(
-    model: Module, include: Selection = None, exclude: Selection = None, *, channels_last: bool = True
+    model: Module, include: Selection = None, exclude: Selection = None, *, channels_last: bool | None = None
 ) -> tuple[Module, Report]:
     """A model for inference with as few kernels as can be, and what became of what.
 
@@ -65,20 +59,23 @@ def fuse(
     explicit pads before it: `nn.ReflectionPad2d`, `nn.ZeroPad2d`, `F.pad` and their like become its border. Of a bottleneck of
     a ResNet three kernels are left. Functions are seen as well as layers.
 
-    `torch.fx` traces the model. Modules that it cannot follow, or that have hooks or optional arguments, keep their forward,
-    and what they call is fused by itself; the report says which. As with any trace, what a forward decides by what is no
-    tensor is decided for good.
+    `torch.fx` traces the model. Modules that it cannot follow, that have hooks or a replaced forward, are kept whole, and
+    nothing in them is fused; the report says which, and why. If that is the model itself, fuse what it calls, as in
+    `model.backbone, report = torchops.fuse(model.backbone)`. As with any trace, what a forward decides by anything but values
+    (an optional argument, an `isinstance`) is decided for good: check the result on an input.
 
     Args:
         model: any module, in eval mode. It is not changed.
         include: the layers to take over, as in :func:`torchops.convert`.
         exclude: layers to keep, likewise.
         channels_last: store the weights of convolutions so. Results of convolutions are channels_last then, whatever the
-            input, and the kernels need no copy of the weight.
+            input, and the kernels need no copy of the weight. None: if all of the model can be traced; what cannot may rely on
+            the strides of what it is given.
 
     Returns:
-        The fused model, which shares Parameters that did not change with `model`, and a :class:`Report`. Its state_dict has
-        the folded weights. Float32 results differ from the model's by rounding.
+        The fused model, a `torch.fx.GraphModule`, and a :class:`Report`. Of the model's methods and attributes it has the
+        forward alone; its state_dict has the folded weights, and it shares the Parameters that did not change. Results differ
+        from the model's by rounding.
 
     Raises:
         TypeError: if an argument is of the wrong type, or the model cannot be copied.
@@ -110,59 +107,27 @@ def fuse(
     refused = selection(model, include, exclude)
     model, converted = convert(model, include, exclude)
     report = Report(kept={row.name: row.note for row in converted.kept if not row.note.startswith("torchops")})
-    whole = {module: "it has hooks" for module in model.modules() if has_hooks(module)}
-    wanted: _Wanted = lambda name, module: refused(name, module) is None  # noqa: E731
-    fused = _fused(model, "", whole, report, wanted, channels_last, {})
+    graph, probe, kept = trace(model)
+    report.kept |= kept
+    if graph is None:
+        return model, report
+    calls = Calls(graph, model, probe)
+    report.before = calls.kernels(fused_bias=False)
+    if channels_last is None:
+        # what was not looked into may call `view`
+        channels_last = not any(module.children() for module in map(model.get_submodule, kept))
+    report.fused = _rewrite(calls, refused, channels_last)
+    report.after = calls.kernels(fused_bias=True)
     # a layer with a forward of its own is kept by convert, but its calls can be seen through
     report.kept = {name: why for name, why in report.kept.items() if name not in report.fused}
+    targets = {str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr")}
+    fused = fx.GraphModule({target: calls.find(target) for target in targets}, graph, type(model).__name__).eval()
+    # they see what goes in and out, which is as it was
+    vars(fused).update((name, hooks) for name, hooks in vars(model).items() if name in HOOKS)
     return fused, report
 
 
-def _fused(
-    module: Module, path: str, whole: dict[Module, str], report: Report, wanted: _Wanted, channels_last: bool,
-    done: dict[Module, Module],
-) -> Module:  # fmt: skip
-    """The module with all fused in it that can be; `path` is its name in the model."""
-    if module in done:
-        return done[module]
-    graph = trace(module, whole)
-    if isinstance(graph, fx.Graph):
-        calls = Calls(graph, module)
-        report.before += calls.kernels(fused_bias=False)
-        report.fused |= {
-            _joined(path, name): parts for name, parts in _rewrite(calls, path, wanted, channels_last).items()
-        }
-        report.after += calls.kernels(fused_bias=True)
-        module, original = fx.GraphModule(module, graph, type(module).__name__), module
-        # they see what goes in and out, which is as it was
-        vars(module).update((name, hooks) for name, hooks in vars(original).items() if name in HOOKS)
-        done[original] = module
-        inner = _outermost(module, whole)
-    else:
-        if graph:
-            report.kept[path] = graph
-        done[module] = module
-        scripted = isinstance(module, torch.jit.ScriptModule)
-        inner = [] if scripted else [(name, child) for name, child in module._modules.items() if child is not None]
-    for name, child in inner:
-        module.set_submodule(name, _fused(child, _joined(path, name), whole, report, wanted, channels_last, done))
-    return module
-
-
-def _outermost(module: Module, whole: Container[Module]) -> list[tuple[str, Module]]:
-    """The modules of `whole` that no other one of them holds, by all their names."""
-    found: list[tuple[str, Module]] = []
-    for name, child in module.named_modules(remove_duplicate=False):
-        if child in whole and not any(name.startswith(f"{outer}.") for outer, _ in found):
-            found.append((name, child))
-    return found
-
-
-def _joined(path: str, name: str) -> str:
-    return f"{path}.{name}".strip(".")
-
-
-def _rewrite(calls: Calls, path: str, wanted: _Wanted, channels_last: bool) -> dict[str, str]:
+def _rewrite(calls: Calls, refused: Callable[[str, Module], str | None], channels_last: bool) -> dict[str, str]:
     """Replace every convolution of a graph by a layer that does all it can. Return what each does, by name."""
     graph = calls.graph
     for node in list(graph.nodes):
@@ -173,38 +138,40 @@ def _rewrite(calls: Calls, path: str, wanted: _Wanted, channels_last: bool) -> d
     taken: set[fx.Node] = set()
     # from the end: of two that meet in a sum, the later one takes the other's result as its residual
     for node in reversed(list(graph.nodes)):
-        if node in taken:
-            continue
         owner = next(reversed(node.meta.get("nn_module_stack", {"": ("", None)}).values()))[0]
-        if node.op == "call_function" and wanted(_joined(path, owner), calls.root.get_submodule(owner)):
-            node.target = COUNTERPARTS.get(node.target, node.target)
-        chain = start(calls, node)
-        if chain is None:
+        if node in taken or (node.op == "call_function" and refused(owner, calls.root.get_submodule(owner))):
             continue
-        grow(calls, chain)
-        with graph.inserting_before(chain.last):
-            call = graph.call_module("", (chain.input,), {"residual": chain.residual} if chain.residual else {})
-        chain.last.replace_all_uses_with(call)
-        taken.update(chain.nodes)
-        for old in reversed(chain.nodes):
-            for question in list(old.users):
-                question.replace_input_with(old, chain.input)
-            tensors = old.all_input_nodes
-            graph.erase_node(old)
-            for tensor in tensors:
-                if tensor.op == "get_attr" and not tensor.users:
-                    graph.erase_node(tensor)
-        call.target = _free_name(graph, owner or "conv2d")
-        calls.root.set_submodule(call.target, chain.module(channels_last))
-        fused[call.target] = " + ".join(chain.parts)
+        if (found := pool(node)) is not None:
+            with graph.inserting_before(node):
+                call = graph.call_module("", (), found[1])
+            call.target = calls.add(found[0], owner or calls.name(node))
+            node.replace_all_uses_with(call)
+            graph.erase_node(node)
+        elif (chain := start(calls, node)) is not None:
+            grow(calls, chain)
+            taken.update(chain.nodes)
+            name = _fold_up(calls, chain, owner or "conv2d", channels_last)
+            fused[name] = " + ".join(chain.parts)
+    if channels_last:
+        for node in graph.nodes:
+            # of what was contiguous, as torch.nn has it
+            if calls.is_view(node) and not any(calls.mutates(user) for user in node.users):
+                node.target = "reshape"
     return dict(reversed(fused.items()))
 
 
-def _free_name(graph: fx.Graph, name: str) -> str:
-    """The name, or the first like it, that no other call of the graph needs."""
-    taken = {str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr")}
-
-    def free(candidate: str) -> bool:
-        return not any(other == candidate or other.startswith(f"{candidate}.") for other in taken)
-
-    return next(candidate for i in itertools.count() if free(candidate := f"{name}_{i}" if i else name))
+def _fold_up(calls: Calls, chain: Chain, name: str, channels_last: bool) -> str:
+    """Put the one layer of a chain in the place of its last call; return its name."""
+    graph = calls.graph
+    tensors = [t for node in chain.nodes for t in node.all_input_nodes if t.op == "get_attr"]
+    for node in chain.nodes:
+        for question in [user for user in node.users if calls.asks_only(user)]:
+            question.replace_input_with(node, chain.input)
+    with graph.inserting_before(chain.last):
+        call = graph.call_module("", (chain.input,), {"residual": chain.residual} if chain.residual else {})
+    chain.last.replace_all_uses_with(call)
+    for node in (*reversed(chain.nodes), *dict.fromkeys(tensors)):
+        if not node.users:
+            graph.erase_node(node)
+    call.target = calls.add(chain.module(channels_last), name)
+    return str(call.target)

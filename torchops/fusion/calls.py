@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import fx
 from torch.nn import Module
 
@@ -30,7 +32,7 @@ _SHAPE_OF = ("ndim", "dim", "device", "is_cuda")
 _NUMBERS = (*_SHAPE_OF, "size", "shape", "numel", "dtype")
 _NO_KERNEL = {
     "view", "reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "expand", "expand_as", "narrow", "chunk",
-    "split", "unbind", "detach", "getitem", "movedim", "assert", "t", "unflatten", "select",
+    "split", "unbind", "detach", "getitem", "movedim", "assert", "assert_is_none", "t", "unflatten", "select",
 }  # fmt: skip
 """Views, all but never copies."""
 _IDLE = (
@@ -46,24 +48,69 @@ _IDLE = (
 """What returns its input in eval mode."""
 
 
+_UNKNOWN = object()
+"""An argument that is not known before the model runs."""
+
+
 @dataclass(frozen=True)
 class Calls:
-    """The calls of a graph: the graph, and the modules that it calls."""
+    """The calls of a graph."""
 
     graph: fx.Graph
     root: Module
+    """The model that was traced."""
+    probe: Module
+    """The copy that was traced: it has the tensors that were met on the way."""
+    layers: dict[str, Module] = field(default_factory=dict)
+    """New ones, by the names of calls."""
+
+    def find(self, target: str) -> Any:
+        """The layer or the tensor of that name."""
+        if target in self.layers:
+            return self.layers[target]
+        owner, _, name = target.rpartition(".")
+        found = getattr(self.probe.get_submodule(owner), name)
+        return self.root.get_submodule(target) if isinstance(found, Module) else found
+
+    def add(self, layer: Module, name: str) -> str:
+        """Have a new layer called by that name, or by the first like it that no other call needs."""
+        needed = {str(node.target) for node in self.graph.nodes if node.op in ("call_module", "get_attr")} | {
+            *self.layers
+        }
+
+        def free(candidate: str) -> bool:
+            return not any(
+                other == candidate or other.startswith(f"{candidate}.") or candidate.startswith(f"{other}.")
+                for other in needed
+            )
+
+        target = next(c for i in itertools.count() if free(c := f"{name}_{i}" if i else name))
+        self.layers[target] = layer
+        return target
 
     def module(self, node: fx.Node) -> Module | None:
-        return self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        return self.find(str(node.target)) if node.op == "call_module" and node.target else None
 
     def value(self, argument: Any) -> Any:
-        """An argument; of a node that stands for a tensor of the model, that tensor."""
+        """An argument; of a node that stands for a tensor of the model, that tensor, if all that read it are layers."""
         if not isinstance(argument, fx.Node):
             return argument
-        if argument.op != "get_attr":
+        layers = ("conv2d", "conv_transpose2d", "batch_norm")
+        if argument.op != "get_attr" or any(self.name(user) not in layers for user in argument.users):
             return _UNKNOWN
-        owner, _, name = str(argument.target).rpartition(".")
-        return getattr(self.root.get_submodule(owner), name)
+        return self.find(str(argument.target))
+
+    def is_read(self, node: fx.Node) -> bool:
+        """Whether anything but the layer itself reads its tensors: a forward may change them."""
+        return any(n.op == "get_attr" and str(n.target).startswith(f"{node.target}.") for n in self.graph.nodes)
+
+    def is_view(self, node: fx.Node) -> bool:
+        """Whether it is a `view` to other sizes."""
+        return (
+            node.op == "call_method"
+            and node.target == "view"
+            and not any(isinstance(a, torch.dtype) for a in node.args)
+        )
 
     def name(self, node: fx.Node) -> str:
         """The op, as torch.nn.functional calls it: "relu" for `nn.ReLU`, `F.relu_` and `x.relu()`; "" if it is none of torch's.
@@ -80,16 +127,16 @@ class Calls:
                 return name[1:] if mutates_left(node) else name
             if home in ("builtins", "math"):
                 return str(target.__name__)
-            is_torchs = home == "torch" or home.startswith(("torch.", "torchops."))
-            return str(target.__name__).strip("_") if is_torchs else ""
+            is_torchs = home == "torch" or home.startswith(("torch.nn.", "torch._C", "torch.functional", "torchops."))
+            return str(target.__name__).strip("_").removesuffix("_with_indices") if is_torchs else ""
         module = self.module(node)
-        if module is None or has_hooks(module):
+        if module is None or has_hooks(module) or "forward" in vars(module):
             return ""
         if type(module) in _LAYERS:
             return _LAYERS[type(module)]
         if type(module) in PADS:
             return "pad"
-        if type(module).__name__ == "FrozenBatchNorm2d":
+        if is_frozen_norm(module):
             return "batch_norm"
         if not type(module).__module__.startswith(("torch.nn.", "torchops.")):
             return ""
@@ -104,13 +151,15 @@ class Calls:
         if module is not None:
             return bool(getattr(module, "inplace", False)) or not self.name(node)
         if node.op == "call_method":
-            return str(node.target).endswith("_") and not str(node.target).endswith("__")
+            target = str(node.target)
+            return target.startswith(("__i", "__set")) if target.endswith("__") else target.endswith("_")
         if node.op != "call_function":
             return False
         name = getattr(node.target, "__name__", "")
         if not self.name(node) or name.endswith("_") or mutates_left(node) or name == "setitem" or "out" in node.kwargs:
             return True
-        return bool(argument(node, "inplace", False))
+        inplace = argument(node, "inplace", False)
+        return inplace is not _UNKNOWN and bool(inplace)
 
     def does_nothing(self, node: fx.Node) -> bool:
         """Whether it returns its input, as dropout in eval mode."""
@@ -121,6 +170,9 @@ class Calls:
 
     def is_number(self, node: fx.Node) -> bool:
         """Whether it is no tensor: sizes, and what is computed of them."""
+        if node.op == "placeholder":
+            # an optional argument, which is what its default is
+            return bool(node.args)
         if node.op not in ("call_function", "call_method"):
             return False
         if _attribute(node) in _NUMBERS or self.name(node) in _NUMBERS:
@@ -145,9 +197,6 @@ class Calls:
             module = self.module(node)
             if name in ("getattr", *_NO_KERNEL) or self.does_nothing(node):
                 continue
-            if not name and module is not None and any(module.children()):
-                # counted by itself
-                continue
             counts[name or _described(node, module)] += 1
             if not fused_bias and name in ("conv2d", "conv_transpose2d"):
                 bias = argument(node, "bias", None) if module is None else getattr(module, "bias", None)
@@ -155,7 +204,9 @@ class Calls:
         return +counts
 
 
-_UNKNOWN = object()
+def is_frozen_norm(module: Module) -> bool:
+    """Whether it is torchvision's, which need not be installed."""
+    return (type(module).__module__, type(module).__name__) == ("torchvision.ops.misc", "FrozenBatchNorm2d")
 
 
 HOOKS = (
@@ -167,7 +218,7 @@ HOOKS = (
 
 def has_hooks(module: Module) -> bool:
     """Whether somebody watches its calls."""
-    return any(getattr(module, name) for name in HOOKS)
+    return any(getattr(module, name) for name in HOOKS if name.endswith("hooks"))
 
 
 def _described(node: fx.Node, module: Module | None) -> str:
@@ -181,10 +232,11 @@ def _attribute(node: fx.Node) -> str:
 
 def mutates_left(node: fx.Node) -> bool:
     """`x += y` and its like."""
-    target: Any = node.target
-    return getattr(target, "__module__", "") == "_operator" and target.__name__ in (
-        "iadd", "isub", "imul", "itruediv", "ifloordiv", "ipow", "imod", "iand", "ior", "ixor", "ilshift", "irshift",
-    )  # fmt: skip
+    name = getattr(node.target, "__name__", "")
+    return getattr(node.target, "__module__", "") == "_operator" and name[:1] == "i" and name not in _NO_WRITERS
+
+
+_NO_WRITERS = ("index", "indexOf", "inv", "invert", "is_", "is_not", "itemgetter", "is_none", "is_not_none")
 
 
 def first_argument(node: fx.Node) -> Any:
@@ -195,24 +247,32 @@ def first_argument(node: fx.Node) -> Any:
     return node.kwargs["input"] if "input" in node.kwargs else next(iter(node.kwargs.values()))
 
 
-_SIGNATURES = {
-    # builtins, which have no signature to look into
-    "conv2d": ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
-    "conv_transpose2d": ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
-    "gelu": ("input", "approximate"),
-}
+_conv = ("input", "weight", "bias", "stride", "padding")
+_SIGNATURES: dict[Any, tuple[str, ...]] = {
+    # builtins have no signature to look into
+    F.conv2d: (*_conv, "dilation", "groups"),
+    F.conv_transpose2d: (*_conv, "output_padding", "groups", "dilation"),
+    F.gelu: ("input",),
+    F.leaky_relu_: ("input", "negative_slope"),
+    F.hardtanh_: ("input", "min_val", "max_val"),
+    F.avg_pool2d: (
+        "input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override",
+    ),
+    F.max_pool2d: ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"),
+    torch.batch_norm: ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps"),
+}  # fmt: skip
 
 
 def argument(node: fx.Node, name: str, default: Any) -> Any:
-    """An argument of a function, wherever it is given."""
+    """An argument of a function, wherever it is given; something unlike any value if there is no telling."""
     if name in node.kwargs:
         return node.kwargs[name]
-    target: Any = node.target
-    names = _SIGNATURES.get(getattr(target, "__name__", ""))
+    names = _SIGNATURES.get(node.target) if callable(node.target) else None
     if names is None:
         try:
-            names = tuple(inspect.signature(target).parameters)
+            names = tuple(inspect.signature(node.target).parameters)  # type: ignore[arg-type]
         except (TypeError, ValueError):
-            return default
+            # of the tensor alone, everything else is as it always is
+            return default if len(node.args) <= 1 else _UNKNOWN
     position = names.index(name) if name in names else len(node.args)
     return node.args[position] if position < len(node.args) else default

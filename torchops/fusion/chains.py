@@ -8,10 +8,12 @@ tensor that is read: the fused call runs where the last of the chain ran.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx
 from torch.nn import Parameter
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -28,15 +30,20 @@ class AddConv2d(nn.Conv2d):
     One kernel if it has the shape and the dtype of the result, as in a residual network; a trace knows neither.
     """
 
+    in_place = False
+    """Whether it is `y += residual`, which keeps the shape and the dtype of y."""
+
     def forward(self, input: Tensor, residual: Any = None) -> Tensor:
         stride, dilation = cast(Any, (self.stride, self.dilation))
         geometry = stride, arguments.conv_padding(cast(Any, self.padding)), dilation, self.groups
         _, shape = arguments.conv_geometry(input.shape, self.weight.shape, *geometry, self.padding_mode)
-        alike = isinstance(residual, Tensor) and residual.shape == shape
-        if alike and (residual.dtype == input.dtype or arguments.in_autocast(input.device.type)):
+        device_type = input.device.type
+        dtype = torch.get_autocast_dtype(device_type) if arguments.in_autocast(device_type) else input.dtype
+        if isinstance(residual, Tensor) and residual.shape == shape and residual.dtype == dtype:
             return super().forward(input, residual)
         border: Any = {"padding_mode": self.padding_mode, "padding_value": self.padding_value}
-        y = functional.conv2d(input, self.weight, self.bias, *geometry, **border) + residual
+        y = functional.conv2d(input, self.weight, self.bias, *geometry, **border)
+        y = y.add_(residual) if self.in_place else y + residual
         return y if self.activation is None else ACTIVATIONS[self.activation](y)
 
 
@@ -55,6 +62,7 @@ class Chain:
     border: dict[str, Any] = field(default_factory=lambda: {"padding_mode": "zeros", "padding_value": 0.0})
     activation: str | None = None
     residual: fx.Node | None = None
+    in_place: bool = False
     nodes: list[fx.Node] = field(default_factory=list)
     """All calls that it stands for, in the order of the graph."""
     parts: list[str] = field(default_factory=list)
@@ -75,6 +83,8 @@ class Chain:
         if self.op == "conv2d":
             cls = nn.Conv2d if self.residual is None else AddConv2d
             layer = cls(c, k, kernel_size, **further, **self.border, activation=self.activation)
+            if isinstance(layer, AddConv2d):
+                layer.in_place = self.in_place
         else:
             layer = nn.ConvTranspose2d(c, k, kernel_size, **further)
         layer.weight = _parameter(self.weight, channels_last)
@@ -107,6 +117,8 @@ def start(calls: Calls, node: fx.Node) -> Chain | None:
             return None
         x = argument(node, "input", None)
     elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and len(node.args) + len(node.kwargs) == 1:
+        if calls.is_read(node):
+            return None
         values = {name: getattr(module, name) for name in names}
         weight, bias, x = module.weight, module.bias, first_argument(node)
         further = {name: getattr(module, name, None) for name in ("padding_mode", "activation")}
@@ -159,7 +171,7 @@ def _undisturbed(calls: Calls, chain: Chain, until: fx.Node) -> bool:
 
 
 def _take(calls: Calls, chain: Chain, node: fx.Node, part: str) -> bool:
-    if not _undisturbed(calls, chain, node):
+    if "out" in node.kwargs or not _undisturbed(calls, chain, node):
         return False
     chain.nodes.append(node)
     chain.parts.append(part)
@@ -175,7 +187,7 @@ def _take_norm(calls: Calls, chain: Chain, node: fx.Node) -> bool:
         training = argument(node, "training", False)
     else:
         found = {name: getattr(module, name) for name in names}
-        training = module.training
+        training = module.training or calls.is_read(node)
     mean, eps = found["running_mean"], found["eps"]
     if training is not False or not isinstance(mean, Tensor) or not isinstance(eps, float):
         return False
@@ -201,18 +213,27 @@ def _take_norm(calls: Calls, chain: Chain, node: fx.Node) -> bool:
 
 
 def _take_addition(calls: Calls, chain: Chain, node: fx.Node) -> None:
-    if calls.name(node) != "add" or len(node.args) != 2 or node.kwargs.get("alpha", 1) != 1 or len(node.kwargs) > 0:
+    if calls.name(node) != "add" or len(node.args) != 2 or node.kwargs:
         return
     left, right = node.args
     other = right if left is chain.last else left
-    if not isinstance(other, fx.Node) or other is chain.last or calls.is_number(other):
+    if (
+        not isinstance(other, fx.Node)
+        or other is chain.last
+        or chain.last not in (left, right)
+        or calls.is_number(other)
+    ):
         return
     writes = mutates_left(node) or (node.op == "call_method" and node.target == "add_")
-    if writes and other is left and any(user is not node and not user < node for user in other.users):
-        # somebody reads the sum where the other tensor was
+    if writes and other is left and (len(other.users) > 1 or calls.name(other) not in _FRESH):
+        # somebody may read the sum where the other tensor was
         return
     if _take(calls, chain, node, "add"):
-        chain.residual = other
+        chain.residual, chain.in_place = other, writes and left is not other
+
+
+_FRESH = ("conv2d", "conv_transpose2d", "batch_norm", "linear", "max_pool2d", "avg_pool2d", "cat")
+"""Their results are memory of their own, which no other tensor is a view of."""
 
 
 def _take_activation(calls: Calls, chain: Chain, node: fx.Node) -> None:
@@ -258,9 +279,10 @@ def _take_pad(calls: Calls, chain: Chain) -> None:
     if not isinstance(value, (int, float)):
         return
     left, right, top, bottom = (*pad, 0, 0) if len(pad) == 2 else pad
-    rows, cols = arguments.pair("padding", chain.geometry["padding"], 0)
+    inner = arguments.conv_padding(chain.geometry["padding"])
+    sides = inner if len(inner) == 4 else (inner[1], inner[1], inner[0], inner[0])
     zeros = mode == "constant" and value == 0.0
-    if (rows or cols) and not (zeros and chain.border["padding_mode"] == "zeros"):
+    if any(sides) and not (zeros and chain.border["padding_mode"] == "zeros"):
         return
     chain.nodes.insert(0, node)
     if not _undisturbed(calls, chain, chain.last):
@@ -268,5 +290,31 @@ def _take_pad(calls: Calls, chain: Chain) -> None:
         return
     chain.parts.insert(0, f"{'zero' if zeros else mode} pad")
     chain.input = first_argument(node)
-    chain.geometry = {**chain.geometry, "padding": (left + cols, right + cols, top + rows, bottom + rows)}
+    padding = tuple(p + q for p, q in zip((left, right, top, bottom), sides, strict=True))
+    chain.geometry = {**chain.geometry, "padding": padding}
     chain.border = {"padding_mode": "zeros" if zeros else mode, "padding_value": 0.0 if zeros else float(value)}
+
+
+_POOLS: dict[Any, tuple[type[torch.nn.Module], tuple[str, ...], dict[str, Any]]] = {
+    F.max_pool2d: (nn.MaxPool2d, ("input",), {}),
+    F.max_pool2d_with_indices: (nn.MaxPool2d, ("input",), {"return_indices": True}),
+    F.avg_pool2d: (nn.AvgPool2d, ("input",), {}),
+    F.max_unpool2d: (nn.MaxUnpool2d, ("input", "indices", "output_size"), {}),
+}
+"""torch's functions, our layers, what those are called with, and how they are made."""
+_LEFT_OUT = object()
+
+
+def pool(node: fx.Node) -> tuple[torch.nn.Module, dict[str, Any]] | None:
+    """Our layer for a function that pools, and what to call it with. A layer can be pickled, a call of ours cannot."""
+    if node.op != "call_function" or node.target not in _POOLS:
+        return None
+    cls, called_with, further = _POOLS[node.target]
+    made_of = [name for name in inspect.signature(cls).parameters if name not in ("return_indices", "dilation", "self")]
+    made_of += ["dilation"] if cls is nn.MaxPool2d else []
+    given = {name: value for name in made_of if (value := argument(node, name, _LEFT_OUT)) is not _LEFT_OUT}
+    tensors = {name: value for name in called_with if (value := argument(node, name, None)) is not None}
+    known = [value for value in tensors.values() if isinstance(value, fx.Node)]
+    if "kernel_size" not in given or not set(node.all_input_nodes) <= set(known):
+        return None
+    return cls(**given, **further).eval(), tensors

@@ -1,64 +1,163 @@
-"""A model as graphs of calls: as much of it as torch.fx can follow without knowing any values."""
+"""A model as a graph of calls: as much of it as torch.fx can follow without knowing any values."""
 
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Container
 from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.proxy import TraceError
 from torch.nn import Module
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from torchops.conversion import shared_copy
+
+from .calls import has_hooks, is_frozen_norm
+
+IN_PLACE = (
+    "iadd",
+    "isub",
+    "imul",
+    "itruediv",
+    "ifloordiv",
+    "ipow",
+    "imod",
+    "iand",
+    "ior",
+    "ixor",
+    "ilshift",
+    "irshift",
+)
+"""Functions of `operator` that write to their first argument."""
+
+
+class _Proxy(fx.Proxy):
+    """A tensor of the trace. `x += y` and `x[i] = y` are recorded as what they are, not as a sum, or not at all."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in ("tracer", "node"):
+            raise TraceError(f"it sets the attribute `{name}` of a tensor")
+        super().__setattr__(name, value)
+
+
+def _recorded(name: str) -> Callable[[_Proxy, Any], fx.Proxy]:
+    target = getattr(operator, name)
+    return lambda self, other: self.tracer.create_proxy("call_function", target, (self, other), {})
+
+
+for _name in IN_PLACE:
+    setattr(_Proxy, f"__{_name}__", _recorded(_name))
+
+
+class _NothingHappens(TorchDispatchMode):
+    """Refuses what a trace would do once and for all to tensors that exist: writes and random draws."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._schema.is_mutable or torch.Tag.nondeterministic_seeded in func.tags:
+            what = "writes to a tensor that is no result" if func._schema.is_mutable else "draws random numbers"
+            raise TraceError(f"it {what}: {func._schema.name}")
+        return func(*args, **(kwargs or {}))
 
 
 class Tracer(fx.Tracer):
-    """Follows calls down to the layers of torch.nn and torchops, and to modules that are to stay as they are."""
-
-    def __init__(self, whole: Container[Module] = ()) -> None:
-        super().__init__()
-        self.whole = whole
-        self.inside: list[Module] = []
-        """Where the trace is or, after an error, where it was."""
-
-    def is_leaf_module(self, m: Module, module_qualified_name: str) -> bool:
-        ours = type(m).__module__.startswith("torchops.")
-        # torchvision's is plain arithmetic, which nothing could recognise
-        frozen = type(m).__name__ == "FrozenBatchNorm2d"
-        return ours or frozen or m in self.whole or super().is_leaf_module(m, module_qualified_name)
-
-    def call_module(self, m: Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        self.inside.append(m)
-        result = super().call_module(m, forward, args, kwargs)
-        self.inside.pop()
-        return result
-
-
-def trace(model: Module, whole: dict[Module, str]) -> fx.Graph | str:
-    """The graph of a module's calls; or why there is none.
+    """Follows calls down to the layers of torch.nn and torchops, and to modules that are to stay as they are.
 
     Args:
-        whole: modules that are not to be looked into, with the reason; those that cannot be are added.
+        whole: names of the modules that are not to be looked into.
     """
-    if isinstance(model, torch.jit.ScriptModule):
-        return "scripted: its code is compiled"
-    if type(model).forward is Module.forward or Tracer().is_leaf_module(model, ""):
-        # a container, or one layer: there is nothing to follow
-        return whole.get(model, "")
-    optional = [
-        name
-        for name, p in inspect.signature(model.forward).parameters.items()
-        if p.default is not p.empty or p.kind > 1
-    ]
-    if optional:
-        # a graph would have one of its answers for good
-        return f"its forward has the optional argument `{optional[0]}`"
-    while True:
-        tracer = Tracer(whole)
+
+    def __init__(self, whole: Container[str] = ()) -> None:
+        super().__init__()
+        self.whole = whole
+        self.inside: list[str] = []
+        self.failed: list[str] | None = None
+        """Where the trace was when it first met what it cannot follow, whether or not the model caught the error."""
+
+    def is_leaf_module(self, m: Module, module_qualified_name: str) -> bool:
+        # the latter is plain arithmetic, which nothing could recognise
+        ours = type(m).__module__.startswith("torchops.") or is_frozen_norm(m)
+        return ours or module_qualified_name in self.whole or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        self.inside.append(self.path_of_module(m))
         try:
-            return tracer.trace(model)
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:
+            self.fail()
+            raise
+        finally:
+            self.inside.pop()
+
+    def fail(self) -> None:
+        if self.failed is None:
+            self.failed = list(self.inside)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        self.fail()
+        return super().to_bool(obj)
+
+    def iter(self, obj: fx.Proxy) -> Any:
+        try:
+            return super().iter(obj)
+        except TraceError:
+            self.fail()
+            raise
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        if torch._C._is_any_autocast_enabled() or not torch.is_grad_enabled():
+            raise TraceError("it sets autocast or no_grad by itself, which a graph of calls does not record")
+        return super().create_node(*args, **kwargs)
+
+
+def trace(model: Module) -> tuple[fx.Graph | None, Module, dict[str, str]]:
+    """The graph of a model's calls, or None; the copy that was traced, which has the tensors that it met; and what is not
+    looked into, with the reason: by name, "" for the model itself."""
+    whole = {name: why for name, module in model.named_modules() if (why := _stays(module))}
+    if isinstance(model, torch.jit.ScriptModule):
+        return None, model, {"": "scripted: its code is compiled"}
+    if "forward" in vars(model):
+        return None, model, {"": whole[""]}
+    whole.pop("", None)
+    defaults: dict[str, Any] = {}
+    for name, parameter in inspect.signature(model.forward).parameters.items():
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            return None, model, {"": f"its forward takes `{parameter}`"}
+        if parameter.default is not parameter.empty:
+            # whatever the forward decides by it, it decides for this value; others are refused
+            defaults[name] = parameter.default
+    if Tracer().is_leaf_module(model, "") or type(model).forward is Module.forward:
+        return None, model, {}
+    while True:
+        # a forward may leave its marks on what it runs through
+        probe, tracer, reason = shared_copy(model), Tracer(whole), "it catches the error of a trace"
+        try:
+            with _NothingHappens(), torch._C._DisableAutocast(), torch.enable_grad():
+                graph = tracer.trace(probe, defaults or None)
         except Exception as error:
+            tracer.fail()
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            within = [m for m in tracer.inside if m not in whole]
-            if not within:
-                return reason
-            whole[within[-1]] = reason
+        if tracer.failed is None:
+            called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
+            return graph, probe, {name: why for name, why in whole.items() if name in called}
+        within = [name for name in tracer.failed if name not in whole]
+        if not within:
+            return None, model, {"": reason}
+        whole[within[-1]] = reason
+
+
+def _stays(module: Module) -> str | None:
+    """Why a module is not looked into, if it must not be."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return "scripted: its code is compiled"
+    if "forward" in vars(module):
+        return "its forward is replaced"
+    return "it has hooks" if has_hooks(module) else None
