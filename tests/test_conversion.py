@@ -46,6 +46,17 @@ def replaced() -> nn.Module:
     return layer
 
 
+class Sealed(nn.Conv2d):
+    def __init_subclass__(cls) -> None:
+        raise TypeError("no subclasses")
+
+
+def activated() -> nn.Module:
+    layer = conv()
+    layer.activation = "relu"
+    return layer
+
+
 def sparse() -> nn.Module:
     layer = conv()
     layer.weight = nn.Parameter(layer.weight.detach().to_sparse())
@@ -73,6 +84,8 @@ KEPT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "subclass": (subclass, "`weight` is a Special"),
     "quantized": (quantized, "quantized: torch.ao.nn.quantized.modules.conv"),
     "scripted": (lambda: torch.jit.script(conv()), "scripted: its code is compiled"),
+    "attribute": (activated, "it has an attribute `activation` of its own"),
+    "no_subclasses": (lambda: Sealed(4, 4, 3), "Sealed: no subclasses"),
     "other_dimensions": (lambda: nn.Conv1d(4, 4, 3), "torchops has no Conv1d"),
     "adaptive": (lambda: nn.AdaptiveAvgPool2d(1), "torchops has no AdaptiveAvgPool2d"),
     "ours": (lambda: torchops.nn.MinPool2d(2), "torchops's already"),
@@ -183,6 +196,35 @@ def test_hooks_go_on() -> None:
     assert sorted(recorder.seen) == ["backward", "before", "called", "gradient", "torchops.nn"]
     with pytest.raises(RuntimeError, match="shape"):
         converted.load_state_dict({**model.state_dict(), "head.weight": torch.zeros(1)})
+
+
+class Metric(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def note(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        self.seen.append(output)
+
+
+def test_a_hook_of_another_module_goes_on() -> None:
+    model, metric = nn.Sequential(conv()), Metric()
+    model[0].register_forward_hook(metric.note)
+    torchops.convert(model)[0](image(1, 4, 5, 5))
+    assert len(metric.seen) == 1
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_training_flags_and_hooks_of_a_traced_model(training: bool) -> None:
+    """torch.fx copies its modules without them."""
+    model = torch.fx.symbolic_trace(nn.Sequential(nn.Sequential(conv(), nn.BatchNorm2d(4)))).train(training)
+    seen: list[Tensor] = []
+    model.register_forward_hook(lambda module, args, y: seen.append(y))
+    converted, report = torchops.convert(model)
+    assert len(report.swapped) == 1
+    assert {m.training for m in converted.modules()} == {training}
+    converted(image(2, 4, 5, 5))
+    assert len(seen) == 1
 
 
 class Rewired(nn.Module):

@@ -22,8 +22,10 @@ from .inside import on_a_gpu_that_is_not_there
 from .networks import NETWORKS, Block, as_torch_has_it, image, small
 
 
-def conv(c: int = 4, k: int = 4, kernel_size: int = 3, padding: Any = 1, **kwargs: Any) -> nn.Conv2d:
-    return nn.Conv2d(c, k, kernel_size, padding=padding, **kwargs)
+def conv(
+    c: int = 4, k: int = 4, kernel_size: int = 3, padding: Any = 1, cls: type[nn.Conv2d] = nn.Conv2d, **kwargs: Any
+) -> nn.Conv2d:
+    return cls(c, k, kernel_size, padding=padding, **kwargs)
 
 
 class Net(nn.Module):
@@ -121,6 +123,7 @@ PADS: dict[str, tuple[nn.Module | Callable[[Tensor], Tensor], dict[str, Any], st
     "function": (lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), {"padding": 0}, "reflect pad + conv2d"),
     "rows_only": (lambda x: F.pad(x, (1, 2)), {"padding": 0}, "zero pad + conv2d"),
     "value": (lambda x: F.pad(x, [1, 1, 0, 0], value=2.0), {"padding": 0}, "constant pad + conv2d"),
+    "on_four_sides": (nn.ZeroPad2d(1), {"padding": (1, 2, 0, 1), "cls": torchops.nn.Conv2d}, "zero pad + conv2d"),
     # what a convolution cannot do
     "channels": (lambda x: F.pad(x, (0, 0, 0, 0, 1, 0)), {"padding": 0, "c": 5}, None),
     "crop": (lambda x: F.pad(x, (-1, 0, 1, 1)), {"padding": 0}, None),
@@ -185,6 +188,33 @@ def _view_mutated(m: Any, x: Tensor) -> Tensor:
     return m.bn(y)
 
 
+def _read_before_it_was_changed(m: Any, x: Tensor) -> Tensor:
+    y = m.a(x)
+    first = y[:, :1]
+    y *= 2
+    return m.bn(y) * first
+
+
+def _features(m: Any, x: Tensor) -> Any:
+    x = m.a(x)
+    found = [x]
+    x += m.b(x)
+    found.append(x)
+    return found
+
+
+def _written_out(m: Any, x: Tensor) -> Tensor:
+    y = torch.empty_like(x)
+    torch.sigmoid(m.a(x), out=y)
+    return y
+
+
+def _set_item(m: Any, x: Tensor) -> Tensor:
+    y = m.a(x)
+    y[:, 0] = 7.0
+    return m.bn(y)
+
+
 def _returned_too(m: Any, x: Tensor) -> Any:
     y = m.a(x)
     return m.bn(y), y
@@ -206,6 +236,13 @@ HAZARDS: dict[str, tuple[Callable[[Any, Tensor], Any], list[str]]] = {
     "sum_in_place": (_sum_read_where_the_other_was, ["conv2d", "conv2d + add"]),
     "other_read_after": (_other_read_after, ["conv2d"]),
     "view_mutated": (_view_mutated, ["conv2d"]),
+    "read_before_it_was_changed": (_read_before_it_was_changed, ["conv2d"]),
+    "features": (_features, ["conv2d", "conv2d"]),
+    "written_out": (_written_out, ["conv2d"]),
+    "set_item": (_set_item, ["conv2d"]),
+    "method_in_place": (lambda m, x: m.a(x) + x.clone().__iadd__(1), ["conv2d"]),
+    "slope_in_place": (lambda m, x: F.leaky_relu_(m.a(x), 0.2), ["conv2d"]),
+    "operator": (lambda m, x: torch.ops.aten.leaky_relu(m.a(x), 0.3), ["conv2d"]),
     "random_dropout": (_random_dropout, ["conv2d"]),
     "weights_at_run_time": (_weights_at_run_time, []),
     "ours": (lambda m, x: torchops.conv2d(x, m.a.weight, padding=1, activation="tanh").relu(), ["conv2d + tanh"]),
@@ -498,6 +535,15 @@ def test_include_and_exclude(kwargs: dict[str, Any]) -> None:
     assert list(report.fused) == ["0.conv1", "0.conv2"]
     assert set(report.kept) == {"1.conv1", "1.conv2"}
     assert type(fused.get_submodule("1.conv1")) is nn.Conv2d
+
+
+def test_exclude_keeps_functions_too() -> None:
+    model = nn.Sequential(
+        net(lambda m, x: F.conv2d(x, m.a.weight)), net(lambda m, x: F.relu(F.conv2d(x, m.a.weight)))
+    ).eval()
+    fused, report = torchops.fuse(model, exclude="1")
+    assert report.fused == {"0": "conv2d"}
+    assert F.conv2d in {node.target for node in fused.graph.nodes}
 
 
 def test_refuses_a_model_in_training_mode() -> None:

@@ -38,9 +38,12 @@ def shared_copy(model: Module) -> Module:
         raise TypeError(f"`model` cannot be copied ({error}); convert with inplace=True needs no copy") from error
     twins = dict(copied.named_modules(remove_duplicate=False))
     for name, module in model.named_modules(remove_duplicate=False):
-        # which those that copy themselves, as torch.fx's do, lose
+        # torch.fx's modules copy themselves, without these
         if twins[name].training != module.training:
             twins[name].training = module.training
+        if isinstance(module, torch.fx.GraphModule):
+            hooks = {key: value for key, value in vars(module).items() if key.endswith("_hooks")}
+            vars(twins[name]).update(copy.deepcopy(hooks, memo))
     return copied
 
 
