@@ -43,7 +43,7 @@ def shared_copy(model: Module) -> Module:
             twins[name].training = module.training
         if isinstance(module, torch.fx.GraphModule):
             hooks = {key: value for key, value in vars(module).items() if key.endswith("_hooks")}
-            vars(twins[name]).update(copy.deepcopy(hooks, memo))
+            twins[name].__dict__.update(copy.deepcopy(hooks, memo))
     return copied
 
 
