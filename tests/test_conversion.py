@@ -9,14 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 import torchops
 
 from .conformance import close
-from .networks import Small, image, small
+from .networks import Block, Small, image, small
 
 
 class Tagged(nn.Conv2d):
@@ -57,6 +59,19 @@ def activated() -> nn.Module:
     return layer
 
 
+def tiling() -> nn.Module:
+    """As diffusion models are made to give images without seams."""
+    layer = conv()
+    layer._conv_forward = lambda x, w, b: F.conv2d(F.pad(x, (1, 1, 1, 1), "circular"), w, b)  # type: ignore[method-assign]
+    return layer
+
+
+def repadded() -> nn.Module:
+    layer = conv(padding_mode="circular")
+    layer.padding = (0, 0)
+    return layer
+
+
 def sparse() -> nn.Module:
     layer = conv()
     layer.weight = nn.Parameter(layer.weight.detach().to_sparse())
@@ -85,7 +100,8 @@ KEPT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "quantized": (quantized, "quantized: torch.ao.nn.quantized.modules.conv"),
     "scripted": (lambda: torch.jit.script(conv()), "scripted: its code is compiled"),
     "attribute": (activated, "it has an attribute `activation` of its own"),
-    "no_subclasses": (lambda: Sealed(4, 4, 3), "Sealed: no subclasses"),
+    "convolution_replaced": (tiling, "the _conv_forward of this one layer is replaced"),
+    "padding_changed": (repadded, "its padding was changed after it was made"),
     "other_dimensions": (lambda: nn.Conv1d(4, 4, 3), "torchops has no Conv1d"),
     "adaptive": (lambda: nn.AdaptiveAvgPool2d(1), "torchops has no AdaptiveAvgPool2d"),
     "ours": (lambda: torchops.nn.MinPool2d(2), "torchops's already"),
@@ -304,6 +320,60 @@ def test_a_users_subclass_stays_one() -> None:
     assert type(reverted[0]) is Tagged
 
 
+def test_a_class_is_not_told_of_a_subclass_that_nobody_wrote() -> None:
+    converted, report = torchops.convert(nn.Sequential(Sealed(4, 4, 3)))
+    assert report.rows[0].swapped
+    assert isinstance(converted[0], Sealed)
+    assert type(torchops.revert(converted)[0][0]) is Sealed
+
+
+def test_hooks_that_write_to_what_the_model_has() -> None:
+    """timm's feature extractors: the copy's write to the copy's."""
+    torch.manual_seed(0)
+    model = timm.create_model("resnet18", features_only=True, feature_cls="hook").eval()
+    converted, _ = torchops.convert(model)
+    x = image(1, 3, 32, 32)
+    for one, other in zip(converted(x), model(x), strict=True):
+        assert torch.equal(one, other)
+    assert len(converted(x)) == 5
+
+
+class Obstinate(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = conv()
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+
+def test_a_model_that_does_not_copy_itself_is_not_changed() -> None:
+    model = nn.Sequential(Obstinate())
+    with pytest.raises(TypeError, match=r"`model` cannot be copied \(the __deepcopy__ in it, at '0'"):
+        torchops.convert(model)
+    assert type(model[0].conv) is nn.Conv2d
+
+
+def test_tensors_in_containers_are_shared_and_hidden_modules_copied() -> None:
+    model = nn.Sequential(conv())
+    model.anchors, model.teacher = {"a": [torch.ones(1, requires_grad=True) * 2]}, [conv()]
+    converted, _ = torchops.convert(model)
+    assert converted.anchors["a"][0] is model.anchors["a"][0]
+    assert converted.teacher[0].weight is model.teacher[0].weight
+    assert converted.teacher[0] is not model.teacher[0]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace(_method)?` is deprecated")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # sizes are checked, which a trace remembers
+@pytest.mark.parametrize(
+    "layer", [nn.MaxPool2d(2), nn.ConvTranspose2d(4, 4, 2), nn.Sequential(conv(), nn.MaxPool2d(2))]
+)
+def test_jit_trace(layer: nn.Module) -> None:
+    converted, _ = torchops.convert(layer)
+    x = image(1, 4, 6, 6)
+    assert torch.equal(torch.jit.trace(converted, x)(x), layer(x))
+
+
 class Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -334,6 +404,11 @@ CHOICES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "class": ({"include": nn.AvgPool2d}, {"mean"}),
     "classes": ({"include": (nn.MaxPool2d, nn.MaxUnpool2d)}, {"pool", "unpool"}),
     "without": ({"exclude": ["blocks", nn.Conv2d]}, {"up.0", "pool", "unpool", "mean"}),
+    "inside_a_class": ({"include": Block, "exclude": nn.Sequential}, set()),
+    "inside_classes": (
+        {"include": Block},
+        {f"blocks.{i}.{n}" for i in (0, 1) for n in ("conv1", "conv2")} | {"blocks.1.downsample.0"},
+    ),
     "both": ({"include": "blocks", "exclude": "*.downsample"}, {f"blocks.{i}.conv{j}" for i in (0, 1) for j in (1, 2)}),
     "nothing_there": ({"include": nn.Conv3d}, set()),
 }

@@ -239,8 +239,8 @@ def conv_transpose_geometry(
     """Padding (left, right, top, bottom) of the convolution that maps the result to exactly this input; rows and columns of the
     result."""
     _check_conv_shapes(input, weight, groups)
-    c, h, w = input[-3:]
-    channels, _, r, s = weight
+    c, h, w = _sizes(input[-3:])
+    channels, _, r, s = _sizes(weight)
     if channels != c:
         raise ValueError(
             f"`weight` of shape {tuple(weight)} takes {channels} channels, got `input` of shape {tuple(input)}"

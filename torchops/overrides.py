@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ContextDecorator
 from typing import Any
 
 import torch
@@ -37,13 +36,15 @@ COUNTERPARTS: Mapping[Callable[..., Any], Callable[..., Any]] = {
 """torch's functions, as a mode or a tracer sees them, and ours, which take the same arguments."""
 
 
-class override(TorchFunctionMode, ContextDecorator):  # noqa: N801  a context manager, named as torch.no_grad is
+class override(TorchFunctionMode):  # noqa: N801  a context manager, named as torch.no_grad is
     """Inside the block, `F.conv2d`, `F.conv_transpose2d`, `F.max_pool2d`, `F.avg_pool2d` and `F.max_unpool2d` are torchops's.
 
     For models whose forward calls functions, where :func:`torchops.convert` finds no layer to swap; torch.nn's layers call
     them too. Blocks nest; other threads see nothing of it, and neither do the backends inside torchops. Calls that torchops
     has no kernel for stay torch's: of integer, complex, quantized and sparse tensors, of subclasses of Tensor, and under
     forward-mode differentiation.
+
+    A backward sees nothing of it either: checkpointed code, which runs again there, needs the block inside itself.
 
     Attributes:
         swapped: how often each function was called on torchops's op in this block, a `collections.Counter`.
@@ -70,10 +71,11 @@ class override(TorchFunctionMode, ContextDecorator):  # noqa: N801  a context ma
         ours = COUNTERPARTS.get(func)
         if ours is None or (not torch.compiler.is_compiling() and is_implementing()):
             return func(*args, **kwargs)
+        first = args[0] if args else kwargs.get("input")
         tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
         # which our ops refuse
         forward_mode = torch.autograd.forward_ad._current_level >= 0
-        served = not forward_mode and bool(tensors) and is_floating(tensors[0]) and all(map(is_plain, tensors))
+        served = not forward_mode and isinstance(first, Tensor) and is_floating(first) and all(map(is_plain, tensors))
         if not torch.compiler.is_compiling():
             (self.swapped if served else self.kept)[ours.__name__.removeprefix("_").removesuffix("_with_indices")] += 1
         return (ours if served else func)(*args, **kwargs)

@@ -74,10 +74,11 @@ def convert(
     Args:
         model: any module. Its forward is not looked at: functions that it calls, as `torch.nn.functional.max_pool2d`, are for
             :class:`torchops.override` or :func:`torchops.fuse`.
-        include: the layers to swap; None for all. Names as `named_modules` has them, which stand for all that is inside too;
-            patterns as "layer*.conv2"; classes; or several of these.
+        include: the layers to swap; None for all. Names as `named_modules` has them, patterns as "layer*.conv2", classes, or
+            several of these; each stands for all that is inside too.
         exclude: layers to keep, likewise.
-        inplace: change `model` itself; otherwise a copy of its structure, which shares its Parameters and buffers.
+        inplace: change `model` itself; otherwise a copy of its structure, which shares its Parameters and buffers. What moves
+            or casts those of one (`half`, `cuda`) moves them for both: do that first.
 
     Returns:
         The model, and a :class:`Report`. Kept, with the reason, is what torchops has no op for: layers of other dimensions,
@@ -143,11 +144,13 @@ def _changed(
     swap: Callable[[Module], str],
 ) -> Iterator[Row]:  # fmt: skip
     """Swap every layer that nothing speaks against; a row for each of the kinds we know."""
-    done: dict[Module, tuple[str, bool, str]] = {}
+    done: dict[int, tuple[str, bool, str]] = {}
     scripted: list[str] = []
     # a layer of several names is wanted if it is by all of them
     unwanted = {
-        module: why for name, module in model.named_modules(remove_duplicate=False) if (why := refused(name, module))
+        id(module): why
+        for name, module in model.named_modules(remove_duplicate=False)
+        if (why := refused(name, module))
     }
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if any(name.startswith(f"{outer}.") or not outer for outer in scripted):
@@ -156,12 +159,12 @@ def _changed(
             scripted.append(name)
             yield Row(name, str(module.original_name), False, "scripted: its code is compiled")
         elif layers.is_of_a_kind(module):
-            if module not in done:
+            if id(module) not in done:
                 layer = type(module).__name__
-                why = unwanted.get(module) or obstacle(module)
+                why = unwanted.get(id(module)) or obstacle(module)
                 try:
-                    done[module] = (layer, False, why) if why else (layer, True, swap(module))
-                except TypeError as error:
+                    done[id(module)] = (layer, False, why) if why else (layer, True, swap(module))
+                except Exception as error:
                     # a class may refuse to have subclasses
-                    done[module] = (layer, False, f"{layer}: {error}")
-            yield Row(name, *done[module])
+                    done[id(module)] = (layer, False, f"{layer}: {error}")
+            yield Row(name, *done[id(module)])

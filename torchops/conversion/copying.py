@@ -5,64 +5,95 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterable, Iterator
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Module
+from torch.nn.modules.module import _WrappedHook
 
 
 def shared_copy(model: Module) -> Module:
-    """A copy of the modules, which shares their tensors, and what their hooks write to.
+    """A copy of the modules, which shares their tensors, and what only their hooks hold.
 
     Raises:
-        TypeError: if something in the model refuses to be copied.
+        TypeError: if something in the model refuses to be copied, or copies itself in a way of its own.
     """
-    memo: dict[int, Any] = {}
-    inside = _Identities(model.modules())
+    own = _reached(model)
+    # compiled code refers to its own tensors: nothing of it will change
+    memo: dict[int, Any] = {
+        key: thing for key, thing in own.items() if isinstance(thing, (Tensor, torch.jit.ScriptModule))
+    }
     for module in model.modules():
         for hooks in (value for name, value in vars(module).items() if name.endswith("_hooks") and value):
+            # a copy of it would be told what the model does, instead of it
             memo.update(
-                (id(thing), thing) for hook in hooks.values() for thing in _held_by(hook) if thing not in inside
+                (id(thing), thing) for hook in hooks.values() for thing in _held_by(hook) if id(thing) not in own
             )
-        if isinstance(module, torch.jit.ScriptModule):
-            # compiled code that refers to its own tensors: nothing of it will change
-            memo[id(module)] = module
-            continue
-        for value in (*vars(module).values(), *module._parameters.values(), *module._buffers.values()):
-            if isinstance(value, Tensor):
-                memo[id(value)] = value
     try:
         copied: Module = copy.deepcopy(model, memo)
     except Exception as error:
         raise TypeError(f"`model` cannot be copied ({error}); convert with inplace=True needs no copy") from error
     twins = dict(copied.named_modules(remove_duplicate=False))
     for name, module in model.named_modules(remove_duplicate=False):
+        twin = twins.get(name)
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        if twin is None or (twin is module and not scripted) or not _same_tensors(module, twin):
+            raise TypeError(
+                f"`model` cannot be copied (the __deepcopy__ in it, at {name!r}, has not copied its modules and left "
+                "their tensors); convert with inplace=True needs no copy"
+            )
         # torch.fx's modules copy themselves, without these
-        if twins[name].training != module.training:
-            twins[name].training = module.training
+        if twin.training != module.training:
+            twin.training = module.training
         if isinstance(module, torch.fx.GraphModule):
             hooks = {key: value for key, value in vars(module).items() if key.endswith("_hooks")}
-            twins[name].__dict__.update(copy.deepcopy(hooks, memo))
+            twin.__dict__.update(copy.deepcopy(hooks, memo))
     return copied
 
 
-class _Identities:
-    """A set of objects as such, whether or not they can be hashed or compared."""
+def _same_tensors(module: Module, twin: Module) -> bool:
+    pairs = (
+        *zip(module.parameters(), twin.parameters(), strict=False),
+        *zip(module.buffers(), twin.buffers(), strict=False),
+    )
+    return isinstance(module, torch.jit.ScriptModule) or all(one is other for one, other in pairs)
 
-    def __init__(self, things: Iterable[Any]) -> None:
-        self.ids = set(map(id, things))
 
-    def __contains__(self, thing: object) -> bool:
-        return id(thing) in self.ids
+def _reached(model: Module) -> dict[int, Any]:
+    """All that the model holds, but for its hooks: modules, tensors, what lies in containers and in other objects."""
+    found: dict[int, Any] = {}
+    waiting: list[Any] = [model]
+    while waiting:
+        thing = waiting.pop()
+        if id(thing) not in found:
+            found[id(thing)] = thing
+            waiting.extend(_held_in(thing))
+    return found
+
+
+def _held_in(thing: Any) -> Iterable[Any]:
+    if isinstance(thing, dict):
+        return thing.values()
+    if isinstance(thing, (list, tuple, set, frozenset)):
+        return thing
+    if isinstance(thing, Module) and not isinstance(thing, torch.jit.ScriptModule):
+        return [value for name, value in vars(thing).items() if not name.endswith("_hooks")]
+    if isinstance(thing, (Tensor, Module, type, ModuleType, FunctionType)):
+        return ()
+    if isinstance(thing, (MethodType, functools.partial)):
+        return _held_by(thing)
+    return vars(thing).values() if hasattr(thing, "__dict__") else ()
 
 
 def _held_by(hook: Any) -> Iterator[Any]:
-    """What a hook holds. Copies of what is not the model's would be told what the model does, instead of it."""
-    # as torch wraps those that ask for their module
-    hook = getattr(hook, "hook", hook)
-    if isinstance(hook, functools.partial):
-        held: tuple[Any, ...] = (hook.func, *hook.args, *hook.keywords.values())
+    """The objects that a hook writes to."""
+    if isinstance(hook, _WrappedHook):
+        # as torch keeps those that ask for their module
+        yield from _held_by(hook.hook)
+    elif isinstance(hook, functools.partial):
+        yield from _held_by(hook.func)
+        yield from (*hook.args, *hook.keywords.values())
     else:
-        held = (getattr(hook, "__self__", hook),)
-    yield from held
+        yield getattr(hook, "__self__", hook)

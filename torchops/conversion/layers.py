@@ -46,8 +46,10 @@ _OWN: dict[type[Module], tuple[str, ...]] = {
     **dict.fromkeys(COUNTERPARTS, ()), Conv2d: ("activation", "padding_value"), MaxUnpool2d: ("dilation",),
 }  # fmt: skip
 """Attributes that ours have and torch.nn's do not."""
-_CALLED = ("forward", "__call__", "_conv_forward", "_output_padding")
+_CALLED = ("forward", "__call__", "_call_impl", "_conv_forward", "_output_padding")
 """Methods of which a subclass must have torch.nn's, or its layers compute something else."""
+_THEIRS = {base: {name: getattr(base, name, None) for name in _CALLED} for base in COUNTERPARTS}
+"""As they were when torchops was imported: some replace them in the class itself."""
 
 
 def is_of_a_kind(module: Module) -> bool:
@@ -66,11 +68,11 @@ def obstacle(module: Module) -> str | None:
         return f"quantized: {cls.__module__}" if quantized else f"torchops has no {_public_name(module)}"
     if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
         return "not initialised yet: run it once, or load its state_dict"
-    overridden = [name for name in _CALLED if getattr(cls, name, None) is not getattr(base, name, None)]
+    overridden = [name for name in _CALLED if getattr(cls, name, None) is not _THEIRS[base][name]]
     if overridden:
         return f"{cls.__name__} overrides {overridden[0]}"
-    if "forward" in vars(module):
-        return "the forward of this one layer is replaced"
+    if (why := _replaced(module)) is not None:
+        return why
     clash = [name for name in _OWN[base] if hasattr(module, name)]
     if clash:
         return f"it has an attribute `{clash[0]}` of its own"
@@ -80,6 +82,23 @@ def obstacle(module: Module) -> str | None:
         if not is_floating(parameter):
             return f"`{name}` is {_described(parameter)}"
     return None
+
+
+def _replaced(module: Module) -> str | None:
+    """What of this one layer was replaced, not of its class."""
+    names = [name for name in _CALLED if name in vars(module)]
+    if names:
+        return f"the {names[0]} of this one layer is replaced"
+    if not isinstance(module, Conv2d) or module.padding_mode == "zeros" or isinstance(module.padding, str):
+        return None
+    # what torch.nn pads by then, and ours does not look at
+    pads = list(module._reversed_padding_repeated_twice)
+    return None if pads == _twice(module.padding) else "its padding was changed after it was made"
+
+
+def _twice(padding: tuple[int, ...]) -> list[int]:
+    """All four sides, as `F.pad` has them."""
+    return [padding[1], padding[1], padding[0], padding[0]]
 
 
 def _described(t: Tensor) -> str:
@@ -96,6 +115,8 @@ def inexpressible(module: Module) -> str | None:
         return f"torch.nn has no {_public_name(module)}"
     if _theirs(_plain_class(module)) is None:
         return f"{_public_name(module)} is a subclass of torchops's"
+    if "forward" in vars(module):
+        return "the forward of this one layer is replaced"
     if isinstance(module, nn.Conv2d):
         if module.activation is not None:
             return f"its activation is {module.activation!r}"
@@ -135,6 +156,8 @@ def make_theirs(module: Module) -> str:
     """Make a layer of ours what it was; return its new name."""
     _change_class(module, lambda cls: cast(Any, _theirs(cls)))
     # what only our constructors leave there
+    if isinstance(module, Conv2d) and isinstance(module.padding, tuple):
+        module._reversed_padding_repeated_twice = _twice(module.padding)
     for name in next(names for base, names in _OWN.items() if isinstance(module, base)):
         module.__dict__.pop(name, None)
     return f"{'torch.nn.' if _plain_class(module) in COUNTERPARTS else ''}{_public_name(module)}"
@@ -145,7 +168,8 @@ def _change_class(module: Module, changed: Callable[[type[Module]], type[Module]
     if parametrize.is_parametrized(module):
         own = {name: value for name, value in vars(type(module)).items() if name not in ("__dict__", "__weakref__")}
         plain = type(type(module).__name__, (plain,), own)
-    module.__class__ = plain
+    # whatever a class makes of it
+    object.__setattr__(module, "__class__", plain)
 
 
 def _theirs(cls: type[Module]) -> type[Module] | None:
@@ -170,7 +194,18 @@ def _ours(cls: type[Module], base: type[Module]) -> type[Module]:
         return _revived, (cls, base), state
 
     own = {"__module__": cls.__module__, "__doc__": cls.__doc__, "__reduce_ex__": reduce, _ORIGIN: cls}
-    return _made.setdefault(cls, type(cls.__name__, (ours, cls), own))
+    # ours come first in all but these
+    own |= {
+        name: getattr(cls, name) for name in ("__init__", "extra_repr") if getattr(cls, name) is not getattr(base, name)
+    }
+    return _made.setdefault(cls, type(cls.__name__, (_Quiet, ours, cls), own))
+
+
+class _Quiet:
+    """Before a user's class among the bases: that is not told of a subclass which its user did not write."""
+
+    def __init_subclass__(cls) -> None:
+        pass
 
 
 def _revived(cls: type[Module], base: type[Module]) -> Module:

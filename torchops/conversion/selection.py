@@ -20,25 +20,26 @@ def selection(model: Module, include: Selection, exclude: Selection) -> Callable
         TypeError: if an entry is neither a name nor a class of modules.
         ValueError: if a name is not in the model.
     """
-    names = [name for name, _ in model.named_modules(remove_duplicate=False)]
-    included = None if include is None else _entries("include", include, names)
-    excluded = _entries("exclude", () if exclude is None else exclude, names)
+    classes = {name: type(module) for name, module in model.named_modules(remove_duplicate=False)}
+    included = None if include is None else _entries("include", include, list(classes))
+    excluded = _entries("exclude", () if exclude is None else exclude, list(classes))
+
+    def matches(entry: Any, name: str) -> bool:
+        """Whether it means the layer, or something that the layer is in."""
+        parts = name.split(".") if name else []
+        around = [".".join(parts[:i]) for i in range(len(parts) + 1)]
+        if isinstance(entry, type):
+            return any(issubclass(classes[outer], entry) for outer in around if outer in classes)
+        return entry in around or any(fnmatch.fnmatchcase(outer, entry) for outer in around[1:])
 
     def refused(name: str, module: Module) -> str | None:
-        if any(_matches(entry, name, module) for entry in excluded):
+        if any(matches(entry, name) for entry in excluded):
             return "excluded"
-        if included is not None and not any(_matches(entry, name, module) for entry in included):
+        if included is not None and not any(matches(entry, name) for entry in included):
             return "not included"
         return None
 
     return refused
-
-
-def _matches(entry: Any, name: str, module: Module) -> bool:
-    if isinstance(entry, type):
-        return isinstance(module, entry)
-    parts = name.split(".")
-    return entry == "" or any(fnmatch.fnmatchcase(".".join(parts[: i + 1]), entry) for i in range(len(parts)))
 
 
 def _entries(argument: str, given: Any, names: list[str]) -> tuple[Any, ...]:
@@ -52,8 +53,9 @@ def _entries(argument: str, given: Any, names: list[str]) -> tuple[Any, ...]:
             continue
         if not isinstance(entry, str):
             raise TypeError(f"`{argument}` must be names or classes of layers, got {entry!r}")
-        if not fnmatch.filter(names, entry):
+        if entry not in names and not fnmatch.filter(names, entry):
             near = difflib.get_close_matches(entry, names, n=4, cutoff=0.4)
-            hint = f"near it are {', '.join(near)}" if near else f"its names are like {', '.join(names[1:5])}"
+            some = f"its names are like {', '.join(names[1:5])}" if len(names) > 1 else "it is one layer, of no name"
+            hint = f"near it are {', '.join(near)}" if near else some
             raise ValueError(f"`{argument}` must name layers of the model, got {entry!r}; {hint}")
     return entries

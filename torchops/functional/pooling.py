@@ -42,7 +42,9 @@ def _pool(
     size = arguments.pool_geometry(input.shape, *geometry, ceil_mode)
     x = input if input.dim() == 4 else input.unsqueeze(0)
     if kind == "none":
-        if torch.is_grad_enabled() and input.requires_grad:
+        traced = not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None
+        # a trace is checked against another, which may be without gradients
+        if traced or (torch.is_grad_enabled() and input.requires_grad):
             y, _ = _max.max_pool2d_with_indices(x, *geometry, size, smallest, _max.kept_indices(x, geometry[0]))
         else:
             y = _max.max_pool2d(x, *geometry, size, smallest)
