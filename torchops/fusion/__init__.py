@@ -77,11 +77,12 @@ def fuse(
         forward alone; its state_dict has the folded weights, and it shares the Parameters that did not change. Results differ
         from the model's by rounding, but for the cases below.
 
-    Known to give other results, without a word: a view (`view`, `flatten`, `contiguous`, `as_strided`) of a convolution's result
-    that is read after a write to either, unless `channels_last=False`; a forward that sets attributes of layers or of itself,
-    or writes to weights or statistics that it reads twice; `torch.autocast(enabled=False)` in a forward; a residual of another
-    number of dimensions whose sum is asked for `ndim`; a replaced `__call__`. Known to fail: optional arguments that are tuples,
-    lists, dictionaries or tensors; a layer of a module that is kept whole, called from outside too, may never return.
+    Known to give other results, without a word: a view (`view`, `flatten`, `contiguous`, `as_strided`) of a convolution's
+    result that is read after a write to either, unless `channels_last=False`; a forward that sets attributes of layers or of
+    itself, or writes to weights or statistics that it reads twice; `torch.autocast(enabled=False)` in a forward; a residual of
+    another number of dimensions whose sum is asked for `ndim`; a replaced `__call__`. Known to fail: optional arguments that
+    are tuples, lists, dictionaries or tensors; a layer of a module that is kept whole, called from outside too, may never
+    return.
 
     Raises:
         TypeError: if an argument is of the wrong type, or the model cannot be copied.
