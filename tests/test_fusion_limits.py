@@ -71,6 +71,29 @@ def _features(m: Any, x: Tensor) -> Any:
     return found
 
 
+def _view_then_write(m: Any, x: Tensor) -> Tensor:
+    y = m.a(x)
+    view = y.view(x.shape[0], -1)
+    y.mul_(2)
+    return view
+
+
+def _write_to_a_view_of_a_view(m: Any, x: Tensor) -> Tensor:
+    y = m.a(x)
+    y.flatten(1)[:, :5].add_(1)
+    return y
+
+
+def _statistics_written(m: Any, x: Tensor) -> Tensor:
+    z = F.batch_norm(x, m.bn.running_mean, m.bn.running_var, training=True)
+    return F.batch_norm(m.a(x), m.bn.running_mean, m.bn.running_var) + z
+
+
+def _asked_of_the_sum(m: Any, x: Tensor) -> Tensor:
+    total = m.a(x) + x[None]
+    return m.relu(total) * total.ndim
+
+
 def _written_out(m: Any, x: Tensor) -> Tensor:
     y = torch.empty_like(x)
     torch.sigmoid(m.a(x), out=y)
@@ -106,6 +129,10 @@ HAZARDS: dict[str, tuple[Callable[[Any, Tensor], Any], list[str]]] = {
     "view_mutated": (_view_mutated, ["conv2d"]),
     "read_before_it_was_changed": (_read_before_it_was_changed, ["conv2d"]),
     "features": (_features, ["conv2d", "conv2d"]),
+    "view_then_write": (_view_then_write, ["conv2d"]),
+    "write_to_a_view_of_a_view": (_write_to_a_view_of_a_view, ["conv2d"]),
+    "strides": (lambda m, x: m.a(x).as_strided((2, 8), (288, 1)), ["conv2d"]),
+    "asked_of_the_sum": (_asked_of_the_sum, ["conv2d + add"]),
     "written_out": (_written_out, ["conv2d"]),
     "set_item": (_set_item, ["conv2d"]),
     "method_in_place": (lambda m, x: m.a(x) + x.clone().__iadd__(1), ["conv2d"]),
@@ -248,6 +275,21 @@ def _caught(m: Any, x: Tensor) -> Tensor:
         return x
 
 
+def _edited(m: Any, x: Tensor) -> Tensor:
+    m.conv.padding = (2, 2)
+    return m.conv(x)
+
+
+def _remembered(m: Any, x: Tensor) -> Tensor:
+    m.last = m.conv(x)
+    return m.last
+
+
+def _out_of_autocast(m: Any, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        return m.conv(x)
+
+
 def _in_autocast(m: Any, x: Tensor) -> Tensor:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         return m.conv(x).float()
@@ -258,6 +300,9 @@ ONCE: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
     "drawn": (lambda m, x: m.conv(x) + 0 * torch.rand(1), "it draws random numbers"),
     "renormed": (_renormed, "it sets the attribute `data`"),
     "caught": (_caught, "it catches the error"),
+    "edited": (_edited, "it sets the attribute `padding` of a module"),
+    "remembered": (_remembered, "it sets the attribute `last` of a module"),
+    "out_of_autocast": (_out_of_autocast, "it sets autocast or no_grad"),
     "autocast": (_in_autocast, "it sets autocast or no_grad"),
     "clamped": (_clamped, "it sets autocast or no_grad"),
 }
@@ -302,7 +347,70 @@ class Twice(nn.Module):
 
 def test_layers_that_are_called_by_two_ways() -> None:
     _, report = fused_as_before(with_statistics(Twice()).eval())
-    assert list(report.fused.values()) == ["conv2d + batch_norm + add"]
+    # what is kept may change its layers, so they stay what they are
+    assert list(report.kept) == ["gate"]
+    assert report.fused == {}
+
+
+def test_statistics_that_a_forward_writes_are_not_folded() -> None:
+    model = net(_statistics_written).double()
+    fused, report = torchops.fuse(copy.deepcopy(model))
+    assert list(report.fused.values()) == ["conv2d"]
+    for size in (5, 6):
+        x = image(2, 4, size, 5).double()
+        close(fused(x), model(x), torch.float64, 10)
+
+
+class Within(nn.Module):
+    """A layer of a module that is kept, called from outside too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gate(x) + self.gate.body(x)
+
+
+def test_a_layer_inside_what_is_kept() -> None:
+    """The gate may change it, so nothing is folded into it."""
+    _, report = fused_as_before(with_statistics(Within()).eval())
+    assert list(report.kept) == ["gate"]
+    assert report.fused == {}
+
+
+class Doubling(nn.Sequential):
+    def __call__(self, x: Tensor) -> Tensor:
+        return 2 * super().__call__(x)
+
+
+class Sized(Gate):
+    def forward(self, x: Tensor, size: tuple[int, int] = (2, 3)) -> Tensor:
+        return self.body(x) * size[0]
+
+
+class Named(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict({"class": conv()})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers["class"](x)
+
+
+ROOTS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "call": (lambda: Doubling(conv(), nn.ReLU()), "it overrides __call__"),
+    "default": (Sized, "its forward has the optional argument `size"),
+    "keyword": (Named, "names of its modules cannot be written in Python"),
+}
+
+
+@pytest.mark.parametrize("which", ROOTS)
+def test_models_that_are_kept_altogether(which: str) -> None:
+    make, why = ROOTS[which]
+    _, report = fused_as_before(with_statistics(make()).eval())
+    assert report.kept[""].startswith(why)
+    assert report.fused == {}
 
 
 def test_replaced_forwards_are_kept() -> None:

@@ -69,20 +69,17 @@ def fuse(
         include: the layers to take over, as in :func:`torchops.convert`.
         exclude: layers to keep, likewise.
         channels_last: store the weights of convolutions so. Results of convolutions are channels_last then, whatever the
-            input, and the kernels need no copy of the weight. None: if all of the model can be traced; what cannot may rely on
-            the strides of what it is given.
+            input, and the kernels need no copy of the weight. None: if all of the model can be traced, and its results do not
+            depend on strides, as where a view is read after a write.
 
     Returns:
         The fused model, a `torch.fx.GraphModule`, and a :class:`Report`. Of the model's methods and attributes it has the
         forward alone; its state_dict has the folded weights, and it shares the Parameters that did not change. Results differ
         from the model's by rounding, but for the cases below.
 
-    Known to give other results, without a word: a view (`view`, `flatten`, `contiguous`, `as_strided`) of a convolution's
-    result that is read after a write to either, unless `channels_last=False`; a forward that sets attributes of layers or of
-    itself, or writes to weights or statistics that it reads twice; `torch.autocast(enabled=False)` in a forward; a residual of
-    another number of dimensions whose sum is asked for `ndim`; a replaced `__call__`. Known to fail: optional arguments that
-    are tuples, lists, dictionaries or tensors; a layer of a module that is kept whole, called from outside too, may never
-    return.
+    Known to give other results, without a word: a forward that appends to lists or draws from Python's or NumPy's random
+    numbers; a sum in place, or torchvision's FrozenBatchNorm2d, of another dtype than the convolution; batch norm of unbatched
+    images; a view that is read after a write, with `channels_last=True`.
 
     Raises:
         TypeError: if an argument is of the wrong type, or the model cannot be copied.
@@ -118,17 +115,21 @@ def fuse(
     report.kept |= kept
     if graph is None:
         return model, report
-    calls = Calls(graph, model, probe)
+    calls = Calls(graph, model, probe, kept)
     report.before = calls.kernels(fused_bias=False)
     if channels_last is None:
-        # what was not looked into may call `view`
-        channels_last = not any(module.children() for module in map(model.get_submodule, kept))
+        # what was not looked into may rely on strides too
+        channels_last = not kept and not calls.needs_strides()
     report.fused = _rewrite(calls, refused, channels_last)
     report.after = calls.kernels(fused_bias=True)
     # a layer with a forward of its own is kept by convert, but its calls can be seen through
     report.kept = {name: why for name, why in report.kept.items() if name not in report.fused}
     targets = {str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr")}
-    fused = fx.GraphModule({target: calls.find(target) for target in targets}, graph, type(model).__name__).eval()
+    try:
+        fused = fx.GraphModule({target: calls.find(target) for target in targets}, graph, type(model).__name__).eval()
+    except SyntaxError:
+        # torch.fx writes a forward of names, of which Python has some for itself
+        return model, Report(kept={**report.kept, "": "names of its modules cannot be written in Python"})
     # they see what goes in and out, which is as it was
     vars(fused).update((name, hooks) for name, hooks in vars(model).items() if name in HOOKS)
     return fused, report
@@ -171,7 +172,7 @@ def _fold_up(calls: Calls, chain: Chain, name: str, channels_last: bool) -> str:
     """Put the one layer of a chain in the place of its last call; return its name."""
     graph = calls.graph
     tensors = [t for node in chain.nodes for t in node.all_input_nodes if t.op == "get_attr"]
-    for node in chain.nodes:
+    for node in chain.nodes[:-1]:
         for question in [user for user in node.users if calls.asks_only(user)]:
             question.replace_input_with(node, chain.input)
     with graph.inserting_before(chain.last):

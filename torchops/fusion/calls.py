@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,11 +50,31 @@ _IDLE = (
 """What returns its input in eval mode."""
 
 
+IN_PLACE = (
+    "iadd",
+    "isub",
+    "imul",
+    "itruediv",
+    "ifloordiv",
+    "ipow",
+    "imod",
+    "iand",
+    "ior",
+    "ixor",
+    "ilshift",
+    "irshift",
+)
+"""Functions of `operator` that write to their first argument."""
+_FRESH = ("conv2d", "conv_transpose2d", "batch_norm", "linear", "max_pool2d", "avg_pool2d", "cat")
+"""Their results are memory of their own."""
+_MAYBE_COPIES = ("view", "reshape", "flatten", "contiguous", "ravel", "unflatten")
+"""Views or copies, by the strides of what they are given."""
+_STRIDES = ("as_strided", "stride", "is_contiguous", "view_as", "storage_offset", "untyped_storage")
 _UNKNOWN = object()
 """An argument that is not known before the model runs."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Calls:
     """The calls of a graph."""
 
@@ -61,8 +83,33 @@ class Calls:
     """The model that was traced."""
     probe: Module
     """The copy that was traced: it has the tensors that were met on the way."""
+    kept: Iterable[str] = ()
+    """Names of the modules that are not looked into."""
     layers: dict[str, Module] = field(default_factory=dict)
     """New ones, by the names of calls."""
+
+    @functools.cached_property
+    def exposed(self) -> set[int]:
+        """The tensors, by identity, that anything but a convolution or a batch norm gets hold of: it may change them."""
+        found: set[int] = set()
+        for node in self.graph.nodes:
+            if node.op == "get_attr" and not all(map(self._only_reads, node.users)):
+                found.add(id(self.find(str(node.target))))
+            elif self.name(node) == "" and (module := self.module(node)) is not None:
+                found.update(id(t) for t in (*module.parameters(), *module.buffers()))
+        for name in self.kept:
+            module = self.root.get_submodule(name)
+            found.update(id(t) for t in (*module.parameters(), *module.buffers()))
+        return found
+
+    def _only_reads(self, node: fx.Node) -> bool:
+        name = self.name(node)
+        return name in ("conv2d", "conv_transpose2d") or (
+            name == "batch_norm" and argument(node, "training", False) is False
+        )
+
+    def is_exposed(self, *tensors: Any) -> bool:
+        return any(id(t) in self.exposed for t in tensors)
 
     def find(self, target: str) -> Any:
         """The layer or the tensor of that name."""
@@ -79,11 +126,11 @@ class Calls:
         }
 
         def free(candidate: str) -> bool:
-            return not any(
-                other == candidate or other.startswith(f"{candidate}.") or candidate.startswith(f"{other}.")
-                for other in needed
-            )
+            return not any(other == candidate or other.startswith(f"{candidate}.") for other in needed)
 
+        while any(name.startswith(f"{other}.") for other in needed):
+            # it lies in what is called as a whole: a name outside that
+            name = "_".join(name.rsplit(".", 1))
         target = next(c for i in itertools.count() if free(c := f"{name}_{i}" if i else name))
         self.layers[target] = layer
         return target
@@ -92,25 +139,35 @@ class Calls:
         return self.find(str(node.target)) if node.op == "call_module" and node.target else None
 
     def value(self, argument: Any) -> Any:
-        """An argument; of a node that stands for a tensor of the model, that tensor, if all that read it are layers."""
+        """An argument; of a node that stands for a tensor of the model, that tensor."""
         if not isinstance(argument, fx.Node):
             return argument
-        layers = ("conv2d", "conv_transpose2d", "batch_norm")
-        if argument.op != "get_attr" or any(self.name(user) not in layers for user in argument.users):
-            return _UNKNOWN
-        return self.find(str(argument.target))
-
-    def is_read(self, node: fx.Node) -> bool:
-        """Whether anything but the layer itself reads its tensors: a forward may change them."""
-        return any(n.op == "get_attr" and str(n.target).startswith(f"{node.target}.") for n in self.graph.nodes)
+        return self.find(str(argument.target)) if argument.op == "get_attr" else _UNKNOWN
 
     def is_view(self, node: fx.Node) -> bool:
-        """Whether it is a `view` to other sizes."""
-        return (
-            node.op == "call_method"
-            and node.target == "view"
-            and not any(isinstance(a, torch.dtype) for a in node.args)
-        )
+        """Whether it is a `view` to other sizes, given one by one or as a sequence."""
+        if node.op != "call_method" or node.target != "view" or node.kwargs:
+            return False
+        return not any(isinstance(a, torch.dtype) or _attribute(a) == "dtype" for a in node.args[1:])
+
+    def needs_strides(self) -> bool:
+        """Whether the results depend on strides: what is a view of one memory format is a copy of another, and of those two
+        only the view sees what is written later."""
+        layout = False
+        for node in self.graph.nodes:
+            name = self.name(node) if node.op.startswith("call") else "none"
+            if name in _STRIDES or (name == "" and node.op == "call_function"):
+                return True
+            layout = layout or name in _MAYBE_COPIES
+            if name == "view" and not self.is_view(node):
+                return True
+            if layout and name != "none" and self.mutates(node) and not self.is_fresh(first_argument(node)):
+                return True
+        return False
+
+    def is_fresh(self, argument: Any) -> bool:
+        """Whether it is a result in memory of its own, which one call alone reads: no other tensor is a view of it."""
+        return isinstance(argument, fx.Node) and len(argument.users) == 1 and self.name(argument) in _FRESH
 
     def name(self, node: fx.Node) -> str:
         """The op, as torch.nn.functional calls it: "relu" for `nn.ReLU`, `F.relu_` and `x.relu()`; "" if it is none of torch's.
@@ -147,6 +204,8 @@ class Calls:
 
     def mutates(self, node: fx.Node) -> bool:
         """Whether it may write to a tensor that exists already."""
+        if self.does_nothing(node):
+            return False
         module = self.module(node)
         if module is not None:
             return bool(getattr(module, "inplace", False)) or not self.name(node)
@@ -163,7 +222,8 @@ class Calls:
 
     def does_nothing(self, node: fx.Node) -> bool:
         """Whether it returns its input, as dropout in eval mode."""
-        name = getattr(node.target, "__name__", "") if node.op == "call_function" else self.name(node)
+        home = getattr(node.target, "__module__", "")
+        name = "stochastic_depth" if home == "torchvision.ops.stochastic_depth" else self.name(node)
         if name not in _IDLE:
             return False
         return node.op == "call_module" or argument(node, "training", True) is False
@@ -225,18 +285,15 @@ def _described(node: fx.Node, module: Module | None) -> str:
     return str(getattr(node.target, "__name__", node.target)) if module is None else type(module).__name__
 
 
-def _attribute(node: fx.Node) -> str:
-    """The attribute that is read, as x.shape."""
-    return str(node.args[1]) if node.op == "call_function" and node.target is getattr else ""
+def _attribute(node: Any) -> str:
+    """The attribute that is read, as x.shape; "" if none is."""
+    reads = isinstance(node, fx.Node) and node.op == "call_function" and node.target is getattr
+    return str(node.args[1]) if reads else ""
 
 
 def mutates_left(node: fx.Node) -> bool:
     """`x += y` and its like."""
-    name = getattr(node.target, "__name__", "")
-    return getattr(node.target, "__module__", "") == "_operator" and name[:1] == "i" and name not in _NO_WRITERS
-
-
-_NO_WRITERS = ("index", "indexOf", "inv", "invert", "is_", "is_not", "itemgetter", "is_none", "is_not_none")
+    return getattr(node.target, "__module__", "") == "_operator" and getattr(node.target, "__name__", "") in IN_PLACE
 
 
 def first_argument(node: fx.Node) -> Any:

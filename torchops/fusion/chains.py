@@ -117,15 +117,17 @@ def start(calls: Calls, node: fx.Node) -> Chain | None:
             return None
         x = argument(node, "input", None)
     elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and len(node.args) + len(node.kwargs) == 1:
-        if calls.is_read(node):
-            return None
         values = {name: getattr(module, name) for name in names}
         weight, bias, x = module.weight, module.bias, first_argument(node)
         further = {name: getattr(module, name, None) for name in ("padding_mode", "activation")}
         padding_value = getattr(module, "padding_value", 0.0)
     else:
         return None
-    if not isinstance(x, fx.Node) or not arguments.is_floating(weight):
+    if (
+        not isinstance(x, fx.Node)
+        or not arguments.is_floating(weight)
+        or calls.is_exposed(*_tensors_of(module, weight, bias))
+    ):
         return None
     if values["padding"] == "valid":
         values["padding"] = 0
@@ -134,6 +136,11 @@ def start(calls: Calls, node: fx.Node) -> Chain | None:
         node, op, x, weight, bias, values, border, further["activation"], nodes=[node],
         parts=[op] + ([further["activation"]] if further["activation"] else []),
     )  # fmt: skip
+
+
+def _tensors_of(module: torch.nn.Module | None, weight: Tensor, bias: Tensor | None) -> tuple[Any, ...]:
+    """What a convolution reads; of a parametrized one, also what its weight is computed of."""
+    return (weight, bias) if module is None else (weight, bias, *module.parameters(), *module.buffers())
 
 
 def grow(calls: Calls, chain: Chain) -> None:
@@ -187,11 +194,14 @@ def _take_norm(calls: Calls, chain: Chain, node: fx.Node) -> bool:
         training = argument(node, "training", False)
     else:
         found = {name: getattr(module, name) for name in names}
-        training = module.training or calls.is_read(node)
+        training = module.training
     mean, eps = found["running_mean"], found["eps"]
     if training is not False or not isinstance(mean, Tensor) or not isinstance(eps, float):
         return False
     tensors = [found[name] for name in names[:4]]
+    channels = chain.weight.shape[0 if chain.op == "conv2d" else 1]
+    if calls.is_exposed(*tensors) or mean.numel() != channels:
+        return False
     if not all(t is None or isinstance(t, Tensor) for t in tensors) or not _take(calls, chain, node, "batch_norm"):
         return False
     mean, variance, scale, shift = (cast(Any, None) if t is None else t.detach().double() for t in tensors)
@@ -225,15 +235,11 @@ def _take_addition(calls: Calls, chain: Chain, node: fx.Node) -> None:
     ):
         return
     writes = mutates_left(node) or (node.op == "call_method" and node.target == "add_")
-    if writes and other is left and (len(other.users) > 1 or calls.name(other) not in _FRESH):
+    if writes and other is left and not calls.is_fresh(other):
         # somebody may read the sum where the other tensor was
         return
     if _take(calls, chain, node, "add"):
         chain.residual, chain.in_place = other, writes and left is not other
-
-
-_FRESH = ("conv2d", "conv_transpose2d", "batch_norm", "linear", "max_pool2d", "avg_pool2d", "cat")
-"""Their results are memory of their own, which no other tensor is a view of."""
 
 
 def _take_activation(calls: Calls, chain: Chain, node: fx.Node) -> None:
@@ -247,7 +253,9 @@ def _take_activation(calls: Calls, chain: Chain, node: fx.Node) -> None:
     plain = name in ACTIVATIONS and first_argument(node) is chain.last
     plain = plain and (name != "leaky_relu" or _setting(node, module, "negative_slope", 0.01) == 0.01)
     plain = plain and (name != "gelu" or _setting(node, module, "approximate", "none") == "none")
-    if plain and _take(calls, chain, node, name):
+    # a sum may have more dimensions than the convolution, which would be asked instead of it
+    asked = chain.residual is not None and any(map(calls.asks_only, chain.last.users))
+    if plain and not asked and _take(calls, chain, node, name):
         chain.activation = name
 
 

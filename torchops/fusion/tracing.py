@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import operator
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import torch
@@ -15,23 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchops.conversion import shared_copy
 
-from .calls import has_hooks, is_frozen_norm
-
-IN_PLACE = (
-    "iadd",
-    "isub",
-    "imul",
-    "itruediv",
-    "ifloordiv",
-    "ipow",
-    "imod",
-    "iand",
-    "ior",
-    "ixor",
-    "ilshift",
-    "irshift",
-)
-"""Functions of `operator` that write to their first argument."""
+from .calls import IN_PLACE, has_hooks, is_frozen_norm
 
 
 class _Proxy(fx.Proxy):
@@ -65,6 +50,31 @@ class _NothingHappens(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@contextlib.contextmanager
+def _attributes_stay(model: Module) -> Iterator[None]:
+    """Refuses what a forward would set on the modules of a model: a graph of calls does not record it."""
+    inside, original = set(map(id, model.modules())), Module.__setattr__
+
+    def refuse(self: Module, name: str, value: Any) -> None:
+        # torch.fx keeps the tensors there that it meets
+        if id(self) in inside and not name.startswith("_tensor_constant"):
+            raise TraceError(f"it sets the attribute `{name}` of a module")
+        original(self, name, value)
+
+    Module.__setattr__ = refuse  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Module.__setattr__ = original  # type: ignore[method-assign]
+
+
+def _autocast_blocks() -> int:
+    """How many of them this thread is in, switched on or off."""
+    blocks: int = torch.autocast_increment_nesting()
+    torch.autocast_decrement_nesting()
+    return blocks
+
+
 class Tracer(fx.Tracer):
     """Follows calls down to the layers of torch.nn and torchops, and to modules that are to stay as they are.
 
@@ -75,6 +85,7 @@ class Tracer(fx.Tracer):
     def __init__(self, whole: Container[str] = ()) -> None:
         super().__init__()
         self.whole = whole
+        self.autocast_blocks = _autocast_blocks()
         self.inside: list[str] = []
         self.failed: list[str] | None = None
         """Where the trace was when it first met what it cannot follow, whether or not the model caught the error."""
@@ -113,7 +124,7 @@ class Tracer(fx.Tracer):
             raise
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        if torch._C._is_any_autocast_enabled() or not torch.is_grad_enabled():
+        if _autocast_blocks() != self.autocast_blocks or not torch.is_grad_enabled():
             raise TraceError("it sets autocast or no_grad by itself, which a graph of calls does not record")
         return super().create_node(*args, **kwargs)
 
@@ -124,15 +135,16 @@ def trace(model: Module) -> tuple[fx.Graph | None, Module, dict[str, str]]:
     whole = {name: why for name, module in model.named_modules() if (why := _stays(module))}
     if isinstance(model, torch.jit.ScriptModule):
         return None, model, {"": "scripted: its code is compiled"}
-    if "forward" in vars(model):
-        return None, model, {"": whole[""]}
-    whole.pop("", None)
+    if (why := whole.pop("", None)) is not None and why != _HOOKED:
+        return None, model, {"": why}
     defaults: dict[str, Any] = {}
     for name, parameter in inspect.signature(model.forward).parameters.items():
         if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             return None, model, {"": f"its forward takes `{parameter}`"}
         if parameter.default is not parameter.empty:
             # whatever the forward decides by it, it decides for this value; others are refused
+            if not isinstance(parameter.default, (type(None), bool, int, float, str)):
+                return None, model, {"": f"its forward has the optional argument `{parameter}`"}
             defaults[name] = parameter.default
     if Tracer().is_leaf_module(model, "") or type(model).forward is Module.forward:
         return None, model, {}
@@ -140,7 +152,7 @@ def trace(model: Module) -> tuple[fx.Graph | None, Module, dict[str, str]]:
         # a forward may leave its marks on what it runs through
         probe, tracer, reason = shared_copy(model), Tracer(whole), "it catches the error of a trace"
         try:
-            with _NothingHappens(), torch._C._DisableAutocast(), torch.enable_grad():
+            with _NothingHappens(), _attributes_stay(probe), torch.enable_grad():
                 graph = tracer.trace(probe, defaults or None)
         except Exception as error:
             tracer.fail()
@@ -160,4 +172,9 @@ def _stays(module: Module) -> str | None:
         return "scripted: its code is compiled"
     if "forward" in vars(module):
         return "its forward is replaced"
-    return "it has hooks" if has_hooks(module) else None
+    if type(module).__call__ is not Module.__call__ and not isinstance(module, fx.GraphModule):
+        return "it overrides __call__"
+    return _HOOKED if has_hooks(module) else None
+
+
+_HOOKED = "it has hooks"
