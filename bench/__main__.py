@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from torchops.images import replacing
+from torchops.files import replacing
 
 from .report import table
 

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from torchops import kernels
-from torchops.images import replacing
+from torchops.files import replacing
 from torchops.inspect import LaunchReport, record_launches, report
 from torchops.kernels.conv2d_config import model_config, row
 from torchops.kernels.hardware import DEVICES, H200, Device, matrix_us, memory_us

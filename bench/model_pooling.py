@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 import torchops
-from torchops.images import replacing
+from torchops.files import replacing
 from torchops.inspect import LaunchReport, record_launches, report
 from torchops.kernels.hardware import DEVICES, memory_us
 

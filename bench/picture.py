@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import torchops
-from torchops.images import replacing
+from torchops.files import replacing
 
 from .networks import NETWORKS
 

@@ -1,1 +1,19 @@
-"""Networks built from torchops' layers. Empty so far: the first of them is LeNet."""
+"""The networks of the course, built from torchops' layers, and how they are trained.
+
+lenet.py  resnet.py  unet.py  diffusion.py      one network a file, to be read at a sitting
+checkpoints.py                                  networks by name and as files
+data/                                           what they are trained on
+tasks.py                                        loss, figures and pictures of classification, segmentation, diffusion
+training.py  distributed.py  runs.py            the one loop, on any number of processes, and the folder it writes
+pictures.py                                     curves, confusion, predictions, overlays, samples
+
+The networks need torch alone, ResNet torchvision as well; data and training need the extra `models`.
+"""
+
+from .checkpoints import Checkpoint, CheckpointError, build, load
+from .diffusion import Diffusion
+from .lenet import LeNet
+from .resnet import load_backbone, resnet
+from .unet import UNet
+
+__all__ = ["Checkpoint", "CheckpointError", "Diffusion", "LeNet", "UNet", "build", "load", "load_backbone", "resnet"]

@@ -17,7 +17,7 @@ from skimage import data
 from typer.testing import CliRunner, Result
 
 import torchops
-from torchops import catalog, check, images, inspect
+from torchops import catalog, check, files, inspect
 from torchops.cli import app
 from torchops.machine_code import Instruction, main_loop
 
@@ -179,7 +179,7 @@ class TestBadFiles:
 
 def test_failure_keeps_the_old_output(photo: Image.Image, tmp_path: Path) -> None:
     (tmp_path / "out.png").write_bytes(b"precious")
-    with pytest.raises(ZeroDivisionError), images.replacing(tmp_path / "out.png") as beside:  # noqa: PT012
+    with pytest.raises(ZeroDivisionError), files.replacing(tmp_path / "out.png") as beside:  # noqa: PT012
         beside.write_bytes(b"half")
         raise ZeroDivisionError
     assert (tmp_path / "out.png").read_bytes() == b"precious"

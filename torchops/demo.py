@@ -17,7 +17,7 @@ from rich.progress import track
 from skimage import data
 
 from . import functional
-from .images import replacing
+from .files import replacing
 from .providers import sobel_providers, threads
 from .timing import race, ratio
 

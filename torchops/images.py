@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,8 @@ import psutil
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+
+from .files import replacing
 
 _SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _GRAY = ("1", "L", "F", *_SIXTEEN_BITS)
@@ -110,19 +110,3 @@ def write_image(path: Path, values: Tensor, white: float) -> None:
             image.save(beside)
         except Exception as error:  # encoders raise whatever they stumble over
             raise ImageError(f"{path}: cannot be written: {error}") from error
-
-
-@contextlib.contextmanager
-def replacing(path: Path):  # type: ignore[no-untyped-def]
-    """A path beside `path` to write to; it takes the place of `path` if the block succeeds, and is gone if not."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    try:
-        yield Path(name)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -1,48 +1,25 @@
-"""The `torchops` command: edges of an image file, a check of this machine, a look into the kernels, the demo."""
+"""The operators from the shell: edges of an image file, a check of this machine, a look into the kernels."""
 
 from __future__ import annotations
 
 import ast
 import json
 import math
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import torch
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 import torchops
 from torchops import catalog, check, inspect
 from torchops.images import ImageError, check_target, read_image, write_image
 
-app = typer.Typer(
-    help="torchops: readable Triton kernels as first-class PyTorch operators.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-console = Console()
+from .console import Backend, app, choices, console, fail, table
 
-
-def fail(message: object) -> NoReturn:
-    """One line on standard error, exit code 2."""
-    typer.echo(f"torchops: {' '.join(str(message).split())}", err=True)
-    raise typer.Exit(2)
-
-
-def _choices(name: str, values: tuple[str, ...]) -> type[Enum]:
-    return Enum(name, {v: v for v in values}, type=str)  # type: ignore[return-value]
-
-
-PaddingMode = _choices("PaddingMode", torchops.functional.PADDING_MODES)
-Backend = _choices("Backend", ("auto", "triton", "aten"))
-OpName = _choices("OpName", tuple(catalog.OPS))
+PaddingMode = choices("PaddingMode", torchops.functional.PADDING_MODES)
+OpName = choices("OpName", tuple(catalog.OPS))
 
 
 @app.command()
@@ -98,28 +75,22 @@ def check_command(
         raise typer.Exit(1)
 
 
-def _table(title: str, caption: str | None = None) -> Table:
-    return Table(
-        title=title, caption=caption, box=SIMPLE_HEAD, padding=(0, 0), title_justify="left", caption_justify="left"
-    )
-
-
 def print_check(rows: list[check.Row]) -> None:
     for name, value in check.machine().items():
         console.print(f"{name:>9}  {value}", highlight=False)
     notes = {row.verdict for row in rows if row.verdict.startswith("not run")}
-    table = _table("torchops check", caption="\n".join(("errors: the largest, relative to float64", *sorted(notes))))
+    shown = table("torchops check", caption="\n".join(("errors: the largest, relative to float64", *sorted(notes))))
     for heading in ("op", "dtype", "backend"):
-        table.add_column(heading, no_wrap=True)
+        shown.add_column(heading, no_wrap=True)
     for heading in ("error", "gradient", "allowed"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("verdict", overflow="fold")
+        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("verdict", overflow="fold")
     for row in rows:
         error, grad = ("-" if e is None else f"{e:.1e}" for e in (row.error, row.grad_error))
         colour = {"ok": "green"}.get(row.verdict, "red" if row.verdict.startswith("FAILED") else "yellow")
         verdict = f"[{colour}]{'not run' if row.verdict in notes else escape(row.verdict)}[/]"
-        table.add_row(row.op, row.dtype, row.backend, error, grad, f"{row.tolerance:.0e}", verdict)
-    console.print(table)
+        shown.add_row(row.op, row.dtype, row.backend, error, grad, f"{row.tolerance:.0e}", verdict)
+    console.print(shown)
 
 
 _Op = Annotated[OpName, typer.Argument(help="The op whose kernels to look into.")]  # type: ignore[valid-type]
@@ -187,20 +158,20 @@ def explain_command(
         ]
         console.print_json(json.dumps(rows))
         return
-    table = _table(
+    shown = table(
         f"{launches[0][1].device.name} ({arch}), {dtype}",
         caption="modelled before compilation, without issue: torchops inspect counts it",
     )
     for heading in ("pass", "kernel"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("programs", justify="right")
-    table.add_column("config")
-    table.add_column("us", justify="right", no_wrap=True)
-    table.add_column("bound")
+        shown.add_column(heading, no_wrap=True)
+    shown.add_column("programs", justify="right")
+    shown.add_column("config")
+    shown.add_column("us", justify="right", no_wrap=True)
+    shown.add_column("bound")
     for name, launch, model in launches:
         config = _short(str(launch.config))
-        table.add_row(name, launch.name, str(launch.programs), config, f"{model.us:.1f}", model.bound)
-    console.print(table)
+        shown.add_row(name, launch.name, str(launch.programs), config, f"{model.us:.1f}", model.bound)
+    console.print(shown)
 
 
 @app.command("inspect")
@@ -238,12 +209,12 @@ def inspect_command(
     columns = max(1, (console.width - 24) // 28)
     for first in range(0, len(reports), columns):
         some = reports[first : first + columns]
-        table = _table("" if first else f"{some[0].gpu} ({arch}), {dtype}")
+        shown = table("" if first else f"{some[0].gpu} ({arch}), {dtype}")
         for heading in ("", *(report.kernel for report in some)):
-            table.add_column(heading)
+            shown.add_column(heading)
         for name, value in _INSPECT_ROWS.items():
-            table.add_row(name, *(value(report) for report in some))
-        console.print(table)
+            shown.add_row(name, *(value(report) for report in some))
+        console.print(shown)
     for file in files:
         console.print(str(file), highlight=False, soft_wrap=True)
 
@@ -309,40 +280,3 @@ def _parse_settings(op: str, settings: list[str] | None) -> dict[str, Any]:
             found[name] = text
     inspect.check_further(op, found)
     return found
-
-
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the pictures; made if it does not exist.")] = Path("out"),
-) -> None:
-    """Check this machine, draw the edges of a real photo, convolve it, pool one, time Sobel against what else is installed."""
-    try:
-        from torchops import demo as demonstration
-    except ModuleNotFoundError as error:
-        fail(f"the demo needs {error.name}: pip install 'torchops[demo]'")
-    rows = check.check_all()
-    print_check(rows)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        picture = demonstration.draw_edges(out / "edges.png")
-        filters = demonstration.draw_filters(out / "filters.png")
-        pooling = demonstration.draw_pooling(out / "pooling.png")
-    except (OSError, RuntimeError) as error:
-        fail(error)
-    table = _table(
-        "Sobel of a 4K frame, one channel", caption="medians of interleaved runs; below 1x, torchops is faster"
-    )
-    for heading in ("", "dtype", "threads", "ms", "torchops takes"):
-        table.add_column(heading, justify="left" if not heading else "right")
-    for timing in demonstration.time_sobel(console):
-        share = "" if timing.ratio is None else f"{timing.ratio:.2f}x"
-        table.add_row(timing.provider, timing.dtype, str(timing.threads), f"{timing.milliseconds:.1f}", share)
-    console.print(table)
-    console.print(f"the photo and its edges: {picture}", soft_wrap=True)
-    console.print(f"the photo convolved: {filters}", soft_wrap=True)
-    console.print(f"a photo pooled and unpooled: {pooling}", soft_wrap=True)
-    console.print(
-        "more: torchops sobel IN OUT, torchops explain conv2d, torchops inspect conv2d, make bench", highlight=False
-    )
-    if any(row.verdict.startswith("FAILED") for row in rows):
-        raise typer.Exit(1)

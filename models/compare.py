@@ -1,0 +1,102 @@
+"""torch.nn's layers against torchops's: the same network, the same seed, the same batches, step by step in turn."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torchops.conversion import revert
+from torchops.timing import ratio
+
+from . import pictures
+from .data import Seeded, train_loader
+from .distributed import Processes
+from .runs import Config
+from .tasks import to
+from .training import data_for, net_for, optimizer_for, task_for
+
+SETTINGS = {
+    "lenet": Config("lenet", {}, batch_size=64, lr=2e-3),
+    "resnet": Config("resnet", {"depth": 18}, batch_size=16, size=64),
+    "unet": Config("unet", {"unpool": "max"}, batch_size=16, size=64, lr=3e-3),
+    "diffusion": Config("diffusion", {}, batch_size=64, size=8, lr=2e-3, augment=False),
+}
+"""What `torchops train` does by default, with smaller images for the ResNet."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Losses and seconds of every step, by layers: "torch.nn" and "torchops"."""
+
+    losses: dict[str, list[float]]
+    seconds: dict[str, list[float]]
+
+    def median(self, layers: str) -> float:
+        return statistics.median(self.seconds[layers])
+
+    @property
+    def ratio(self) -> float:
+        """torchops' time over torch.nn's, the median over the steps."""
+        return ratio(self.seconds, "torchops", "torch.nn")
+
+    @property
+    def difference(self) -> float:
+        """The largest, of two losses of the same step."""
+        return max(abs(a - b) for a, b in zip(*self.losses.values(), strict=True))
+
+
+def compare(
+    net: str, *, steps: int = 100, batch_size: int | None = None, size: int | None = None, seed: int = 0,
+    compile: bool = False, device: str | None = None, path: Path | None = None,
+) -> Comparison:  # fmt: skip
+    """Train a network twice, a step of one after a step of the other, in turns.
+
+    Args:
+        net: "lenet", "resnet", "unet" or "diffusion", on their default data.
+        steps: of each.
+        batch_size, size, seed: of the training; what `torchops train` takes by default.
+        compile: `torch.compile` both.
+        device: "cpu" or "cuda"; a GPU by default, if there is one.
+        path: a picture of the two curves.
+    """
+    where = Processes.choose(device)
+    config = copy.deepcopy(SETTINGS[net])
+    config.seed, config.batch_size = seed, batch_size or config.batch_size
+    config.size = size or config.size
+    data, _ = data_for(config)
+    ours, _ = net_for(config, data)
+    theirs, _ = revert(copy.deepcopy(ours), inplace=True)
+    runs: dict[str, Any] = {}
+    for name, model in (("torch.nn", theirs), ("torchops", ours)):
+        form = torch.channels_last if net in ("unet", "resnet") else torch.contiguous_format
+        model = model.to(where).to(memory_format=form).train()
+        task = task_for(config, data, model)
+        runs[name] = (torch.compile(model) if compile else model, task, optimizer_for(config, model))
+    train_set = Seeded(next(iter(runs.values()))[1].data.train, seed)
+    size_of_batch = min(config.batch_size, len(train_set))
+    epochs = (train_loader(train_set, size_of_batch, epoch) for epoch in itertools.count())
+    losses: dict[str, list[float]] = {name: [] for name in runs}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for step, batch in enumerate(itertools.islice(itertools.chain.from_iterable(epochs), steps)):
+        batch = to(batch, where)
+        order = list(runs) if step % 2 else list(reversed(runs))
+        for name in order:
+            model, task, optimizer = runs[name]
+            began = time.perf_counter()
+            loss = task.loss(model, batch)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses[name].append(float(loss.detach()))
+            seconds[name].append(time.perf_counter() - began)
+    result = Comparison(losses, seconds)
+    if path is not None:
+        pictures.compared(losses, seconds, f"{net}: torchops takes {result.ratio:.3f}x of torch.nn's time", path)
+    return result

@@ -1,0 +1,107 @@
+"""Batches whose content depends on the seed, the epoch and the step, and on nothing else: not on processes, not on restarts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a network is trained on and what it is judged by."""
+
+    train: Dataset[Any]
+    """Pairs of a normalised image (C, H, W) and its truth, drawn with torch's random numbers."""
+    val: Dataset[Any]
+    """The same, held out, without randomness."""
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+
+
+class Images(Dataset[tuple[Tensor, Tensor]]):
+    """Images in memory, (N, C, H, W) from 0 to 1, and their targets, with random changes to each."""
+
+    def __init__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        preprocess: Preprocess,
+        augment: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.images, self.targets = images, targets
+        self.preprocess, self.augment = preprocess, augment
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image = self.images[index]
+        if self.augment is not None:
+            image = self.augment(image)
+        return self.preprocess.normalize(image), self.targets[index]
+
+
+class Seeded(Dataset[Any]):
+    """A dataset whose random numbers are of the seed, the epoch and the sample."""
+
+    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
+        self.dataset, self.seed, self.epoch = dataset, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Any:
+        generator = torch.default_generator
+        before = generator.get_state()
+        try:
+            generator.manual_seed(_seed(self.seed, self.epoch, index))
+            return self.dataset[index]
+        finally:
+            generator.set_state(before)
+
+
+def _seed(*numbers: int) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "little") >> 1
+
+
+class Batches(Sampler[list[int]]):
+    """One process's share of the batches of an epoch, from a step on. What is left over at the end is dropped."""
+
+    def __init__(self, size: int, batch_size: int, seed: int, epoch: int, start: int, rank: int, world: int) -> None:
+        self.steps = size // batch_size
+        self.order = torch.randperm(size, generator=torch.Generator().manual_seed(_seed(seed, epoch)))
+        self.batch_size, self.start, self.rank, self.world = batch_size, start, rank, world
+
+    def __len__(self) -> int:
+        return self.steps - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.steps):
+            batch = self.order[step * self.batch_size : (step + 1) * self.batch_size]
+            yield batch[self.rank :: self.world].tolist()
+
+
+def train_loader(
+    dataset: Seeded, batch_size: int, epoch: int, *, start: int = 0, rank: int = 0, world: int = 1, workers: int = 0
+) -> DataLoader[Any]:
+    """Batches of an epoch, from step `start` on: this process's share of `batch_size` samples each."""
+    dataset.epoch = epoch
+    batches = Batches(len(dataset), batch_size, dataset.seed, epoch, start, rank, world)
+    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available())
+
+
+def val_loader(
+    dataset: Dataset[Any], batch_size: int, *, rank: int = 0, world: int = 1, workers: int = 0
+) -> DataLoader[Any]:
+    """Every held-out sample once, in order, shared among the processes."""
+    mine = list(range(rank, len(dataset), world))
+    batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
+    return DataLoader(dataset, batch_sampler=batches, num_workers=workers)  # type: ignore[arg-type]

@@ -1,0 +1,137 @@
+"""Denoising diffusion: a U-Net learns the noise in an image, and takes it out of pure noise, step by step (Ho et al., 2020)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .unet import UNet
+
+
+class Diffusion(nn.Module):
+    """Noise in an image at a time, predicted; and samples drawn with it.
+
+    At time t, from 0 to `steps` - 1, an image is x_t = signal[t] x + noise[t] e, with e of a standard normal distribution and
+    signal^2 + noise^2 = 1 falling off as a cosine. The network is given x_t and t, and trained to say e.
+
+    Args:
+        channels: of the images, whose values lie between -1 and 1.
+        size: height and width of the samples that are drawn.
+        steps: times in all.
+        width, depth, unpool: of the :class:`UNet`.
+        embedding: features that stand for the time.
+        **layers: classes of layers, as the :class:`UNet` takes them.
+
+    Shape:
+        x_t (N, channels, H, W) and t (N,), int64, to the noise (N, channels, H, W).
+
+    Source: J. Ho, A. Jain, P. Abbeel, Denoising Diffusion Probabilistic Models, NeurIPS 2020; the cosine: A. Nichol, P.
+        Dhariwal, Improved DDPM, ICML 2021; fewer steps: J. Song, C. Meng, S. Ermon, DDIM, ICLR 2021.
+
+    >>> import torch
+    >>> from torchops.models import Diffusion
+    >>> diffusion = Diffusion(size=8, width=8, depth=1, steps=10)
+    >>> diffusion.sample(4, generator=torch.Generator().manual_seed(0)).shape
+    torch.Size([4, 1, 8, 8])
+    """
+
+    signal: Tensor
+    noise: Tensor
+
+    def __init__(
+        self,
+        channels: int = 1,
+        size: int = 8,
+        *,
+        steps: int = 500,
+        width: int = 64,
+        depth: int = 2,
+        unpool: str = "avg",
+        embedding: int = 128,
+        **layers: Any,
+    ) -> None:
+        super().__init__()
+        if steps < 2:
+            raise ValueError(f"`steps` must be at least 2, got {steps}")
+        if width % 8:
+            raise ValueError(f"`width` must be a multiple of 8, the groups of the norm, got {width}")
+        self.channels, self.size, self.steps, self.frequencies = channels, size, steps, embedding // 2
+        self.embedding = nn.Sequential(
+            nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
+        )
+        self.unet = UNet(
+            channels, channels, width=width, depth=depth, unpool=unpool, embedding=embedding,
+            norm=partial(nn.GroupNorm, 8), activation=nn.SiLU, **layers,
+        )  # fmt: skip
+        # the cosine of Nichol and Dhariwal, which spares the first steps; the last one keeps some signal
+        angle = (torch.arange(1, steps + 1, dtype=torch.float64) / steps + 0.008) / 1.008 * math.pi / 2
+        signal = (angle.cos() / math.cos(0.008 / 1.008 * math.pi / 2)).clamp(min=0.01)
+        self.register_buffer("signal", signal.float())
+        self.register_buffer("noise", (1 - signal**2).sqrt().float())
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        half = self.frequencies
+        frequencies = torch.exp(torch.arange(half, device=t.device) * (-math.log(1e4) / half))
+        phases = t[:, None] * (1000 / self.steps) * frequencies
+        return self.unet(x, self.embedding(torch.cat((phases.sin(), phases.cos()), dim=1)))
+
+    def diffuse(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x at the times t, given the noise: (N, C, H, W), (N,) and (N, C, H, W) to (N, C, H, W)."""
+        signal, scale = (table[t].view(-1, 1, 1, 1) for table in (self.signal, self.noise))
+        return signal * x + scale * noise
+
+    def sample(
+        self, count: int, *, steps: int | None = None, eta: float = 1.0, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw images from noise.
+
+        Args:
+            count: how many.
+            steps: evaluations of the network, at most `self.steps`; all by default.
+            eta: 1.0 adds fresh noise in every step, as DDPM; 0.0 none, as DDIM, which is good in fewer steps.
+            generator: of the noise, on the CPU, so that the same one draws the same images on every device.
+
+        Returns:
+            Values from -1 to 1, (count, channels, size, size).
+
+        Raises:
+            ValueError: if `steps` is not within 1 and `self.steps`.
+        """
+        *_, x = self.denoise(count, steps=steps, eta=eta, generator=generator)
+        return x
+
+    @torch.no_grad()
+    def denoise(
+        self, count: int, *, steps: int | None = None, eta: float = 1.0, generator: torch.Generator | None = None
+    ) -> Iterator[Tensor]:
+        """What :meth:`sample` draws, as it appears: what the network takes the images for, step by step."""
+        steps = self.steps if steps is None else steps
+        if not 1 <= steps <= self.steps:
+            raise ValueError(f"`steps` must lie within 1 and {self.steps}, got {steps}")
+        shape = (count, self.channels, self.size, self.size)
+        device = self.signal.device
+
+        def normal() -> Tensor:
+            return torch.randn(shape, generator=generator).to(device)
+
+        times = torch.linspace(self.steps - 1, 0, steps).round().long().tolist()
+        x = normal()
+        for now, then in zip(times, [*times[1:], None], strict=True):
+            e = self(x, torch.full((count,), now, device=device))
+            image = ((x - self.noise[now] * e) / self.signal[now]).clamp(-1, 1)
+            yield image
+            if then is None:
+                return
+            # the noise that goes with the clipped image
+            e = (x - self.signal[now] * image) / self.noise[now]
+            ratio = self.signal[now] / self.signal[then]
+            fresh = eta * self.noise[then] / self.noise[now] * (1 - ratio**2).clamp(min=0).sqrt()
+            kept = (self.noise[then] ** 2 - fresh**2).clamp(min=0).sqrt()
+            x = self.signal[then] * image + kept * e
+            if eta > 0:
+                x = x + fresh * normal()

@@ -1,0 +1,395 @@
+"""The training loop: one for every network, on any number of processes, that can be stopped and gone on with at any step."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from torchops import backend
+from torchops._version import __version__
+
+from .checkpoints import Checkpoint, CheckpointError, build, read
+from .data import Data, DataError, Seeded, folder, named, pages, pairs, train_loader, val_loader
+from .diffusion import Diffusion
+from .distributed import Processes
+from .resnet import load_backbone, stages
+from .runs import Config, Run
+from .tasks import Classification, Denoising, Segmentation, Task, to
+
+WARMUP = 0.05
+"""Of the steps: the rate rises, before it falls as a cosine."""
+
+
+class Interrupted(Exception):  # noqa: N818 (it is none)
+    """Stopped by a signal; what was done is saved."""
+
+
+class Watcher(Protocol):
+    """Who looks on."""
+
+    def step(self, epoch: int, step: int, steps: int, loss: float, images_per_second: float) -> None: ...
+
+    def epoch(self, figures: dict[str, float]) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+def data_for(config: Config) -> tuple[Data, list[str]]:
+    """What a run trains on and is judged by, and the files that were left out."""
+    size, source = config.size, None if config.data is None else Path(config.data)
+    if config.net == "unet":
+        if source is None:
+            return pages(size, 64 * config.crops), []
+        return pairs(source, channels=config.options.get("channels", 1), crop=size, crops=config.crops), []
+    channels = 3 if config.net == "resnet" else config.options.get("channels", 1)
+    shared: dict[str, Any] = {
+        "size": size, "channels": channels, "seed": config.seed, "examples": config.examples,
+        "augment": config.augment, "centred": config.net == "diffusion",
+    }  # fmt: skip
+    if source is None:
+        return named(config.dataset, Path(config.root), **shared), []
+    return folder(source, skip_corrupt=config.skip_corrupt, **shared)
+
+
+def net_for(config: Config, data: Data) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a run, with its first weights, and the options of `build` that make it."""
+    options = dict(config.options)
+    if config.net in ("lenet", "unet", "resnet"):
+        options["classes"] = len(data.labels)
+    if config.net in ("lenet", "diffusion"):
+        options |= {"size": config.size, "channels": data.preprocess.channels}
+    torch.manual_seed(config.seed)
+    if config.weights is None:
+        return build(config.net, layers=config.layers, **options), options
+    path = Path(config.weights)
+    if config.net == "resnet" and not path.exists() and path.suffix == "":
+        return build(config.net, layers=config.layers, weights=config.weights, **options), options
+    content = read(path / "best.pt" if path.is_dir() else path)
+    of = content.get("net", config.net) if isinstance(content, dict) else None
+    if of != config.net:
+        raise CheckpointError(f"--weights {path}: is of another network, {of or 'no checkpoint'}, not {config.net}")
+    state = content.get("state", content)
+    net = build(config.net, layers=config.layers, **options)
+    try:
+        if config.net == "resnet":
+            load_backbone(net, state)
+        else:
+            net.load_state_dict(state)
+    except (ValueError, RuntimeError) as error:
+        raise CheckpointError(f"--weights {path}: {str(error).splitlines()[-1].strip()}") from error
+    return net, options
+
+
+def task_for(config: Config, data: Data, net: nn.Module) -> Task:
+    if isinstance(net, Diffusion):
+        return Denoising(data, net, config.judge)
+    if config.net == "unet":
+        return Segmentation(data)
+    # LeNet says log-probabilities, ResNet logits
+    return Classification(data, nn.NLLLoss() if config.net == "lenet" else nn.CrossEntropyLoss())
+
+
+def optimizer_for(config: Config, net: nn.Module) -> torch.optim.Optimizer:
+    """AdamW; for a ResNet with a rate for every stage, each `layer_decay` times the next one's."""
+    groups: list[dict[str, Any]] = [{"params": list(net.parameters()), "lr": config.lr}]
+    if config.net == "resnet":
+        parts = list(stages(net))
+        groups = [
+            {"params": params, "lr": config.lr * config.layer_decay ** (len(parts) - 1 - i)}
+            for i, (_, params) in enumerate(parts)
+        ]
+    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def _rate(step: int, total: int) -> float:
+    """A line up, then a cosine down to zero."""
+    warmup = max(1, round(WARMUP * total))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+class Trainer:
+    """One run, on this process."""
+
+    def __init__(self, config: Config, run: Run, processes: Processes, watcher: Watcher) -> None:
+        self.config, self.run_folder, self.processes, self.watcher = config, run, processes, watcher
+        device = self.device = processes.device
+        data, skipped = data_for(config)
+        if skipped and processes.first:
+            watcher.note(f"left out {len(skipped)} files that cannot be read, as {skipped[0]}")
+        net, self.options = net_for(config, data)
+        on_gpu = device.type == "cuda"
+        self.amp = on_gpu if config.amp is None else config.amp
+        # half as many conversions on GPUs with matrix units; on CPUs U-Net and ResNet are faster in it as well
+        last = (config.net in ("unet", "resnet") or on_gpu) if config.channels_last is None else config.channels_last
+        self.format = torch.channels_last if last else torch.contiguous_format
+        self.net = processes.synchronized(net.to(device).to(memory_format=self.format))
+        self.task = task_for(config, data, self.net)
+        self.train_set = Seeded(self.task.data.train, config.seed)
+        self.batch_size = self._batch_size(len(self.train_set))
+        self.steps = len(self.train_set) // self.batch_size
+        self.optimizer = optimizer_for(config, self.net)
+        total = self.steps * config.epochs
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _rate(step, total))
+        self.half = torch.bfloat16 if not on_gpu or torch.cuda.is_bf16_supported() else torch.float16
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp and self.half == torch.float16)
+        self.average = (
+            None if config.ema is None else AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+        )
+        self.rows: list[dict[str, float]] = []
+        self.step, self.loss_sum, self.seconds = 0, torch.zeros((), dtype=torch.float64), 0.0
+        self.stop = False
+
+    def _batch_size(self, samples: int) -> int:
+        size, world = self.config.batch_size, self.processes.world
+        if size % world:
+            raise ValueError(f"--batch-size must be a multiple of the {world} processes, got {size}")
+        if samples < world:
+            raise DataError(f"{samples} images are not enough for {world} processes")
+        if samples < size:
+            size = samples - samples % world
+            if self.processes.first:
+                self.watcher.note(f"batches of {size}: there are no more images to train on")
+        return size
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is evaluated and used: the average, if there is one."""
+        return self.net if self.average is None else self.average.module
+
+    @property
+    def best(self) -> float:
+        """The best figure so far."""
+        values = [row[self.task.key] for row in self.rows]
+        return max(values) if self.task.larger else min(values)
+
+    def train(self) -> dict[str, Any]:
+        """Train, from where it stands to the end; return what the summary says.
+
+        Raises:
+            Interrupted: after a signal. The state is saved.
+        """
+        with self._signals():
+            while len(self.rows) < self.config.epochs and not self._stale():
+                self._epoch()
+                figures = self._evaluate()
+                if self.processes.first:
+                    self.watcher.epoch(figures)
+                if not math.isfinite(figures["train_loss"]):
+                    raise FloatingPointError(
+                        f"the loss of epoch {len(self.rows)} is {figures['train_loss']}: "
+                        f"try a smaller --lr than {self.config.lr}"
+                    )
+                if self.processes.first:
+                    self._save()
+        return self._finish() if self.processes.first else {}
+
+    def _stale(self) -> bool:
+        if self.config.patience is None or not self.rows:
+            return False
+        values = [row[self.task.key] for row in self.rows]
+        return len(values) - 1 - values.index(self.best) >= self.config.patience
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and termination end the run after the step; a second Ctrl-C at once."""
+
+        def stop(number: int, frame: Any) -> None:
+            self.stop = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _freeze(self) -> None:
+        """For the first epochs, everything but a ResNet's head is as it came."""
+        frozen = len(self.rows) < self.config.freeze
+        for name, parameter in self.net.named_parameters():
+            parameter.requires_grad_(not frozen or name.startswith("fc."))
+        self.net.train()
+        if frozen:
+            for module in self.net.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def _epoch(self) -> None:
+        if self.config.freeze:
+            self._freeze()
+        else:
+            self.net.train()
+        forward = self.processes.wrapped(self.net)
+        if self.config.compile:
+            forward = torch.compile(forward)  # type: ignore[assignment]
+        loader = train_loader(
+            self.train_set, self.batch_size, len(self.rows), start=self.step,
+            rank=self.processes.rank, world=self.processes.world, workers=self.config.workers,
+        )  # fmt: skip
+        first, began, shown = self.step, time.monotonic(), 0.0
+        self.loss_sum = self.loss_sum.to(self.device)
+        for batch in loader:
+            loss = self._update(forward, to(batch, self.device))
+            self.loss_sum += loss
+            self.step += 1
+            now = time.monotonic()
+            if self.processes.first and (now - shown > 0.2 or self.step == self.steps):
+                speed = (self.step - first) * self.batch_size / (now - began)
+                self.watcher.step(len(self.rows) + 1, self.step, self.steps, float(loss), speed)
+                shown = now
+            if self.processes.any(self.stop):
+                self.seconds += time.monotonic() - began
+                # every process will go on from the mean
+                self.loss_sum = torch.tensor(self.processes.mean(float(self.loss_sum)), dtype=torch.float64)
+                if self.processes.first:
+                    self._save(finished=False)
+                raise Interrupted(f"epoch {len(self.rows) + 1}, step {self.step} of {self.steps}")
+        self.seconds += time.monotonic() - began
+
+    def _update(self, forward: nn.Module, batch: list[Tensor]) -> Tensor:
+        batch[0] = batch[0].contiguous(memory_format=self.format)
+        with torch.autocast(self.device.type, self.half, enabled=self.amp):
+            loss = self.task.loss(forward, batch)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.net)
+        return loss.detach()
+
+    @torch.no_grad()
+    def _evaluate(self) -> dict[str, float]:
+        self.judged.eval()
+        batches = val_loader(
+            self.task.data.val, self._val_batch, rank=self.processes.rank, world=self.processes.world,
+            workers=self.config.workers,
+        )  # fmt: skip
+        with torch.autocast(self.device.type, self.half, enabled=self.amp):
+            held_out = self.task.evaluate(self.judged, batches, self.device)
+        figures: dict[str, float] = {
+            "epoch": len(self.rows) + 1,
+            "train_loss": self.processes.mean(float(self.loss_sum) / self.steps),
+            **held_out,
+            "lr": float(self.schedule.get_last_lr()[-1]),
+            "seconds": round(self.seconds, 3),
+        }
+        self.rows.append(figures)
+        self.step, self.loss_sum = 0, torch.zeros((), dtype=torch.float64)
+        return figures
+
+    @property
+    def _val_batch(self) -> int:
+        # whole images, of any size
+        return 1 if self.config.net == "unet" and self.config.data else 4 * self.config.batch_size
+
+    def _checkpoint(self, training: dict[str, Any]) -> Checkpoint:
+        return Checkpoint(
+            self.config.net, self.options, self.judged.state_dict(), list(self.task.data.labels),
+            self.task.data.preprocess.as_dict(), training,
+        )  # fmt: skip
+
+    def _save(self, finished: bool = True) -> None:
+        """The state to go on from; after an epoch, also the network if it is the best one, and the figures."""
+        state: dict[str, Any] = {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "rows": self.rows,
+            "step": self.step,
+            "loss_sum": float(self.loss_sum),
+            "seconds": self.seconds,
+        }
+        if finished:
+            self.run_folder.write_metrics(self.rows)
+            if self.rows[-1][self.task.key] == self.best:
+                self._checkpoint({}).save(self.run_folder.best)
+        self._checkpoint(state).save(self.run_folder.last)
+
+    def resume(self) -> None:
+        """Go on from the folder's last checkpoint; from the start if there is none yet.
+
+        Raises:
+            CheckpointError: if it cannot be read, or is of other data.
+        """
+        if not self.run_folder.last.exists():
+            return
+        checkpoint = Checkpoint.load(self.run_folder.last)
+        if checkpoint.labels != list(self.task.data.labels):
+            raise CheckpointError(f"{self.run_folder.last}: was trained on other classes than the data have now")
+        state = checkpoint.training
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.rows, self.step, self.seconds = state["rows"], state["step"], state["seconds"]
+        self.loss_sum = torch.tensor(state["loss_sum"], dtype=torch.float64)
+
+    @torch.no_grad()
+    def _finish(self) -> dict[str, Any]:
+        from . import pictures
+
+        figures = self.rows[-1]
+        net = Checkpoint.load(self.run_folder.best).model(layers=self.config.layers).to(self.device)
+        batches = val_loader(self.task.data.val, self._val_batch)
+        pictures.curves(self.rows, self.task.key, self.run_folder.path / "curves.png")
+        said = self.task.finish(net, batches, self.run_folder.path, self.device)
+        values = [row[self.task.key] for row in self.rows]
+        summary = {
+            "last": figures,
+            "best_epoch": values.index(self.best) + 1,
+            f"best_{self.task.key}": self.best,
+            "parameters": sum(p.numel() for p in net.parameters()),
+            "torch": torch.__version__,
+            "torchops": __version__,
+            "device": str(self.device),
+            "processes": self.processes.world,
+            **said,
+        }
+        self.run_folder.write("summary.json", json.dumps(summary, indent=2) + "\n")
+        return summary
+
+
+def train(config: Config, run: Run, watcher: Watcher, *, resume: bool = False) -> dict[str, Any]:
+    """Train a network as a run says, and fill its folder.
+
+    Args:
+        config: what to train, and how.
+        run: the folder, made with :meth:`Run.create`.
+        watcher: is told of every step and epoch.
+        resume: go on where the folder's last checkpoint stands.
+
+    Returns:
+        What `summary.json` says.
+
+    Raises:
+        DataError, CheckpointError, ImageError: if data or a file of weights are not what they should be.
+        Interrupted: after Ctrl-C. The state is saved, and `resume` goes on.
+    """
+    processes = Processes.join(config.device)
+    try:
+        with backend.use_backend(config.backend or backend.get_backend()):
+            trainer = Trainer(config, run, processes, watcher)
+            if resume:
+                trainer.resume()
+            return trainer.train()
+    finally:
+        processes.leave()

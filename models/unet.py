@@ -1,0 +1,157 @@
+"""U-Net: down by pooling, up by unpooling, with the details handed over in between (Ronneberger et al., 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from torchops.nn import AvgPool2d, AvgUnpool2d, Conv2d, ConvTranspose2d, MaxPool2d, MaxUnpool2d
+
+Layer = Callable[..., nn.Module]
+UNPOOLS = ("max", "avg", "transpose")
+
+
+class Block(nn.Module):
+    """Two times convolution, norm and activation; an embedding, if any, is added between the two."""
+
+    def __init__(
+        self, inputs: int, outputs: int, embedding: int, dilation: int, padding_mode: str,
+        conv: Layer, norm: Layer, activation: Layer,
+    ) -> None:  # fmt: skip
+        super().__init__()
+
+        def layers(inputs: int) -> nn.Sequential:
+            # the norm has a bias of its own
+            border = {"padding": dilation, "dilation": dilation, "padding_mode": padding_mode, "bias": False}
+            return nn.Sequential(conv(inputs, outputs, 3, **border), norm(outputs), activation())
+
+        self.first, self.second = layers(inputs), layers(outputs)
+        self.embed = nn.Linear(embedding, outputs) if embedding else None
+
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        x = self.first(x)
+        if self.embed is not None:
+            x = x + self.embed(embedding)[:, :, None, None]
+        return self.second(x)
+
+
+class Up(nn.Module):
+    """Twice the size and half the channels: what the encoder's pool did, undone."""
+
+    def __init__(self, channels: int, unpool: str, conv: Layer, conv_transpose: Layer, unpool_layer: Layer) -> None:
+        super().__init__()
+        self.indexed = unpool == "max"
+        if unpool == "transpose":
+            self.thin: nn.Module = nn.Identity()
+            self.unpool = conv_transpose(2 * channels, channels, 2, stride=2)
+        else:
+            # as many channels as were pooled; before unpooling, on a quarter of the pixels
+            self.thin = conv(2 * channels, channels, 1)
+            self.unpool = unpool_layer(2)
+
+    def forward(self, x: Tensor, indices: Tensor | None) -> Tensor:
+        x = self.thin(x)
+        return self.unpool(x, indices) if self.indexed else self.unpool(x)
+
+
+class UNet(nn.Module):
+    """Scores of every class for every pixel, of images of any size.
+
+    Args:
+        classes: channels of the result.
+        channels: of the images.
+        width: channels of the first level; each further one has twice as many.
+        depth: how often the image is halved.
+        unpool: how the decoder doubles: "max" puts values back where the encoder's max pool found its maxima, "avg" spreads
+            them over the windows of an average pool, "transpose" is a transposed convolution after a max pool.
+        dilations: of the blocks at the bottom; (1, 2, 4) sees seven times as far as (1,) at the same resolution.
+        padding_mode: border of every 3x3 convolution, as :class:`torchops.nn.Conv2d`. "reflect" needs the bottom to be larger
+            than the largest dilation.
+        embedding: features of an embedding that every block adds, or 0.
+        norm, activation: classes; `norm` is called with the channels.
+        conv, conv_transpose, max_pool, max_unpool, avg_pool, avg_unpool: classes of the layers; torch.nn's will do where
+            it has one.
+
+    Shape:
+        (N, channels, H, W) to (N, classes, H, W), for every H and W; inside it is padded to a multiple of 2^depth. `embedding`
+        is (N, embedding).
+
+    Raises:
+        ValueError: if `unpool` is unknown, or a number is too small.
+
+    Source: O. Ronneberger, P. Fischer, T. Brox, U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015;
+        unpooling by indices: V. Badrinarayanan et al., SegNet, TPAMI 2017.
+
+    >>> import torch
+    >>> from torchops.models import UNet
+    >>> UNet(classes=2, width=8, depth=2)(torch.rand(1, 1, 50, 61)).shape
+    torch.Size([1, 2, 50, 61])
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        channels: int = 1,
+        *,
+        width: int = 16,
+        depth: int = 3,
+        unpool: str = "max",
+        dilations: Sequence[int] = (1,),
+        padding_mode: str = "zeros",
+        embedding: int = 0,
+        norm: Layer = nn.BatchNorm2d,
+        activation: Layer = nn.ReLU,
+        conv: Layer = Conv2d,
+        conv_transpose: Layer = ConvTranspose2d,
+        max_pool: Layer = MaxPool2d,
+        max_unpool: Layer = MaxUnpool2d,
+        avg_pool: Layer = AvgPool2d,
+        avg_unpool: Layer = AvgUnpool2d,
+    ) -> None:
+        super().__init__()
+        if unpool not in UNPOOLS:
+            raise ValueError(f"`unpool` must be one of {', '.join(UNPOOLS)}, got {unpool!r}")
+        for name, value in (("classes", classes), ("channels", channels), ("width", width), ("depth", depth)):
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}")
+        if not dilations or min(dilations) < 1:
+            raise ValueError(f"`dilations` must be numbers of at least 1, got {tuple(dilations)}")
+
+        def block(inputs: int, outputs: int, dilation: int = 1) -> Block:
+            return Block(inputs, outputs, embedding, dilation, padding_mode, conv, norm, activation)
+
+        widths = [width * 2**level for level in range(depth)]
+        self.down = nn.ModuleList(block(a, b) for a, b in zip([channels, *widths], widths, strict=False))
+        pool = avg_pool(2) if unpool == "avg" else max_pool(2, return_indices=True) if unpool == "max" else max_pool(2)
+        self.pool, self.indexed = pool, unpool == "max"
+        bottom = 2 * widths[-1]
+        inputs = [widths[-1]] + [bottom] * (len(dilations) - 1)
+        self.bottom = nn.ModuleList(block(c, bottom, d) for c, d in zip(inputs, dilations, strict=True))
+        unpool_layer = avg_unpool if unpool == "avg" else max_unpool
+        # from the bottom up
+        self.up = nn.ModuleList(Up(c, unpool, conv, conv_transpose, unpool_layer) for c in reversed(widths))
+        self.merge = nn.ModuleList(block(2 * c, c) for c in reversed(widths))
+        self.head = conv(width, classes, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        h, w = x.shape[-2:]
+        multiple = 2 ** len(self.down)
+        x = F.pad(x, (0, -w % multiple, 0, -h % multiple), mode="replicate")
+        skips: list[tuple[Tensor, Tensor | None]] = []
+        for block in self.down:
+            x = block(x, embedding)
+            skip, indices = x, None
+            if self.indexed:
+                x, indices = self.pool(x)
+            else:
+                x = self.pool(x)
+            skips.append((skip, indices))
+        for block in self.bottom:
+            x = block(x, embedding)
+        for up, merge in zip(self.up, self.merge, strict=True):
+            skip, indices = skips.pop()
+            x = merge(torch.cat((up(x, indices), skip), dim=1), embedding)
+        return self.head(x)[..., :h, :w]

@@ -1,0 +1,39 @@
+"""What the commands share: where they print, how they fail, how options are checked."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NoReturn
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    help="torchops: readable Triton kernels as first-class PyTorch operators.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+
+
+def fail(message: object) -> NoReturn:
+    """One line on standard error, exit code 2."""
+    typer.echo(f"torchops: {' '.join(str(message).split())}", err=True)
+    raise typer.Exit(2)
+
+
+def choices(name: str, values: tuple[str, ...]) -> type[Enum]:
+    return Enum(name, {v: v for v in values}, type=str)  # type: ignore[return-value]
+
+
+Backend = choices("Backend", ("auto", "triton", "aten"))
+
+
+def table(title: str, caption: str | None = None) -> Table:
+    return Table(
+        title=title, caption=caption, box=SIMPLE_HEAD, padding=(0, 0), title_justify="left", caption_justify="left"
+    )

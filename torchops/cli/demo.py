@@ -1,0 +1,50 @@
+"""The demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from torchops import check
+
+from .console import app, console, fail, table
+from .ops import print_check
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures; made if it does not exist.")] = Path("out"),
+) -> None:
+    """Check this machine, draw the edges of a real photo, convolve it, pool one, time Sobel against what else is installed."""
+    try:
+        from torchops import demo as demonstration
+    except ModuleNotFoundError as error:
+        fail(f"the demo needs {error.name}: pip install 'torchops[demo]'")
+    rows = check.check_all()
+    print_check(rows)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        picture = demonstration.draw_edges(out / "edges.png")
+        filters = demonstration.draw_filters(out / "filters.png")
+        pooling = demonstration.draw_pooling(out / "pooling.png")
+    except (OSError, RuntimeError) as error:
+        fail(error)
+    shown = table(
+        "Sobel of a 4K frame, one channel", caption="medians of interleaved runs; below 1x, torchops is faster"
+    )
+    for heading in ("", "dtype", "threads", "ms", "torchops takes"):
+        shown.add_column(heading, justify="left" if not heading else "right")
+    for timing in demonstration.time_sobel(console):
+        share = "" if timing.ratio is None else f"{timing.ratio:.2f}x"
+        shown.add_row(timing.provider, timing.dtype, str(timing.threads), f"{timing.milliseconds:.1f}", share)
+    console.print(shown)
+    console.print(f"the photo and its edges: {picture}", soft_wrap=True)
+    console.print(f"the photo convolved: {filters}", soft_wrap=True)
+    console.print(f"a photo pooled and unpooled: {pooling}", soft_wrap=True)
+    console.print(
+        "more: torchops sobel IN OUT, torchops explain conv2d, torchops inspect conv2d, make bench", highlight=False
+    )
+    if any(row.verdict.startswith("FAILED") for row in rows):
+        raise typer.Exit(1)
