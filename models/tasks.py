@@ -73,7 +73,7 @@ class Classification:
         return {"val_loss": float(loss.compute()), "val_accuracy": float(accuracy.compute())}
 
     def finish(self, net: nn.Module, batches: Batches, folder: Path, device: torch.device) -> dict[str, Any]:
-        matrix = MulticlassConfusionMatrix(self.classes)
+        matrix = MulticlassConfusionMatrix(self.classes, sync_on_compute=False)
         images, truth, guesses, sure = [], [], [], []
         for x, y in batches:
             p, guess = net(x.to(device)).float().softmax(1).max(1)
@@ -147,7 +147,7 @@ class Segmentation:
         }
 
     def finish(self, net: nn.Module, batches: Batches, folder: Path, device: torch.device) -> dict[str, Any]:
-        matrix = MulticlassConfusionMatrix(self.classes)
+        matrix = MulticlassConfusionMatrix(self.classes, sync_on_compute=False)
         shown: list[tuple[Tensor, Tensor, Tensor]] = []
         for x, y in batches:
             guess = net(x.to(device)).argmax(1).cpu()

@@ -183,16 +183,16 @@ class Trainer:
         with self._signals():
             while len(self.rows) < self.config.epochs and not self._stale():
                 self._epoch()
-                figures = self._evaluate()
-                if self.processes.first:
-                    self.watcher.epoch(figures)
-                if not math.isfinite(figures["train_loss"]):
+                loss = self.processes.mean(float(self.loss_sum) / self.steps)
+                if not math.isfinite(loss):
                     raise FloatingPointError(
-                        f"the loss of epoch {len(self.rows)} is {figures['train_loss']}: "
-                        f"try a smaller --lr than {self.config.lr}"
+                        f"the loss of epoch {len(self.rows) + 1} is {loss}: try a smaller --lr than {self.config.lr}"
                     )
+                self.rows.append(self._evaluate(loss))
+                self.step, self.loss_sum = 0, torch.zeros((), dtype=torch.float64)
                 if self.processes.first:
                     self._save()
+                    self.watcher.epoch(self.rows[-1])
         return self._finish() if self.processes.first else {}
 
     def _stale(self) -> bool:
@@ -273,7 +273,7 @@ class Trainer:
         return loss.detach()
 
     @torch.no_grad()
-    def _evaluate(self) -> dict[str, float]:
+    def _evaluate(self, train_loss: float) -> dict[str, float]:
         self.judged.eval()
         batches = val_loader(
             self.task.data.val, self._val_batch, rank=self.processes.rank, world=self.processes.world,
@@ -281,16 +281,13 @@ class Trainer:
         )  # fmt: skip
         with torch.autocast(self.device.type, self.half, enabled=self.amp):
             held_out = self.task.evaluate(self.judged, batches, self.device)
-        figures: dict[str, float] = {
+        return {
             "epoch": len(self.rows) + 1,
-            "train_loss": self.processes.mean(float(self.loss_sum) / self.steps),
+            "train_loss": train_loss,
             **held_out,
             "lr": float(self.schedule.get_last_lr()[-1]),
             "seconds": round(self.seconds, 3),
         }
-        self.rows.append(figures)
-        self.step, self.loss_sum = 0, torch.zeros((), dtype=torch.float64)
-        return figures
 
     @property
     def _val_batch(self) -> int:

@@ -126,7 +126,7 @@ def _torchvision(name: str, root: Path) -> tuple[list[tuple[Tensor, Tensor]], tu
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(
             f"{name} is not in {root / folder} and cannot be downloaded ({error}): "
-            f"put its files there as torchvision names them, or say where they are with --root"
+            "put its unpacked files there, or say with --root where they are"
         ) from error
     return parts, tuple(map(str, getattr(data, "classes", range(10))))
 

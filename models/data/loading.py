@@ -102,6 +102,6 @@ def val_loader(
     dataset: Dataset[Any], batch_size: int, *, rank: int = 0, world: int = 1, workers: int = 0
 ) -> DataLoader[Any]:
     """Every held-out sample once, in order, shared among the processes."""
-    mine = list(range(rank, len(dataset), world))
+    mine = list(range(rank, len(dataset), world))  # type: ignore[arg-type]
     batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
-    return DataLoader(dataset, batch_sampler=batches, num_workers=workers)  # type: ignore[arg-type]
+    return DataLoader(dataset, batch_sampler=batches, num_workers=workers)

@@ -184,7 +184,9 @@ class Calls:
                 return name[1:] if mutates_left(node) else name
             if home in ("builtins", "math"):
                 return str(target.__name__)
-            is_torchs = home == "torch" or home.startswith(("torch.nn.", "torch._C", "torch.functional", "torchops."))
+            is_torchs = home == "torch" or home.startswith(
+                ("torch.nn.", "torch._C", "torch.functional", "torchops.functional")
+            )
             return str(target.__name__).strip("_").removesuffix("_with_indices") if is_torchs else ""
         module = self.module(node)
         if module is None or has_hooks(module) or "forward" in vars(module):
@@ -195,7 +197,7 @@ class Calls:
             return "pad"
         if is_frozen_norm(module):
             return "batch_norm"
-        if not type(module).__module__.startswith(("torch.nn.", "torchops.")):
+        if not type(module).__module__.startswith(("torch.nn.", "torchops.nn")):
             return ""
         if isinstance(module, nn.Conv2d):
             return "conv2d"

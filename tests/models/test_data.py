@@ -1,0 +1,322 @@
+"""What networks are trained on: nothing lost, nothing mixed up, and every mistake of a user named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from torchops.models.data import DataError, Preprocess, Seeded, digits, folder, named, pages, pairs, read
+from torchops.models.data.classes import few, split
+from torchops.models.data.loading import Batches, train_loader, val_loader
+from torchops.models.data.masks import read_mask
+
+SIZE = {"size": 16, "channels": 1, "seed": 0}
+
+
+def picture(path: Path, value: int = 128, size: tuple[int, int] = (20, 24), mode: str = "L") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value if mode == "L" else (value, 0, 255 - value)).save(path)
+    return path
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Five images of each of two classes; the classes differ in brightness."""
+    for label, value in (("dark", 10), ("light", 240)):
+        for i in range(5):
+            picture(tmp_path / label / f"{i}.png", value + i)
+    return tmp_path
+
+
+@pytest.fixture
+def masked(tmp_path: Path) -> Path:
+    """Images whose pixels are the values of their masks, 0 and 255."""
+    for i in range(5):
+        values = np.zeros((24, 30), np.uint8)
+        values[i : i + 12, 5:20] = 255
+        for name in ("images", "masks"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(values).save(tmp_path / name / f"{i:02}.png")
+    return tmp_path
+
+
+def test_preprocess_agrees_with_pillow(tmp_path: Path) -> None:
+    photo = torch.randint(0, 256, (40, 60, 3), dtype=torch.uint8).numpy()
+    file = tmp_path / "photo.png"
+    Image.fromarray(photo).save(file)
+    ours = Preprocess(3, 20).resize(read(file))
+    theirs = Image.fromarray(photo).resize((30, 20), Image.Resampling.BILINEAR).crop((5, 0, 25, 20))
+    expected = torch.from_numpy(np.array(theirs)).permute(2, 0, 1).float() / 255
+    torch.testing.assert_close(ours, expected, atol=1 / 255, rtol=0)
+
+
+def test_preprocess_is_undone_for_the_eye() -> None:
+    preprocess = Preprocess(3, None, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    x = torch.rand(2, 3, 5, 5)
+    torch.testing.assert_close(preprocess.undo(preprocess(x)), x)
+    assert Preprocess(**preprocess.as_dict()) == preprocess
+    assert preprocess(torch.rand(1, 5, 5)).shape == (3, 5, 5)
+    assert Preprocess(1)(x).shape == (2, 1, 5, 5)
+
+
+def test_a_fifth_of_every_class_is_held_out() -> None:
+    _, targets = digits()
+    train, val = split(targets, seed=0)
+    assert sorted(train + val) == list(range(1797))
+    shares = torch.bincount(targets[val], minlength=10) / torch.bincount(targets)
+    assert ((shares > 0.19) & (shares < 0.21)).all()
+    assert (train, val) == split(targets, seed=0)
+
+
+def test_few_examples_of_each_class() -> None:
+    _, targets = digits()
+    chosen = few(targets, 3, seed=0)
+    assert torch.bincount(targets[chosen]).tolist() == [3] * 10
+    assert chosen != few(targets, 3, seed=1)
+
+
+def test_named_digits_are_the_real_ones() -> None:
+    images, targets = digits()
+    data = named("digits", Path("nowhere"), size=8, channels=1, seed=0, augment=False)
+    train, _ = split(targets, seed=0)
+    x, y = data.train[0]
+    torch.testing.assert_close(data.preprocess.undo(x), images[train[0]])
+    assert int(y) == int(targets[train[0]])
+    stacked = torch.stack([data.train[i][0] for i in range(len(train))])
+    assert abs(float(stacked.mean())) < 1e-4
+    assert abs(float(stacked.std()) - 1) < 1e-4
+
+
+def test_augmented_digits_stay_in_range() -> None:
+    data = named("digits", Path("nowhere"), centred=True, **SIZE)
+    x = torch.stack([data.train[i][0] for i in range(50)])
+    assert x.min() >= -1
+    assert x.max() <= 1
+    assert not torch.equal(data.train[0][0], data.train[0][0])
+    assert torch.equal(data.val[0][0], data.val[0][0])
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "usps"])
+def test_a_set_that_cannot_be_downloaded_says_what_to_do(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*args: object, **kwargs: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    with pytest.raises(DataError, match=rf"{name} is not in {tmp_path}.* cannot be downloaded .*--root"):
+        named(name, tmp_path, **SIZE)
+
+
+def test_unknown_set() -> None:
+    with pytest.raises(DataError, match="--dataset must be one of digits, mnist, fashion-mnist, usps, got 'cifar'"):
+        named("cifar", Path(), **SIZE)
+
+
+def test_folder_of_classes(tree: Path) -> None:
+    data, skipped = folder(tree, augment=False, **SIZE)
+    assert (data.labels, skipped) == (("dark", "light"), [])
+    assert len(data.train) == 8  # type: ignore[arg-type]
+    assert len(data.val) == 2  # type: ignore[arg-type]
+    for part in (data.train, data.val):
+        for i in range(len(part)):  # type: ignore[arg-type]
+            x, y = part[i]
+            assert x.shape == (1, 16, 16)
+            assert (float(x.mean()) > 0) == (y == 1)
+
+
+def test_folder_that_is_split_already(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("root")
+    (root / "train").symlink_to(tree)
+    for label in ("dark", "light"):
+        picture(root / "val" / label / "one.png")
+    data, _ = folder(root, **SIZE)
+    assert (len(data.train), len(data.val)) == (10, 2)  # type: ignore[arg-type]
+    picture(root / "val" / "other" / "one.png")
+    with pytest.raises(DataError, match="the classes of train and val differ"):
+        folder(root, **SIZE)
+
+
+def test_empty_class(tree: Path) -> None:
+    (tree / "none").mkdir()
+    with pytest.raises(DataError, match=r"class.* none"):
+        folder(tree, **SIZE)
+
+
+def test_one_class(tmp_path: Path) -> None:
+    picture(tmp_path / "only" / "0.png")
+    with pytest.raises(DataError, match="one class only, only"):
+        folder(tmp_path, **SIZE)
+
+
+def test_one_image_of_a_class(tree: Path) -> None:
+    picture(tree / "rare" / "0.png")
+    with pytest.raises(DataError, match="the class rare has one image only"):
+        folder(tree, **SIZE)
+
+
+def test_no_classes(tmp_path: Path) -> None:
+    picture(tmp_path / "0.png")
+    with pytest.raises(DataError, match="holds no folder: one is needed for every class"):
+        folder(tmp_path, **SIZE)
+    with pytest.raises(DataError, match="no such folder"):
+        folder(tmp_path / "missing", **SIZE)
+
+
+def test_corrupt_images_are_named_and_skipped_when_asked(tree: Path) -> None:
+    broken = tree / "dark" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:50])
+    with pytest.raises(DataError, match=rf"{broken}.*--skip-corrupt"):
+        folder(tree, **SIZE)
+    data, skipped = folder(tree, skip_corrupt=True, **SIZE)
+    assert len(skipped) == 1
+    assert str(broken) in skipped[0]
+    assert len(data.train) + len(data.val) == 9  # type: ignore[arg-type]
+    for file in (tree / "dark").iterdir():
+        file.write_bytes(b"nothing")
+    with pytest.raises(DataError, match="no image of the class dark is left"):
+        folder(tree, skip_corrupt=True, **SIZE)
+
+
+def test_masks_follow_their_images(masked: Path) -> None:
+    """Crops, turns and mirrors hit both alike; whole images are held out."""
+    data = pairs(masked, crop=16, crops=4)
+    assert data.labels == ("0", "255")
+    assert (len(data.train), len(data.val)) == (16, 1)  # type: ignore[arg-type]
+    for i in range(16):
+        x, y = data.train[i]
+        assert x.shape == (1, 16, 16)
+        assert torch.equal((data.preprocess.undo(x)[0] > 0.5).long(), y)
+    x, y = data.val[0]
+    assert y.shape == (24, 30)
+    assert torch.equal((data.preprocess.undo(x)[0] > 0.5).long(), y)
+
+
+def test_crops_larger_than_the_image_are_reflected(masked: Path) -> None:
+    x, y = pairs(masked, crop=40).train[0]
+    assert x.shape == (1, 40, 40)
+    assert y.shape == (40, 40)
+
+
+def test_classes_file_names_values(masked: Path) -> None:
+    (masked / "classes.txt").write_text("255 ink\n0 paper\n")
+    data = pairs(masked, crop=16)
+    assert data.labels == ("ink", "paper")
+    assert set(data.val[0][1].unique().tolist()) == {0, 1}
+    (masked / "classes.txt").write_text("0 paper\n1 ink\n")
+    with pytest.raises(DataError, match=r"masks/00.png: the value 255 is not in classes.txt"):
+        pairs(masked)
+    (masked / "classes.txt").write_text("paper 0\n")
+    with pytest.raises(DataError, match="lines are a value and a name, got 'paper 0'"):
+        pairs(masked)
+
+
+def test_mask_of_another_size(masked: Path) -> None:
+    picture(masked / "masks" / "02.png", 0, (30, 23))
+    with pytest.raises(DataError, match=r"masks/02.png: has 30 x 23 pixels, 02.png has 30 x 24"):
+        pairs(masked)
+
+
+def test_masks_that_are_none(masked: Path) -> None:
+    picture(masked / "masks" / "02.png", 7, (30, 24), mode="RGB")
+    with pytest.raises(DataError, match=r"masks/02.png: a mask has one channel of class values, this is RGB"):
+        pairs(masked)
+    Image.fromarray(np.arange(720, dtype=np.uint8).reshape(24, 30)).save(masked / "masks" / "02.png")
+    with pytest.raises(DataError, match=r"masks/02.png: .*more than 64 values"):
+        pairs(masked)
+    (masked / "masks" / "02.png").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"masks/02.png: is no mask that can be read"):
+        pairs(masked)
+    (masked / "masks" / "02.png").unlink()
+    with pytest.raises(DataError, match=r"images/02.png: has no mask"):
+        pairs(masked)
+
+
+def test_masks_of_one_class(masked: Path) -> None:
+    for file in (masked / "masks").iterdir():
+        picture(file, 0, (30, 24))
+    with pytest.raises(DataError, match="one class only"):
+        pairs(masked)
+    (masked / "masks" / "00.png").unlink()
+    with pytest.raises(DataError, match="has no mask"):
+        pairs(masked)
+
+
+def test_folders_that_are_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no folder images"):
+        pairs(tmp_path)
+    picture(tmp_path / "images" / "0.png")
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(DataError, match="holds 1 images, at least two are needed"):
+        pairs(tmp_path)
+
+
+def test_bilevel_masks(tmp_path: Path) -> None:
+    file = tmp_path / "mask.png"
+    Image.fromarray(np.eye(4, dtype=bool)).save(file)
+    assert torch.equal(read_mask(file), torch.eye(4, dtype=torch.int64))
+
+
+def test_pages_know_every_pixel() -> None:
+    """Paper is light and digits are dark where the truth says so, and all ten digits occur."""
+    data = pages(64, 32)
+    seen: set[int] = set()
+    for i in range(len(data.train)):  # type: ignore[arg-type]
+        x, y = data.train[i]
+        image = data.preprocess.undo(x)[0]
+        assert image[y > 0].mean() < image[y == 0].mean() - 0.2
+        seen |= set(y.unique().tolist())
+    assert seen == set(range(11))
+    assert torch.equal(data.val[0][0], data.val[0][0])
+    assert not torch.equal(data.train[0][0], data.train[0][0])
+
+
+class Drawn(Dataset[Tensor]):
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.rand(3) + index
+
+
+def test_random_numbers_belong_to_the_sample() -> None:
+    """Whatever the order, whoever draws; the seed and the epoch change them; the world's go on undisturbed."""
+    one, other = Seeded(Drawn(), 5), Seeded(Drawn(), 5)
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    first = [one[i] for i in range(10)]
+    assert torch.equal(torch.rand(1), expected)
+    for i in reversed(range(10)):
+        assert torch.equal(other[i], first[i])
+    other.epoch = 1
+    assert not torch.equal(other[0], first[0])
+    assert not torch.equal(Seeded(Drawn(), 6)[0], first[0])
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_shares_of_processes_make_up_the_batches(world: int) -> None:
+    whole = list(Batches(45, 8, seed=0, epoch=3, start=0, rank=0, world=1))
+    assert len(whole) == 5
+    assert len({i for batch in whole for i in batch}) == 40
+    shares = [list(Batches(45, 8, seed=0, epoch=3, start=2, rank=rank, world=world)) for rank in range(world)]
+    for step in range(3):
+        assert sorted(i for share in shares for i in share[step]) == sorted(whole[step + 2])
+        assert {len(share[step]) for share in shares} == {8 // world}
+    assert list(Batches(45, 8, seed=0, epoch=4, start=0, rank=0, world=1)) != whole
+
+
+def test_loaders_give_everything_once() -> None:
+    seeded = Seeded(Drawn(), 0)
+    batches = list(train_loader(seeded, 5, epoch=0))
+    again = list(train_loader(Seeded(Drawn(), 0), 5, epoch=0, workers=1))
+    for one, other in zip(batches, again, strict=True):
+        assert torch.equal(one, other)
+    held_out = torch.cat([torch.cat(list(val_loader(Drawn(), 2, rank=rank, world=3))) for rank in range(3)])
+    assert sorted(held_out[:, 0].long().tolist()) == list(range(10))
