@@ -49,7 +49,7 @@ class Diffusion(nn.Module):
         size: int = 8,
         *,
         steps: int = 500,
-        width: int = 64,
+        width: int = 32,
         depth: int = 2,
         unpool: str = "avg",
         embedding: int = 128,

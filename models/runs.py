@@ -77,22 +77,26 @@ class Run:
 
     @staticmethod
     def create(path: Path, config: Config) -> Run:
-        """Make the folder; one that holds a run already is refused.
+        """Make the folder and write the configuration.
 
         Raises:
-            CheckpointError: if it does, or cannot be made.
+            CheckpointError: if it holds a run already, or cannot be made.
         """
         run = Run(path)
-        if run.config_file.exists():
-            raise CheckpointError(
-                f"{path}: holds a run already; --resume {path} goes on with it, --out says another folder"
-            )
+        run.check_unused()
         try:
             path.mkdir(parents=True, exist_ok=True)
             run.write("config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be written: {error.strerror}") from error
         return run
+
+    def check_unused(self) -> None:
+        """Raise `CheckpointError` if something was trained here."""
+        if self.last.exists():
+            raise CheckpointError(
+                f"{self.path}: holds a run already; --resume {self.path} goes on with it, --out says another folder"
+            )
 
     @property
     def config_file(self) -> Path:

@@ -370,7 +370,7 @@ def train(config: Config, run: Run, watcher: Watcher, *, resume: bool = False) -
 
     Args:
         config: what to train, and how.
-        run: the folder, made with :meth:`Run.create`.
+        run: the folder, made if it is not there.
         watcher: is told of every step and epoch.
         resume: go on where the folder's last checkpoint stands.
 
@@ -387,6 +387,9 @@ def train(config: Config, run: Run, watcher: Watcher, *, resume: bool = False) -
             trainer = Trainer(config, run, processes, watcher)
             if resume:
                 trainer.resume()
+            elif processes.first:
+                # not before: what is refused leaves no folder
+                Run.create(run.path, config)
             return trainer.train()
     finally:
         processes.leave()

@@ -262,9 +262,10 @@ def test_few_images_make_smaller_batches(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_not_used_twice(tmp_path: Path) -> None:
-    Run.create(tmp_path, tiny("lenet"))
+    config = tiny("lenet", epochs=1)
+    train(config, Run(tmp_path), Silent())
     with pytest.raises(CheckpointError, match="holds a run already; --resume"):
-        Run.create(tmp_path, tiny("lenet"))
+        train(config, Run(tmp_path), Silent())
     with pytest.raises(CheckpointError, match="holds no run"):
         Run(tmp_path / "other").config()
 
@@ -354,6 +355,8 @@ def test_labels_of_other_data(tmp_path: Path) -> None:
 
 
 def test_missing_data(tmp_path: Path) -> None:
+    """Nothing is left behind of what could not start."""
     config = tiny("lenet", data=str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="no such folder"):
-        train(config, Run.create(tmp_path / "run", config), Silent())
+        train(config, Run(tmp_path / "run"), Silent())
+    assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from torchops import check
 
 from .console import app, console, fail, table
+from .networks import run
 from .ops import print_check
 
 
@@ -17,7 +19,7 @@ from .ops import print_check
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the pictures; made if it does not exist.")] = Path("out"),
 ) -> None:
-    """Check this machine, draw the edges of a real photo, convolve it, pool one, time Sobel against what else is installed."""
+    """Check this machine, draw a real photo's edges, convolve it, pool one, time Sobel, train a LeNet and a U-Net on digits."""
     try:
         from torchops import demo as demonstration
     except ModuleNotFoundError as error:
@@ -40,11 +42,19 @@ def demo(
         share = "" if timing.ratio is None else f"{timing.ratio:.2f}x"
         shown.add_row(timing.provider, timing.dtype, str(timing.threads), f"{timing.milliseconds:.1f}", share)
     console.print(shown)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    console.print("LeNet on handwritten digits")
+    letters = run("lenet", out / f"lenet-{stamp}", None, {}, lr=2e-3, epochs=8)
+    console.print("U-Net on pages of handwritten digits")
+    pages = run("unet", out / f"unet-{stamp}", None, {"unpool": "max"}, size=64, batch_size=16, lr=3e-3, epochs=8)
+    console.print(f"what LeNet got wrong: {letters.path / 'mistakes.png'}", soft_wrap=True)
+    console.print(f"digits on a page, found by the U-Net: {pages.path / 'overlays.png'}", soft_wrap=True)
     console.print(f"the photo and its edges: {picture}", soft_wrap=True)
     console.print(f"the photo convolved: {filters}", soft_wrap=True)
     console.print(f"a photo pooled and unpooled: {pooling}", soft_wrap=True)
     console.print(
-        "more: torchops sobel IN OUT, torchops explain conv2d, torchops inspect conv2d, make bench", highlight=False
+        "more: torchops train lenet, torchops sobel IN OUT, torchops explain conv2d, torchops inspect conv2d, make bench",
+        highlight=False,
     )
     if any(row.verdict.startswith("FAILED") for row in rows):
         raise typer.Exit(1)

@@ -100,6 +100,8 @@ def _failing() -> Iterator[None]:
         fail(f"networks need {error.name}: pip install 'torchops[models]'")
     try:
         yield
+    except typer.Exit:  # a RuntimeError, too
+        raise
     except ModuleNotFoundError as error:
         fail(f"networks need {error.name}: pip install 'torchops[models]'")
     except (CheckpointError, DataError, ImageError, ValueError, OSError, FloatingPointError, RuntimeError) as error:
@@ -126,7 +128,8 @@ def run(net: str, out: Path | None, resume: Path | None, options: dict[str, Any]
             config = Config(
                 net, {k: _plain(v) for k, v in options.items()}, **{k: _plain(v) for k, v in settings.items()}
             )
-            run = Run.create(out or Path("runs") / f"{net}-{time.strftime('%Y%m%d-%H%M%S')}", config)
+            run = Run(out or Path("runs") / f"{net}-{time.strftime('%Y%m%d-%H%M%S')}")
+            run.check_unused()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         try:
             with Progress(*columns, console=console, transient=True) as progress:
@@ -220,7 +223,7 @@ def unet(
     size: Annotated[int, typer.Option(help="Height and width of pages, or of the crops to train on.")] = 64,
     crops: Annotated[int, typer.Option(help="Of each image in an epoch; 64 times as many pages.")] = 8,
     weights: _Weights = None,
-    epochs: _Epochs = 10, batch_size: _Batch = 16, lr: _Lr = 3e-3, seed: _Seed = 0, patience: _Patience = None,
+    epochs: _Epochs = 20, batch_size: _Batch = 16, lr: _Lr = 3e-3, seed: _Seed = 0, patience: _Patience = None,
     layers: _Layers = Layers["torchops"], backend: _Backend = None, compile: _Compile = False, amp: _Amp = None,
     channels_last: _ChannelsLast = None, device: _Device = None, workers: _Workers = 0, resume: _Resume = None,
 ) -> None:  # fmt: skip
@@ -246,7 +249,7 @@ def diffusion(
     channels: Annotated[int, typer.Option(help="1: luminance; 3: colour.")] = 1,
     size: Annotated[int, typer.Option(help="Height and width of the images; a multiple of 2^depth.")] = 8,
     steps: Annotated[int, typer.Option(help="From noise to image.")] = 500,
-    width: Annotated[int, typer.Option(help="Channels of the first level.")] = 64,
+    width: Annotated[int, typer.Option(help="Channels of the first level.")] = 32,
     depth: Annotated[int, typer.Option(help="How often the image is halved.")] = 2,
     unpool: _Unpool = Unpool["avg"],
     ema: Annotated[float, typer.Option(help="Share that the average of the weights keeps in a step.")] = 0.995,
@@ -288,10 +291,11 @@ def predict(
                 if predictor.segments:
                     files, shares = predictor.segment(image, out, invert=invert)
                     rows = [(label, share) for label, share in shares if share > 0]
-                    title = f"{image}: {files[0]}, {files[1]}"
+                    title = f"{image}: {', '.join(map(str, files))}"
                 else:
                     rows, title = predictor.classify(image, invert=invert), str(image)
-                shown = table(title)
+                console.print(title, highlight=False, soft_wrap=True)
+                shown = table("")
                 shown.add_column("class")
                 shown.add_column("pixels" if predictor.segments else "probability", justify="right")
                 for label, share in rows:
