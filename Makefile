@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: help demo test lint fuzz bench mutants wheel clean
 
 help:
-	@echo "make demo      install, check this machine, draw the pictures of the README, time Sobel"
+	@echo "make demo      install, check this machine, draw pictures, time Sobel, train a LeNet and a U-Net"
 	@echo "make test      install, lint, run every tier of tests"
 	@echo "make lint      ruff, mypy, import rules"
 	@echo "make fuzz      draw ten times the problems of make test, other ones every time (SEED=... repeats)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -12,13 +13,30 @@ import pytest
 import torchops
 from torchops import backend, conversion, fusion, inspect, nn, overrides
 from torchops.functional import convolution, edges, pooling
+from torchops.models import checkpoints, diffusion, lenet, unet
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(
     "module",
-    [torchops, backend, conversion, convolution, edges, fusion, inspect, nn, overrides, pooling],
+    [
+        torchops,
+        backend,
+        conversion,
+        convolution,
+        edges,
+        fusion,
+        inspect,
+        nn,
+        overrides,
+        pooling,
+        checkpoints,
+        diffusion,
+        lenet,
+        unet,
+        sys.modules["torchops.models.resnet"],
+    ],
     ids=lambda m: m.__name__,
 )
 def test_docstring_examples(module: ModuleType) -> None:

