@@ -150,6 +150,7 @@ class Trainer:
         self.rows: list[dict[str, float]] = []
         self.step, self.loss_sum, self.seconds = 0, torch.zeros((), dtype=torch.float64), 0.0
         self.stop = False
+        self.forward: Any = None
 
     def _batch_size(self, samples: int) -> int:
         size, world = self.config.batch_size, self.processes.world
@@ -221,20 +222,20 @@ class Trainer:
         frozen = len(self.rows) < self.config.freeze
         for name, parameter in self.net.named_parameters():
             parameter.requires_grad_(not frozen or name.startswith("fc."))
-        self.net.train()
         if frozen:
             for module in self.net.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
     def _epoch(self) -> None:
-        if self.config.freeze:
-            self._freeze()
-        else:
-            self.net.train()
-        forward = self.processes.wrapped(self.net)
-        if self.config.compile:
-            forward = torch.compile(forward)  # type: ignore[assignment]
+        self.net.train()
+        self._freeze()
+        # made again where what is trained changes, but not compiled again in every epoch
+        if self.forward is None or len(self.rows) == self.config.freeze:
+            self.forward = self.processes.wrapped(self.net)
+            if self.config.compile:
+                self.forward = torch.compile(self.forward)
+        forward = self.forward
         loader = train_loader(
             self.train_set, self.batch_size, len(self.rows), start=self.step,
             rank=self.processes.rank, world=self.processes.world, workers=self.config.workers,
@@ -250,7 +251,9 @@ class Trainer:
                 speed = (self.step - first) * self.batch_size / (now - began)
                 self.watcher.step(len(self.rows) + 1, self.step, self.steps, float(loss), speed)
                 shown = now
-            if self.processes.any(self.stop):
+            # asking the others makes a GPU wait
+            asks = self.processes.world == 1 or self.step % 10 == 0 or self.step == self.steps
+            if asks and self.processes.any(self.stop):
                 self.seconds += time.monotonic() - began
                 # every process will go on from the mean
                 self.loss_sum = torch.tensor(self.processes.mean(float(self.loss_sum)), dtype=torch.float64)
