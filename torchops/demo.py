@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 from skimage import data
 
 from . import functional
-from .files import replacing
+from .plots import figure, save
 from .providers import sobel_providers, threads
 from .timing import race, ratio
 
@@ -28,18 +26,15 @@ def draw_edges(path: Path) -> Path:
     edges = functional.sobel(photo).permute(1, 2, 0)
     luminance = photo.float().mul(torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0, keepdim=True)
     gray = functional.sobel(luminance)[0]
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    drawn = figure(12, 4.2)
     titles = ("photo", "edges by channel", "edges of the luminance")
-    for axes, image, title in zip(figure.subplots(1, 3), (photo.permute(1, 2, 0), edges, gray), titles, strict=True):
+    for axes, image, title in zip(drawn.subplots(1, 3), (photo.permute(1, 2, 0), edges, gray), titles, strict=True):
         # the strongest hundredth of the edges is white
         bright = image if title == "photo" else (image / image.quantile(0.99)).clamp(0, 1)
         axes.imshow(bright.numpy(), cmap="gray", interpolation="nearest")
         axes.set_title(title)
         axes.set_axis_off()
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=100)
-    return path
+    return save(drawn, path)
 
 
 def draw_filters(path: Path) -> Path:
@@ -57,15 +52,12 @@ def draw_filters(path: Path) -> Path:
         "dilation 6": conv(emboss, padding=6, dilation=6, padding_mode="replicate"),
         "stride 8": conv(emboss, padding=1, stride=8, padding_mode="replicate"),
     }
-    figure = Figure(figsize=(14, 2.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (title, image) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+    drawn = figure(14, 2.4)
+    for axes, (title, image) in zip(drawn.subplots(1, len(panels)), panels.items(), strict=True):
         axes.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
         axes.set_title(title, fontsize=9)
         axes.set_axis_off()
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=100)
-    return path
+    return save(drawn, path)
 
 
 def draw_pooling(path: Path) -> Path:
@@ -83,17 +75,14 @@ def draw_pooling(path: Path) -> Path:
         "average unpooled 4 x 4\n96 x 96 pixels": functional.avg_unpool2d(means, 4),
         "average unpooled 6 x 6\nstride 4, padding 1": functional.avg_unpool2d(means, 6, stride=4, padding=1),
     }
-    figure = Figure(figsize=(14, 6.35), layout="constrained")
-    FigureCanvasAgg(figure)
+    drawn = figure(14, 6.35)
     # the photo, twice as large, left of three pooled over three unpooled
-    places = figure.subplot_mosaic("0123;0456", width_ratios=(2.22, 1, 1, 1))
+    places = drawn.subplot_mosaic("0123;0456", width_ratios=(2.22, 1, 1, 1))
     for axes, (title, image) in zip(places.values(), panels.items(), strict=True):
         axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
         axes.set_title(title, fontsize=14)
         axes.set_axis_off()
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=100)
-    return path
+    return save(drawn, path)
 
 
 @dataclass(frozen=True)
