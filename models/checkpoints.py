@@ -18,7 +18,7 @@ from torchops.files import replacing
 
 from .diffusion import Diffusion
 from .lenet import LeNet
-from .resnet import DEPTHS, resnet
+from .resnet import resnet
 from .unet import UNet
 
 POOLS: dict[str, Callable[..., nn.Module]] = {
@@ -146,4 +146,4 @@ def load(path: str | Path, **overrides: Any) -> nn.Module:
     return Checkpoint.load(path).model(**overrides)
 
 
-__all__ = ["DEPTHS", "NETS", "POOLS", "Checkpoint", "CheckpointError", "build", "load", "read"]
+__all__ = ["NETS", "POOLS", "Checkpoint", "CheckpointError", "build", "load", "read"]

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchops import backend
 from torchops._version import __version__
 
+from . import pictures
 from .checkpoints import Checkpoint, CheckpointError, build, read
 from .data import Data, DataError, Seeded, folder, named, pages, pairs, train_loader, val_loader
 from .diffusion import Diffusion
@@ -345,8 +346,6 @@ class Trainer:
 
     @torch.no_grad()
     def _finish(self) -> dict[str, Any]:
-        from . import pictures
-
         figures = self.rows[-1]
         net = Checkpoint.load(self.run_folder.best).model(layers=self.config.layers).to(self.device)
         batches = val_loader(self.task.data.val, self._val_batch)
