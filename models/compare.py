@@ -25,7 +25,7 @@ from .training import data_for, net_for, optimizer_for, task_for
 SETTINGS = {
     "lenet": Config("lenet", {}, batch_size=64, lr=2e-3),
     "resnet": Config("resnet", {"depth": 18}, batch_size=16, size=64),
-    "unet": Config("unet", {"unpool": "max"}, batch_size=16, size=64, lr=3e-3),
+    "unet": Config("unet", {"unpool": "avg"}, batch_size=16, size=64, lr=3e-3),
     "diffusion": Config("diffusion", {}, batch_size=64, size=8, lr=2e-3, augment=False),
 }
 """What `torchops train` does by default, with smaller images for the ResNet."""

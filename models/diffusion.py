@@ -1,4 +1,4 @@
-"""Denoising diffusion: a U-Net learns the noise in an image, and takes it out of pure noise, step by step (Ho et al., 2020)."""
+"""Denoising diffusion: a U-Net learns to tell image from noise, and draws images out of pure noise, step by step."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from .unet import UNet
 
 
 class Diffusion(nn.Module):
-    """Noise in an image at a time, predicted; and samples drawn with it.
+    """What is image and what is noise at a time, predicted; and samples drawn with it.
 
     At time t, from 0 to `steps` - 1, an image is x_t = signal[t] x + noise[t] e, with e of a standard normal distribution and
-    signal^2 + noise^2 = 1 falling off as a cosine. The network is given x_t and t, and trained to say e.
+    signal^2 + noise^2 = 1; the signal falls off as a cosine, to nothing. The network is given x_t and t, and trained to say
+    the velocity v = signal[t] e - noise[t] x, from which follow x = signal[t] x_t - noise[t] v and
+    e = noise[t] x_t + signal[t] v. To say e alone is of no use where x_t is all noise: x would be its error over `signal`.
 
     Args:
         channels: of the images, whose values lie between -1 and 1.
@@ -28,10 +30,11 @@ class Diffusion(nn.Module):
         **layers: classes of layers, as the :class:`UNet` takes them.
 
     Shape:
-        x_t (N, channels, H, W) and t (N,), int64, to the noise (N, channels, H, W).
+        x_t (N, channels, H, W) and t (N,), int64, to the velocity (N, channels, H, W).
 
     Source: J. Ho, A. Jain, P. Abbeel, Denoising Diffusion Probabilistic Models, NeurIPS 2020; the cosine: A. Nichol, P.
-        Dhariwal, Improved DDPM, ICML 2021; fewer steps: J. Song, C. Meng, S. Ermon, DDIM, ICLR 2021.
+        Dhariwal, Improved DDPM, ICML 2021; the velocity: T. Salimans, J. Ho, Progressive Distillation, ICLR 2022; fewer
+        steps: J. Song, C. Meng, S. Ermon, DDIM, ICLR 2021.
 
     >>> import torch
     >>> from torchops.models import Diffusion
@@ -68,9 +71,9 @@ class Diffusion(nn.Module):
             channels, channels, width=width, depth=depth, unpool=unpool, embedding=embedding,
             norm=partial(nn.GroupNorm, 8), activation=nn.SiLU, **layers,
         )  # fmt: skip
-        # the cosine of Nichol and Dhariwal, which spares the first steps; the last one keeps some signal
+        # the cosine of Nichol and Dhariwal, which spares the first steps
         angle = (torch.arange(1, steps + 1, dtype=torch.float64) / steps + 0.008) / 1.008 * math.pi / 2
-        signal = (angle.cos() / math.cos(0.008 / 1.008 * math.pi / 2)).clamp(min=0.01)
+        signal = (angle.cos() / math.cos(0.008 / 1.008 * math.pi / 2)).clamp(min=0)
         self.register_buffer("signal", signal.float())
         self.register_buffer("noise", (1 - signal**2).sqrt().float())
 
@@ -80,10 +83,10 @@ class Diffusion(nn.Module):
         phases = t[:, None] * (1000 / self.steps) * frequencies
         return self.unet(x, self.embedding(torch.cat((phases.sin(), phases.cos()), dim=1)))
 
-    def diffuse(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """x at the times t, given the noise: (N, C, H, W), (N,) and (N, C, H, W) to (N, C, H, W)."""
+    def diffuse(self, x: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """x_t and the velocity at the times t: (N, C, H, W), (N,) and noise (N, C, H, W) to two of (N, C, H, W)."""
         signal, scale = (table[t].view(-1, 1, 1, 1) for table in (self.signal, self.noise))
-        return signal * x + scale * noise
+        return signal * x + scale * noise, signal * noise - scale * x
 
     def sample(
         self, count: int, *, steps: int | None = None, eta: float = 1.0, generator: torch.Generator | None = None
@@ -122,8 +125,8 @@ class Diffusion(nn.Module):
         times = torch.linspace(self.steps - 1, 0, steps).round().long().tolist()
         x = normal()
         for now, then in zip(times, [*times[1:], None], strict=True):
-            e = self(x, torch.full((count,), now, device=device))
-            image = ((x - self.noise[now] * e) / self.signal[now]).clamp(-1, 1)
+            v = self(x, torch.full((count,), now, device=device))
+            image = (self.signal[now] * x - self.noise[now] * v).clamp(-1, 1)
             yield image
             if then is None:
                 return

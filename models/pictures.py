@@ -74,10 +74,17 @@ def predictions(
     return save(drawn, path)
 
 
+def _colours(count: int) -> list[tuple[float, float, float]]:
+    """Of so many classes. The first one, if there are more than two, is the background and has none to itself."""
+    shown = count - 1 if count > 2 else count
+    palette = matplotlib.colormaps["tab10" if shown <= 10 else "tab20"]
+    return [palette((i - (count > 2)) % palette.N)[:3] for i in range(count)]
+
+
 def coloured(image: Tensor, classes: Tensor, count: int) -> Tensor:
     """An image (C, H, W) under the colours of its pixels' classes (H, W); the first class stays as it is if there are more
     than two, since it is the background then. Values from 0 to 1."""
-    palette = [tuple(int(255 * part) for part in matplotlib.colormaps["tab20"](i % 20)[:3]) for i in range(count)]
+    palette = [tuple(int(255 * part) for part in colour) for colour in _colours(count)]
     rgb = (image.expand(3, -1, -1) * 255).to(torch.uint8)
     first = 1 if count > 2 else 0
     masks = torch.stack([classes == i for i in range(first, count)])
@@ -98,8 +105,8 @@ def overlays(
         show(row[2], coloured(image, guess, len(labels)), "predicted")
         show(row[3], (right != guess).float(), f"differ: {1 - share:.1%} of the pixels")
     handles = [
-        matplotlib.patches.Patch(color=matplotlib.colormaps["tab20"](i % 20), label=label)
-        for i, label in enumerate(labels)
+        matplotlib.patches.Patch(color=colour, label=label)
+        for i, (label, colour) in enumerate(zip(labels, _colours(len(labels)), strict=True))
         if i or len(labels) <= 2
     ]
     drawn.legend(handles=handles, loc="outside lower center", ncols=min(12, len(handles)))

@@ -106,14 +106,17 @@ class Classification:
 
 
 def dice_loss(scores: Tensor, truth: Tensor) -> Tensor:
-    """1 - 2 |A B| / (|A| + |B|), softly, over the classes of each image: (N, K, H, W) and (N, H, W) to the mean over N.
+    """1 - 2 |A B| / (|A| + |B|), softly, over the classes that an image shows: (N, K, H, W) and (N, H, W) to the mean over N.
 
-    Source: F. Milletari, N. Navab, S.-A. Ahmadi, V-Net, 3DV 2016. A class that is neither there nor predicted costs nothing.
+    Classes that are not there do not count: theirs is 1 as soon as a few pixels hedge, which teaches a network of many classes
+    to see none. Source: F. Milletari, N. Navab, S.-A. Ahmadi, V-Net, 3DV 2016.
     """
     p = scores.softmax(1)
     t = F.one_hot(truth, scores.shape[1]).movedim(-1, 1).to(p.dtype)
-    both, sizes = (p * t).sum((2, 3)), (p + t).sum((2, 3))
-    return (1 - (2 * both + 1) / (sizes + 1)).mean()
+    there = t.sum((2, 3))
+    both, sizes = (p * t).sum((2, 3)), p.sum((2, 3)) + there
+    shown = (there > 0).to(p.dtype)
+    return ((1 - 2 * both / sizes.clamp(min=1)) * shown).sum(1).div(shown.sum(1)).mean()
 
 
 class Segmentation:
@@ -202,7 +205,7 @@ class Noised(Dataset[Any]):
 
 
 class Denoising:
-    """The noise in an image: the mean squared error of what the network says it is.
+    """Image told from noise: the mean squared error of the velocity that the network says.
 
     Args:
         judge: checkpoint of a classifier that says what it takes the samples for.
@@ -218,7 +221,8 @@ class Denoising:
 
     def loss(self, forward: Forward, batch: Any) -> Tensor:
         x, t, noise = batch
-        return F.mse_loss(forward(self.diffuse(x, t, noise), t).float(), noise)
+        noised, velocity = self.diffuse(x, t, noise)
+        return F.mse_loss(forward(noised, t).float(), velocity)
 
     def evaluate(self, forward: Forward, batches: Batches, device: torch.device) -> Figures:
         loss = MeanMetric().to(device)

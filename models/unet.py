@@ -65,8 +65,8 @@ class UNet(nn.Module):
         channels: of the images.
         width: channels of the first level; each further one has twice as many.
         depth: how often the image is halved.
-        unpool: how the decoder doubles: "max" puts values back where the encoder's max pool found its maxima, "avg" spreads
-            them over the windows of an average pool, "transpose" is a transposed convolution after a max pool.
+        unpool: how the decoder doubles: "avg" spreads values over the windows of an average pool, "max" puts them back where
+            the encoder's max pool found its maxima, "transpose" is a transposed convolution after a max pool.
         dilations: of the blocks at the bottom; (1, 2, 4) sees seven times as far as (1,) at the same resolution.
         padding_mode: border of every 3x3 convolution, as :class:`torchops.nn.Conv2d`. "reflect" needs the bottom to be larger
             than the largest dilation.
@@ -98,7 +98,7 @@ class UNet(nn.Module):
         *,
         width: int = 16,
         depth: int = 3,
-        unpool: str = "max",
+        unpool: str = "avg",
         dilations: Sequence[int] = (1,),
         padding_mode: str = "zeros",
         embedding: int = 0,

@@ -49,7 +49,8 @@ def _problem(name: str, device: torch.device) -> tuple[Callable[[nn.Module], Ten
 
     def denoising(net: nn.Module) -> Tensor:
         assert isinstance(net, Diffusion)
-        return F.mse_loss(net(net.diffuse(x, t, noise), t), noise)
+        noised, velocity = net.diffuse(x, t, noise)
+        return F.mse_loss(net(noised, t), velocity)
 
     return denoising, x
 
@@ -138,15 +139,18 @@ def test_unet_sees_further_with_dilations() -> None:
     assert reach((1, 2, 4)) >= reach((1,)) + 2 * 2 * 2 * (2 + 4)
 
 
-def test_perfect_knowledge_of_the_noise_gives_the_image_back() -> None:
-    """DDIM and DDPM, many steps and few: a network that knows the noise leads to the image it belongs to."""
+def test_perfect_knowledge_of_the_velocity_gives_the_image_back() -> None:
+    """DDIM and DDPM, many steps and few: a network that knows the velocity leads to the image it belongs to."""
     image = torch.rand(1, 1, 8, 8) * 2 - 1
     model = Diffusion(size=8, width=8, depth=1, steps=50)
 
-    def noise_in(x: Tensor, t: Tensor) -> Tensor:
-        return (x - model.signal[t].view(-1, 1, 1, 1) * image) / model.noise[t].view(-1, 1, 1, 1)
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        signal, noise = model.signal[t].view(-1, 1, 1, 1), model.noise[t].view(-1, 1, 1, 1)
+        noised, v = model.diffuse(image.expand_as(x), t, (x - signal * image) / noise)
+        torch.testing.assert_close(noised, x)
+        return v
 
-    model.forward = noise_in  # type: ignore[method-assign]
+    model.forward = velocity  # type: ignore[method-assign]
     for steps, eta in ((50, 1.0), (50, 0.0), (7, 0.0), (1, 0.0)):
         drawn = model.sample(2, steps=steps, eta=eta, generator=torch.Generator().manual_seed(1))
         torch.testing.assert_close(drawn, image.expand(2, -1, -1, -1), atol=2e-3, rtol=0)
@@ -157,11 +161,11 @@ def test_noise_of_ddpm_keeps_the_variance_of_the_schedule() -> None:
     model = Diffusion(size=16, width=8, depth=1, steps=20)
     seen: list[float] = []
 
-    def noise_in(x: Tensor, t: Tensor) -> Tensor:
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
         seen.append(float(x.std()) / float(model.noise[t[0]]))
-        return x / model.noise[t].view(-1, 1, 1, 1)
+        return x * (model.signal[t] / model.noise[t]).view(-1, 1, 1, 1)
 
-    model.forward = noise_in  # type: ignore[method-assign]
+    model.forward = velocity  # type: ignore[method-assign]
     for eta in (0.0, 0.5, 1.0):
         model.sample(64, eta=eta, generator=torch.Generator().manual_seed(0))
     assert len(seen) == 60

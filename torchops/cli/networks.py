@@ -217,7 +217,7 @@ def unet(
     channels: Annotated[int, typer.Option(help="1: luminance; 3: colour.")] = 1,
     width: Annotated[int, typer.Option(help="Channels of the first level.")] = 16,
     depth: Annotated[int, typer.Option(help="How often the image is halved.")] = 3,
-    unpool: _Unpool = Unpool["max"],
+    unpool: _Unpool = Unpool["avg"],
     dilations: Annotated[str, typer.Option(help="Of the blocks at the bottom, as 1,2,4.")] = "1",
     padding_mode: Annotated[Border, typer.Option(help="Border of the convolutions.")] = Border["zeros"],  # type: ignore[valid-type]
     size: Annotated[int, typer.Option(help="Height and width of pages, or of the crops to train on.")] = 64,
