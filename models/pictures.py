@@ -75,10 +75,8 @@ def predictions(
 
 
 def _colours(count: int) -> list[tuple[float, float, float]]:
-    """Of so many classes. The first one, if there are more than two, is the background and has none to itself."""
-    shown = count - 1 if count > 2 else count
-    palette = matplotlib.colormaps["tab10" if shown <= 10 else "tab20"]
-    return [palette((i - (count > 2)) % palette.N)[:3] for i in range(count)]
+    """Hues, of so many classes: gray is the image's. The first class, if there are more than two, is the background."""
+    return [matplotlib.colormaps["hsv"](i / count)[:3] for i in range(count)]
 
 
 def coloured(image: Tensor, classes: Tensor, count: int) -> Tensor:

@@ -51,7 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "interpreter": interpreted and forced,
         "ir": "ttsem" in sys.modules and forced and not interpreted,
         "compile": not interpreted and not forced,
-        "gpu": torch.cuda.is_available() and not interpreted,
+        # which tests there are can be asked anywhere
+        "gpu": (torch.cuda.is_available() or config.getoption("collectonly")) and not interpreted,
     }
     if not holds[tier]:
         raise pytest.UsageError(
