@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass
 
@@ -48,7 +49,9 @@ class Processes:
         return Processes(chosen, dist.get_rank(), dist.get_world_size())
 
     def leave(self) -> None:
+        """When nothing is left that uses the group: what outlives it may wait for it for ever."""
         if self.world > 1:
+            gc.collect()
             dist.destroy_process_group()
 
     @property

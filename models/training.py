@@ -386,12 +386,16 @@ def train(config: Config, run: Run, watcher: Watcher, *, resume: bool = False) -
     processes = Processes.join(config.device)
     try:
         with backend.use_backend(config.backend or backend.get_backend()):
-            trainer = Trainer(config, run, processes, watcher)
-            if resume:
-                trainer.resume()
-            elif processes.first:
-                # not before: what is refused leaves no folder
-                Run.create(run.path, config)
-            return trainer.train()
+            return _train(config, run, watcher, processes, resume)
     finally:
         processes.leave()
+
+
+def _train(config: Config, run: Run, watcher: Watcher, processes: Processes, resume: bool) -> dict[str, Any]:
+    trainer = Trainer(config, run, processes, watcher)
+    if resume:
+        trainer.resume()
+    elif processes.first:
+        # not before: what is refused leaves no folder
+        Run.create(run.path, config)
+    return trainer.train()
