@@ -19,13 +19,13 @@ from torchops import kernels
 from torchops.files import replacing
 from torchops.inspect import LaunchReport, record_launches, report
 from torchops.kernels.conv2d_config import model_config, row
-from torchops.kernels.hardware import DEVICES, H200, Device, matrix_us, memory_us
+from torchops.kernels.hardware import DEVICES, GPUS, Device, matrix_us, memory_us
 from torchops.kernels.launch import Launch
 
 from .layers import CASES, LAYERS, ConvLayer
 
 PASSES = ("forward", "input_grad", "weight_grad")
-TABLES = {"A100": DEVICES["sm_80"], "H100": DEVICES["sm_90"], "H200": H200}
+TABLES = {name: GPUS[name] for name in ("A100", "H100", "H200")}
 BOUNDS = ("DRAM", "L2", "tensor", "issue")
 
 

@@ -94,7 +94,9 @@ def print_check(rows: list[check.Row]) -> None:
 
 
 _Op = Annotated[OpName, typer.Argument(help="The op whose kernels to look into.")]  # type: ignore[valid-type]
-_Arch = Annotated[str, typer.Option(help="sm_80, sm_90, sm_100, sm_120 or gfx942; it need not be there.")]
+_Arch = Annotated[
+    str, typer.Option(help="sm_80, sm_89, sm_90, sm_100, sm_120, gfx942, or a GPU as H200; it need not be there.")
+]
 _Dtype = Annotated[str, typer.Option(help="Of the input: float32, bfloat16, float16, float64 or uint8.")]
 _Shape = Annotated[str | None, typer.Option(help="N,C,H,W of the input; a real load by default.")]
 _Weight = Annotated[
