@@ -143,6 +143,13 @@ def test_every_config_fits(one: Pass, arch: str, monkeypatch: pytest.MonkeyPatch
     assert count
 
 
+@pytest.mark.parametrize(
+    "one", [p for p in PASSES if p.name in ("depthwise", "gemm", "lean")], ids=lambda p: f"{p.name}-{p.what}"
+)
+def test_every_config_of_the_commonest_fits_ada(one: Pass, monkeypatch: pytest.MonkeyPatch) -> None:
+    test_every_config_fits(one, "sm_89", monkeypatch)
+
+
 def _is_product(r: inspect.LaunchReport) -> bool:
     return r.kernel in ("conv2d_gemm_kernel", "conv2d_shift_kernel", "conv2d_weight_grad_kernel")
 
@@ -229,14 +236,14 @@ def test_tables_hold_what_the_model_picks(name: str) -> None:
     file = Path(conv2d_config.__file__).parent / "configs" / f"{name}.json"
     device = model.TABLES[name]
     assert json.loads(file.read_text()) == model.configs(device)
-    assert len(conv2d_config.table(device.name, device.sms)) == len(model.configs(device)["rows"])
+    assert len(conv2d_config.table(device)) == len(model.configs(device)["rows"])
 
 
 def test_the_table_comes_before_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     device = DEVICES["sm_90"]
     (launch,) = model.launches(CASES[0], device)["forward"]
     other = next(c for c in candidates(launch.problem, device) if c != launch.config)
-    monkeypatch.setattr(conv2d_config, "table", lambda name, sms: {conv2d_config.key(launch.problem): other})
+    monkeypatch.setattr(conv2d_config, "table", lambda device: {conv2d_config.key(launch.problem): other})
     pick_config.cache_clear()
     assert pick_config(launch.problem, device) == other
     # a bias is no other problem; another size is

@@ -130,9 +130,9 @@ def explain_command(
         passes = inspect.plan(
             op.value,  # type: ignore[attr-defined]
             arch,
-            _parse_dtype(dtype),
-            _parse_sizes("--shape", "N,C,H,W", shape),
-            weight=_parse_sizes("--weight", "K,C,R,S", weight),
+            parse_dtype(dtype),
+            parse_sizes("--shape", "N,C,H,W", shape),
+            weight=parse_sizes("--weight", "K,C,R,S", weight),
             channels_last=channels_last,
             indices=indices,
             **_parse_settings(op.value, settings),  # type: ignore[attr-defined]
@@ -194,9 +194,9 @@ def inspect_command(
         reports = inspect.inspect(
             op.value,  # type: ignore[attr-defined]
             arch,
-            _parse_dtype(dtype),
-            _parse_sizes("--shape", "N,C,H,W", shape),
-            weight=_parse_sizes("--weight", "K,C,R,S", weight),
+            parse_dtype(dtype),
+            parse_sizes("--shape", "N,C,H,W", shape),
+            weight=parse_sizes("--weight", "K,C,R,S", weight),
             channels_last=channels_last,
             indices=indices,
             **_parse_settings(op.value, settings),  # type: ignore[attr-defined]
@@ -250,14 +250,14 @@ _INSPECT_ROWS = {
 }
 
 
-def _parse_dtype(text: str) -> torch.dtype:
+def parse_dtype(text: str) -> torch.dtype:
     dtype = getattr(torch, text, None)
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"--dtype must name a dtype of torch, got {text!r}")
     return dtype
 
 
-def _parse_sizes(option: str, names: str, text: str | None) -> tuple[int, ...] | None:
+def parse_sizes(option: str, names: str, text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     try:

@@ -1,0 +1,406 @@
+"""Block sizes by measurement: which configs a convolution may get, what they are compiled to, how long they take.
+
+A call is recorded without its values, on the meta device; its launches say which problems it poses. On a GPU, the configs that
+the model ranks highest are run, compared with float64 and, if they are right, timed. What is fastest becomes a row of the
+table that :mod:`torchops.kernels.tables` reads. Without a GPU, the configs can be compiled and ranked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from .backend import use_backend
+from .catalog import TOLERANCE
+from .conversion import convert
+from .files import replacing
+from .inspect import LaunchReport, report
+from .layers import CASES, LAYERS, ConvLayer
+from .overrides import override
+from .timing import device_seconds, race
+
+if TYPE_CHECKING:
+    from .kernels.conv2d_config import Config, Problem
+    from .kernels.hardware import Device
+    from .kernels.launch import Launch
+
+NAMED = {layer.name: layer for layer in CASES + LAYERS}
+Clock = Callable[[Callable[[], Any], int], float]
+_OPERATORS = {"conv2d": "forward", "conv2d_input_grad": "input_grad", "conv2d_weight_grad": "weight_grad"}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A tensor without its values."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+
+    def empty(self, device: torch.device) -> Tensor:
+        return torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=device)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a registered convolution, `torch.ops.torchops.<operator>`, without values."""
+
+    name: str
+    operator: str
+    args: tuple[Any, ...]
+    """A :class:`Spec` for every tensor."""
+
+    def empty(self, device: torch.device) -> tuple[Any, ...]:
+        """Its arguments, not initialised."""
+        return tuple(a.empty(device) if isinstance(a, Spec) else a for a in self.args)
+
+    def filled(self, device: torch.device) -> tuple[Any, ...]:
+        """Its arguments with random values, the same every time."""
+        args, generator = self.empty(device), torch.Generator(device).manual_seed(0)
+        for a in args:
+            if isinstance(a, Tensor):
+                # what is expanded has one value
+                a[tuple(slice(None if step else 1) for step in a.stride())].normal_(generator=generator)
+        return args
+
+    def run(self, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            found = getattr(torch.ops.torchops, self.operator)(*args)
+        return found if isinstance(found, tuple) else (found,)
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.partition("::")[2]
+        if func.namespace == "torchops" and name in _OPERATORS:
+            specs = tree_map_only(Tensor, lambda t: Spec(tuple(t.shape), t.stride(), t.dtype), args)
+            self.calls.append((name, tuple(tuple(a) if isinstance(a, list) else a for a in specs)))
+        return func(*args, **(kwargs or {}))
+
+
+def _recorded(name: str, function: Callable[..., Any], *args: Tensor, backward: bool) -> list[Call]:
+    with _Recorder() as recorder:
+        outputs = [t for t in tree_leaves(function(*args)) if isinstance(t, Tensor) and t.requires_grad]
+        if backward and outputs:
+            torch.autograd.backward(outputs, [torch.empty_like(t) for t in outputs])
+    several = len({operator for operator, _ in recorder.calls}) < len(recorder.calls)
+    return [
+        Call(f"{name}.{number}.{_OPERATORS[op]}" if several else f"{name}.{_OPERATORS[op]}", op, found)
+        for number, (op, found) in enumerate(recorder.calls)
+    ]
+
+
+def _on_meta(shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool) -> Tensor:
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, device="meta", memory_format=form)
+
+
+def layer_calls(
+    layer: ConvLayer, dtype: torch.dtype = torch.bfloat16, *, channels_last: bool = True, backward: bool = True
+) -> list[Call]:
+    """The calls of a layer: its forward and, if asked for, its two gradients."""
+    x, w = (_on_meta(shape, dtype, channels_last) for shape in (layer.input_shape, layer.weight_shape))
+    return _recorded(layer.name, layer, x.requires_grad_(backward), w.requires_grad_(backward), backward=backward)
+
+
+def model_calls(
+    name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.bfloat16, *,
+    channels_last: bool = True, backward: bool = True,
+) -> list[Call]:  # fmt: skip
+    """The convolutions that a model runs, once converted. Nothing is downloaded, and nothing computed.
+
+    Args:
+        name: "torchvision:resnet50" or "timm:resnet18d".
+        shape: (N, C, H, W) of its input.
+
+    Raises:
+        ValueError: if `name` is no such model.
+        ModuleNotFoundError: if its library is not installed.
+        RuntimeError: if the model does not take such an input.
+    """
+    with torch.device("meta"):
+        model = convert(_untrained(name), inplace=True)[0].eval().to(dtype)
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    with override():
+        return _recorded(name.partition(":")[2], model, _on_meta(shape, dtype, channels_last), backward=backward)
+
+
+def _untrained(name: str) -> nn.Module:
+    library, _, short = name.partition(":")
+    if library == "torchvision":
+        from torchvision import models
+
+        if short not in models.list_models():
+            raise ValueError(f"--model: torchvision has no {short!r}")
+        # detectors and segmenters would fetch a trained backbone
+        backbone = {"weights_backbone": None} if short not in models.list_models(models) else {}
+        return models.get_model(short, weights=None, **backbone)
+    if library == "timm":
+        import timm
+
+        if not timm.is_model(short):
+            raise ValueError(f"--model: timm has no {short!r}")
+        return timm.create_model(short, pretrained=False)
+    raise ValueError(f"--model must be torchvision:NAME or timm:NAME, got {name!r}")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A problem that tables may know, and the first call that poses it."""
+
+    call: Call
+    problem: Problem
+
+
+def _launches(call: Call, device: Device) -> list[Launch]:
+    from .kernels.launch import record
+
+    with record(device) as launches, use_backend("triton"):
+        call.run(call.empty(torch.device("cpu")))
+    return launches
+
+
+def tasks(calls: Iterable[Call], device: Device) -> list[Task]:
+    """The problems of these calls that have a choice of configs, each once."""
+    from .kernels.conv2d_config import choices, key
+
+    found: dict[Problem, Task] = {}
+    for call in calls:
+        for launch in _launches(call, device):
+            if launch.problem is not None and len(choices(launch.problem, device)) > 1:
+                found.setdefault(key(launch.problem), Task(call, launch.problem))
+    return list(found.values())
+
+
+def compiled(task: Task, config: Config, device: Device) -> LaunchReport | str:
+    """What a config is compiled to for a GPU that need not be there, without its code; or why it is not."""
+    from .kernels.conv2d_config import key, prefer
+
+    with prefer(task.problem, config):
+        launches = _launches(task.call, device)
+    (launch,) = (x for x in launches if x.problem is not None and key(x.problem) == key(task.problem))
+    try:
+        return replace(report(launch), code={})
+    except Exception as error:  # the compiler has many
+        return _one_line(error)
+
+
+def compile_all(jobs: list[tuple[Task, Config]], device: Device) -> Iterator[tuple[int, LaunchReport | str]]:
+    """What all these configs are compiled to, by their place in the list, as they come: on all cores, if they are many.
+
+    Triton keeps what it compiled on disk: a run on a GPU of this architecture finds it there.
+    """
+    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, len(jobs) // 8)
+    if workers < 2:
+        for number, (task, config) in enumerate(jobs):
+            yield number, compiled(task, config, device)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
+        waiting = {pool.submit(compiled, *job, device): number for number, job in enumerate(jobs)}
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A config that was run."""
+
+    config: Config
+    us: float | None
+    """Median time of the whole call in microseconds; None if it was dropped."""
+    dropped: str = ""
+    """Why it was."""
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _allowed(dtype: torch.dtype) -> float:
+    """Error relative to the largest value that rounding explains, and the order of long sums."""
+    if dtype == torch.float32:
+        precision = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+        return 2e-3 if precision == "tf32" else 1e-5
+    return {**TOLERANCE, torch.float64: 1e-10}[dtype]
+
+
+def _error(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> float:
+    """The largest, relative to the largest value; NaN where one is."""
+    errors = [
+        float((a.double() - b).abs().max()) / max(float(b.abs().max()), 1e-30)
+        for a, b in zip(found, expected, strict=True)
+        if b.numel()
+    ]
+    return math.nan if any(math.isnan(e) for e in errors) else max(errors)
+
+
+@dataclass(frozen=True)
+class _Contender:
+    """A call with a config of its own."""
+
+    task: Task
+    config: Config
+    args: tuple[Any, ...]
+
+    def __call__(self) -> tuple[Tensor, ...]:
+        from .kernels.conv2d_config import prefer
+
+        with prefer(self.task.problem, self.config):
+            return self.task.call.run(self.args)
+
+    def timed(self, clock: Clock, runs: int) -> float:
+        from .kernels.conv2d_config import prefer
+
+        with prefer(self.task.problem, self.config):
+            # one run picks the configs of the call's other launches
+            self.task.call.run(self.args)
+            return clock(lambda: self.task.call.run(self.args), runs)
+
+
+def measure(
+    task: Task, configs: Iterable[Config], *, on: str = "cuda", clock: Clock = device_seconds, rounds: int = 5
+) -> list[Trial]:
+    """Run a call with each config, drop those that fail or are wrong, time the others in turn.
+
+    Args:
+        task: what to run.
+        configs: what may be picked for its problem.
+        on: device of the tensors.
+        clock: as of `timing.race`.
+        rounds: times of each; the median counts.
+
+    Returns:
+        Those that were timed, the fastest first, then those that were dropped.
+    """
+    args = task.call.filled(torch.device(on))
+    with use_backend("aten"):
+        expected = task.call.run(tuple(a.double() if isinstance(a, Tensor) else a for a in args))
+    allowed, right, dropped = _allowed(args[0].dtype), {}, []
+    with use_backend("triton"):
+        for config in configs:
+            contender = _Contender(task, config, args)
+            try:
+                error = _error(contender(), expected)
+                reason = (
+                    "" if error <= allowed else f"wrong: off by {error:.1e} of the largest value, not {allowed:.0e}"
+                )
+            except Exception as error:  # a config that does not run is what is looked for
+                reason = _one_line(error)
+            if reason:
+                dropped.append(Trial(config, None, reason))
+            else:
+                right[str(config)] = contender
+        del expected
+        times = (
+            race(right, rounds=rounds, turn=0.005, clock=lambda contender, runs: contender.timed(clock, runs))  # type: ignore[attr-defined]
+            if right
+            else {}
+        )
+    trials = [Trial(right[name].config, statistics.median(times[name]) * 1e6) for name in right]
+    return sorted(trials, key=lambda t: t.us or 0) + dropped
+
+
+@dataclass(frozen=True)
+class Table:
+    """The table of a GPU in a folder, which may not be there yet.
+
+    Raises:
+        ValueError: on reading, if the file is no table of this GPU: it is left alone.
+    """
+
+    folder: Path
+    device: Device
+
+    @property
+    def file(self) -> Path:
+        from .kernels.tables import file_name
+
+        return self.folder / file_name(self.device.name, self.device.sms)
+
+    def rows(self) -> list[Any]:
+        from .kernels.tables import contents
+
+        try:
+            return contents(self.file, self.device)
+        except FileNotFoundError:
+            return []
+        except ValueError as error:
+            raise ValueError(f"{self.file} is no table of this GPU: {error}") from None
+
+    def measured(self) -> set[Problem]:
+        """The problems of its rows that were measured and are in order."""
+        from .kernels.conv2d_config import parse_row
+        from .kernels.tables import good_rows
+
+        return {problem for problem, _ in good_rows(self.rows(), parse_row)[0]["measured"]}
+
+    def add(self, new: dict[str, object]) -> None:
+        """Put a measured row in, in place of one of the same problem: the file is whole at any time."""
+        kept = [row for row in self.rows() if not _same(row, new)]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lines = ",\n".join(map(json.dumps, [*kept, new]))
+        head = json.dumps({"gpu": self.device.name, "sms": self.device.sms}).removesuffix("}")
+        with replacing(self.file) as beside:
+            beside.write_text(f'{head}, "rows": [\n{lines}\n]}}\n')
+
+
+def _same(row: Any, new: dict[str, object]) -> bool:
+    return isinstance(row, dict) and (row.get("source"), row.get("problem")) == ("measured", new["problem"])
+
+
+def tune(
+    work: Iterable[Task], table: Table, *, top: int = 8, again: bool = False,
+    measured: Callable[[Task, list[Config]], list[Trial]] = measure,
+) -> Iterator[tuple[Task, list[Trial] | None]]:  # fmt: skip
+    """Measure the configs that the model ranks highest for each problem, and write the fastest to a table as it is found.
+
+    Args:
+        work: see :func:`tasks`.
+        table: where to write.
+        top: configs of each problem; what is picked today is one of them.
+        again: measure problems too that the table has measured rows of.
+        measured: what measures.
+
+    Yields:
+        Every task, with its trials; None where the table had it.
+
+    Raises:
+        ValueError: if the table's file is another's.
+        OSError: if it cannot be written.
+    """
+    from .kernels.conv2d_config import forget_tables, key, pick_config, ranking, row
+
+    known = set() if again else table.measured()
+    for task in work:
+        if key(task.problem) in known:
+            yield task, None
+            continue
+        today = pick_config(task.problem, table.device)
+        configs = [today, *(c for c in ranking(task.problem, table.device) if c != today)]
+        trials = measured(task, configs[:top])
+        if trials and (best := trials[0]).us is not None:
+            table.add({**row(task.problem, best.config, "measured", task.call.name), "us": round(best.us, 2)})
+            forget_tables()
+        yield task, trials
