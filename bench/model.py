@@ -122,6 +122,9 @@ def _write_configs() -> None:
     folder.mkdir(exist_ok=True)
     for name, device in TABLES.items():
         found = configs(device)
+        if (folder / f"{name}.json").exists():
+            old = json.loads((folder / f"{name}.json").read_text())["rows"]
+            found["rows"] += [r for r in old if r["source"] == "measured"]  # type: ignore[operator]
         lines = ",\n".join(json.dumps(line) for line in found.pop("rows"))  # type: ignore[attr-defined]
         head = json.dumps(found).removesuffix("}")
         with replacing(folder / f"{name}.json") as file:

@@ -232,11 +232,13 @@ def test_planes_load_what_lies_together(layer: ConvLayer) -> None:
 
 @pytest.mark.parametrize("name", model.TABLES)
 def test_tables_hold_what_the_model_picks(name: str) -> None:
-    """Written by python -m bench.model --write-configs. Measured rows may say otherwise, and there are none yet."""
+    """Written by python -m bench.model --write-configs. Measured rows come after them, and there are none yet."""
     file = Path(conv2d_config.__file__).parent / "configs" / f"{name}.json"
     device = model.TABLES[name]
-    assert json.loads(file.read_text()) == model.configs(device)
-    assert len(conv2d_config.table(device)) == len(model.configs(device)["rows"])
+    held, expected = json.loads(file.read_text()), model.configs(device)
+    held["rows"] = [row for row in held["rows"] if row["source"] == "model"]
+    assert held == expected
+    assert len(conv2d_config.table(device)) >= len(expected["rows"])
 
 
 def test_the_table_comes_before_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

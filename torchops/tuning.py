@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,6 +161,19 @@ def _untrained(name: str) -> nn.Module:
             raise ValueError(f"--model: timm has no {short!r}")
         return timm.create_model(short, pretrained=False)
     raise ValueError(f"--model must be torchvision:NAME or timm:NAME, got {name!r}")
+
+
+def this_gpu() -> Device:
+    """The current GPU.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if not torch.cuda.is_available():
+        raise ValueError("no GPU here to measure on: --dry-run compiles and ranks the configs without one")
+    from .kernels.hardware import device_of
+
+    return device_of(torch.empty(0, device="cuda"))
 
 
 @dataclass(frozen=True)
@@ -339,6 +353,14 @@ class Table:
 
         return self.folder / file_name(self.device.name, self.device.sms)
 
+    @property
+    def _gpu(self) -> str:
+        """As the package's tables call it."""
+        from .kernels.hardware import GPUS, listed
+
+        short = listed(self.device.name)
+        return GPUS[short].name if short and GPUS[short].sms == self.device.sms else self.device.name
+
     def rows(self) -> list[Any]:
         from .kernels.tables import contents
 
@@ -361,7 +383,7 @@ class Table:
         kept = [row for row in self.rows() if not _same(row, new)]
         self.folder.mkdir(parents=True, exist_ok=True)
         lines = ",\n".join(map(json.dumps, [*kept, new]))
-        head = json.dumps({"gpu": self.device.name, "sms": self.device.sms}).removesuffix("}")
+        head = json.dumps({"gpu": self._gpu, "sms": self.device.sms}).removesuffix("}")
         with replacing(self.file) as beside:
             beside.write_text(f'{head}, "rows": [\n{lines}\n]}}\n')
 
@@ -372,7 +394,7 @@ def _same(row: Any, new: dict[str, object]) -> bool:
 
 def tune(
     work: Iterable[Task], table: Table, *, top: int = 8, again: bool = False,
-    measured: Callable[[Task, list[Config]], list[Trial]] = measure,
+    measured: Callable[[Task, list[Config]], list[Trial]] | None = None,
 ) -> Iterator[tuple[Task, list[Trial] | None]]:  # fmt: skip
     """Measure the configs that the model ranks highest for each problem, and write the fastest to a table as it is found.
 
@@ -381,7 +403,7 @@ def tune(
         table: where to write.
         top: configs of each problem; what is picked today is one of them.
         again: measure problems too that the table has measured rows of.
-        measured: what measures.
+        measured: what measures, in place of :func:`measure`.
 
     Yields:
         Every task, with its trials; None where the table had it.
@@ -399,8 +421,10 @@ def tune(
             continue
         today = pick_config(task.problem, table.device)
         configs = [today, *(c for c in ranking(task.problem, table.device) if c != today)]
-        trials = measured(task, configs[:top])
+        trials = (measured or measure)(task, configs[:top])
         if trials and (best := trials[0]).us is not None:
-            table.add({**row(task.problem, best.config, "measured", task.call.name), "us": round(best.us, 2)})
+            new = row(task.problem, best.config, "measured", task.call.name)
+            made_with = {"gpu": table.device.name, "torch": torch.__version__, "triton": version("triton")}
+            table.add({**new, "us": round(best.us, 2), **made_with})
             forget_tables()
         yield task, trials

@@ -53,16 +53,14 @@ def tune_command(
     wrong is dropped. What was measured is kept when it is stopped, and skipped the next time.
     """
     try:
-        if not dry_run and not torch.cuda.is_available():
-            raise ValueError("no GPU here to measure on: --dry-run compiles and ranks the configs without one")
         if arch and not dry_run:
             raise ValueError("--arch is for --dry-run: what is measured is the GPU of this machine")
         kind = parse_dtype(dtype)
         if kind not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
             raise ValueError(f"--dtype must be float16, bfloat16, float32 or float64, got {dtype!r}")
-        from torchops.kernels.hardware import device_of, find
+        from torchops.kernels.hardware import find
 
-        device = find(arch or "sm_90") if dry_run else device_of(torch.empty(0, device="cuda"))
+        device = find(arch or "sm_90") if dry_run else tuning.this_gpu()
         work = tuning.tasks(_calls(case, model, input, kind, channels_last, backward), device)
         if dry_run:
             _dry_run(work, device, top)
