@@ -14,14 +14,15 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from torchops import tuning
+from torchops import recording, tuning
 from torchops.cli import app
 from torchops.inspect import LaunchReport
 from torchops.kernels import conv2d_config
 from torchops.kernels.conv2d_config import Config, choices, key, parse_row, pick_config, ranking
 from torchops.kernels.hardware import GPUS
 from torchops.layers import ConvLayer
-from torchops.tuning import Table, Task, Trial, layer_calls, model_calls, tasks, tune
+from torchops.recording import layer_calls, model_calls
+from torchops.tuning import Table, Task, Trial, tasks, tune
 
 H100 = replace(GPUS["H100"], name="NVIDIA H100 80GB HBM3")
 SMALL = ConvLayer("small", "of a test", 1, 16, 5, 6, 16, 3, 3, padding=1)
@@ -38,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def work(*names: str) -> list[Task]:
-    return tasks([call for name in names for call in layer_calls(tuning.NAMED[name])], H100)
+    return tasks([call for name in names for call in layer_calls(recording.NAMED[name])], H100)
 
 
 def last_is_best(task: Task, configs: list[Config]) -> list[Trial]:
@@ -78,8 +79,8 @@ class TestCalls:
         assert first[0].is_contiguous(memory_format=torch.channels_last)
 
     def test_an_expanded_gradient_stays_expanded(self) -> None:
-        spec = tuning.Spec((2, 3, 4, 5), (3, 1, 0, 0), torch.float32)
-        (filled,) = tuning.Call("a", "conv2d", (spec,)).filled(torch.device("cpu"))
+        spec = recording.Spec((2, 3, 4, 5), (3, 1, 0, 0), torch.float32)
+        (filled,) = recording.Call("a", "conv2d", (spec,)).filled(torch.device("cpu"))
         assert filled.stride() == (3, 1, 0, 0)
         assert filled.isfinite().all()
 
@@ -173,9 +174,9 @@ class TestMeasure:
 
     def test_wrong_and_broken_ones_are_dropped(self, monkeypatch: pytest.MonkeyPatch) -> None:
         task, (good, wrong) = self._task(0)
-        broken, run = replace(good, num_warps=8), tuning.Call.run
+        broken, run = replace(good, num_warps=8), recording.Call.run
 
-        def sabotaged(call: tuning.Call, args: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
+        def sabotaged(call: recording.Call, args: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
             (y,) = run(call, args)
             picked = pick_config(task.problem, H100)
             if picked == broken:
@@ -184,7 +185,7 @@ class TestMeasure:
                 y[0, 3, 2, 1] = float("nan")
             return (y,)
 
-        monkeypatch.setattr(tuning.Call, "run", sabotaged)
+        monkeypatch.setattr(recording.Call, "run", sabotaged)
         trials = tuning.measure(task, [wrong, broken, good], on="cpu", clock=lambda run, runs: 1.0, rounds=1)
         assert [t.config for t in trials] == [good, wrong, broken]
         assert [t.us is None for t in trials] == [False, True, True]

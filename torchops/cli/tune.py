@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from torchops import tuning
+from torchops import recording, tuning
 from torchops.inspect import LaunchReport
 
 from .console import app, console, fail, table
@@ -26,7 +26,7 @@ _TOP = 8
 @app.command("tune")
 def tune_command(
     case: Annotated[
-        list[str] | None, typer.Option(help=f"{', '.join(tuning.NAMED)}; may be repeated. All by default.")
+        list[str] | None, typer.Option(help=f"{', '.join(recording.NAMED)}; may be repeated. All by default.")
     ] = None,
     model: Annotated[
         str | None,
@@ -79,21 +79,21 @@ def tune_command(
 
 def _calls(
     cases: list[str] | None, model: str | None, size: str, dtype: torch.dtype, channels_last: bool, backward: bool
-) -> list[tuning.Call]:
+) -> list[recording.Call]:
     if model is not None:
         if cases:
             raise ValueError("--case and --model exclude each other")
         shape = parse_sizes("--input", "NxCxHxW", size)
         assert shape is not None
-        return tuning.model_calls(model, shape, dtype, channels_last=channels_last, backward=backward)
+        return recording.model_calls(model, shape, dtype, channels_last=channels_last, backward=backward)
     for name in cases or ():
-        if name not in tuning.NAMED:
-            raise ValueError(f"--case must be one of {', '.join(tuning.NAMED)}, got {name!r}")
-    layers = [tuning.NAMED[name] for name in cases or tuning.NAMED]
+        if name not in recording.NAMED:
+            raise ValueError(f"--case must be one of {', '.join(recording.NAMED)}, got {name!r}")
+    layers = [recording.NAMED[name] for name in cases or recording.NAMED]
     return [
         call
         for layer in layers
-        for call in tuning.layer_calls(layer, dtype, channels_last=channels_last, backward=backward)
+        for call in recording.layer_calls(layer, dtype, channels_last=channels_last, backward=backward)
     ]
 
 
