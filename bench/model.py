@@ -19,13 +19,13 @@ from torchops import kernels
 from torchops.files import replacing
 from torchops.inspect import LaunchReport, record_launches, report
 from torchops.kernels.conv2d_config import model_config, row
-from torchops.kernels.hardware import DEVICES, H200, Device, matrix_us, memory_us
+from torchops.kernels.hardware import DEVICES, GPUS, Device, matrix_us, memory_us
 from torchops.kernels.launch import Launch
 
 from .layers import CASES, LAYERS, ConvLayer
 
 PASSES = ("forward", "input_grad", "weight_grad")
-TABLES = {"A100": DEVICES["sm_80"], "H100": DEVICES["sm_90"], "H200": H200}
+TABLES = {name: GPUS[name] for name in ("A100", "H100", "H200")}
 BOUNDS = ("DRAM", "L2", "tensor", "issue")
 
 
@@ -122,6 +122,9 @@ def _write_configs() -> None:
     folder.mkdir(exist_ok=True)
     for name, device in TABLES.items():
         found = configs(device)
+        if (folder / f"{name}.json").exists():
+            old = json.loads((folder / f"{name}.json").read_text())["rows"]
+            found["rows"] += [r for r in old if r["source"] == "measured"]  # type: ignore[operator]
         lines = ",\n".join(json.dumps(line) for line in found.pop("rows"))  # type: ignore[attr-defined]
         head = json.dumps(found).removesuffix("}")
         with replacing(folder / f"{name}.json") as file:

@@ -12,5 +12,6 @@ Nothing here imports the rest of torchops: a kernel file can be read, and run, o
     strips.py           Sobel's tiles, which slide down an image, and the choice of their sizes
     conv2d_*.py         convolution: gather (a matrix product, or none for narrow groups), shift (taps of a row share a load),
                         weight_grad, epilogue, and config, the choice of block sizes
+    tables.py           tables of block sizes, read with care
     configs/<GPU>.json  block sizes of known layers
 """

@@ -2,17 +2,19 @@
 
 A convolution is a matrix product (see conv2d_gather.py): M pixels, O channels out, and I channels times `taps` in between,
 for each of `groups` and of `phases`. Times are modelled by the slowest of DRAM, L2, matrix units and instruction issue; a
-table of rows for named GPUs comes first (configs/<GPU>.json).
+table of rows for named GPUs comes first (see tables.py).
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from typing import Any
 
+from . import tables
 from .hardware import INTERPRETER, Device, issue_us, l2_us, matrix_us, memory_us, wave_efficiency
 from .launch import Cost
 
@@ -22,6 +24,9 @@ def method(groups: int, o: int, i: int) -> str:
     if groups > 1 and o * i < 256:
         return "direct"
     return "flat" if i < 16 else "gemm"
+
+
+KINDS = ("gather", "ring", "fold", "weight_grad")
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,11 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
     stages = {"sm_90": 4, "sm_100": 4, "sm_80": 3}.get(device.arch, 2)
     asynchronous = stages == 4  # matrix units that read shared memory, and so leave registers free
     gradient = problem.kind == "weight_grad"
+    ada = device.arch in ("sm_86", "sm_89")  # ptxas spills in some tiles, to fit more programs into fewer warps
     if problem.method == "direct":
         taps = problem.row if gradient and problem.row <= 5 else 1
-        return [Config(m, n, m, 4, 1, taps) for m, n in _direct_tiles(problem)]
+        found = [Config(m, n, m, 4, 1, taps) for m, n in _direct_tiles(problem)]
+        return [c for c in found if not (ada and c.block_m == c.block_n == 64)]
     if problem.itemsize == 8 or (problem.itemsize == 4 and not problem.tf32):
         if gradient:
             return [Config(32, 32, 16, 4, 2)]
@@ -122,6 +129,8 @@ def candidates(problem: Problem, device: Device) -> list[Config]:
             shapes = ((128, 256, k, 8), *shapes)
         if device.arch == "sm_100" and problem.i % k:  # ptxas spills here
             shapes = tuple(shape for shape in shapes if shape != (128, 128, k, 8))
+        if ada:
+            shapes = tuple(shape for shape in shapes if shape != middle)
     configs = [Config(*shape, stages) for shape in shapes]
     if problem.method == "gemm" and problem.row == 3 and problem.dense and problem.kind != "ring":
         if gradient:
@@ -267,18 +276,30 @@ def _with_splits(problem: Problem, config: Config, device: Device) -> list[Confi
     return [replace(config, splits=n) for n in sorted(exact)]
 
 
-@functools.cache
-def table(name: str, sms: int) -> dict[Problem, Config]:
-    """The rows for a GPU: of the file in configs/ whose name is part of its, if it has as many multiprocessors.
+def parse_row(row: dict[str, Any]) -> tuple[Problem, Config]:
+    """A row of a table.
 
-    Measured rows come before modelled ones.
+    Raises:
+        ValueError: if it is none.
     """
-    found: dict[Problem, Config] = {}
-    for file in sorted((Path(__file__).parent / "configs").glob("*.json")):
-        if file.stem in name and (gpu := json.loads(file.read_text()))["sms"] == sms:
-            for row in sorted(gpu["rows"], key=lambda r: r["source"] == "measured"):
-                found[Problem(**row["problem"])] = Config(**row["config"])
-    return found
+    problem, config = tables.checked(Problem, row.get("problem")), tables.checked(Config, row.get("config"))
+    sizes = problem.m, problem.o, problem.i, problem.taps, problem.row, problem.phases, problem.groups
+    if problem.kind not in KINDS or problem.itemsize not in (2, 4, 8) or min(sizes) < 1 or problem.taps % problem.row:
+        raise ValueError(f"{problem} is none")
+    return key(problem), config
+
+
+@functools.cache
+def table(device: Device) -> dict[Problem, Config]:
+    """The rows for a GPU (see tables.py), as far as they are configs that may be picked: none is run that was never tested."""
+
+    def parse(row: dict[str, Any]) -> tuple[Problem, Config]:
+        problem, config = parse_row(row)
+        if config not in choices(problem, device):
+            raise ValueError(f"{config} is none that may be picked")
+        return problem, config
+
+    return dict(tables.read(device, parse))
 
 
 def key(problem: Problem) -> Problem:
@@ -286,9 +307,34 @@ def key(problem: Problem) -> Problem:
     return replace(problem, bytes_least=0)
 
 
+_preferred: dict[Problem, Config] = {}
+
+
+@contextlib.contextmanager
+def prefer(problem: Problem, config: Config) -> Iterator[None]:
+    """Inside the block a problem gets this config, whatever tables say: for the whole process, as a backward has threads."""
+    outer = dict(_preferred)
+    _preferred[key(problem)] = config
+    pick_config.cache_clear()
+    try:
+        yield
+    finally:
+        _preferred.clear()
+        _preferred.update(outer)
+        pick_config.cache_clear()
+
+
+def forget_tables() -> None:
+    """Read them anew when next they are needed."""
+    table.cache_clear()
+    pick_config.cache_clear()
+
+
 @functools.lru_cache(maxsize=4096)
 def pick_config(problem: Problem, device: Device) -> Config:
-    """The block sizes for a problem: a pure function of the problem, the device and the table."""
+    """The block sizes for a problem: a pure function of the problem, the device and the tables."""
+    if preferred := _preferred.get(key(problem)):
+        return preferred
     if device is INTERPRETER:
         # cost is per loop iteration, hardly per element
         width = min(256, max(16, 1 << (problem.i - 1).bit_length()))
@@ -296,13 +342,22 @@ def pick_config(problem: Problem, device: Device) -> Config:
             return Config(16, 64, min(1024, 1 << max(4, (problem.m - 1).bit_length())), 4, 1)
         shifts = problem.method == "gemm" and 0 < problem.span <= 64
         return Config(256, 16, width, 4, 1, taps=problem.row if shifts else 1)
-    return table(device.name, device.sms).get(key(problem)) or model_config(problem, device)
+    return table(device).get(key(problem)) or model_config(problem, device)
+
+
+def choices(problem: Problem, device: Device) -> list[Config]:
+    """All that may be picked: the candidates and, for a weight gradient, their numbers of splits."""
+    return [c for base in candidates(problem, device) for c in _with_splits(problem, base, device)]
+
+
+def ranking(problem: Problem, device: Device) -> list[Config]:
+    """All that may be picked, in the order of their modelled times."""
+    return sorted(choices(problem, device), key=lambda c: modelled_us(problem, c, device))
 
 
 def model_config(problem: Problem, device: Device) -> Config:
     """What the model picks."""
-    configs = [c for base in candidates(problem, device) for c in _with_splits(problem, base, device)]
-    return min(configs, key=lambda c: modelled_us(problem, c, device))
+    return ranking(problem, device)[0]
 
 
 def row(problem: Problem, config: Config, source: str, case: str) -> dict[str, object]:

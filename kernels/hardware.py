@@ -1,12 +1,14 @@
 """What a GPU can do, and how long a launch should take there: the model behind block sizes and `torchops inspect`.
 
 A time from this module is modelled, never measured. It is a floor with the known losses added: the slowest of memory, L2,
-matrix units and instruction issue, divided by how full the last wave of programs is.
+matrix units and instruction issue, divided by how full the last wave of programs is. tests/test_hardware.py holds the
+formulas to published figures.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass, replace
 
 import torch
@@ -40,26 +42,68 @@ class Device:
     """Warp instructions issued per cycle and multiprocessor."""
 
 
-# Sources: NVIDIA A100, H100 and H200 data sheets and the Ampere, Hopper and Blackwell tuning guides (shared memory,
-# warps, registers); NVIDIA HGX B200 data sheet; NVIDIA RTX Blackwell architecture white paper; AMD Instinct MI300X
-# data sheet and the CDNA 3 white paper.
-DEVICES = {
-    device.arch: device
-    for device in (
-        Device("A100-SXM4-80GB", "sm_80", 108, 1.41, 2039, 166_912, 40 << 20, (312, 156, 19.5, 19.5)),
-        Device("H100-SXM5", "sm_90", 132, 1.83, 3350, 232_448, 50 << 20, (989, 495, 67, 67)),
-        Device("B200", "sm_100", 148, 1.85, 8000, 232_448, 126 << 20, (2250, 1125, 75, 37)),
-        Device("RTX 5090", "sm_120", 170, 2.41, 1792, 101_376, 96 << 20, (209.5, 104.8, 104.8, 1.6), warps=48),
-        Device(
-            "MI300X", "gfx942", 304, 2.1, 5300, 65_536, 256 << 20, (1307, 653, 163, 163),
-            registers=131_072, warps=32, warp_size=64,
-        ),
-    )
+# Shared memory, warps and registers are those of NVIDIA's tuning guides for Ampere, Ada, Hopper and Blackwell.
+GPUS = {
+    # A100 80GB data sheet; clock and L2: Ampere architecture white paper
+    "A100": Device("A100-SXM4-80GB", "sm_80", 108, 1.41, 2039, 166_912, 40 << 20, (312, 156, 19.5, 19.5)),
+    # L40S data sheet; clock and L2, which it leaves out: TechPowerUp's GPU database
+    "L40S": Device("L40S", "sm_89", 142, 2.52, 864, 101_376, 48 << 20, (362, 183, 91.6, 1.4), warps=48),
+    # Ada GPU architecture white paper, 16-bit products added up in float32
+    "RTX 4090": Device(
+        "GeForce RTX 4090", "sm_89", 128, 2.52, 1008, 101_376, 72 << 20, (165.2, 82.6, 82.6, 1.3), warps=48
+    ),
+    # H100 data sheet, SXM; SMs, clock and L2: Hopper architecture white paper
+    "H100": Device("H100-SXM5", "sm_90", 132, 1.83, 3350, 232_448, 50 << 20, (989, 495, 67, 67)),
+    # H200 data sheet, SXM: an H100 with other memory
+    "H200": Device("H200-SXM", "sm_90", 132, 1.83, 4800, 232_448, 50 << 20, (989, 495, 67, 67)),
+    # HGX B200 data sheet; L2: Blackwell tuning guide
+    "B200": Device("B200", "sm_100", 148, 1.85, 8000, 232_448, 126 << 20, (2250, 1125, 75, 37)),
+    # RTX Blackwell architecture white paper, 16-bit products added up in float32
+    "RTX 5090": Device("RTX 5090", "sm_120", 170, 2.41, 1792, 101_376, 96 << 20, (209.5, 104.8, 104.8, 1.6), warps=48),
+    # Instinct MI300X data sheet; registers, waves, LDS and Infinity Cache: CDNA 3 white paper
+    "MI300X": Device(
+        "MI300X", "gfx942", 304, 2.1, 5300, 65_536, 256 << 20, (1307, 653, 163, 163),
+        registers=131_072, warps=32, warp_size=64,
+    ),
 }  # fmt: skip
-H200 = replace(DEVICES["sm_90"], name="H200-SXM", hbm_gb_s=4800)
+"""The listed GPUs, by a name that is part of what torch calls them."""
+
+DEVICES = {GPUS[name].arch: GPUS[name] for name in ("A100", "L40S", "H100", "B200", "RTX 5090", "MI300X")}
+"""The one that stands for each architecture."""
 
 # Triton's interpreter runs programs one after another, at a cost per loop iteration and hardly any per element.
 INTERPRETER = Device("interpreter", "cpu", 1, 1.0, 1.0, 1 << 30, 1 << 30, (1, 1, 1, 1))
+
+
+def listed(name: str) -> str | None:
+    """The name in GPUS that stands in a device's name as words of its own: "H100" in "NVIDIA H100 80GB HBM3"."""
+    return next((short for short in GPUS if re.search(rf"(?<!\w){re.escape(short)}(?!\w)", name)), None)
+
+
+def find(name: str) -> Device:
+    """The listed GPU of an architecture ("sm_90") or of a name ("H200"; case and spaces do not matter).
+
+    Raises:
+        ValueError: if there is none.
+    """
+    plain = {short.lower().replace(" ", ""): device for short, device in (*DEVICES.items(), *GPUS.items())}
+    if (device := plain.get(name.lower().replace(" ", ""))) is None:
+        raise ValueError(f"`arch` must be one of {', '.join((*DEVICES, *GPUS))}, got {name!r}")
+    return device
+
+
+def _like(major: int, minor: int) -> str:
+    """The listed architecture nearest to an NVIDIA GPU's."""
+    if (exact := f"sm_{major}{minor}") in DEVICES:
+        return exact
+    if major >= 12:
+        return "sm_120"
+    if major >= 10:
+        return "sm_100"
+    if major == 9:
+        return "sm_90"
+    # Ampere without the data centre's shared memory
+    return "sm_89" if (major, minor) == (8, 6) else "sm_80"
 
 
 @functools.cache
@@ -68,22 +112,14 @@ def _cuda_device(index: int) -> Device:
     if torch.version.hip:
         arch, like = props.gcnArchName.split(":")[0], "gfx942"
     else:
-        arch = f"sm_{props.major}{props.minor}"
-        like = (
-            "sm_120"
-            if props.major >= 12
-            else "sm_100"
-            if props.major >= 10
-            else "sm_90"
-            if props.major == 9
-            else "sm_80"
-        )
-    nearest = H200 if "H200" in props.name else DEVICES.get(arch, DEVICES[like])
+        arch, like = f"sm_{props.major}{props.minor}", _like(props.major, props.minor)
+    short = listed(props.name)
+    nearest = GPUS[short] if short and GPUS[short].arch == arch else DEVICES[like]
     return replace(nearest, name=props.name, arch=arch, sms=props.multi_processor_count)
 
 
 def device_of(x: torch.Tensor) -> Device:
-    """The GPU that x lies on; its rates are those of the listed GPU of its architecture."""
+    """The GPU that x lies on; its rates are those of the listed GPU of its name, or else of its architecture."""
     return _cuda_device(x.device.index)
 
 

@@ -143,6 +143,13 @@ def test_every_config_fits(one: Pass, arch: str, monkeypatch: pytest.MonkeyPatch
     assert count
 
 
+@pytest.mark.parametrize(
+    "one", [p for p in PASSES if p.name in ("depthwise", "gemm", "lean")], ids=lambda p: f"{p.name}-{p.what}"
+)
+def test_every_config_of_the_commonest_fits_ada(one: Pass, monkeypatch: pytest.MonkeyPatch) -> None:
+    test_every_config_fits(one, "sm_89", monkeypatch)
+
+
 def _is_product(r: inspect.LaunchReport) -> bool:
     return r.kernel in ("conv2d_gemm_kernel", "conv2d_shift_kernel", "conv2d_weight_grad_kernel")
 
@@ -225,18 +232,20 @@ def test_planes_load_what_lies_together(layer: ConvLayer) -> None:
 
 @pytest.mark.parametrize("name", model.TABLES)
 def test_tables_hold_what_the_model_picks(name: str) -> None:
-    """Written by python -m bench.model --write-configs. Measured rows may say otherwise, and there are none yet."""
+    """Written by python -m bench.model --write-configs. Measured rows come after them, and there are none yet."""
     file = Path(conv2d_config.__file__).parent / "configs" / f"{name}.json"
     device = model.TABLES[name]
-    assert json.loads(file.read_text()) == model.configs(device)
-    assert len(conv2d_config.table(device.name, device.sms)) == len(model.configs(device)["rows"])
+    held, expected = json.loads(file.read_text()), model.configs(device)
+    held["rows"] = [row for row in held["rows"] if row["source"] == "model"]
+    assert held == expected
+    assert len(conv2d_config.table(device)) >= len(expected["rows"])
 
 
 def test_the_table_comes_before_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     device = DEVICES["sm_90"]
     (launch,) = model.launches(CASES[0], device)["forward"]
     other = next(c for c in candidates(launch.problem, device) if c != launch.config)
-    monkeypatch.setattr(conv2d_config, "table", lambda name, sms: {conv2d_config.key(launch.problem): other})
+    monkeypatch.setattr(conv2d_config, "table", lambda device: {conv2d_config.key(launch.problem): other})
     pick_config.cache_clear()
     assert pick_config(launch.problem, device) == other
     # a bias is no other problem; another size is

@@ -270,12 +270,11 @@ def plan(
 
     Arguments and errors are those of :func:`inspect`, except that kernels may be interpreted in this process.
     """
-    from .kernels.hardware import DEVICES
+    from .kernels.hardware import find
 
     if op not in catalog.OPS:
         raise ValueError(f"`op` must be one of {', '.join(catalog.OPS)}, got {op!r}")
-    if arch not in DEVICES:
-        raise ValueError(f"`arch` must be one of {', '.join(DEVICES)}, got {arch!r}")
+    device = find(arch)
     entry = catalog.OPS[op]
     if dtype not in entry.dtypes:
         raise ValueError(f"`dtype` must be one of {', '.join(map(str, entry.dtypes))}, got {dtype}")
@@ -297,8 +296,8 @@ def plan(
     if channels_last:
         inputs = tuple(torch.empty_like(x, memory_format=torch.channels_last) if x.dim() == 4 else x for x in inputs)
     kwargs = {**entry.kwargs, **kwargs}
-    launches = record_launches(entry.function, inputs, DEVICES[arch], **kwargs)
-    forward = len(record_launches(entry.function, inputs, DEVICES[arch], backward=False, **kwargs))
+    launches = record_launches(entry.function, inputs, device, **kwargs)
+    forward = len(record_launches(entry.function, inputs, device, backward=False, **kwargs))
     return launches[:forward], launches[forward:]
 
 
@@ -310,7 +309,7 @@ def inspect(
 
     Args:
         op: name of the op, as in `torchops.<op>`.
-        arch: "sm_80", "sm_90", "sm_100", "sm_120" or "gfx942".
+        arch: "sm_80", "sm_89", "sm_90", "sm_100", "sm_120" or "gfx942", or a listed GPU, as "H200" or "RTX 4090".
         dtype: of the input, and of weight and bias.
         shape: (N, C, H, W) of the input; the op's own example where it is None.
         weight: size of the weight, (K, C/groups, R, S) for conv2d and (C, K/groups, R, S) for conv_transpose2d; 3x3 from as

@@ -2,11 +2,12 @@
 
 console.py      where commands print and how they fail
 ops.py          the operators: edges of an image file, a check of this machine, a look into the kernels
+tune.py         block sizes, by measurement or by the model
 networks.py     the networks: train, predict, compare
 demo.py         the demo
 """
 
-from . import demo, networks, ops
+from . import demo, networks, ops, tune
 from .console import app
 
-__all__ = ["app", "demo", "networks", "ops"]
+__all__ = ["app", "demo", "networks", "ops", "tune"]

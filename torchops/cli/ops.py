@@ -94,7 +94,9 @@ def print_check(rows: list[check.Row]) -> None:
 
 
 _Op = Annotated[OpName, typer.Argument(help="The op whose kernels to look into.")]  # type: ignore[valid-type]
-_Arch = Annotated[str, typer.Option(help="sm_80, sm_90, sm_100, sm_120 or gfx942; it need not be there.")]
+_Arch = Annotated[
+    str, typer.Option(help="sm_80, sm_89, sm_90, sm_100, sm_120, gfx942, or a GPU as H200; it need not be there.")
+]
 _Dtype = Annotated[str, typer.Option(help="Of the input: float32, bfloat16, float16, float64 or uint8.")]
 _Shape = Annotated[str | None, typer.Option(help="N,C,H,W of the input; a real load by default.")]
 _Weight = Annotated[
@@ -128,9 +130,9 @@ def explain_command(
         passes = inspect.plan(
             op.value,  # type: ignore[attr-defined]
             arch,
-            _parse_dtype(dtype),
-            _parse_sizes("--shape", "N,C,H,W", shape),
-            weight=_parse_sizes("--weight", "K,C,R,S", weight),
+            parse_dtype(dtype),
+            parse_sizes("--shape", "N,C,H,W", shape),
+            weight=parse_sizes("--weight", "K,C,R,S", weight),
             channels_last=channels_last,
             indices=indices,
             **_parse_settings(op.value, settings),  # type: ignore[attr-defined]
@@ -192,9 +194,9 @@ def inspect_command(
         reports = inspect.inspect(
             op.value,  # type: ignore[attr-defined]
             arch,
-            _parse_dtype(dtype),
-            _parse_sizes("--shape", "N,C,H,W", shape),
-            weight=_parse_sizes("--weight", "K,C,R,S", weight),
+            parse_dtype(dtype),
+            parse_sizes("--shape", "N,C,H,W", shape),
+            weight=parse_sizes("--weight", "K,C,R,S", weight),
             channels_last=channels_last,
             indices=indices,
             **_parse_settings(op.value, settings),  # type: ignore[attr-defined]
@@ -248,14 +250,14 @@ _INSPECT_ROWS = {
 }
 
 
-def _parse_dtype(text: str) -> torch.dtype:
+def parse_dtype(text: str) -> torch.dtype:
     dtype = getattr(torch, text, None)
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"--dtype must name a dtype of torch, got {text!r}")
     return dtype
 
 
-def _parse_sizes(option: str, names: str, text: str | None) -> tuple[int, ...] | None:
+def parse_sizes(option: str, names: str, text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     try:

@@ -1,0 +1,186 @@
+"""Block sizes from the shell: measured on the GPU of this machine, or compiled and modelled for one that is not there."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from torchops import recording, tuning
+from torchops.inspect import LaunchReport
+
+from .console import app, console, fail, table
+from .ops import parse_dtype, parse_sizes
+
+if TYPE_CHECKING:
+    from torchops.kernels.conv2d_config import Config
+    from torchops.kernels.hardware import Device
+
+_TOP = 8
+
+
+@app.command("tune")
+def tune_command(
+    case: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(recording.NAMED)}; may be repeated. All by default.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="All convolutions of a model instead: torchvision:resnet50, timm:resnet18d, untrained."),
+    ] = None,
+    input: Annotated[str, typer.Option(help="NxCxHxW of the model's input.")] = "8x3x224x224",
+    dtype: Annotated[str, typer.Option(help="float16, bfloat16, float32 or float64.")] = "bfloat16",
+    channels_last: Annotated[bool, typer.Option("--channels-last/--nchw", help="Memory format.")] = True,
+    backward: Annotated[bool, typer.Option(help="The gradients too.")] = True,
+    top: Annotated[
+        int | None,
+        typer.Option(help=f"Configs of each problem, the model's best; {_TOP}, or all in a dry run.", min=1),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure what the table has measured rows of, too.")] = False,
+    into_source: Annotated[
+        bool, typer.Option("--into-source", help="Write the package's table, not the user's.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compile and rank the configs; run nothing.")] = False,
+    arch: Annotated[str | None, typer.Option(help="Of a dry run: sm_90, or a GPU as H200; sm_90 by default.")] = None,
+) -> None:
+    """Time the block sizes of convolutions on this GPU, and keep the fastest in a table that calls read.
+
+    The table is <GPU>.json in TORCHOPS_CONFIG_DIR, or else in torchops/configs of the user's cache. A config whose values are
+    wrong is dropped. What was measured is kept when it is stopped, and skipped the next time.
+    """
+    try:
+        if arch and not dry_run:
+            raise ValueError("--arch is for --dry-run: what is measured is the GPU of this machine")
+        kind = parse_dtype(dtype)
+        if kind not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise ValueError(f"--dtype must be float16, bfloat16, float32 or float64, got {dtype!r}")
+        from torchops.kernels.hardware import find
+
+        device = find(arch or "sm_90") if dry_run else tuning.this_gpu()
+        work = tuning.tasks(_calls(case, model, input, kind, channels_last, backward), device)
+        if dry_run:
+            _dry_run(work, device, top)
+        else:
+            _tune(work, device, top or _TOP, again, into_source)
+    except typer.Exit:  # a RuntimeError, too
+        raise
+    except KeyboardInterrupt:
+        typer.echo("torchops: stopped; what was measured is kept", err=True)
+        raise typer.Exit(130) from None
+    except ModuleNotFoundError as error:
+        fail(f"{error.name} is not installed: pip install {error.name}")
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        fail(error)
+
+
+def _calls(
+    cases: list[str] | None, model: str | None, size: str, dtype: torch.dtype, channels_last: bool, backward: bool
+) -> list[recording.Call]:
+    if model is not None:
+        if cases:
+            raise ValueError("--case and --model exclude each other")
+        shape = parse_sizes("--input", "NxCxHxW", size)
+        assert shape is not None
+        return recording.model_calls(model, shape, dtype, channels_last=channels_last, backward=backward)
+    for name in cases or ():
+        if name not in recording.NAMED:
+            raise ValueError(f"--case must be one of {', '.join(recording.NAMED)}, got {name!r}")
+    layers = [recording.NAMED[name] for name in cases or recording.NAMED]
+    return [
+        call
+        for layer in layers
+        for call in recording.layer_calls(layer, dtype, channels_last=channels_last, backward=backward)
+    ]
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
+def _tile(config: Config) -> str:
+    return f"{config.block_m}x{config.block_n}x{config.block_k}"
+
+
+def _compile(jobs: list[tuple[tuning.Task, Config]], device: Device) -> dict[int, LaunchReport | str]:
+    found = {}
+    with _bar() as progress:
+        bar = progress.add_task(f"compiling for {device.name}", total=len(jobs))
+        for number, result in tuning.compile_all(jobs, device):
+            found[number] = result
+            progress.advance(bar)
+    return found
+
+
+def _dry_run(work: list[tuning.Task], device: Device, top: int | None) -> None:
+    from torchops.kernels.conv2d_config import ranking
+
+    jobs = [(task, config) for task in work for config in ranking(task.problem, device)[:top]]
+    found = _compile(jobs, device)
+    for task in work:
+        rows = [(config, found[n]) for n, (other, config) in enumerate(jobs) if other is task]
+        console.print(_ranking(task, device, rows))
+    console.print(f"{len(jobs)} configs of {len(work)} problems compiled; nothing was run", highlight=False)
+
+
+def _ranking(task: tuning.Task, device: Device, rows: list[tuple[Config, LaunchReport | str]]):  # type: ignore[no-untyped-def]
+    shown = table(
+        f"{task.call.name}, {task.problem.kind}, {device.name} ({device.arch})",
+        caption="ranked as the model does before it compiles; times are modelled, not measured",
+    )
+    headings = ("tile", "warps", "stages", "taps", "splits", "registers", "spills", "shared", "loop", "us", "bound")
+    for heading in headings:
+        shown.add_column(heading, justify="left" if heading in ("tile", "bound") else "right", no_wrap=True)
+    for c, r in rows:
+        cells = [_tile(c), str(c.num_warps), str(c.num_stages), str(c.taps), str(c.splits)]
+        if isinstance(r, str):
+            shown.add_row(*cells, *["-"] * 5, f"[red]{escape(re.split('[:(]', r)[0])}[/]")
+            continue
+        spills = r.spills + r.stack_bytes
+        cells += [str(r.registers), f"[red]{r.spills}[/]" if spills else "0", str(r.shared_bytes)]
+        cells += [str(r.loop_instructions), f"{r.modelled_us:.1f}", f"{r.bound}{' [red]spills[/]' if spills else ''}"]
+        shown.add_row(*cells)
+    return shown
+
+
+def _tune(work: list[tuning.Task], device: Device, top: int, again: bool, into_source: bool) -> None:
+    from torchops.kernels.conv2d_config import key, ranking
+    from torchops.kernels.tables import PACKAGE, user_folder
+
+    kept = tuning.Table(PACKAGE if into_source else user_folder(), device)
+    known = set() if again else kept.measured()
+    new = [task for task in work if key(task.problem) not in known]
+    # on all cores, before they are timed on one
+    _compile([(task, config) for task in new for config in ranking(task.problem, device)[:top]], device)
+    shown = table(f"measured on {device.name}", caption=f"the table: {kept.file}")
+    for heading in ("call", "tile", "warps", "stages", "taps", "splits", "us", "second", "dropped"):
+        shown.add_column(heading, justify="left" if heading in ("call", "tile") else "right")
+    failed = 0
+    with _bar() as progress:
+        bar = progress.add_task("timing", total=len(work))
+        for task, trials in tuning.tune(work, kept, top=top, again=again):
+            progress.update(bar, advance=1, description=task.call.name)
+            if trials is None:
+                continue
+            dropped = [t for t in trials if t.us is None]
+            for t in dropped:
+                text = f"{task.call.name}: {t.config} is dropped: {t.dropped}"
+                progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            if len(dropped) == len(trials):
+                failed += 1
+                continue
+            best, times = trials[0].config, [t.us for t in trials if t.us is not None]
+            second = f"{times[1] / times[0]:.2f}x" if len(times) > 1 else "-"
+            sizes = (best.num_warps, best.num_stages, best.taps, best.splits)
+            shown.add_row(
+                task.call.name, _tile(best), *map(str, sizes), f"{times[0]:.1f}", second, str(len(dropped))
+            )  # fmt: skip
+    console.print(shown)
+    if len(new) < len(work):
+        console.print(f"{len(work) - len(new)} problems were measured before: --again measures them", highlight=False)
+    if failed:
+        fail(f"no config of {failed} problems ran and was right")
