@@ -1,8 +1,8 @@
 """`python -m bench.gpu_check [--dry-run]`: everything that wants a GPU, in one run under ten minutes, with a summary last.
 
-Tests, tuning of the named cases, benchmarks and their report go to bench/results/<GPU>-<date>/, each step with a log of its own.
-Nothing has to be installed: the package is imported from the checkout. The dry run asks every step what it can answer without a
-GPU, and writes to out/gpu-check/.
+Tests, tuning of the named cases, benchmarks and their report go to bench/results/<GPU>-<date>/, each step with its own log.
+Nothing has to be installed: the package is imported from the checkout. The dry run asks every step what it can answer
+without a GPU, and writes to out/gpu-check/.
 """
 
 from __future__ import annotations
