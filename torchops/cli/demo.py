@@ -48,9 +48,7 @@ def demo(
     console.print("U-Net on pages of handwritten digits")
     pages = run("unet", out / f"unet-{stamp}", None, {"unpool": "avg"}, size=64, batch_size=16, lr=3e-3, epochs=12)
     console.print(f"what LeNet got wrong: {letters.path / 'mistakes.png'}", soft_wrap=True)
-    console.print(
-        f"digits on a page, as the U-Net sees them: {pages.path / 'overlays.png'}", soft_wrap=True
-    )
+    console.print(f"digits on a page, as the U-Net sees them: {pages.path / 'overlays.png'}", soft_wrap=True)
     console.print(f"the photo and its edges: {picture}", soft_wrap=True)
     console.print(f"the photo convolved: {filters}", soft_wrap=True)
     console.print(f"a photo pooled and unpooled: {pooling}", soft_wrap=True)
