@@ -22,8 +22,9 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32
 DTYPES = (torch.bfloat16, torch.float32, torch.float16)
 TOLERANCE = {torch.float32: 2**-9 if DEVICE == "cuda" else 1e-4, torch.bfloat16: 2**-7, torch.float16: 2**-9}
-"""On a GPU float32 is multiplied as TF32, which has the mantissa of float16. Of the largest value. A float32 sum of the millions of terms of a weight gradient loses about their root times 6e-8; 2**-7 is
-four roundings to bfloat16, and a formula of several ops makes up to three."""
+"""Of the largest value. A float32 sum of the millions of terms of a weight gradient loses about their root times 6e-8; on a GPU
+float32 is multiplied as TF32, with the mantissa of float16. 2**-7 is four roundings to bfloat16, 2**-9 four to float16, and a
+formula of several ops makes up to three."""
 PASSES = {"forward": 1, "input_grad": 1, "weight_grad": 1, "train": 3}
 """How often each does the arithmetic of the forward pass; "train" is that and all gradients."""
 

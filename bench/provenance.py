@@ -23,7 +23,7 @@ def provenance(rounds: int, note: str) -> dict[str, Any]:
         "driver": _driver(),
         "cuda": torch.version.cuda or torch.version.hip or "none",
         "cudnn": str(cudnn) if cudnn else "not used",
-        "flags": "cudnn.benchmark on; TF32 as torch has it by default for convolutions, off for networks",
+        "flags": f"cudnn.benchmark; cudnn.allow_tf32 {torch.backends.cudnn.allow_tf32}, False for networks",
         "rounds": str(rounds),
         "load before": f"{_load():.1f} of {os.cpu_count()} cores",
         "note": note,
