@@ -1,33 +1,91 @@
-"""`python -m bench [pytest options]`: run the benchmarks, write out/bench.json and out/bench.md, print the table."""
+"""`python -m bench [options] [pytest options]`: run the benchmarks, and write results and report to bench/results/<name>/.
+
+`python -m bench report FILE` writes the report of any results again; `python -m bench compare A B` says what became slower.
+"""
 
 from __future__ import annotations
 
+import argparse
+import datetime
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-from torchops.files import replacing
+import torch
 
-from .report import table
+from torchops.files import replacing
 
 FOLDER = Path(__file__).parent
 
 
-def main(arguments: list[str]) -> int:
-    out = Path("out")
-    out.mkdir(exist_ok=True)
-    with replacing(out / "bench.json") as results:
+def _folder() -> Path:
+    """Named after the GPU, or the CPU, and the day."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return FOLDER / "results" / f"{re.sub(r'[^A-Za-z0-9]+', '-', name)}-{datetime.date.today()}"
+
+
+def _run(out: Path, options: list[str]) -> int:
+    from .runs import reduce
+
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(out / "results.json") as results:
         # pytest's own table would repeat ours
-        options = ["-q", "--benchmark-columns=median", "--benchmark-sort=name", f"--benchmark-json={results}"]
-        command = ["-m", "pytest", str(FOLDER), "-o", "python_files=bench_*.py", "-W", "default", *options, *arguments]
-        done = subprocess.run([sys.executable, *command], check=False)
-        if done.returncode != 0:
-            raise SystemExit(done.returncode)  # before the old results are replaced
-        text = table(results)
-        with replacing(out / "bench.md") as page:
-            page.write_text(text + "\n")
-    print(f"\n{text}\n\nwritten: {out / 'bench.json'}, {out / 'bench.md'}")
+        quiet = ["-q", "--benchmark-columns=median", "--benchmark-sort=name", f"--benchmark-json={results}"]
+        command = ["-m", "pytest", str(FOLDER), "-o", "python_files=bench_*.py", "-W", "default", *quiet, *options]
+        code = subprocess.run([sys.executable, *command], check=False).returncode
+        if code:
+            raise SystemExit(code)  # before the old results are replaced
+        results.write_text(json.dumps(reduce(json.loads(results.read_text())), separators=(",", ":")))
+    return _report(out / "results.json", out, False)
+
+
+def _report(file: Path, out: Path, kernels: bool) -> int:
+    from . import kernel_facts, report
+    from .runs import BadRunError, load
+
+    try:
+        load(file)
+        if kernels:
+            kernel_facts.write(file.parent / "kernels.json")
+        print("\n".join(f"written: {path}" for path in report.write(file, out)))
+    except BadRunError as error:
+        print(error)
+        return 2
     return 0
+
+
+def _compare(arguments: list[str]) -> int:
+    from rich.console import Console
+
+    from .compare import compare
+
+    parser = argparse.ArgumentParser("python -m bench compare", description="What became slower, beyond the noise.")
+    parser.add_argument("a", type=Path, help="results of the run before")
+    parser.add_argument("b", type=Path, help="results of the run after")
+    parser.add_argument("--threshold", type=float, default=0.05, help="least share that counts (default: 0.05)")
+    chosen = parser.parse_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    return compare(chosen.a, chosen.b, chosen.threshold, console)
+
+
+def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["compare"]:
+        return _compare(arguments[1:])
+    again = arguments[:1] == ["report"]
+    parser = argparse.ArgumentParser("python -m bench report" if again else "python -m bench", description=__doc__)
+    if again:
+        parser.add_argument("file", type=Path, help="results.json of a run")
+    parser.add_argument("--out", type=Path, help="folder to write to (default: by machine and day, or the file's)")
+    parser.add_argument("--kernels", action="store_true", help="compile every kernel, for a GPU that need not be there")
+    if again:
+        chosen = parser.parse_args(arguments[1:])
+        return _report(chosen.file, chosen.out or chosen.file.parent, chosen.kernels)
+    chosen, options = parser.parse_known_args(arguments)
+    out = chosen.out or _folder()
+    code = _run(out, options)
+    return _report(out / "results.json", out, True) if chosen.kernels and not code else code
 
 
 if __name__ == "__main__":

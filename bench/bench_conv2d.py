@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +15,16 @@ from torch import Tensor
 import torchops
 from torchops.providers import threads
 
-from .harness import CLOCK, Contest, close, hold, replay
+from .harness import CLOCK, Contest, close, compiled, has_compiler, hold, replay, short, skip_unless_raced
 from .layers import CASES, LAYERS, ConvLayer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2**-7}
-"""Of the largest value. A float32 sum of the millions of terms of a weight gradient loses about their root times 6e-8; 2**-7 is
-four roundings to bfloat16, and a formula of several ops makes up to three."""
+DTYPES = (torch.bfloat16, torch.float32, torch.float16)
+TOLERANCE = {torch.float32: 2**-9 if DEVICE == "cuda" else 1e-4, torch.bfloat16: 2**-7, torch.float16: 2**-9}
+"""Of the largest value. A float32 sum of the millions of terms of a weight gradient loses about their root times 6e-8; on a GPU
+float32 is multiplied as TF32, with the mantissa of float16. 2**-7 is four roundings to bfloat16, 2**-9 four to float16, and a
+formula of several ops makes up to three."""
 PASSES = {"forward": 1, "input_grad": 1, "weight_grad": 1, "train": 3}
 """How often each does the arithmetic of the forward pass; "train" is that and all gradients."""
 
@@ -34,12 +35,17 @@ class Case:
     what: str
     channels_last: bool
     block: bool = False
+    dtype: torch.dtype = DTYPE
     """With a residual and a ReLU, as at the end of ResNet's blocks."""
 
     @property
     def name(self) -> str:
-        block, form = ".relu.residual" if self.block else "", "channels_last" if self.channels_last else "nchw"
-        return f"{self.layer.name}{block}.{self.what}.{form}"
+        block = ".relu.residual" if self.block else ""
+        return f"{self.layer.name}{block}.{self.what}.{self.layout}.{short(self.dtype)}"
+
+    @property
+    def layout(self) -> str:
+        return "channels_last" if self.channels_last else "nchw"
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -54,12 +60,21 @@ def _every_case() -> list[Case]:
     cases += [
         Case(layer, what, form, True) for layer in blocks for what in ("forward", "train") for form in (True, False)
     ]
-    return [case for case in cases if not (case.block and case.what not in ("forward", "train"))]
+    # the cases of the goals in the other dtypes
+    return cases + [
+        Case(layer, what, True, dtype=dtype)
+        for dtype in DTYPES
+        for layer in CASES
+        for what in ("forward", "train")
+        if dtype != DTYPE
+    ]
 
 
 def _default_on_cpu(case: Case) -> bool:
     """Few enough for ten minutes on two cores, every pass among them."""
     name = case.layer.name
+    if case.dtype != DTYPE:
+        return False
     if case.block or not case.channels_last or case.what in ("input_grad", "weight_grad"):
         return name in ("body", "depthwise") and (case.channels_last or case.what in ("forward", "train"))
     return name not in ("expand", "grouped", "reflect-stem", "unet-stem", "unet-deep")
@@ -78,9 +93,9 @@ def _on_this_device(layer: ConvLayer) -> ConvLayer:
     return layer if DEVICE == "cuda" else layer.with_batch(max(1, math.ceil(1e7 * layer.N / layer.flops)))
 
 
-def _random(shape: Sequence[int], channels_last: bool, generator: torch.Generator) -> Tensor:
-    t = torch.randn(shape, generator=generator).to(DEVICE, DTYPE)
-    return t.contiguous(memory_format=torch.channels_last) if channels_last and t.dim() == 4 else t
+def _random(shape: Sequence[int], case: Case, generator: torch.Generator) -> Tensor:
+    t = torch.randn(shape, generator=generator).to(DEVICE, case.dtype)
+    return t.contiguous(memory_format=torch.channels_last) if case.channels_last and t.dim() == 4 else t
 
 
 def _formula(layer: ConvLayer, x: Tensor, w: Tensor, b: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -105,13 +120,9 @@ def _functions(case: Case, layer: ConvLayer) -> dict[str, Callable[..., Tensor]]
         return F.relu(y) if case.block else y
 
     functions: dict[str, Callable[..., Tensor]] = {"torchops": ours, "aten": aten}
-    if "inductor" in case.providers and _has_compiler():
-        functions["inductor"] = torch.compile(aten, fullgraph=True, dynamic=False)
+    if "inductor" in case.providers and has_compiler():
+        functions["inductor"] = compiled(aten)
     return functions
-
-
-def _has_compiler() -> bool:
-    return DEVICE == "cuda" or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 
 
 def _pass(
@@ -133,10 +144,10 @@ def _contest(case: Case, rounds: int) -> Contest:
     torch.compiler.reset()
     layer, generator = _on_this_device(case.layer), torch.Generator().manual_seed(0)
     shapes = [layer.input_shape, layer.weight_shape, (layer.K,)] + [layer.output_shape] * case.block
-    tensors = [_random(shape, case.channels_last, generator) for shape in shapes]
+    tensors = [_random(shape, case, generator) for shape in shapes]
     # so that results are about 1, as networks are initialised
     tensors[1] *= (layer.flops / 2 / math.prod(layer.output_shape)) ** -0.5
-    dy = _random(layer.output_shape, case.channels_last, generator)
+    dy = _random(layer.output_shape, case, generator)
     exact = [t.double() for t in tensors]
     if case.block:
         # where rounding can decide about the sign, it decides about the gradient
@@ -144,22 +155,29 @@ def _contest(case: Case, rounds: int) -> Contest:
     functions = _functions(case, layer)
     expected = _pass(case.what, functions["aten"], exact, dy.double())()
 
-    def check(name: str, results: tuple[Tensor, ...]) -> None:
-        for actual, exactly in zip(results, expected, strict=True):
-            close(actual, exactly, TOLERANCE[DTYPE] * float(exactly.abs().max()), f"{case.name}, {name}")
+    def check(name: str, results: tuple[Tensor, ...]) -> float:
+        return max(
+            close(actual, exactly, TOLERANCE[case.dtype] * float(exactly.abs().max()), f"{case.name}, {name}")
+            for actual, exactly in zip(results, expected, strict=True)
+        )
 
-    elements = PASSES[case.what] * layer.elements + case.block * math.prod(layer.output_shape)
+    residual = case.block * math.prod(layer.output_shape)
+    elements = PASSES[case.what] * layer.elements + residual
+    # three passes read what one can leave in the L2 cache
+    floor = min(PASSES[case.what], 2) * layer.elements + residual
     with threads(1), torch.backends.cudnn.flags(benchmark=True):
         contest = hold(
             {name: _pass(case.what, function, tensors, dy) for name, function in functions.items()},
-            check=check, bytes_least=elements * DTYPE.itemsize, flops=PASSES[case.what] * layer.flops, rounds=rounds,
-            device=DEVICE,
+            check=check, bytes_least=elements * case.dtype.itemsize, flops=PASSES[case.what] * layer.flops, rounds=rounds,
+            device=DEVICE, floor_bytes=floor * case.dtype.itemsize, itemsize=case.dtype.itemsize, name=case.name,
         )  # fmt: skip
     contest.info = {
         "case": case.name,
         "threads": 1 if DEVICE == "cpu" else "gpu",
         "layer": layer.layer,
         "batch": layer.N,
+        "dtype": short(case.dtype),
+        "layout": case.layout,
     }
     return contest
 
@@ -167,8 +185,7 @@ def _contest(case: Case, rounds: int) -> Contest:
 @pytest.mark.benchmark(timer=CLOCK)
 def test_conv2d(case: Case, provider: str, held: Any, benchmark: Any, request: pytest.FixtureRequest) -> None:
     contest = held(case, lambda: _contest(case, request.config.getoption("--rounds")))
-    if provider not in contest.times:
-        pytest.skip(f"{provider}: no C++ compiler on this machine")
+    skip_unless_raced(contest, provider)
     benchmark.group = case.name
     replay(benchmark, contest, provider)
 
@@ -193,7 +210,12 @@ def test_call(op: str, grad: bool, provider: str, held: Any, benchmark: Any, req
                 bytes_least=0,
                 rounds=2 * request.config.getoption("--rounds"),
             )
-        found.info = {"case": f"call.{op}.{'training' if grad else 'inference'}", "threads": 1}
+        found.info = {
+            "case": f"call.{op}.{'training' if grad else 'inference'}",
+            "threads": 1,
+            "dtype": "f32",
+            "layout": "nchw",
+        }
         return found
 
     contest_held = held(("call", op, grad), contest)

@@ -27,7 +27,7 @@ from torchops.providers import threads
 from torchops.timing import ratio
 
 from .harness import CLOCK, Contest, close, hold, replay
-from .networks import NETWORKS
+from .networks import NETWORKS, OURS, in_torch_nn
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 THREADS = os.cpu_count() or 1
@@ -35,7 +35,10 @@ PROVIDERS = {"forward": ("torchops", "aten", "fused"), "train": ("torchops", "at
 """Converted, as torch.nn has it, fused. "train" is the forward pass and the gradients of all parameters."""
 TOLERANCE = {"forward": 1e-4, "train": 1e-3}
 """Of the largest value; of the largest of all gradients, since those of a bias that a batch norm takes away again are 0."""
-BY_DEFAULT = {"forward": ("resnet18", "resnet50", "mobilenet_v3_small"), "train": ("resnet18",)}
+BY_DEFAULT = {
+    "forward": ("resnet18", "resnet50", "mobilenet_v3_small", *OURS),
+    "train": ("resnet18", "torchops.lenet", "torchops.unet.avg", "torchops.diffusion"),
+}
 """On a CPU, the networks without `--all-cases`."""
 GATE = "resnet18"
 """Raced in all rounds; the others in a fifth of them, or they would take more than ten minutes on two cores."""
@@ -51,19 +54,32 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"{self.network}.{self.what}.{'channels_last' if self.channels_last else 'nchw'}"
+        return f"{self.network}.{self.what}.{self.layout}.f32"
+
+    @property
+    def layout(self) -> str:
+        return "channels_last" if self.channels_last else "nchw"
 
     @property
     def batch(self) -> int:
         """On a CPU one image; two to train on, as DeepLab has a batch norm of one pixel an image."""
+        if self.network in OURS:
+            return OURS[self.network][1] * (8 if DEVICE == "cuda" else 1)
         if DEVICE == "cuda":
             return 32
         return 8 if self.network == GATE else 2 if self.what == "train" else 1
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        size = OURS[self.network][2] if self.network in OURS else 224
+        return self.batch, 1 if self.network in OURS else 3, size, size
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     everything = DEVICE == "cuda" or metafunc.config.getoption("--all-cases")
-    cases = [Case(network, what, form) for network in NETWORKS for what in PROVIDERS for form in (True, False)]
+    cases = [
+        Case(network, what, form) for network in (*NETWORKS, *OURS) for what in PROVIDERS for form in (True, False)
+    ]
     wanted = [case for case in cases if everything or case.network in BY_DEFAULT[case.what]]
     if DEVICE == "cpu":
         wanted = [c for c in wanted if c.channels_last or c.what == "forward" or c.network not in SLOW]
@@ -93,17 +109,18 @@ class Decisions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func not in (*self.ACTIVATIONS, F.max_pool2d):
+        if func not in (*self.ACTIVATIONS, F.max_pool2d, F.max_pool2d_with_indices):
             return func(*args, **kwargs)
         x, *further = args
         if x.dtype != torch.float64:
-            if func is not F.max_pool2d:
+            if func in self.ACTIVATIONS:
                 self.inputs.append(x.clone())
             return func(*args, **kwargs)
         seen = self.inputs.popleft()
-        if func is F.max_pool2d:
-            _, where = func(seen, *further, **{**kwargs, "return_indices": True})
-            return x.flatten(2).gather(2, where.flatten(2)).view_as(where)
+        if func not in self.ACTIVATIONS:
+            _, where = F.max_pool2d(seen, *further, **{**kwargs, "return_indices": True})
+            y = x.flatten(2).gather(2, where.flatten(2)).view_as(where)
+            return y if func is F.max_pool2d else (y, where)
         # copies, as it may be in place
         leaf = seen.double().requires_grad_()
         (slope,) = torch.autograd.grad(func(leaf.clone(), *further, **kwargs).sum(), leaf)
@@ -115,11 +132,15 @@ class Versions:
 
     def __init__(self, name: str, channels_last: bool = False) -> None:
         form = torch.channels_last if channels_last else torch.contiguous_format
-        self.original = NETWORKS[name]().eval().to(DEVICE, memory_format=form)
+        model = {**NETWORKS, **{name: build for name, (build, *_) in OURS.items()}}[name]().eval()
+        model = model.to(DEVICE, memory_format=form)
+        self.original = in_torch_nn(model) if name in OURS else model
         self.exact = copy.deepcopy(self.original).double()
         # has the original's parameters
         self.converted, self.conversion = torchops.convert(self.original)
-        self.fused, self.fusion = torchops.fuse(self.original)
+        if name in OURS:
+            self.converted = model
+        self.fused, self.fusion = torchops.fuse(model)
 
     def __call__(self, provider: str, x: Tensor) -> Tensor:
         models = {"torchops": self.converted, "aten": self.original, "fused": self.fused, "exact": self.exact}
@@ -162,10 +183,10 @@ def _error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
 
 
 def _contest(case: Case, rounds: int) -> Contest:
-    x = _random((case.batch, 3, 224, 224), case.channels_last)
+    x = _random(case.shape, case.channels_last)
     # float32 as it is, without TF32
     with threads(THREADS), torch.backends.cudnn.flags(benchmark=True, allow_tf32=False):
-        versions, errors = Versions(case.network, case.channels_last), {}
+        versions = Versions(case.network, case.channels_last)
         dy = _random(versions.logits("aten", x)[0].shape)
         if case.what == "train":
             versions.train()
@@ -173,18 +194,18 @@ def _contest(case: Case, rounds: int) -> Contest:
         else:
             run, exact = partial(versions.logits, x=x), lambda provider: versions.logits("exact", x)
 
-        def check(name: str, results: tuple[Tensor, ...]) -> None:
+        def check(name: str, results: tuple[Tensor, ...]) -> float:
             expected = exact(name)
-            errors[f"error_{name}"] = _error(results, expected)
             for actual, exactly in zip(results, expected, strict=True):
                 close(actual, exactly, TOLERANCE[case.what] * _largest(expected), f"{case.name}, {name}")
+            return _error(results, expected)
 
         with FlopCounterMode(display=False) as counter:
             run("aten")
         contest = hold(
             {name: partial(run, name) for name in PROVIDERS[case.what]},
             check=check, bytes_least=0, flops=counter.get_total_flops(),
-            rounds=rounds if case.network == GATE else max(2, rounds // 5), device=DEVICE,
+            rounds=rounds if case.network in (GATE, *OURS) else max(2, rounds // 5), device=DEVICE, name=case.name,
         )  # fmt: skip
     contest.info = {
         "case": case.name,
@@ -192,7 +213,8 @@ def _contest(case: Case, rounds: int) -> Contest:
         "batch": case.batch,
         "kernels_before": versions.fusion.before.total(),
         "kernels_after": versions.fusion.after.total(),
-        **errors,
+        "dtype": "f32",
+        "layout": case.layout,
     }
     if "fused" in contest.times:
         contest.info["fused_over_aten"] = ratio(contest.times, "fused", "aten")

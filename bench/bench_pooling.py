@@ -19,14 +19,17 @@ import torchops
 from torchops import reference
 from torchops.providers import threads
 
-from .harness import CLOCK, Contest, close, hold, replay
+from .harness import CLOCK, Contest, close, compiled, has_compiler, hold, replay, short, skip_unless_raced
 from .layers import POOLS, PoolLayer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32
+OTHER_DTYPES = tuple(d for d in (torch.bfloat16, torch.float32) if d != DTYPE)
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 2**-6}
 """Of the largest value: sums have nine terms at most, and in bfloat16 ATen rounds some of them after every one."""
 RETURN_INDICES: dict[str, Any] = {"none": False, "position": True, "offset": "offset"}
+FUSED = ("resnet.stem", "erosion", "decoder.avg_unpool")
+"""The layers that Inductor is timed on on a CPU, where it takes ten seconds to compile one."""
 CHECKED = 1 << 25
 """Of more pixels, those of all windows counted, the first and the last image are checked."""
 
@@ -37,23 +40,33 @@ class Case:
     what: str
     """forward, or train: that and the gradient."""
     channels_last: bool
+    dtype: torch.dtype = DTYPE
 
     @property
     def name(self) -> str:
-        return f"{self.layer.name}.{self.what}.{'channels_last' if self.channels_last else 'nchw'}"
+        return f"{self.layer.name}.{self.what}.{self.layout}.{short(self.dtype)}"
+
+    @property
+    def layout(self) -> str:
+        return "channels_last" if self.channels_last else "nchw"
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """ATen has no average unpooling. Without overlap it is interpolation, which some scale by hand."""
-        if self.layer.op != "avg_unpool2d":
-            return "torchops", "aten"
-        if self.layer.overlaps:
-            return "torchops", "conv_transpose"
-        return "torchops", "interpolate", "interpolate+scale"
+        """ATen has no average unpooling. Without overlap it is interpolation, which some scale by hand.
+
+        Inductor compiles what has no indices; it has something to fuse where the formula is more than a call.
+        """
+        layer = self.layer
+        others: tuple[str, ...] = ("aten",)
+        if layer.op == "avg_unpool2d":
+            others = ("conv_transpose",) if layer.overlaps else ("interpolate", "interpolate+scale")
+        fuses = layer.indices == "none" and (DEVICE == "cuda" or layer.name in FUSED)
+        return ("torchops", *others, "inductor") if fuses else ("torchops", *others)
 
 
 def _every_case() -> list[Case]:
     cases = [Case(layer, what, form) for layer in POOLS for what in ("forward", "train") for form in (True, False)]
+    cases += [Case(layer, "forward", True, dtype) for layer in POOLS for dtype in OTHER_DTYPES if layer.C > 1]
     # of one channel, the formats are the same
     return [case for case in cases if case.layer.C > 1 or not case.channels_last]
 
@@ -61,6 +74,8 @@ def _every_case() -> list[Case]:
 def _default_on_cpu(case: Case) -> bool:
     """Few enough for four minutes on two cores: of large images, and of ATen's slow pools in NCHW, the forward pass."""
     layer = case.layer
+    if case.dtype != DTYPE:
+        return False
     if layer.indices == "offset" and not layer.unpools:
         # slow, and of no use there: ATen finds positions
         return case.what == "forward" and layer.H < 512
@@ -77,9 +92,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("case", "provider"), pairs, ids=[f"{case.name}-{provider}" for case, provider in pairs])
 
 
-def _random(shape: tuple[int, ...], channels_last: bool, generator: torch.Generator) -> Tensor:
-    t = torch.randn(shape, generator=generator).to(DEVICE, DTYPE)
-    return t.contiguous(memory_format=torch.channels_last) if channels_last else t
+def _random(shape: tuple[int, ...], case: Case, generator: torch.Generator) -> Tensor:
+    t = torch.randn(shape, generator=generator).to(DEVICE, case.dtype)
+    return t.contiguous(memory_format=torch.channels_last) if case.channels_last else t
 
 
 def _function(module: ModuleType, layer: PoolLayer, indices: Tensor | None) -> Callable[[Tensor], Any]:
@@ -94,8 +109,15 @@ def _function(module: ModuleType, layer: PoolLayer, indices: Tensor | None) -> C
     return lambda x: op(x, *window, return_indices=RETURN_INDICES[layer.indices])
 
 
-def _others(layer: PoolLayer, positions: Tensor | None) -> dict[str, Callable[[Tensor], Any]]:
-    """The same as most people write it."""
+def _others(case: Case, positions: Tensor | None) -> dict[str, Callable[[Tensor], Any]]:
+    """The same as most people write it, and compiled."""
+    others = _eager(case.layer, positions, case.dtype)
+    if "inductor" in case.providers and has_compiler():
+        others["inductor"] = compiled(next(iter(others.values())))
+    return others
+
+
+def _eager(layer: PoolLayer, positions: Tensor | None, dtype: torch.dtype) -> dict[str, Callable[[Tensor], Any]]:
     window, size = (layer.kernel, layer.stride, layer.padding), (layer.H, layer.W)
     returns = layer.indices != "none"
     if layer.op == "max_pool2d":
@@ -107,7 +129,7 @@ def _others(layer: PoolLayer, positions: Tensor | None) -> dict[str, Callable[[T
     if layer.op == "max_unpool2d":
         return {"aten": lambda x: F.max_unpool2d(x, positions, *window, size)}
     if layer.overlaps:
-        ones = torch.ones(layer.C, 1, layer.kernel, layer.kernel, device=DEVICE, dtype=DTYPE)
+        ones = torch.ones(layer.C, 1, layer.kernel, layer.kernel, device=DEVICE, dtype=dtype)
         spread = functools.partial(
             F.conv_transpose2d, weight=ones, stride=layer.stride, padding=layer.padding, groups=layer.C
         )
@@ -132,25 +154,29 @@ def _pass(what: str, function: Callable[[Tensor], Any], x: Tensor, dy: Tensor) -
     return train
 
 
-def _bytes_least(layer: PoolLayer, what: str) -> int:
+def _bytes_least(layer: PoolLayer, what: str, dtype: torch.dtype) -> int:
     """The backward pass moves as much as the forward pass; of the maxima, it has to be told where they were."""
     image, windows = math.prod(layer.image_shape), math.prod(layer.window_shape)
     index = {"none": int(what == "train" and not layer.op.startswith("avg")), "position": 8, "offset": 1}[layer.indices]
-    return (2 if what == "train" else 1) * ((image + windows) * DTYPE.itemsize + windows * index)
+    return (2 if what == "train" else 1) * ((image + windows) * dtype.itemsize + windows * index)
 
 
 def _contest(case: Case, rounds: int) -> Contest:
+    torch.compiler.reset()
     layer = case.layer if DEVICE == "cuda" else case.layer.with_batch(case.layer.on_cpu)
     generator = torch.Generator().manual_seed(0)
-    image = _random(layer.image_shape, case.channels_last, generator)
-    windows = _random(layer.window_shape, case.channels_last, generator)
+    image = _random(layer.image_shape, case, generator)
+    windows = _random(layer.window_shape, case, generator)
     x, dy = (windows, image) if layer.unpools else (image, windows)
     positions = indices = None
     if layer.op == "max_unpool2d":
         window = layer.kernel, layer.stride, layer.padding
         _, positions = F.max_pool2d(image, *window, return_indices=True)
         _, indices = torchops.max_pool2d(image, *window, return_indices=RETURN_INDICES[layer.indices])
-    functions = {"torchops": _function(torchops, layer, indices), **_others(layer, positions)}
+    functions = {
+        "torchops": _function(torchops, layer, indices),
+        **_others(dataclasses.replace(case, layer=layer), positions),
+    }
     pixels = math.prod(layer.window_shape) * layer.kernel**2
     some = slice(None, None, 1 if pixels <= CHECKED else max(1, layer.N - 1))
 
@@ -160,23 +186,28 @@ def _contest(case: Case, rounds: int) -> Contest:
         exact = _function(reference, dataclasses.replace(layer, indices=indices), where)
         return _tensors(_pass(case.what, exact, x[some].cpu().double(), dy[some].cpu().double())())
 
-    def check(name: str, results: Any) -> None:
+    def check(name: str, results: Any) -> float:
         returned = layer.indices if name == "torchops" and not layer.unpools else "position"
         exact = expected("none" if layer.indices == "none" else returned)
+        errors = []
         for actual, exactly in zip(_tensors(results), exact, strict=True):
-            tolerance = TOLERANCE[DTYPE] * float(exactly.abs().max()) if actual.is_floating_point() else 0
-            close(actual[some].cpu(), exactly, tolerance, f"{case.name}, {name}")
+            tolerance = TOLERANCE[case.dtype] * float(exactly.abs().max()) if actual.is_floating_point() else 0
+            errors.append(close(actual[some].cpu(), exactly, tolerance, f"{case.name}, {name}"))
+        return max(errors)
 
     with threads(1), torch.backends.cudnn.flags(benchmark=True):
         contest = hold(
             {name: _pass(case.what, function, x, dy) for name, function in functions.items()},
-            check=check, bytes_least=_bytes_least(layer, case.what), rounds=rounds, device=DEVICE,
+            check=check, bytes_least=_bytes_least(layer, case.what, case.dtype), rounds=rounds, device=DEVICE,
+            floor_bytes=2 ** (case.what == "train") * (image.nbytes + windows.nbytes), name=case.name,
         )  # fmt: skip
     contest.info = {
         "case": case.name,
         "threads": 1 if DEVICE == "cpu" else "gpu",
         "layer": layer.layer,
         "batch": layer.N,
+        "dtype": short(case.dtype),
+        "layout": case.layout,
     }
     return contest
 
@@ -188,6 +219,7 @@ def _tensors(results: Any) -> tuple[Tensor, ...]:
 @pytest.mark.benchmark(timer=CLOCK)
 def test_pooling(case: Case, provider: str, held: Any, benchmark: Any, request: pytest.FixtureRequest) -> None:
     contest = held(case, lambda: _contest(case, request.config.getoption("--rounds")))
+    skip_unless_raced(contest, provider)
     benchmark.group = case.name
     replay(benchmark, contest, provider)
 
@@ -219,7 +251,12 @@ def test_call(op: str, grad: bool, provider: str, held: Any, benchmark: Any, req
                 bytes_least=0,
                 rounds=2 * request.config.getoption("--rounds"),
             )
-        found.info = {"case": f"call.{op}.{'training' if grad else 'inference'}", "threads": 1}
+        found.info = {
+            "case": f"call.{op}.{'training' if grad else 'inference'}",
+            "threads": 1,
+            "dtype": "f32",
+            "layout": "nchw",
+        }
         return found
 
     contest_held = held(("call", op, grad), contest)

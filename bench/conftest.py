@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from torchops.check import machine
-
 from .harness import Contest
+from .provenance import provenance
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rounds", type=int, default=15, help="rounds of every race (default: 15)")
+    parser.addoption("--note", default="", help="words for the provenance: what else ran on the machine")
     parser.addoption(
         "--all-cases",
         action="store_true",
@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
     machine_info.clear()
-    machine_info.update(machine())
+    machine_info.update(provenance(config.getoption("--rounds"), config.getoption("--note")))
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,13 @@
 
 pytest-benchmark times one function after another, which a machine that changes its speed turns into nonsense. So the race is
 run by `torchops.timing.race`, and its times are replayed to pytest-benchmark through a clock that only the replay moves. Its
-JSON, statistics and comparisons then work as usual.
+JSON and statistics then work as usual.
 """
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import statistics
 import threading
 from collections.abc import Callable, Iterator
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import torch
 
+from torchops.kernels.hardware import Device, device_of, matrix_us, memory_us
 from torchops.timing import device_seconds, race, ratio, seconds
 
 
@@ -35,6 +38,10 @@ class ReplayClock:
 
 
 CLOCK = ReplayClock()
+GRAPH = "{} (graph)"
+"""The name under which a captured CUDA graph of a provider races."""
+DEVICE_TURN = 0.02
+"""Seconds of a turn on a GPU, whose times hardly scatter."""
 
 
 @dataclass
@@ -46,23 +53,107 @@ class Contest:
     bytes_least: int
     flops: int = 0
     info: dict[str, Any] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
+    """The largest against float64, relative to the largest value; by provider, where the check says it."""
+    no_graph: dict[str, str] = field(default_factory=dict)
+    """Why a provider could not be captured as a CUDA graph."""
+    floor: float = 0.0
+    """Seconds that nothing can be faster than; 0 where none is known."""
+
+
+def floor_seconds(bytes_least: int, flops: int, itemsize: int, device: Device) -> float:
+    """What no kernel can beat: every byte once from or to DRAM, every multiply-add on the matrix units.
+
+    Products of float32 count at the rate of TF32, whatever is allowed: Winograd's algorithm needs fewer of them.
+    """
+    return max(memory_us(bytes_least, device), matrix_us(flops, device, itemsize, tf32=True)) / 1e6
 
 
 def hold(
     contenders: dict[str, Callable[[], Any]],
     *,
-    check: Callable[[str, Any], None],
+    check: Callable[[str, Any], float | None],
     bytes_least: int,
     flops: int = 0,
     rounds: int,
     device: str = "cpu",
+    floor_bytes: int | None = None,
+    itemsize: int = 4,
+    name: str = "",
 ) -> Contest:
-    """Check every contender's result, measure its memory, then race them all."""
-    for name, function in contenders.items():
-        check(name, function())
-    peak, clock = (_device_peak_mib, device_seconds) if device == "cuda" else (_peak_mib, seconds)
-    peaks = {name: peak(function) for name, function in contenders.items()}
-    return Contest(race(contenders, rounds=rounds, clock=clock), peaks, bytes_least, flops)
+    """Check every contender's result, measure its memory, then race them all; on a GPU also as CUDA graphs.
+
+    Args:
+        contenders: functions by provider, without arguments.
+        check: takes provider and result, raises if it is wrong, and may return its error.
+        bytes_least: what the problem moves at least, for the figure in GB/s.
+        flops: a multiply-add is two.
+        rounds: of the race.
+        device: "cpu" or "cuda".
+        floor_bytes: what it moves at least if everything that can stay in the L2 cache does; `bytes_least` where it is None.
+        itemsize: bytes of an element.
+        name: of the case.
+
+    Raises:
+        AssertionError: if a result is wrong, or faster than the floor of the GPU. A CPU has no floor: its caches hold the data
+            from one run to the next.
+    """
+    errors = {provider: check(provider, function()) for provider, function in contenders.items()}
+    on_device = device == "cuda"
+    peak, clock, turn = (_device_peak_mib, device_seconds, DEVICE_TURN) if on_device else (_peak_mib, seconds, 0.1)
+    peaks = {provider: peak(function) for provider, function in contenders.items()}
+    graphs, reasons = _graphs(contenders, check) if on_device else ({}, {})
+    times = race({**contenders, **graphs}, rounds=rounds, clock=clock, turn=turn)
+    floor = 0.0
+    if on_device:
+        least = bytes_least if floor_bytes is None else floor_bytes
+        floor = floor_seconds(least, flops, itemsize, device_of(torch.empty(0, device=device)))
+    not_too_fast(name, times, floor)
+    known = {provider: error for provider, error in errors.items() if error is not None}
+    return Contest(times, peaks, bytes_least, flops, errors=known, no_graph=reasons, floor=floor)
+
+
+def not_too_fast(name: str, times: dict[str, list[float]], floor: float) -> None:
+    """A result faster than the floor is a bug in the measurement."""
+    for provider, found in times.items():
+        if statistics.median(found) < floor:
+            raise AssertionError(
+                f"{name}, {provider}: {statistics.median(found) * 1e6:.2f} us is faster than the floor, "
+                f"{floor * 1e6:.2f} us: the measurement is wrong"
+            )
+
+
+def _graphs(
+    contenders: dict[str, Callable[[], Any]], check: Callable[[str, Any], float | None]
+) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
+    """What can be captured, as functions that replay it; and for the others why it cannot."""
+    graphs: dict[str, Callable[[], Any]] = {}
+    reasons = {}
+    for provider, function in contenders.items():
+        try:
+            graph, result = _capture(function)
+        except RuntimeError as error:
+            reasons[provider] = " ".join(str(error).split())[:200]
+            torch.cuda.synchronize()
+            continue
+        graph.replay()
+        check(GRAPH.format(provider), result)
+        graphs[GRAPH.format(provider)] = graph.replay
+    return graphs, reasons
+
+
+def _capture(function: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
+    """As PyTorch's notes on CUDA graphs have it: a few runs on a stream beside, then the capture."""
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = function()
+    return graph, result
 
 
 def replay(benchmark: Any, contest: Contest, provider: str) -> None:
@@ -70,18 +161,50 @@ def replay(benchmark: Any, contest: Contest, provider: str) -> None:
     times = contest.times[provider]
     remaining = iter(times)
     benchmark.pedantic(lambda: CLOCK.advance(next(remaining)), rounds=len(times), iterations=1)
-    cuts = statistics.quantiles(times, n=5, method="inclusive")
+    low, median, high = spread(times)
     benchmark.extra_info.update(
         contest.info,
         provider=provider,
-        ms_p20=cuts[0] * 1e3,
-        ms_p50=statistics.median(times) * 1e3,
-        ms_p80=cuts[3] * 1e3,
-        tflops=contest.flops / statistics.median(times) / 1e12,
-        gb_per_s=contest.bytes_least / statistics.median(times) / 1e9,
+        ms_p20=low * 1e3,
+        ms_p50=median * 1e3,
+        ms_p80=high * 1e3,
+        tflops=contest.flops / median / 1e12,
+        gb_per_s=contest.bytes_least / median / 1e9,
         peak_mib=contest.peak_mib[provider],
         torchops_over_this=ratio(contest.times, "torchops", provider),
+        error=contest.errors.get(provider),
+        flops=contest.flops,
+        bytes_least=contest.bytes_least,
+        floor_ms=contest.floor * 1e3 or None,
     )
+    graph = contest.times.get(GRAPH.format(provider))
+    if graph:
+        benchmark.extra_info["graph_ms_p50"] = statistics.median(graph) * 1e3
+    elif provider in contest.no_graph:
+        benchmark.extra_info["no_graph"] = contest.no_graph[provider]
+
+
+def spread(values: list[float]) -> tuple[float, float, float]:
+    """A fifth of the values is below the first, half below the second, four fifths below the third."""
+    cuts = statistics.quantiles(values, n=5, method="inclusive")
+    return cuts[0], statistics.median(values), cuts[3]
+
+
+def skip_unless_raced(contest: Contest, provider: str) -> None:
+    """Skip a provider that this case does not have here."""
+    if provider not in contest.times:
+        if provider == "inductor" and not has_compiler():
+            pytest.skip("inductor: no C++ compiler on this machine")
+        pytest.skip(f"{provider} does not take this case, or is not installed")
+
+
+def has_compiler() -> bool:
+    """What torch.compile needs: Triton on a GPU, a C++ compiler on a CPU."""
+    return torch.cuda.is_available() or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, fullgraph=True, dynamic=False)
 
 
 def _device_peak_mib(function: Callable[[], Any]) -> float:
@@ -130,8 +253,15 @@ def _high_water() -> int:
     raise OSError("no VmHWM in /proc/self/status")
 
 
-def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float, name: str) -> None:
-    """A wrong result is never timed."""
+def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float, name: str) -> float:
+    """A wrong result is never timed. Returns the largest error, relative to the largest value."""
     error = float((actual.double() - expected.double()).abs().max())
     if not error <= tolerance:
         raise AssertionError(f"{name} is off by {error:.2e}, more than {tolerance:.0e}: not timed")
+    return error / (float(expected.double().abs().max()) or 1.0)
+
+
+def short(dtype: torch.dtype) -> str:
+    """f32, bf16, f16, f64, u8."""
+    name = str(dtype).removeprefix("torch.")
+    return name.replace("bfloat", "bf").replace("float", "f").replace("uint", "u")

@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 import torchvision.models as tv
-from torch import nn
+from torch import Tensor, nn
+
+import torchops
+from torchops.models import Diffusion, LeNet, UNet
 
 _UNTRAINED: dict[str, dict[str, Any]] = {
     **{name: {} for name in ("resnet18", "resnet50", "mobilenet_v3_small", "vgg11")},
@@ -70,3 +73,38 @@ def _networks() -> dict[str, Callable[[], nn.Module]]:
 
 
 NETWORKS = _networks()
+
+
+class Step(nn.Module):
+    """The U-Net of the diffusion model, at a time whose embedding is given."""
+
+    time: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unet = Diffusion(size=32).unet
+        self.register_buffer("time", torch.linspace(-1, 1, 128))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.unet(x, self.time.expand(len(x), -1))
+
+
+OURS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
+    "torchops.lenet": (partial(untrained, LeNet), 64, 28),
+    **{
+        f"torchops.unet.{unpool}": (partial(untrained, partial(UNet, classes=2, unpool=unpool)), 2, 128)
+        for unpool in ("max", "avg", "transpose")
+    },
+    "torchops.diffusion": (partial(untrained, Step), 8, 32),
+}
+"""The networks of torchops.models, with the images of a batch and their size in pixels; one channel."""
+
+
+def in_torch_nn(model: nn.Module) -> nn.Module:
+    """One of ours in layers of torch.nn, with the same parameters; average unpooling 2x2 is interpolation."""
+    theirs, _ = torchops.revert(model)
+    for module in theirs.modules():
+        for name, child in module.named_children():
+            if isinstance(child, torchops.nn.AvgUnpool2d):
+                setattr(module, name, nn.Upsample(scale_factor=2, mode="nearest"))
+    return theirs

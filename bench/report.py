@@ -1,37 +1,305 @@
-"""A pytest-benchmark JSON as a Markdown table, losses marked."""
+"""The report of a run: one HTML file that loads nothing, and Markdown with pictures. Losses come first."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+from matplotlib.figure import Figure
 
-def table(file: Path) -> str:
-    """The Markdown of one run: the machine, then every case with all its providers."""
-    run = json.loads(file.read_text())
-    return "\n".join(_lines(run))
+from torchops.files import replacing
+from torchops.kernels.hardware import DEVICES, Device
+from torchops.plots import save
+
+from . import figures
+from .kernel_facts import ARCH, read
+from .runs import OURS, Duel, Row, Run, load
+
+LOSSES = 20
+"""The worst, in the first table."""
 
 
-def _verdict(share: float) -> str:
-    return f"{share:.2f}x" + (" **slower**" if share > 1 else "")
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; a mark, "loss", "win" or "", for every row."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    marks: Sequence[str] = ()
+    title: str = ""
+    folded: bool = False
+    """Behind a line to click on, with a filter."""
 
 
-def _lines(run: dict[str, Any]) -> Iterator[str]:
-    machine = run["machine_info"]
-    yield "Measured, " + ", ".join(f"{name} {value}" for name, value in machine.items()) + "."
-    yield ""
-    yield "| case | threads | provider | ms_p50 | ms_p20 | ms_p80 | tflops | gb_per_s | peak_mib | torchops takes |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
-    rows = [b["extra_info"] for b in run["benchmarks"]]
-    for (case, threads), providers in groupby(rows, key=lambda r: (r["case"], r["threads"])):
-        for row in providers:
-            verdict = "" if row["provider"] == "torchops" else _verdict(row["torchops_over_this"])
-            if row["provider"] == "fused":
-                # ours as well
-                verdict = f"fused takes {_verdict(row['fused_over_aten'])} of aten"
-            times = " | ".join(f"{row[name]:.4g}" for name in ("ms_p50", "ms_p20", "ms_p80"))
-            rates = " | ".join(f"{row[name]:.3g}" if row[name] else "" for name in ("tflops", "gb_per_s"))
-            yield f"| {case} | {threads} | {row['provider']} | {times} | {rates} | {row['peak_mib']:.0f} | {verdict} |"
+@dataclass(frozen=True)
+class Picture:
+    name: str
+    alt: str
+    draw: Callable[[], Figure]
+
+
+@dataclass
+class Section:
+    title: str
+    words: list[str] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+
+
+def write(file: Path, out: Path) -> list[Path]:
+    """Write `report.html`, `report.md` and its pictures to `out`; return them.
+
+    What is known of kernels is read from `kernels.json` beside `file`.
+
+    Raises:
+        BadRunError: if the file is no result.
+    """
+    run = load(file)
+    found = sections(run, read(file.parent / "kernels.json"))
+    out.mkdir(parents=True, exist_ok=True)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"), trim_blocks=True, lstrip_blocks=True,
+        autoescape=select_autoescape(["html.j2"]),
+    )  # fmt: skip
+    head = {"machine": _name(run), "date": run.date, "commit": run.commit, "kind": "GPU" if run.on_gpu else "CPU"}
+    written = []
+    with figures.style():
+        pictures = [p for section in found for p in section.pictures]
+        svgs = {p.name: figures.svg(p.draw()) for p in pictures}
+        written += [save(p.draw(), out / f"{p.name}.png") for p in pictures]
+    for name in ("report.html", "report.md"):
+        text = environment.get_template(f"{name}.j2").render(sections=found, svgs=svgs, **head)
+        with replacing(out / name) as beside:
+            beside.write_text(text + "\n")
+        written.append(out / name)
+    return written
+
+
+def _name(run: Run) -> str:
+    return str(run.machine["gpu"] if run.on_gpu else run.machine.get("cpu", "a CPU"))
+
+
+def sections(run: Run, kernels: list[dict[str, Any]]) -> list[Section]:
+    """The report, in its order."""
+    made = [_summary(run), _provenance(run), _ratios(run), _roofline(run, kernels), _memory(run)]
+    return [*made, _kernels(kernels), _errors(run), _everything(run)]
+
+
+def _summary(run: Run) -> Section:
+    count = Counter(duel.verdict for duel in run.duels)
+    section = Section(
+        "Losses and wins",
+        [
+            f"torchops loses {count['loss']} comparisons, wins {count['win']}, and in {count['even']} neither. A loss or a win "
+            "is one in four of five rounds; ratios are the time of torchops over the other's, so more than 1x is slower.",
+        ],
+    )
+    worst = sorted((d for d in run.duels if d.verdict == "loss"), key=lambda d: -d.ratio)
+    section.tables.append(
+        Table(
+            ("case", "threads, count", "of ours", "against", "ours, ms", "theirs, ms", "ratio, x", "p20 to p80, x"),
+            [_duel(d) for d in worst[:LOSSES]],
+            ["loss"] * min(LOSSES, len(worst)),
+            f"The worst {LOSSES} of {len(worst)} losses" if len(worst) > LOSSES else "All losses, worst first",
+        )
+    )
+    rows, marks = [], []
+    for (family, other), found in _grouped(run.duels, lambda d: (d.ours.family, d.other.provider)):
+        verdicts, sorted_ratios = Counter(d.verdict for d in found), sorted(d.ratio for d in found)
+        numbers = [verdicts["loss"], verdicts["win"], verdicts["even"]]
+        middle = sorted_ratios[len(sorted_ratios) // 2]
+        ratios = (sorted_ratios[-1], middle, sorted_ratios[0])
+        rows.append([family, other, *map(str, numbers), *(f"{r:.2f}" for r in ratios)])
+        marks.append("loss" if numbers[0] > numbers[1] else "win" if numbers[1] > numbers[0] else "")
+    columns = (
+        "family",
+        "against",
+        "losses, count",
+        "wins, count",
+        "neither, count",
+        "worst, x",
+        "median, x",
+        "best, x",
+    )
+    section.tables.append(Table(columns, rows, marks, "By family"))
+    return section
+
+
+def _grouped(items: Sequence[Any], key: Callable[[Any], Any]) -> list[tuple[Any, list[Any]]]:
+    return [(k, list(group)) for k, group in groupby(sorted(items, key=key), key=key)]
+
+
+def _duel(d: Duel) -> list[str]:
+    low, middle, high = d.ratios
+    times = f"{d.ours.ms:.4g}", f"{d.other.ms:.4g}"
+    return [*d.ours.key[:2], d.ours.provider, d.other.provider, *times, f"{middle:.2f}", f"{low:.2f} to {high:.2f}"]
+
+
+def _provenance(run: Run) -> Section:
+    facts = {name: value for name, value in run.machine.items() if name != "roofs" and value}
+    facts |= {"commit": run.commit, "date": run.date}
+    return Section(
+        "Where these numbers come from", tables=[Table(("what", "value"), [[n, str(v)] for n, v in facts.items()])]
+    )
+
+
+def _ratios(run: Run) -> Section:
+    section = Section(
+        "Every case",
+        ["One line a case, worst first; the bar is from p20 to p80 of the rounds, the axis logarithmic: twice as slow is as "
+         "far from the middle as twice as fast. Red is a loss, blue a win, grey neither."],
+    )  # fmt: skip
+    for family, duels in _grouped(run.duels, lambda d: d.ours.family):
+        name = f"ratios-{family.lower()}"
+        section.pictures.append(
+            Picture(name, f"{family}: time of torchops over each provider's", lambda duels=duels: figures.ratios(duels))
+        )
+    return section
+
+
+def modelled(kernels: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Passes of layers and ops: their launches together."""
+    found = []
+    for (_, name), launches in _grouped(kernels, lambda k: (k["case"], k["pass"])):
+        us, moved = sum(k["modelled_us"] for k in launches), max(k["bytes_least"] for k in launches)
+        known = launches[0]["flops"]
+        if known or "conv" not in launches[0]["case"]:
+            found.append({"pass": name, "flops": known, "bytes_least": moved, "us": us})
+    return found
+
+
+def _roofline(run: Run, kernels: list[dict[str, Any]]) -> Section:
+    section = Section("Roofline")
+    points = modelled(kernels)
+    roofs = run.machine.get("roofs")
+    if roofs:
+        device = Device(**{**roofs, "tflops": tuple(roofs["tflops"])})
+        points = points if device.arch == ARCH else []
+        measured = [r for r in run.rows if r.info.get("bytes_least") and r.provider in ("torchops", "aten")]
+        section.words.append(
+            f"Filled points are measured on {device.name}; hollow diamonds are modelled and not measured."
+        )
+    else:
+        device, measured = DEVICES[ARCH], []
+        section.words.append(
+            "MODELLED, not measured: this run was on a CPU. The hollow diamonds are what the model says of the kernels "
+            f"compiled for {device.name} ({ARCH}), under the roofs of its data sheet. A CPU has no roofs here: its caches "
+            "hold the data."
+        )
+    if not points and not measured:
+        section.words.append("No kernel was compiled: `python -m bench report FILE --kernels` does it, in two minutes.")
+        return section
+    alt = "Roofline: " + ("measured points" if measured else "modelled points, none measured")
+    section.pictures.append(Picture("roofline", alt, lambda: figures.roofline(device, measured, points)))
+    return section
+
+
+def _memory(run: Run) -> Section:
+    cases = []
+    for _, rows in _grouped(run.rows, lambda r: r.key[:2]):
+        ours = [r.info["peak_mib"] for r in rows if r.provider == "torchops"]
+        others = [r.info["peak_mib"] for r in rows if r.provider not in OURS]
+        if ours and others and max(ours + others) >= 1:
+            cases.append((ours[0] - min(others), rows))
+    cases.sort(key=lambda c: -c[0])
+    section = Section(
+        "Memory",
+        ["The most that a run adds: to torch's allocator on a GPU, to the process on a CPU, where memory that is there already "
+         f"and is used again does not count. Of {len(cases)} cases in which something adds 1 MiB, the 40 with the largest "
+         "excess of torchops."],
+    )  # fmt: skip
+    if cases:
+        chosen = [rows for _, rows in cases[:40]]
+        section.pictures.append(Picture("memory", "Peak memory by provider", lambda: figures.memory(chosen)))
+    return section
+
+
+def _kernels(kernels: list[dict[str, Any]]) -> Section:
+    section = Section("Kernels, compiled")
+    if not kernels:
+        section.words.append("Not computed: `python -m bench report FILE --kernels` compiles them, in two minutes.")
+        return section
+    spilling = [k for k in kernels if k["spills"]]
+    section.words.append(
+        f"{len(kernels)} launches, compiled for {kernels[0]['gpu']} ({kernels[0]['arch']}) and read off the machine code; "
+        f"{len(spilling)} spill registers. Times are MODELLED, not measured. Widths are bits of a load or store: how often."
+    )
+
+    ordered = sorted(kernels, key=lambda k: -k["spills"])
+    columns = (
+        "case", "pass", "kernel", "dtype", "registers, a thread", "spills, count", "shared, KiB", "loop, instructions",
+        "matrix, instructions", "loads, count x bits", "stores, count x bits", "modelled, us", "bound by",
+    )  # fmt: skip
+    marks = ["loss" if k["spills"] else "" for k in ordered]
+    section.tables.append(Table(columns, [_kernel(k) for k in ordered], marks, "Every launch", folded=True))
+    return section
+
+
+def _kernel(k: dict[str, Any]) -> list[str]:
+    def widths(found: dict[str, int]) -> str:
+        return ", ".join(f"{n} x {bits}" for bits, n in found.items())
+
+    counts = (k[name] for name in ("registers", "spills"))
+    code = (k[name] for name in ("loop_instructions", "matrix_instructions"))
+    return [
+        k["case"], k["pass"], k["kernel"].removesuffix("_kernel"), k["dtype"], *map(str, counts),
+        f"{k['shared_bytes'] / 1024:.1f}", *map(str, code), widths(k["loads"]), widths(k["stores"]),
+        f"{k['modelled_us']:.1f}", k["bound"],
+    ]  # fmt: skip
+
+
+def _errors(run: Run) -> Section:
+    rows = [r for r in run.rows if r.info.get("error") is not None]
+    section = Section(
+        "Error", ["Every result is compared with float64 before it is timed, and a wrong one is not timed."]
+    )
+    if rows:
+        section.pictures.append(Picture("errors", "Errors against float64", lambda: figures.errors(rows)))
+        worst = [(*key, max(r.info["error"] for r in found)) for key, found in _grouped(
+            rows, lambda r: (r.family, str(r.info.get("dtype", "")), r.provider)
+        )]  # fmt: skip
+        columns = ("family", "dtype", "provider", "largest error, of the largest value")
+        section.tables.append(
+            Table(columns, [[*w[:3], f"{w[3]:.1e}"] for w in worst], title="The largest", folded=True)
+        )
+    return section
+
+
+def _number(value: Any, form: str = ".4g") -> str:
+    return "" if value is None or value != value else format(value, form)
+
+
+def _everything(run: Run) -> Section:
+    duels = {(d.other.key, d.ours.provider): d for d in run.duels}
+
+    def cells(r: Row) -> list[str]:
+        i, duel = r.info, duels.get((r.key, "torchops"))
+        return [
+            r.case, r.threads, r.provider, str(i.get("dtype", "")), str(i.get("layout", "")), str(i.get("batch", "")),
+            *(_number(i.get(n)) for n in ("ms_p50", "ms_p20", "ms_p80", "graph_ms_p50", "floor_ms")),
+            *(_number(i.get(n) or None, ".3g") for n in ("tflops", "gb_per_s")), _number(i.get("peak_mib"), ".0f"),
+            _number(i.get("error"), ".1e"), _verdict(duel) if duel else "", str(i.get("no_graph", "")),
+        ]  # fmt: skip
+
+    found = [duels.get((r.key, "torchops")) for r in run.rows]
+    marks = [duel.verdict if duel and duel.verdict != "even" else "" for duel in found]
+    columns = (
+        "case", "threads, count", "provider", "dtype", "layout", "batch, images", "p50, ms", "p20, ms", "p80, ms",
+        "CUDA graph p50, ms", "floor, ms", "rate, TFLOP/s", "traffic, GB/s", "peak, MiB", "error, of the largest",
+        "torchops takes, x", "why no graph",
+    )  # fmt: skip
+    rows = [cells(r) for r in run.rows]
+    used = [i for i in range(len(columns)) if any(row[i] for row in rows)]
+    table = Table(
+        [columns[i] for i in used], [[row[i] for i in used] for row in rows], marks, "Every measurement", folded=True
+    )
+    return Section("Everything", tables=[table])
+
+
+def _verdict(duel: Duel) -> str:
+    return f"{duel.ratio:.2f}" + (" slower" if duel.verdict == "loss" else "")

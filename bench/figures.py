@@ -1,0 +1,198 @@
+"""The pictures of a report. A loss is red, a win blue; measured points are filled, modelled ones hollow."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from torchops.kernels.hardware import Device
+from torchops.plots import figure
+
+from .runs import Duel, Row
+
+INK = "#010203"
+"""Of text and axes: in the page it becomes the page's own colour."""
+COLOURS = {"loss": "#d8432e", "win": "#2f7fc1", "even": "#8c8c8c"}
+MARKERS = {
+    "aten": "o", "inductor": "s", "kornia": "^", "opencv": "D", "scikit-image": "v", "interpolate": "P",
+    "interpolate+scale": "X", "conv_transpose": "h", "operator": "<", "function": ">", "torchops": "o", "fused": "*",
+}  # fmt: skip
+HUES = ("#2f7fc1", "#d8432e", "#3a9a5b", "#b07aa1", "#c78f1d")
+_STYLE = {
+    "svg.fonttype": "none", "svg.hashsalt": "torchops", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+    "legend.frameon": False, "font.family": "sans-serif", "axes.axisbelow": True,
+}  # fmt: skip
+
+
+def style() -> Any:
+    """The context in which figures are drawn and saved."""
+    return mpl.rc_context(_STYLE)
+
+
+def svg(drawn: Figure) -> str:
+    """The figure as an element of a page, in the page's colours; it loads nothing."""
+    buffer = io.StringIO()
+    drawn.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
+    return text.replace(INK, "currentColor")
+
+
+def _log(axes: Axes, label: str) -> None:
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(label)
+
+
+def _marker(name: str) -> str:
+    return MARKERS.get(name, "o")
+
+
+def ratios(duels: Sequence[Duel]) -> Figure:
+    """A line a case, worst first: the time of torchops over that of each provider, with the spread of the rounds."""
+    cases: dict[tuple[str, str], list[Duel]] = {}
+    for duel in sorted(duels, key=lambda d: -d.ratio):
+        cases.setdefault(duel.ours.key[:2], []).append(duel)
+    drawn = figure(9.5, 0.19 * len(cases) + 1.3)
+    axes = drawn.subplots()
+    several = len({threads for _, threads in cases}) > 1
+    for row, found in enumerate(cases.values()):
+        for duel in found:
+            colour, (low, middle, high) = COLOURS[duel.verdict], duel.ratios
+            axes.plot((low, high), (row, row), color=colour, linewidth=1)
+            hollow = duel.ours.provider == "fused"
+            face = "none" if hollow else colour
+            axes.plot(middle, row, _marker(duel.other.provider), color=colour, markerfacecolor=face, markersize=5)
+    low, high = min(d.ratios[0] for d in duels), max(d.ratios[2] for d in duels)
+    axes.set_xlim(min(0.45, low / 1.1), max(2.2, high * 1.1))
+    axes.axvspan(1, axes.get_xlim()[1], color=COLOURS["loss"], alpha=0.07, linewidth=0)
+    axes.axvspan(axes.get_xlim()[0], 1, color=COLOURS["win"], alpha=0.07, linewidth=0)
+    axes.axvline(1, color=INK, linewidth=0.8)
+    axes.set_yticks(range(len(cases)), [f"{c} ({t} threads)" if several else c for c, t in cases], fontsize=7.5)
+    axes.set_ylim(len(cases) - 0.4, -0.6)
+    axes.grid(axis="x", alpha=0.2)
+    _log(axes, "time of torchops over the provider's (1x: as fast; right of it torchops is slower)")
+    names = dict.fromkeys(d.other.provider for d in duels)
+    handles = [Line2D([], [], color=COLOURS[v], linewidth=4, label=w) for v, w in _VERDICTS.items()]
+    handles += [Line2D([], [], color=INK, marker=_marker(n), linestyle="", label=f"against {n}") for n in names]
+    if any(d.ours.provider == "fused" for d in duels):
+        handles.append(
+            Line2D([], [], color=INK, marker="o", markerfacecolor="none", linestyle="", label="fused (hollow)")
+        )
+    drawn.legend(handles=handles, loc="outside upper center", ncols=4, fontsize=8)
+    return drawn
+
+
+_VERDICTS = {"loss": "loss (4 of 5 rounds)", "win": "win (4 of 5 rounds)", "even": "neither"}
+MEASURED, MODELLED = "measured: {}", "MODELLED, not measured: {}"
+
+
+def roofline(device: Device, measured: Sequence[Row], modelled: Sequence[dict[str, Any]]) -> Figure:
+    """Left what multiplies, under the roofs of memory and matrix units; right what only moves data, under that of memory.
+
+    Args:
+        device: whose roofs.
+        measured: rows of a run on that GPU.
+        modelled: kernel, family, flops, bytes_least and us of passes, compiled and not run.
+    """
+    drawn = figure(10, 4.6)
+    left, right = drawn.subplots(1, 2, width_ratios=(3, 2))
+    points = [("filled", r.provider, r.info["flops"], r.info["bytes_least"], r.ms / 1e3) for r in measured]
+    points += [("hollow", m["pass"], m["flops"], m["bytes_least"], m["us"] / 1e6) for m in modelled]
+    kinds = list(dict.fromkeys(point[:2] for point in points))
+    for how, kind, flops, moved, time in points:
+        colour = HUES[kinds.index((how, kind)) % len(HUES)]
+        face, marker = (colour, "o") if how == "filled" else ("none", "D")
+        at = (flops / moved, flops / time / 1e12) if flops else (moved / 1e6, moved / time / 1e9)
+        (left if flops else right).plot(*at, marker, color=colour, markerfacecolor=face, markersize=5)
+    intensity = [0.5, *(p / device.hbm_gb_s * 1e3 for p in device.tflops[:3]), 1e4]
+    for peak, name in zip(device.tflops, ("16-bit", "TF32", "float32"), strict=False):
+        ys = [min(peak, x * device.hbm_gb_s / 1e3) for x in sorted(intensity)]
+        left.plot(sorted(intensity), ys, color=INK, linewidth=0.9)
+        left.text(1e4, peak * 1.06, f"{name}, {peak:g} TFLOP/s", ha="right", fontsize=7.5)
+    left.set(xscale="log", yscale="log", xlabel="FLOP a byte that has to move", ylabel="TFLOP/s")
+    right.axhline(device.hbm_gb_s, color=INK, linewidth=0.9)
+    right.text(0.98, device.hbm_gb_s * 1.02, f"DRAM, {device.hbm_gb_s:g} GB/s", ha="right", fontsize=7.5,
+               transform=right.get_yaxis_transform())  # fmt: skip
+    right.set(xscale="log", xlabel="MB that have to move", ylabel="GB/s", ylim=(0, device.hbm_gb_s * 1.12))
+    for axes in (left, right):
+        axes.grid(alpha=0.2)
+    words = {"filled": MEASURED, "hollow": MODELLED}
+    handles = [
+        Line2D([], [], color=HUES[i % len(HUES)], linestyle="", label=words[how].format(kind),
+               marker="o" if how == "filled" else "D", markerfacecolor=None if how == "filled" else "none")
+        for i, (how, kind) in enumerate(kinds)
+    ]  # fmt: skip
+    drawn.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=8)
+    return drawn
+
+
+def memory(cases: Sequence[Sequence[Row]]) -> Figure:
+    """A line a case: the most memory that a run of each provider adds, largest excess of torchops first."""
+    drawn = figure(9.5, 0.19 * len(cases) + 1.3)
+    axes = drawn.subplots()
+    names: dict[str, None] = {}
+    for number, rows in enumerate(cases):
+        least = min(r.info["peak_mib"] for r in rows if r.provider not in ("torchops", "fused"))
+        for row in rows:
+            ours = row.provider in ("torchops", "fused")
+            colour = INK if not ours else COLOURS["loss" if row.info["peak_mib"] > least + 1 else "win"]
+            face = colour if ours else "none"
+            names[row.provider] = None
+            axes.plot(
+                row.info["peak_mib"], number, _marker(row.provider), color=colour, markerfacecolor=face, markersize=5
+            )
+    axes.set_yticks(range(len(cases)), [rows[0].case for rows in cases], fontsize=7.5)
+    axes.set_ylim(len(cases) - 0.4, -0.6)
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlim(-0.2, None)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel("peak memory that a run adds, MiB")
+    axes.grid(axis="x", alpha=0.2)
+    handles = [
+        Line2D([], [], color=COLOURS["loss"], marker="o", linestyle="", label="torchops, needs more than another"),
+        Line2D([], [], color=COLOURS["win"], marker="o", linestyle="", label="torchops, does not"),
+    ]
+    others = [n for n in names if n not in ("torchops", "fused")]
+    handles += [
+        Line2D([], [], color=INK, marker=_marker(n), markerfacecolor="none", linestyle="", label=n) for n in others
+    ]
+    drawn.legend(handles=handles, loc="outside upper center", ncols=4, fontsize=8)
+    return drawn
+
+
+def errors(rows: Sequence[Row]) -> Figure:
+    """A line a family and dtype: the error of every case against float64, providers under one another."""
+    lines = sorted({(r.family, str(r.info.get("dtype", ""))) for r in rows})
+    names = list(dict.fromkeys(r.provider for r in rows))
+    drawn = figure(9.5, 0.55 * len(lines) + 1.4)
+    axes = drawn.subplots()
+    for row in rows:
+        number, place = lines.index((row.family, str(row.info.get("dtype", "")))), names.index(row.provider)
+        ours = row.provider in ("torchops", "fused")
+        axes.plot(
+            max(row.info["error"], 1e-12), number + 0.7 * (place / max(1, len(names) - 1) - 0.5), _marker(row.provider),
+            color=COLOURS["win"] if ours else COLOURS["even"], markersize=4.5, markerfacecolor=None if ours else "none",
+        )  # fmt: skip
+    axes.set_yticks(range(len(lines)), [" ".join(line) for line in lines])
+    axes.set_ylim(len(lines) - 0.4, -0.6)
+    axes.set_xscale("log")
+    axes.set_xlabel("largest error against float64, relative to the largest value (exact: 1e-12)")
+    axes.grid(axis="x", alpha=0.2)
+    handles = [
+        Line2D([], [], linestyle="", marker=_marker(n), label=n, color=COLOURS["win" if n in ("torchops", "fused") else "even"],
+               markerfacecolor=None if n in ("torchops", "fused") else "none")
+        for n in names
+    ]  # fmt: skip
+    drawn.legend(handles=handles, loc="outside upper center", ncols=6, fontsize=8)
+    return drawn

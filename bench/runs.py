@@ -1,0 +1,145 @@
+"""Results of a run, as `python -m bench` writes them: pytest-benchmark's JSON, without what no report needs."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from .harness import spread
+
+OURS = ("torchops", "fused")
+_FAMILIES = {"conv2d": "convolutions", "pooling": "pooling", "sobel": "Sobel", "models": "networks", "call": "calls"}
+
+
+class BadRunError(ValueError):
+    """A file that holds no results."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One provider on one case."""
+
+    case: str
+    provider: str
+    threads: str
+    family: str
+    times: tuple[float, ...]
+    """Seconds a run, one of every round; those of the providers of a case belong together."""
+    info: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.case, self.threads, self.provider
+
+    @property
+    def ms(self) -> float:
+        return statistics.median(self.times) * 1e3
+
+
+@dataclass(frozen=True)
+class Duel:
+    """torchops, or what it fused, against another provider of the same case, round by round."""
+
+    ours: Row
+    other: Row
+
+    @cached_property
+    def ratios(self) -> tuple[float, float, float]:
+        """Time of ours over the other's: a fifth of the rounds is below the first, half below the second."""
+        return spread([a / b for a, b in zip(self.ours.times, self.other.times, strict=True)])
+
+    @property
+    def ratio(self) -> float:
+        return self.ratios[1]
+
+    @property
+    def verdict(self) -> str:
+        """ "loss" or "win" if four of five rounds say so, else "even"."""
+        low, _, high = self.ratios
+        return "loss" if low > 1 else "win" if high < 1 else "even"
+
+
+@dataclass(frozen=True)
+class Run:
+    machine: dict[str, Any]
+    commit: str
+    date: str
+    rows: tuple[Row, ...]
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.machine.get("gpu", "none") != "none"
+
+    @cached_property
+    def duels(self) -> list[Duel]:
+        found = []
+        for _, group in groupby(sorted(self.rows, key=lambda r: r.key[:2]), key=lambda r: r.key[:2]):
+            rows = list(group)
+            ours = [r for r in rows if r.provider in OURS]
+            found += [Duel(a, b) for a in ours for b in rows if b.provider not in OURS]
+        return found
+
+
+def load(file: Path) -> Run:
+    """Read what a run wrote.
+
+    Raises:
+        BadRunError: if the file is missing, no JSON, or holds something else.
+    """
+    try:
+        found = json.loads(file.read_text())
+        rows = tuple(_row(b) for b in found["benchmarks"])
+        if any(len({len(r.times) for r in group}) > 1 for group in _cases(rows)):
+            raise BadRunError(f"{file}: the rounds of a case must be as many for each provider")
+        if not rows:
+            raise BadRunError(f"{file} holds no case")
+        return Run(dict(found["machine_info"]), _commit(found["commit_info"]), str(found["datetime"])[:16], rows)
+    except OSError as error:
+        raise BadRunError(f"{file} cannot be read: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise BadRunError(f"{file} is no JSON") from None
+    except (KeyError, TypeError, AttributeError, IndexError, statistics.StatisticsError):
+        raise BadRunError(f"{file} is no result of python -m bench") from None
+
+
+def _cases(rows: tuple[Row, ...]) -> list[list[Row]]:
+    return [list(group) for _, group in groupby(sorted(rows, key=lambda r: r.key), key=lambda r: r.key[:2])]
+
+
+def _row(benchmark: dict[str, Any]) -> Row:
+    info, times = benchmark["extra_info"], tuple(float(t) for t in benchmark["stats"]["data"])
+    if min(times, default=0) <= 0:
+        raise KeyError("data")
+    case = str(info["case"])
+    kind = "call" if case.startswith("call.") else benchmark["fullname"].split("bench_")[-1].split(".py")[0]
+    return Row(case, str(info["provider"]), str(info["threads"]), _FAMILIES.get(kind, kind), times, info)
+
+
+def _commit(info: dict[str, Any]) -> str:
+    return f"{str(info.get('id', 'unknown'))[:12]}{', with changes' if info.get('dirty') else ''}"
+
+
+def reduce(found: dict[str, Any]) -> dict[str, Any]:
+    """What a report needs of pytest-benchmark's JSON: times to four digits, no paths."""
+    return {
+        "machine_info": found["machine_info"],
+        "commit_info": {name: found["commit_info"].get(name) for name in ("id", "dirty")},
+        "datetime": found["datetime"],
+        "benchmarks": [
+            {
+                "fullname": Path(b["fullname"]).name,
+                "extra_info": {k: _digits(v) for k, v in b["extra_info"].items()},
+                "stats": {"data": [_digits(t) for t in b["stats"]["data"]]},
+            }
+            for b in found["benchmarks"]
+        ],
+    }
+
+
+def _digits(value: Any) -> Any:
+    return float(f"{value:.4g}") if isinstance(value, float) else value
