@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint fuzz bench mutants wheel clean
+.PHONY: help demo test lint fuzz bench gpu-check mutants wheel clean
 
 help:
 	@echo "make demo      install, check this machine, draw pictures, time Sobel, train a LeNet and a U-Net"
@@ -10,6 +10,7 @@ help:
 	@echo "make lint      ruff, mypy, import rules"
 	@echo "make fuzz      draw ten times the problems of make test, other ones every time (SEED=... repeats)"
 	@echo "make bench     time every op against ATen, kornia and OpenCV"
+	@echo "make gpu-check on a GPU, from the bare checkout: tests, tuning, benchmarks, report (DRY=1: what can be asked without)"
 	@echo "make mutants   break the kernels on purpose and see which tier notices"
 	@echo "make wheel     build the wheel and try it in a fresh environment"
 	@echo "make clean     remove what was built"
@@ -42,6 +43,10 @@ fuzz: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m bench
+
+# nothing is installed: PYTHON has torch, triton and pytest-benchmark already
+gpu-check:
+	PYTHONPATH=. $(PYTHON) -m bench.gpu_check $(if $(DRY),--dry-run)
 
 mutants: .venv/installed
 	$(BIN)/python -m tests.mutants

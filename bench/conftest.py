@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from .provenance import provenance
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rounds", type=int, default=15, help="rounds of every race (default: 15)")
+    parser.addoption("--budget", type=float, help="seconds after which no further case is begun (default: none)")
     parser.addoption("--note", default="", help="words for the provenance: what else ran on the machine")
     parser.addoption(
         "--all-cases",
@@ -25,12 +27,15 @@ def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, An
 
 
 @pytest.fixture(scope="session")
-def held() -> Callable[[Any, Callable[[], Contest]], Contest]:
+def held(request: pytest.FixtureRequest) -> Callable[[Any, Callable[[], Contest]], Contest]:
     """Contests by case: the first provider's test holds it, the others look up their times."""
     contests: dict[Any, Contest] = {}
+    budget, began = request.config.getoption("--budget"), time.monotonic()
 
     def get(key: Any, hold: Callable[[], Contest]) -> Contest:
         if key not in contests:
+            if budget is not None and time.monotonic() - began > budget:
+                pytest.skip(f"not begun: {budget:.0f} seconds are over")
             contests[key] = hold()
         return contests[key]
 

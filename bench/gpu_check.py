@@ -53,23 +53,21 @@ class Outcome:
 
 def steps(out: Path, dry: bool) -> list[Step]:
     """What is run, in this order. Together under ten minutes."""
-    tests = "-m", "pytest", "tests", "--tier", "gpu"
-    # kernels are compiled on the CPU
-    several = ("-n", str(min(8, os.cpu_count() or 1))) if find_spec("xdist") else ()
+    tests = "-m", "pytest", "tests", "--tier", "gpu", "-q"
+    tune = "-m", "torchops", "tune"
+    bench = "-m", "bench", "--out", str(out)
     if dry:
         return [
-            Step("tests", (*tests, "--collect-only", "-q"), 120),
-            Step(
-                "tune", ("-m", "torchops", "tune", "--dry-run", "--arch", "sm_90", "--case", "deep", "--top", "1"), 120
-            ),
-            Step(
-                "bench", ("-m", "bench", "--out", str(out / "bench"), "-k", "test_call and sobel", "--rounds", "2"), 120
-            ),
+            Step("tests", (*tests, "--collect-only"), 120),
+            Step("tune", (*tune, "--dry-run", "--arch", "sm_90", "--case", "deep", "--no-backward", "--top", "1"), 120),
+            Step("bench", (*bench, "-k", "test_call and sobel", "--rounds", "2"), 120),
         ]
+    # kernels are compiled on the CPU, by as many processes
+    several = ("-n", str(min(8, os.cpu_count() or 1))) if find_spec("xdist") else ()
     return [
-        Step("tests", (*tests, "-q", *several), 270),
-        Step("tune", ("-m", "torchops", "tune"), 120),
-        Step("bench", ("-m", "bench", "--out", str(out / "bench"), "--rounds", "5"), 200),
+        Step("tests", (*tests, *several), 240),
+        Step("tune", (*tune, "--top", "4"), 140),
+        Step("bench", (*bench, "--rounds", "3", "--budget", "140"), 200),
     ]
 
 
@@ -91,6 +89,9 @@ def run(step: Step, out: Path) -> Outcome:
             verdict = "ok" if code == 0 else f"FAILED ({code})"
         except subprocess.TimeoutExpired:
             verdict = f"STOPPED after {step.seconds} s"
+            os.killpg(process.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
