@@ -9,7 +9,7 @@ help:
 	@echo "make test      install, lint, run every tier of tests"
 	@echo "make lint      ruff, mypy, import rules"
 	@echo "make fuzz      draw ten times the problems of make test, other ones every time (SEED=... repeats)"
-	@echo "make bench     time every op against ATen, kornia and OpenCV"
+	@echo "make bench     time every op against ATen, Inductor, kornia and OpenCV; write a report"
 	@echo "make mutants   break the kernels on purpose and see which tier notices"
 	@echo "make wheel     build the wheel and try it in a fresh environment"
 	@echo "make clean     remove what was built"
