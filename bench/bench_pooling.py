@@ -7,6 +7,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -60,6 +61,9 @@ class Case:
         others: tuple[str, ...] = ("aten",)
         if layer.op == "avg_unpool2d":
             others = ("conv_transpose",) if layer.overlaps else ("interpolate", "interpolate+scale")
+        elif layer.op == "min_pool2d":
+            # of images: an erosion by a square
+            others = ("aten", "kornia", "opencv") if self.what == "forward" else ("aten", "kornia")
         fuses = layer.indices == "none" and (DEVICE == "cuda" or layer.name in FUSED)
         return ("torchops", *others, "inductor") if fuses else ("torchops", *others)
 
@@ -114,7 +118,28 @@ def _others(case: Case, positions: Tensor | None) -> dict[str, Callable[[Tensor]
     others = _eager(case.layer, positions, case.dtype)
     if "inductor" in case.providers and has_compiler():
         others["inductor"] = compiled(next(iter(others.values())))
+    if "kornia" in case.providers and find_spec("kornia"):
+        others["kornia"] = _kornia_erosion(case.layer)
+    if "opencv" in case.providers and find_spec("cv2") and DEVICE == "cpu" and case.dtype == torch.float32:
+        others["opencv"] = _opencv_erosion(case.layer)
     return others
+
+
+def _kornia_erosion(layer: PoolLayer) -> Callable[[Tensor], Tensor]:
+    import kornia
+
+    window = torch.ones(layer.kernel, layer.kernel, device=DEVICE)
+    return lambda x: kornia.morphology.erosion(x, window.to(x.dtype))
+
+
+def _opencv_erosion(layer: PoolLayer) -> Callable[[Tensor], Tensor]:
+    """Plane by plane."""
+    import cv2
+
+    window = torch.ones(layer.kernel, layer.kernel, dtype=torch.uint8).numpy()
+    return lambda x: torch.stack([torch.from_numpy(cv2.erode(p, window)) for p in x.flatten(0, 1).numpy()]).view(
+        x.shape
+    )
 
 
 def _eager(layer: PoolLayer, positions: Tensor | None, dtype: torch.dtype) -> dict[str, Callable[[Tensor], Any]]:

@@ -11,8 +11,8 @@ from .provenance import provenance
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rounds", type=int, default=15, help="rounds of every race (default: 15)")
     parser.addoption("--budget", type=float, help="seconds after which no further case is begun (default: none)")
+    parser.addoption("--rounds", type=int, default=9, help="rounds of every race (default: 9)")
     parser.addoption("--note", default="", help="words for the provenance: what else ran on the machine")
     parser.addoption(
         "--all-cases",

@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from torchops.kernels.hardware import Device
 from torchops.plots import figure
@@ -25,7 +25,8 @@ MARKERS = {
     "aten": "o", "inductor": "s", "kornia": "^", "opencv": "D", "scikit-image": "v", "interpolate": "P",
     "interpolate+scale": "X", "conv_transpose": "h", "operator": "<", "function": ">", "torchops": "o", "fused": "*",
 }  # fmt: skip
-HUES = ("#2f7fc1", "#d8432e", "#3a9a5b", "#b07aa1", "#c78f1d")
+HUES = ("#8a5fb0", "#c78f1d", "#2b9a7e", "#5f7fa8", "#b0607f")
+"""Of points that are neither a loss nor a win."""
 _STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "torchops", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
@@ -115,16 +116,21 @@ def roofline(device: Device, measured: Sequence[Row], modelled: Sequence[dict[st
         face, marker = (colour, "o") if how == "filled" else ("none", "D")
         at = (flops / moved, flops / time / 1e12) if flops else (moved / 1e6, moved / time / 1e9)
         (left if flops else right).plot(*at, marker, color=colour, markerfacecolor=face, markersize=5)
-    intensity = [0.5, *(p / device.hbm_gb_s * 1e3 for p in device.tflops[:3]), 1e4]
+    intensity = [0.5, *(p / device.hbm_gb_s * 1e3 for p in device.tflops[:3]), 1e5]
     for peak, name in zip(device.tflops, ("16-bit", "TF32", "float32"), strict=False):
         ys = [min(peak, x * device.hbm_gb_s / 1e3) for x in sorted(intensity)]
         left.plot(sorted(intensity), ys, color=INK, linewidth=0.9)
-        left.text(1e4, peak * 1.06, f"{name}, {peak:g} TFLOP/s", ha="right", fontsize=7.5)
+        left.text(1e5, peak * 1.06, f"{name}, {peak:g} TFLOP/s", ha="right", fontsize=7.5)
     left.set(xscale="log", yscale="log", xlabel="FLOP a byte that has to move", ylabel="TFLOP/s")
     right.axhline(device.hbm_gb_s, color=INK, linewidth=0.9)
     right.text(0.98, device.hbm_gb_s * 1.02, f"DRAM, {device.hbm_gb_s:g} GB/s", ha="right", fontsize=7.5,
                transform=right.get_yaxis_transform())  # fmt: skip
     right.set(xscale="log", xlabel="MB that have to move", ylabel="GB/s", ylim=(0, device.hbm_gb_s * 1.12))
+    right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    right.xaxis.set_minor_formatter(NullFormatter())
+    how = "measured (filled) and modelled (hollow)" if measured else "MODELLED, not measured"
+    left.set_title(f"{device.name}: {how}", loc="left", fontsize=9)
     for axes in (left, right):
         axes.grid(alpha=0.2)
     words = {"filled": MEASURED, "hollow": MODELLED}

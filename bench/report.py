@@ -96,7 +96,7 @@ def _summary(run: Run) -> Section:
         "Losses and wins",
         [
             f"torchops loses {count['loss']} comparisons, wins {count['win']}, and in {count['even']} neither. A loss or a win "
-            "is one in four of five rounds; ratios are the time of torchops over the other's, so more than 1x is slower.",
+            "is what four of five rounds agree on. Ratios are the time of torchops over the other's: above 1x it is slower.",
         ],
     )
     worst = sorted((d for d in run.duels if d.verdict == "loss"), key=lambda d: -d.ratio)
