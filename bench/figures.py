@@ -23,7 +23,7 @@ INK = "#010203"
 COLOURS = {"loss": "#d8432e", "win": "#2f7fc1", "even": "#8c8c8c"}
 MARKERS = {
     "aten": "o", "inductor": "s", "kornia": "^", "opencv": "D", "scikit-image": "v", "interpolate": "P",
-    "interpolate+scale": "X", "conv_transpose": "h", "operator": "<", "function": ">", "torchops": "o", "fused": "*",
+    "interpolate+scale": "X", "conv_transpose": "d", "operator": "<", "function": ">", "torchops": "o", "fused": "*",
 }  # fmt: skip
 HUES = ("#8a5fb0", "#c78f1d", "#2b9a7e", "#5f7fa8", "#b0607f")
 """Of points that are neither a loss nor a win."""
@@ -45,7 +45,8 @@ def svg(drawn: Figure) -> str:
     drawn.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
-    return text.replace(INK, "currentColor")
+    # a hundredth of a point is enough
+    return re.sub(r"(\d\.\d\d)\d{4}\b", r"\1", text).replace(INK, "currentColor")
 
 
 def _log(axes: Axes, label: str) -> None:

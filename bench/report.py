@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -71,7 +72,7 @@ def write(file: Path, out: Path) -> list[Path]:
     with figures.style():
         pictures = [p for section in found for p in section.pictures]
         svgs = {p.name: figures.svg(p.draw()) for p in pictures}
-        written += [save(p.draw(), out / f"{p.name}.png") for p in pictures]
+        written += [save(p.draw(), out / f"{p.name}.png", dpi=80) for p in pictures]
     for name in ("report.html", "report.md"):
         text = environment.get_template(f"{name}.j2").render(sections=found, svgs=svgs, **head)
         with replacing(out / name) as beside:
@@ -110,10 +111,9 @@ def _summary(run: Run) -> Section:
     )
     rows, marks = [], []
     for (family, other), found in _grouped(run.duels, lambda d: (d.ours.family, d.other.provider)):
-        verdicts, sorted_ratios = Counter(d.verdict for d in found), sorted(d.ratio for d in found)
+        verdicts, all_ratios = Counter(d.verdict for d in found), [d.ratio for d in found]
         numbers = [verdicts["loss"], verdicts["win"], verdicts["even"]]
-        middle = sorted_ratios[len(sorted_ratios) // 2]
-        ratios = (sorted_ratios[-1], middle, sorted_ratios[0])
+        ratios = max(all_ratios), statistics.median(all_ratios), min(all_ratios)
         rows.append([family, other, *map(str, numbers), *(f"{r:.2f}" for r in ratios)])
         marks.append("loss" if numbers[0] > numbers[1] else "win" if numbers[1] > numbers[0] else "")
     columns = (
