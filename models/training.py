@@ -395,7 +395,6 @@ def _train(config: Config, run: Run, watcher: Watcher, processes: Processes, res
     trainer = Trainer(config, run, processes, watcher)
     if resume:
         trainer.resume()
-    elif processes.first:
-        # not before: what is refused leaves no folder
+    elif processes.first:  # not before: what is refused leaves no folder
         Run.create(run.path, config)
     return trainer.train()
