@@ -9,12 +9,8 @@ help:
 	@echo "make test      install, lint, run every tier of tests"
 	@echo "make lint      ruff, mypy, import rules"
 	@echo "make fuzz      draw ten times the problems of make test, other ones every time (SEED=... repeats)"
-<<<<<<< HEAD
-	@echo "make bench     time every op against ATen, kornia and OpenCV"
 	@echo "make gpu-check on a GPU, from the bare checkout: tests, tuning, benchmarks, report (DRY=1: what can be asked without)"
-=======
 	@echo "make bench     time every op against ATen, Inductor, kornia and OpenCV; write a report"
->>>>>>> 9f6b56596842ec18ff0b71ce6b51bb032bec728d
 	@echo "make mutants   break the kernels on purpose and see which tier notices"
 	@echo "make wheel     build the wheel and try it in a fresh environment"
 	@echo "make clean     remove what was built"
