@@ -264,3 +264,26 @@ def test_one_case_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
         capsys.readouterr().out.splitlines()[-1]
         == f"{tmp_path / 'none.json'} cannot be read: No such file or directory"
     )
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["some", "none"])
+def test_a_failing_case_takes_no_other_with_it(kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured is written and reported; where nothing was, the results before stay."""
+    results = tmp_path / "results.json"
+    results.write_text("before")
+    found = _run({("a", "torchops"): (1.0, 1.1), ("a", "aten"): (2.0, 2.1)} if kept else {})
+
+    def failing(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        (file,) = (o.partition("=")[2] for o in command if o.startswith("--benchmark-json="))
+        Path(file).write_text(json.dumps(found))
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr("bench.__main__.subprocess.run", failing)
+    if kept:
+        assert main(["--out", str(tmp_path)]) == 1
+        assert len(runs.load(results).rows) == 2
+        assert (tmp_path / "report.html").exists()
+    else:
+        with pytest.raises(SystemExit, match="1"):
+            main(["--out", str(tmp_path)])
+        assert results.read_text() == "before"
