@@ -9,6 +9,7 @@ import argparse
 import datetime
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +35,13 @@ def _run(out: Path, options: list[str]) -> int:
         # pytest's own table would repeat ours
         quiet = ["-q", "--benchmark-columns=median", "--benchmark-sort=name", f"--benchmark-json={results}"]
         command = ["-m", "pytest", str(FOLDER), "-o", "python_files=bench_*.py", "-W", "default", *quiet, *options]
-        code = subprocess.run([sys.executable, *command], check=False).returncode
+        child = subprocess.Popen([sys.executable, *command])
+        # Ctrl-C is pytest's, which then writes what it has
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            code = child.wait()
+        finally:
+            signal.signal(signal.SIGINT, before)
         # a case that fails is missing; the others' results are worth keeping
         found = results.read_text()
         if not found or not (kept := reduce(json.loads(found)))["benchmarks"]:

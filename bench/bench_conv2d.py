@@ -165,7 +165,7 @@ def _contest(case: Case, rounds: int) -> Contest:
     elements = PASSES[case.what] * layer.elements + residual
     # three passes read what one can leave in the L2 cache
     floor = min(PASSES[case.what], 2) * layer.elements + residual
-    with threads(1), torch.backends.cudnn.flags(benchmark=True):
+    with threads(1), torch.backends.cudnn.flags(enabled=True, benchmark=True):
         contest = hold(
             {name: _pass(case.what, function, tensors, dy) for name, function in functions.items()},
             check=check, bytes_least=elements * case.dtype.itemsize, flops=PASSES[case.what] * layer.flops, rounds=rounds,

@@ -185,7 +185,7 @@ def _error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
 def _contest(case: Case, rounds: int) -> Contest:
     x = _random(case.shape, case.channels_last)
     # float32 as it is, without TF32
-    with threads(THREADS), torch.backends.cudnn.flags(benchmark=True, allow_tf32=False):
+    with threads(THREADS), torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
         versions = Versions(case.network, case.channels_last)
         dy = _random(versions.logits("aten", x)[0].shape)
         if case.what == "train":
@@ -242,7 +242,7 @@ def table() -> str:
     def errors(actual: Sequence[Tensor], *expected: Sequence[Tensor]) -> str:
         return " / ".join(f"{_error(actual, each):.1e}" for each in expected)
 
-    with threads(1), torch.backends.cudnn.flags(allow_tf32=False):
+    with threads(1), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for name in NETWORKS:
             versions = Versions(name)
             ours, fused, theirs, exact = (versions.logits(p, x) for p in ("torchops", "fused", "aten", "exact"))

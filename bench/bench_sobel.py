@@ -90,7 +90,7 @@ def _contest(case: Case, count: int, rounds: int) -> Contest:
             tolerance = 2**-6 * float(expected.max())
         return close(result, expected, tolerance, f"{case.name}, {name}")
 
-    with threads(count):
+    with threads(count), torch.backends.cudnn.flags(enabled=True, benchmark=True):
         contest = hold(
             contenders, check=check, bytes_least=bytes_least, rounds=rounds, device=DEVICE, itemsize=size, name=case.name,
             floor_bytes=pixels * size * 4 if case.train else bytes_least,

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from .harness import Contest
 from .provenance import provenance
@@ -26,17 +29,39 @@ def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, An
     machine_info.update(provenance(config.getoption("--rounds"), config.getoption("--note")))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where time is short, a case of every file in turn, with all its providers."""
+    if config.getoption("--budget") is None:
+        return
+    files: dict[Path, dict[Any, list[pytest.Item]]] = {}
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        case = item.name.partition("[")[0], *(str(v) for name, v in params.items() if name != "provider")
+        files.setdefault(item.path, {}).setdefault(case, []).append(item)
+    turns = itertools.zip_longest(*(cases.values() for cases in files.values()))
+    items[:] = [item for turn in turns for case in turn for item in case or ()]
+
+
 @pytest.fixture(scope="session")
 def held(request: pytest.FixtureRequest) -> Callable[[Any, Callable[[], Contest]], Contest]:
     """Contests by case: the first provider's test holds it, the others look up their times."""
-    contests: dict[Any, Contest] = {}
+    contests: dict[Any, Contest | Exception] = {}
+    if torch.cuda.is_available():
+        # the default stream cannot be captured as a graph
+        torch.cuda.set_stream(torch.cuda.Stream())
     budget, began = request.config.getoption("--budget"), time.monotonic()
 
     def get(key: Any, hold: Callable[[], Contest]) -> Contest:
         if key not in contests:
             if budget is not None and time.monotonic() - began > budget:
                 pytest.skip(f"not begun: {budget:.0f} seconds are over")
-            contests[key] = hold()
-        return contests[key]
+            try:
+                contests[key] = hold()
+            except Exception as error:  # once for all its providers
+                contests[key] = error
+        found = contests[key]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     return get

@@ -63,9 +63,9 @@ def steps(out: Path, dry: bool) -> list[Step]:
             Step("bench", (*bench, "-k", "test_call and sobel", "--rounds", "2"), 120),
         ]
     # kernels are compiled on the CPU, by as many processes
-    several = ("-n", str(min(8, os.cpu_count() or 1))) if find_spec("xdist") else ()
+    several = ("-n", str(min(8, os.cpu_count() or 1)), "--dist", "loadgroup") if find_spec("xdist") else ()
     return [
-        Step("tests", (*tests, *several), 240),
+        Step("tests", (*tests, *several), 220),
         Step("tune", (*tune, "--top", "4"), 140),
         Step("bench", (*bench, "--rounds", "3", "--budget", "140"), 200),
     ]
@@ -91,7 +91,7 @@ def run(step: Step, out: Path) -> Outcome:
             verdict = f"STOPPED after {step.seconds} s"
             os.killpg(process.pid, signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
+                process.wait(15)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ _DTYPES = {
     "gpu": (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8),
 }
 TIERS = tuple(_DTYPES)
-_EXAMPLES = {"aten": 2000, "interpreter": 300, "ir": 100, "compile": 100, "gpu": 2000}
+_EXAMPLES = {"aten": 2000, "interpreter": 300, "ir": 100, "compile": 100, "gpu": 300}
 """What `make fuzz` draws for a property test that does not say; `make test` draws a tenth, the same every time."""
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -33,6 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "tiers(*names): the tiers that run this test (default: aten)")
     tier = config.getoption("--tier")
+    # of xdist, which need not be installed
+    config.addinivalue_line("markers", "xdist_group(name): run in one process")
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     forced = os.environ.get("TORCHOPS_BACKEND") == "triton"
     fuzz = config.getoption("--fuzz")
@@ -110,7 +113,7 @@ def device(tier: str) -> torch.device:
 
 
 @pytest.fixture(autouse=True)
-def _fresh_memory_is_nan(tier: str) -> None:
+def _fresh_memory_is_nan(tier: str) -> Iterator[None]:
     """torch.empty hands out NaN, so that an element nobody wrote shows up in the values."""
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True)
@@ -118,3 +121,7 @@ def _fresh_memory_is_nan(tier: str) -> None:
     torch.backends.cudnn.allow_tf32 = False
     # where nothing is computed, large tensors stay unwritten, and so take no memory
     torch.utils.deterministic.fill_uninitialized_memory = tier != "compile"
+    yield
+    if tier == "gpu":
+        # several processes share it
+        torch.cuda.empty_cache()

@@ -202,6 +202,7 @@ def _far(t: Tensor, dim: int) -> Tensor:
 @pytest.mark.tiers("interpreter", "gpu")
 @pytest.mark.parametrize("dim", range(4), ids=["images", "channels", "rows", "columns"])
 @pytest.mark.parametrize("method", ["flat", "gemm", "direct", "depthwise"])
+@pytest.mark.xdist_group("large")
 def test_offsets_beyond_31_bits(method: str, dim: int, device: torch.device) -> None:
     """Of what every pass reads, and of what it writes."""
     c, k, groups = METHODS[method]

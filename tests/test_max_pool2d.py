@@ -355,6 +355,7 @@ class TestProperties:
     [((1, 1, 4, 4), (0, 0, 2**30, 1)), ((1, 1, 2, 4), (0, 0, 1, 2**30)), ((1, 4, 2, 4), (0, 2**30, 4, 1))],
     ids=["rows", "columns", "planes"],
 )
+@pytest.mark.xdist_group("large")
 def test_offsets_beyond_31_bits(shape: tuple[int, ...], stride: tuple[int, ...], device: torch.device) -> None:
     """Memory that is addressed but hardly touched: the system maps only the pages that are written."""
     reach = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))

@@ -247,6 +247,7 @@ class TestProperties:
     [((1, 1, 4, 3), (0, 0, 2**30, 1)), ((1, 1, 2, 4), (0, 0, 1, 2**30)), ((1, 4, 2, 3), (0, 2**30, 3, 1))],
     ids=["rows", "columns", "planes"],
 )
+@pytest.mark.xdist_group("large")
 def test_offsets_beyond_31_bits(shape: Any, stride: Any, kind: Any, device: torch.device) -> None:
     """Memory that is addressed but hardly touched: the system maps only the pages that are written."""
     image = torch.randn(*shape[:2], 2 * shape[2], 2 * shape[3], device=device, dtype=torch.float16)

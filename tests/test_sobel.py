@@ -195,6 +195,7 @@ def test_tiles_of_the_kernels_join(padding_mode: str, channels_last: bool, devic
     ],
     ids=["rows", "columns", "planes", "lanes"],
 )
+@pytest.mark.xdist_group("large")
 def test_offsets_beyond_31_bits(shape: tuple[int, ...], stride: tuple[int, ...], device: torch.device) -> None:
     """Memory that is addressed but hardly touched: the system maps only the pages that are written."""
     reach = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
@@ -206,6 +207,7 @@ def test_offsets_beyond_31_bits(shape: tuple[int, ...], stride: tuple[int, ...],
 
 @pytest.mark.tiers("aten", "interpreter", "gpu")
 @pytest.mark.parametrize("step", [2**30, 1], ids=["rows", "columns"])
+@pytest.mark.xdist_group("large")
 def test_gradient_offsets_beyond_31_bits(step: int, device: torch.device) -> None:
     shape, stride = (1, 1, 4, 4), (0, 0, step, 2**30 + 1 - step)
     torch.utils.deterministic.fill_uninitialized_memory = False

@@ -21,12 +21,13 @@ def seconds(function: Callable[[], Any], runs: int) -> float:
 def device_seconds(function: Callable[[], Any], runs: int) -> float:
     """What so many runs take on the current GPU, each finding its L2 cache overwritten, as between the layers of a network.
 
-    The overwriting gives Python the time to queue a run before the GPU gets to it: launches are not in the figure, unless one
-    run makes very many.
+    The overwriting, and a short sleep of the GPU before it, give Python the time to queue a run before the GPU gets to it:
+    launches are not in the figure, unless one run makes very many.
     """
     scratch = torch.empty(256 << 20, dtype=torch.int8, device="cuda")
     events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(runs)]
     for start, end in events:
+        torch.cuda._sleep(600_000)  # cycles: 0.3 ms
         scratch.zero_()
         start.record()
         function()
@@ -41,6 +42,7 @@ def race(
     rounds: int = 15,
     turn: float = 0.1,
     clock: Callable[[Callable[[], Any], int], float] = seconds,
+    most: int = 1000,
 ) -> dict[str, list[float]]:
     """Time contenders interleaved, so that a machine that slows down slows all of them.
 
@@ -52,13 +54,14 @@ def race(
         rounds: times per contender that are kept.
         turn: length of a contender's turn in seconds; it gets one run at least.
         clock: takes a function and how often to run it, returns the seconds.
+        most: runs of a turn.
 
     Returns:
         Seconds per run for every contender, one entry a round; entries of one round belong together.
     """
     names = list(contenders)
     once = {name: min(clock(contenders[name], 1) for _ in range(2)) for name in names}
-    runs = {name: max(1, min(1000, int(turn / max(once[name], 1e-6)))) for name in names}
+    runs = {name: max(1, min(most, int(turn / max(once[name], 1e-6)))) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:

@@ -202,7 +202,7 @@ def measure(
                 right[str(config)] = contender
         del expected
         times = (
-            race(right, rounds=rounds, turn=0.005, clock=lambda contender, runs: contender.timed(clock, runs))  # type: ignore[attr-defined]
+            race(right, rounds=rounds, turn=0.005, most=50, clock=lambda contender, runs: contender.timed(clock, runs))  # type: ignore[attr-defined]
             if right
             else {}
         )

@@ -226,6 +226,7 @@ class Operator(Questions):
             return (out.detach(), *self.grads(out, leaves, grad))
 
         side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             expected = step()
         torch.cuda.synchronize()
