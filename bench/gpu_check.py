@@ -30,6 +30,8 @@ from torchops.files import replacing
 
 ROOT = Path(__file__).parent.parent
 CONSOLE = Console(width=120)
+GRACE = 15
+"""Seconds for a step that is stopped to write what it has."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def steps(out: Path, dry: bool) -> list[Step]:
     return [
         Step("tests", (*tests, *several), 220),
         Step("tune", (*tune, "--top", "4"), 140),
-        Step("bench", (*bench, "--rounds", "3", "--budget", "140"), 200),
+        Step("bench", (*bench, "--rounds", "3", "--budget", "140"), 190),
     ]
 
 
@@ -91,7 +93,7 @@ def run(step: Step, out: Path) -> Outcome:
             verdict = f"STOPPED after {step.seconds} s"
             os.killpg(process.pid, signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(15)
+                process.wait(GRACE)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
