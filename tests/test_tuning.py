@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from torchops import recording, tuning
+from torchops import recording, tuning, workers
 from torchops.cli import app
 from torchops.inspect import LaunchReport
 from torchops.kernels import conv2d_config
@@ -42,6 +45,10 @@ def work(*names: str) -> list[Task]:
     return tasks([call for name in names for call in layer_calls(recording.NAMED[name])], H100)
 
 
+def convolutions(*arguments: Any, **options: Any) -> list[recording.Call]:
+    return [call for call in model_calls(*arguments, **options) if call.operator.startswith("conv2d")]
+
+
 def last_is_best(task: Task, configs: list[Config]) -> list[Trial]:
     """In place of a measurement: the model was wrong."""
     return [Trial(config, 10.0 + n) for n, config in enumerate(reversed(configs))]
@@ -55,17 +62,18 @@ class TestCalls:
         assert (x.shape, x.strides, x.dtype) == ((1, 16, 5, 6), (480, 30, 6, 1), torch.float16)
 
     def test_a_model_has_those_of_its_convolutions(self) -> None:
-        assert len(model_calls("torchvision:resnet18", (2, 3, 64, 64), backward=False)) == 20
+        calls = model_calls("torchvision:resnet18", (2, 3, 64, 64), backward=False)
+        assert Counter(call.operator for call in calls) == {"conv2d": 20, "max_pool2d": 1}
         # the image has no gradient
-        assert len(model_calls("torchvision:resnet18", (2, 3, 64, 64))) == 3 * 20 - 1
+        assert len(convolutions("torchvision:resnet18", (2, 3, 64, 64))) == 3 * 20 - 1
 
     def test_a_segmenter_fetches_no_backbone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.hub, "load_state_dict_from_url", None)
-        assert len(model_calls("torchvision:lraspp_mobilenet_v3_large", (1, 3, 64, 64), backward=False)) > 50
+        assert len(convolutions("torchvision:lraspp_mobilenet_v3_large", (1, 3, 64, 64), backward=False)) > 50
 
     def test_timm_has_models_too(self) -> None:
         pytest.importorskip("timm")
-        assert len(model_calls("timm:resnet18d", (1, 3, 64, 64), torch.float32, backward=False)) == 22
+        assert len(convolutions("timm:resnet18d", (1, 3, 64, 64), torch.float32, backward=False)) == 22
 
     def test_a_problem_is_a_task_once(self) -> None:
         found = work("body", "body")
@@ -210,6 +218,30 @@ def test_a_gpu_is_tuned(folder: Path) -> None:
     assert "were measured before" in invoke("--case", "mid").output
 
 
+def deadly(job: tuple[Task, list[Config]]) -> list[Trial]:
+    """In place of a measurement: the second config takes its process with it, the third's never ends."""
+    task, configs = job
+    for config in configs:
+        workers.doing(config)
+        if config == ranking(task.problem, H100)[1]:
+            os._exit(workers.GPU_LOST)
+        if config == ranking(task.problem, H100)[2]:
+            time.sleep(600)
+    return [Trial(config, 1.0) for config in configs]
+
+
+def test_a_config_that_takes_its_process_with_it_is_dropped_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "_measure", deadly)
+    (task, *_) = work("body")
+    configs = ranking(task.problem, H100)[:4]
+    with tuning.MeasuredApart(seconds=15) as measured:
+        trials = measured(task, configs)
+    assert [t.config for t in trials if t.us] == [configs[0], configs[3]]
+    assert {t.config: t.dropped for t in trials if not t.us} == {
+        configs[1]: "the process ended with exit code 86", configs[2]: "stopped after 15 s: no answer",
+    }  # fmt: skip
+
+
 def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["tune", *map(str, arguments)], catch_exceptions=False)
 
@@ -243,8 +275,12 @@ class TestCommand:
     def gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """An H100 on which the model is always wrong, and nothing needs compiling."""
         monkeypatch.setattr(tuning, "this_gpu", lambda: H100)
-        monkeypatch.setattr(tuning, "compile_all", lambda jobs, device: iter(()))
-        monkeypatch.setattr(tuning, "measure", last_is_best)
+        monkeypatch.setattr("torchops.cli.tune.compile_ahead", lambda launches: [])
+        self._measures(monkeypatch, last_is_best)
+
+    def _measures(self, monkeypatch: pytest.MonkeyPatch, measured: Callable[[Task, list[Config]], list[Trial]]) -> None:
+        """In this process, by a function that measures nothing."""
+        monkeypatch.setattr(tuning, "MeasuredApart", lambda: nullcontext(measured))
 
     @pytest.mark.usefixtures("gpu")
     def test_a_table_is_written_and_gone_on_with(self, folder: Path) -> None:
@@ -254,6 +290,17 @@ class TestCommand:
         assert len(Table(folder, H100).rows()) == 2
         assert "2 problems were measured before" in invoke("--case", "body", "--case", "deep").output
         assert len(Table(folder, H100).rows()) == 4
+
+    @pytest.mark.usefixtures("gpu")
+    def test_a_journal_has_every_config(self, tmp_path: Path) -> None:
+        journal = tmp_path / "tune.jsonl"
+        for case in ("body", "deep"):
+            assert invoke("--case", case, "--top", 2, "--no-backward", "--journal", journal).exit_code == 0
+        rows = [json.loads(line) for line in journal.read_text().splitlines()]
+        assert [(row["call"], row["us"]) for row in rows] == [
+            ("body.forward", 10.0), ("body.forward", 11.0), ("deep.forward", 10.0), ("deep.forward", 11.0),
+        ]  # fmt: skip
+        assert set(rows[0]) == {"call", "config", "us", "dropped"}
 
     @pytest.mark.usefixtures("gpu")
     def test_into_source(self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,14 +316,14 @@ class TestCommand:
                 raise KeyboardInterrupt
             return last_is_best(task, configs)
 
-        monkeypatch.setattr(tuning, "measure", measured)
+        self._measures(monkeypatch, measured)
         result = invoke("--case", "body")
         assert (result.exit_code, result.stderr) == (130, "torchops: stopped; what was measured is kept\n")
         assert len(Table(folder, H100).rows()) == 1
 
     @pytest.mark.usefixtures("gpu")
     def test_a_problem_without_a_right_config_fails_the_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(tuning, "measure", lambda task, configs: [Trial(c, None, "wrong [x]") for c in configs])
+        self._measures(monkeypatch, lambda task, configs: [Trial(c, None, "wrong [x]") for c in configs])
         result = invoke("--case", "body", "--no-backward", "--top", 2)
         assert result.exit_code == 2
         assert result.stdout.count("is dropped: wrong [x]") == 2

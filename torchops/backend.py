@@ -128,6 +128,8 @@ def choose(device: torch.device) -> Choice:
         )
     if device.type == "cuda":
         return Choice("triton", f"the backend is {backend}, and Triton serves cuda tensors")
+    if device.type == "meta":
+        return Choice("triton", "the backend is triton, and tensors on meta have no values to compute")
     if device.type == "cpu" and _triton_is_recording():
         return Choice("triton", "launches are being recorded")
     if device.type == "cpu" and _triton_runs_cpu_tensors():

@@ -14,15 +14,24 @@ from typing import Any
 import torch
 
 
-@contextlib.contextmanager
-def stand_in_driver(arch: str, warp_size: int) -> Iterator[None]:
-    """A driver that answers for a GPU that is not there, for as long as something is compiled for it."""
-    import triton
+def target_of(arch: str, warp_size: int) -> Any:
+    """An architecture ("sm_90", "gfx942") as Triton's compiler wants to be told."""
     from triton.backends.compiler import GPUTarget
-    from triton.backends.driver import DriverBase
 
     family, name = ("cuda", int(arch[3:])) if arch.startswith("sm_") else ("hip", arch)
-    target = GPUTarget(family, name, warp_size)
+    return GPUTarget(family, name, warp_size)
+
+
+@contextlib.contextmanager
+def stand_in_driver(arch: str, warp_size: int, device: str | None = None) -> Iterator[None]:
+    """A driver that answers for a GPU that is not there, for as long as something is compiled for it.
+
+    Kernels are cached per device, by name: the architecture's, or `device`.
+    """
+    import triton
+    from triton.backends.driver import DriverBase
+
+    target = target_of(arch, warp_size)
 
     class StandInDriver(DriverBase):
         def __init__(self) -> None:
@@ -32,15 +41,14 @@ def stand_in_driver(arch: str, warp_size: int) -> Iterator[None]:
         def is_active(cls) -> bool:
             return True
 
-        def get_current_target(self) -> GPUTarget:
+        def get_current_target(self) -> Any:
             return target
 
         def get_active_torch_device(self) -> torch.device:
             return torch.device("cpu")
 
-        # kernels are cached per device: every architecture needs a name of its own
         def get_current_device(self) -> str:
-            return arch
+            return device or arch
 
         def get_current_stream(self, device: Any = None) -> int:
             return 0

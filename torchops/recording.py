@@ -1,9 +1,16 @@
-"""The convolutions that a layer or a model calls, without their values: recorded on the meta device, in no time."""
+"""The operators that a layer or a model calls, without their values: recorded on the meta device, in no time.
+
+A list of calls can be written to a file and read from one, so that a service knows its calls where its model is not.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,12 +18,15 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from .backend import use_backend
 from .conversion import convert
+from .files import replacing
+from .fusion import fuse
 from .layers import CASES, LAYERS, ConvLayer
 from .overrides import override
 
 NAMED = {layer.name: layer for layer in CASES + LAYERS}
-_OPERATORS = {"conv2d": "forward", "conv2d_input_grad": "input_grad", "conv2d_weight_grad": "weight_grad"}
+_PASSES = {"conv2d": "forward", "conv2d_input_grad": "input_grad", "conv2d_weight_grad": "weight_grad"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a registered convolution, `torch.ops.torchops.<operator>`, without values."""
+    """A call of a registered operator, `torch.ops.torchops.<operator>`, without values."""
 
     name: str
     operator: str
@@ -60,28 +70,97 @@ class Call:
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.name = name
+        self.calls: list[Call] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func._schema.name.partition("::")[2]
-        if func.namespace == "torchops" and name in _OPERATORS:
+        operator = func._schema.name.partition("::")[2]
+        if func.namespace == "torchops":
             specs = tree_map_only(Tensor, lambda t: Spec(tuple(t.shape), t.stride(), t.dtype), args)
-            self.calls.append((name, tuple(tuple(a) if isinstance(a, list) else a for a in specs)))
+            constants = tuple(tuple(a) if isinstance(a, list) else a for a in specs)
+            name = f"{self.name}.{len(self.calls)}.{_PASSES.get(operator, operator)}"
+            self.calls.append(Call(name, operator, constants))
         return func(*args, **(kwargs or {}))
 
 
+@contextlib.contextmanager
+def record_calls(name: str = "call") -> Iterator[list[Call]]:
+    """The calls of registered operators inside the block, in their order, in this thread and in the backward of CPU tensors.
+
+    They are those of the device that they are made on: a max pool that is trained keeps indices of eight bytes on a CPU, and of
+    one on a GPU. :func:`module_calls` records what a GPU would be asked, on any machine.
+
+    Args:
+        name: of the calls, before their number and operator.
+
+    >>> import torch, torchops
+    >>> from torchops.recording import record_calls
+    >>> with record_calls("edges") as calls:
+    ...     _ = torchops.sobel(torch.rand(1, 3, 8, 8))
+    >>> calls[0].name, calls[0].args[0].shape
+    ('edges.0.sobel', (1, 3, 8, 8))
+    """
+    with _Recorder(name) as recorder:
+        yield recorder.calls
+
+
+def write_calls(file: Path, calls: Iterable[Call]) -> None:
+    """Write calls to a file, one as JSON a line; it is there whole or not at all."""
+    with replacing(file) as beside:
+        beside.write_text("".join(f"{json.dumps(_as_json(call))}\n" for call in calls))
+
+
+def read_calls(file: Path) -> list[Call]:
+    """The calls that :func:`write_calls` wrote.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if a line of it is no call.
+    """
+    calls = []
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        try:
+            calls.append(_from_json(json.loads(line)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:  # noqa: PERF203
+            raise ValueError(f"{file}, line {number} is no call of torchops: {error}") from None
+    return calls
+
+
+def _as_json(call: Call) -> dict[str, Any]:
+    args = [
+        {"shape": a.shape, "strides": a.strides, "dtype": str(a.dtype).removeprefix("torch.")}
+        if isinstance(a, Spec)
+        else a
+        for a in call.args
+    ]
+    return {"name": call.name, "operator": call.operator, "args": args}
+
+
+def _from_json(found: dict[str, Any]) -> Call:
+    name, operator = found["name"], found["operator"]
+    if not hasattr(torch.ops.torchops, operator):
+        raise ValueError(f"torchops has no operator {operator!r}")
+    args: list[Any] = []
+    for a in found["args"]:
+        if isinstance(a, dict):
+            dtype = getattr(torch, a["dtype"])
+            if not isinstance(dtype, torch.dtype):
+                raise ValueError(f"{a['dtype']!r} is no dtype")
+            args.append(Spec(tuple(a["shape"]), tuple(a["strides"]), dtype))
+        else:
+            args.append(tuple(a) if isinstance(a, list) else a)
+    return Call(str(name), operator, tuple(args))
+
+
 def _recorded(name: str, function: Callable[..., Any], *args: Tensor, backward: bool) -> list[Call]:
-    with _Recorder() as recorder:
+    # so that nothing is decided as for the CPU
+    with use_backend("triton"), record_calls(name) as calls:
         outputs = [t for t in tree_leaves(function(*args)) if isinstance(t, Tensor) and t.requires_grad]
         if backward and outputs:
             torch.autograd.backward(outputs, [torch.empty_like(t) for t in outputs])
-    several = len({operator for operator, _ in recorder.calls}) < len(recorder.calls)
-    return [
-        Call(f"{name}.{number}.{_OPERATORS[op]}" if several else f"{name}.{_OPERATORS[op]}", op, found)
-        for number, (op, found) in enumerate(recorder.calls)
-    ]
+    return calls
 
 
 def _on_meta(shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool) -> Tensor:
@@ -94,30 +173,66 @@ def layer_calls(
 ) -> list[Call]:
     """The calls of a layer: its forward and, if asked for, its two gradients."""
     x, w = (_on_meta(shape, dtype, channels_last) for shape in (layer.input_shape, layer.weight_shape))
-    return _recorded(layer.name, layer, x.requires_grad_(backward), w.requires_grad_(backward), backward=backward)
+    calls = _recorded(layer.name, layer, x.requires_grad_(backward), w.requires_grad_(backward), backward=backward)
+    # each operator once
+    return [replace(call, name=f"{layer.name}.{_PASSES[call.operator]}") for call in calls]
+
+
+def module_calls(name: str, module: nn.Module, *inputs: Tensor, backward: bool = False) -> list[Call]:
+    """The calls of a module on a GPU that need not be there. Nothing is computed, and the module is not changed.
+
+    Args:
+        name: of the calls, before their number and operator.
+        module: on any device, in the mode (train, eval) and dtype it will run in.
+        inputs: of its forward; their sizes, strides and dtypes are what counts.
+        backward: the gradients of its parameters too.
+
+    Raises:
+        RuntimeError: if the module does not take such inputs, or asks for values on its way.
+    """
+
+    def on_meta(t: Tensor) -> Tensor:
+        empty = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta")
+        return empty.requires_grad_(backward and t.requires_grad)
+
+    state = {key: on_meta(t) for key, t in itertools.chain(module.named_parameters(), module.named_buffers())}
+
+    def run(*args: Tensor) -> Any:
+        return torch.func.functional_call(module, state, args)
+
+    return _recorded(name, run, *map(on_meta, inputs), backward=backward)
 
 
 def model_calls(
     name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.bfloat16, *,
-    channels_last: bool = True, backward: bool = True,
+    channels_last: bool = True, backward: bool = True, fused: bool = False,
 ) -> list[Call]:  # fmt: skip
-    """The convolutions that a model runs, once converted. Nothing is downloaded, and nothing computed.
+    """The operators that a model runs, once converted. Nothing is downloaded, and nothing computed.
 
     Args:
         name: "torchvision:resnet50" or "timm:resnet18d".
         shape: (N, C, H, W) of its input.
+        backward: its gradients too, in training mode; else it is in eval mode.
+        fused: after `torchops.fuse`, for inference.
 
     Raises:
-        ValueError: if `name` is no such model.
+        ValueError: if `name` is no such model, or both `fused` and `backward` are asked for.
         ModuleNotFoundError: if its library is not installed.
         RuntimeError: if the model does not take such an input.
     """
-    with torch.device("meta"):
-        model = convert(_untrained(name), inplace=True)[0].eval().to(dtype)
+    if fused and backward:
+        raise ValueError("`fused` is for inference, and excludes `backward`")
+    # what is fused has values to fold
+    with torch.device("cpu" if fused else "meta"):
+        model = _untrained(name).eval()
+    model = fuse(model)[0] if fused else convert(model, inplace=True)[0].train(backward)
+    model = model.to(dtype)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
     with override():
-        return _recorded(name.partition(":")[2], model, _on_meta(shape, dtype, channels_last), backward=backward)
+        return module_calls(
+            name.partition(":")[2], model, _on_meta(shape, dtype, channels_last), backward=backward
+        )  # fmt: skip
 
 
 def _untrained(name: str) -> nn.Module:

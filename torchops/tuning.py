@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
-import os
 import statistics
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from . import workers
 from .backend import use_backend
 from .catalog import TOLERANCE
 from .files import replacing
 from .inspect import LaunchReport, report
 from .recording import Call
 from .timing import device_seconds, race
+from .workers import in_a_line
 
 if TYPE_CHECKING:
     from .kernels.conv2d_config import Config, Problem
@@ -78,37 +78,39 @@ def tasks(calls: Iterable[Call], device: Device) -> list[Task]:
     return list(found.values())
 
 
-def compiled(task: Task, config: Config, device: Device) -> LaunchReport | str:
-    """What a config is compiled to for a GPU that need not be there, without its code; or why it is not."""
-    from .kernels.conv2d_config import key, prefer
+def launches_with(task: Task, config: Config, device: Device) -> list[Launch]:
+    """The launches of a task's call if its problem gets this config."""
+    from .kernels.conv2d_config import prefer
 
     with prefer(task.problem, config):
-        launches = _launches(task.call, device)
+        return _launches(task.call, device)
+
+
+def compiled(task: Task, config: Config, device: Device) -> LaunchReport | str:
+    """What a config is compiled to for a GPU that need not be there, without its code; or why it is not."""
+    from .kernels.conv2d_config import key
+
+    launches = launches_with(task, config, device)
     (launch,) = (x for x in launches if x.problem is not None and key(x.problem) == key(task.problem))
     try:
         return replace(report(launch), code={})
     except Exception as error:  # the compiler has many
-        return _one_line(error)
+        return in_a_line(error)
+
+
+def _compiled(device: Device, job: tuple[Task, Config]) -> LaunchReport | str:
+    return compiled(*job, device)
 
 
 def compile_all(jobs: list[tuple[Task, Config]], device: Device) -> Iterator[tuple[int, LaunchReport | str]]:
-    """What all these configs are compiled to, by their place in the list, as they come: on all cores, if they are many.
-
-    Triton keeps what it compiled on disk: a run on a GPU of this architecture finds it there.
-    """
-    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, len(jobs) // 8)
-    if workers < 2:
-        for number, (task, config) in enumerate(jobs):
-            yield number, compiled(task, config, device)
+    """What all these configs are compiled to, by their place in the list, as they come: on all cores, if they are many."""
+    processes = min(workers.cores(), len(jobs) // 8)
+    if processes < 2:
+        for number, job in enumerate(jobs):
+            yield number, _compiled(device, job)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
-        waiting = {pool.submit(compiled, *job, device): number for number, job in enumerate(jobs)}
-        try:
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    for number, found in workers.run(partial(_compiled, device), jobs, processes=processes):
+        yield number, found.reason if isinstance(found, workers.Failure) else found
 
 
 @dataclass(frozen=True)
@@ -120,10 +122,6 @@ class Trial:
     """Median time of the whole call in microseconds; None if it was dropped."""
     dropped: str = ""
     """Why it was."""
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _allowed(dtype: torch.dtype) -> float:
@@ -189,18 +187,23 @@ def measure(
     with use_backend("triton"):
         for config in configs:
             contender = _Contender(task, config, args)
+            workers.doing(config)
             try:
                 error = _error(contender(), expected)
                 reason = (
                     "" if error <= allowed else f"wrong: off by {error:.1e} of the largest value, not {allowed:.0e}"
                 )
             except Exception as error:  # a config that does not run is what is looked for
-                reason = _one_line(error)
+                if workers.gpu_is_lost():
+                    # no further config could run in this process
+                    raise
+                reason = in_a_line(error)
             if reason:
                 dropped.append(Trial(config, None, reason))
             else:
                 right[str(config)] = contender
         del expected
+        workers.doing(None)
         times = (
             race(right, rounds=rounds, turn=0.005, most=50, clock=lambda contender, runs: contender.timed(clock, runs))  # type: ignore[attr-defined]
             if right
@@ -208,6 +211,37 @@ def measure(
         )
     trials = [Trial(right[name].config, statistics.median(times[name]) * 1e6) for name in right]
     return sorted(trials, key=lambda t: t.us or 0) + dropped
+
+
+class MeasuredApart:
+    """:func:`measure` in a process of its own: a config that takes the process with it is dropped, and the others go on.
+
+    A context manager, to be called with a task and its configs.
+    """
+
+    def __init__(self, seconds: float = 120) -> None:
+        self._measure = workers.Apart(_measure, seconds)
+
+    def __call__(self, task: Task, configs: list[Config]) -> list[Trial]:
+        left, dropped = list(configs), list[Trial]()
+        while left:
+            found = self._measure((task, left))
+            if not isinstance(found, workers.Failure):
+                return [*found, *dropped]
+            guilty = [found.doing] if found.doing in left else left
+            dropped += [Trial(config, None, found.reason) for config in guilty]
+            left = [config for config in left if config not in guilty]
+        return dropped
+
+    def __enter__(self) -> MeasuredApart:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._measure.__exit__()
+
+
+def _measure(job: tuple[Task, list[Config]]) -> list[Trial]:
+    return measure(*job)
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 console.py      where commands print and how they fail
 ops.py          the operators: edges of an image file, a check of this machine, a look into the kernels
 tune.py         block sizes, by measurement or by the model
+precompile.py   kernels compiled ahead, packed and unpacked
 networks.py     the networks: train, predict, compare
 demo.py         the demo
 """
 
-from . import demo, networks, ops, tune
+from . import demo, networks, ops, precompile, tune
 from .console import app
 
-__all__ = ["app", "demo", "networks", "ops", "tune"]
+__all__ = ["app", "demo", "networks", "ops", "precompile", "tune"]

@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 app = typer.Typer(
@@ -37,3 +38,9 @@ def table(title: str, caption: str | None = None) -> Table:
     return Table(
         title=title, caption=caption, box=SIMPLE_HEAD, padding=(0, 0), title_justify="left", caption_justify="left"
     )
+
+
+def bar() -> Progress:
+    """A progress bar that is gone when it is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import torch
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from torchops import recording, tuning
 from torchops.inspect import LaunchReport
 
-from .console import app, console, fail, table
+from .console import app, bar, console, fail, table
 from .ops import parse_dtype, parse_sizes
+from .precompile import compile_ahead
 
 if TYPE_CHECKING:
     from torchops.kernels.conv2d_config import Config
@@ -44,6 +47,9 @@ def tune_command(
     into_source: Annotated[
         bool, typer.Option("--into-source", help="Write the package's table, not the user's.")
     ] = False,
+    journal: Annotated[
+        Path | None, typer.Option(help="A file that every config's time is added to, one as JSON a line, as it comes.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compile and rank the configs; run nothing.")] = False,
     arch: Annotated[str | None, typer.Option(help="Of a dry run: sm_90, or a GPU as H200; sm_90 by default.")] = None,
 ) -> None:
@@ -65,7 +71,7 @@ def tune_command(
         if dry_run:
             _dry_run(work, device, top)
         else:
-            _tune(work, device, top or _TOP, again, into_source)
+            _tune(work, device, top or _TOP, again, into_source, journal)
     except typer.Exit:  # a RuntimeError, too
         raise
     except KeyboardInterrupt:
@@ -97,30 +103,20 @@ def _calls(
     ]
 
 
-def _bar() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)
-
-
 def _tile(config: Config) -> str:
     return f"{config.block_m}x{config.block_n}x{config.block_k}"
-
-
-def _compile(jobs: list[tuple[tuning.Task, Config]], device: Device) -> dict[int, LaunchReport | str]:
-    found = {}
-    with _bar() as progress:
-        bar = progress.add_task(f"compiling for {device.name}", total=len(jobs))
-        for number, result in tuning.compile_all(jobs, device):
-            found[number] = result
-            progress.advance(bar)
-    return found
 
 
 def _dry_run(work: list[tuning.Task], device: Device, top: int | None) -> None:
     from torchops.kernels.conv2d_config import ranking
 
     jobs = [(task, config) for task in work for config in ranking(task.problem, device)[:top]]
-    found = _compile(jobs, device)
+    found = {}
+    with bar() as progress:
+        compiling = progress.add_task(f"compiling for {device.name}", total=len(jobs))
+        for number, result in tuning.compile_all(jobs, device):
+            found[number] = result
+            progress.advance(compiling)
     for task in work:
         rows = [(config, found[n]) for n, (other, config) in enumerate(jobs) if other is task]
         console.print(_ranking(task, device, rows))
@@ -147,7 +143,16 @@ def _ranking(task: tuning.Task, device: Device, rows: list[tuple[Config, LaunchR
     return shown
 
 
-def _tune(work: list[tuning.Task], device: Device, top: int, again: bool, into_source: bool) -> None:
+def _write(journal: Path, task: tuning.Task, trials: list[tuning.Trial]) -> None:
+    with journal.open("a") as file:
+        for t in trials:
+            row = {"call": task.call.name, "config": asdict(t.config), "us": t.us, "dropped": t.dropped}
+            file.write(f"{json.dumps(row)}\n")
+
+
+def _tune(
+    work: list[tuning.Task], device: Device, top: int, again: bool, into_source: bool, journal: Path | None
+) -> None:
     from torchops.kernels.conv2d_config import key, ranking
     from torchops.kernels.tables import PACKAGE, user_folder
 
@@ -155,17 +160,20 @@ def _tune(work: list[tuning.Task], device: Device, top: int, again: bool, into_s
     known = set() if again else kept.measured()
     new = [task for task in work if key(task.problem) not in known]
     # on all cores, before they are timed on one
-    _compile([(task, config) for task in new for config in ranking(task.problem, device)[:top]], device)
+    jobs = [(task, config) for task in new for config in ranking(task.problem, device)[:top]]
+    compile_ahead(launch for task, config in jobs for launch in tuning.launches_with(task, config, device))
     shown = table(f"measured on {device.name}", caption=f"the table: {kept.file}")
     for heading in ("call", "tile", "warps", "stages", "taps", "splits", "us", "second", "dropped"):
         shown.add_column(heading, justify="left" if heading in ("call", "tile") else "right")
     failed = 0
-    with _bar() as progress:
-        bar = progress.add_task("timing", total=len(work))
-        for task, trials in tuning.tune(work, kept, top=top, again=again):
-            progress.update(bar, advance=1, description=task.call.name)
+    with tuning.MeasuredApart() as measured, bar() as progress:
+        timing = progress.add_task("timing", total=len(work))
+        for task, trials in tuning.tune(work, kept, top=top, again=again, measured=measured):
+            progress.update(timing, advance=1, description=task.call.name)
             if trials is None:
                 continue
+            if journal is not None:
+                _write(journal, task, trials)
             dropped = [t for t in trials if t.us is None]
             for t in dropped:
                 text = f"{task.call.name}: {t.config} is dropped: {t.dropped}"

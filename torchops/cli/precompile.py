@@ -1,0 +1,166 @@
+"""Kernels compiled ahead from the shell: for a model, a list of calls or the cases of the benchmarks; packed and unpacked."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+import typer
+
+from torchops import archives, precompile, recording
+
+from .console import app, bar, console, fail
+from .ops import parse_dtype, parse_sizes
+
+if TYPE_CHECKING:
+    from torchops.kernels.hardware import Device
+    from torchops.kernels.launch import Launch
+
+
+@app.command("precompile")
+def precompile_command(
+    arch: Annotated[
+        list[str] | None,
+        typer.Option(help="sm_90, or a GPU as H200, whose block sizes may differ; may be repeated. sm_90 by default."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="All kernels of a model: torchvision:resnet50, timm:resnet18d, untrained.")
+    ] = None,
+    input: Annotated[str, typer.Option(help="NxCxHxW of the model's input.")] = "8x3x224x224",
+    dtype: Annotated[str, typer.Option(help="Of the model: float16, bfloat16, float32 or float64.")] = "bfloat16",
+    channels_last: Annotated[bool, typer.Option("--channels-last/--nchw", help="Memory format of the model.")] = True,
+    train: Annotated[bool, typer.Option("--train", help="The gradients of the model too.")] = False,
+    fuse: Annotated[bool, typer.Option("--fuse", help="The model after torchops.fuse.")] = False,
+    calls: Annotated[
+        list[Path] | None, typer.Option(help="A file of torchops.recording.write_calls; may be repeated.")
+    ] = None,
+    cases: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="From a checkout: smoke, telling, tune, tests or bench, as the GPU check runs them; may be repeated."
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder, to be used as TRITON_CACHE_DIR; Triton's own by default.")
+    ] = None,
+    processes: Annotated[int | None, typer.Option(help="As many as cores by default.", min=1)] = None,
+    unpack: Annotated[Path | None, typer.Option(help="First unpack this archive into the cache.")] = None,
+    pack: Annotated[Path | None, typer.Option(help="At last pack the cache into this archive, an .xz.")] = None,
+) -> None:
+    """Compile kernels for a GPU that need not be there, so that nothing is compiled when they are first launched.
+
+    They are found again by the same Triton with the same torchops, in any folder. Exit code 1 if a kernel does not compile.
+    """
+    try:
+        from torchops.kernels.hardware import find
+
+        devices = [find(name) for name in arch or ["sm_90"]]
+        kind = parse_dtype(dtype)
+        if kind not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise ValueError(f"--dtype must be float16, bfloat16, float32 or float64, got {dtype!r}")
+        if train and fuse:
+            raise ValueError("--fuse is for inference, and excludes --train")
+        work = [call for file in calls or () for call in recording.read_calls(file)]
+        if model is not None:
+            shape = parse_sizes("--input", "NxCxHxW", input)
+            assert shape is not None
+            work += recording.model_calls(model, shape, kind, channels_last=channels_last, backward=train, fused=fuse)
+        if not (work or cases or pack or unpack):
+            raise ValueError("nothing to do: give --model, --calls, --cases, --unpack or --pack")
+        folder = _folder(cache)
+        if unpack is not None:
+            _unpack(unpack, folder, {device.arch for device in devices} if arch else None)
+        failed = False
+        if work or cases:
+            failed = _compile(_launches(work, cases or [], devices), folder, processes)
+        if pack is not None:
+            packed = archives.pack(folder, pack, {device.arch for device in devices} if arch else None)
+            megabytes = pack.stat().st_size / 1e6
+            console.print(f"{pack}: {_held(packed)}, {megabytes:.1f} MB", highlight=False, soft_wrap=True)
+    except typer.Exit:  # a RuntimeError, too
+        raise
+    except KeyboardInterrupt:
+        typer.echo("torchops: stopped; what was compiled is kept", err=True)
+        raise typer.Exit(130) from None
+    except ModuleNotFoundError as error:
+        fail(f"{error.name} is not installed: pip install {error.name}")
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        fail(error)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _folder(cache: Path | None) -> Path:
+    from triton import knobs
+
+    return (cache or Path(os.environ.get("TRITON_CACHE_DIR") or knobs.cache.dir)).absolute()
+
+
+def _held(manifest: archives.Manifest) -> str:
+    kernels = ", ".join(f"{count} kernels for {arch}" for arch, count in manifest.archs.items())
+    return f"{kernels}, {manifest.launchers} launchers, triton {manifest.triton}"
+
+
+def _unpack(file: Path, folder: Path, archs: set[str] | None) -> None:
+    if archs is None and torch.cuda.is_available() and not torch.version.hip:
+        major, minor = torch.cuda.get_device_capability()
+        archs = {f"sm_{major}{minor}"}
+    manifest = archives.read_manifest(file)
+    for arch in sorted(archs or manifest.archs):
+        manifest = archives.unpack(file, folder, arch)
+    console.print(f"{file}: {_held(manifest)}", highlight=False, soft_wrap=True)
+
+
+def _launches(work: list[recording.Call], cases: list[str], devices: list[Device]) -> Iterator[Launch]:
+    known = {}
+    if cases:
+        try:
+            known = importlib.import_module("bench.launches").CASES
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("bench"):
+                raise
+            raise ValueError("--cases are in the checkout of torchops, not in the package: run it there") from None
+    for name in cases:
+        if name not in known:
+            raise ValueError(f"--cases must be one of {', '.join(known)}, got {name!r}")
+    for device in devices:
+        yield from precompile.launches_of(work, device)
+        for name in cases:
+            yield from known[name](device)
+
+
+def compile_ahead(
+    launches: Iterable[Launch], cache: Path | None = None, processes: int | None = None
+) -> list[precompile.Outcome]:
+    """Compile what launches need and is missing in a cache, with a bar, and name what fails."""
+    with console.status("recording launches"):
+        kernels = precompile.kernels_of(launches)
+    outcomes = []
+    with bar() as progress:
+        task = progress.add_task("compiling", total=len(kernels))
+        for outcome in precompile.compile_all(kernels, cache, processes=processes):
+            outcomes.append(outcome)
+            progress.advance(task)
+            if outcome.error:
+                text = f"{outcome.kernel.name}, {outcome.kernel.arch}: {outcome.error}"
+                progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+    return outcomes
+
+
+def _compile(launches: Iterable[Launch], folder: Path, processes: int | None) -> bool:
+    """Compile what is missing, and say so; whether something failed."""
+    began = time.monotonic()
+    outcomes = compile_ahead(launches, folder, processes)
+    failed = sum(bool(o.error) for o in outcomes)
+    found = sum(o.found for o in outcomes)
+    console.print(
+        f"{len(outcomes)} kernels: {len(outcomes) - found - failed} compiled, {found} found, {failed} failed, in "
+        f"{time.monotonic() - began:.0f} s; in {folder}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return failed > 0
