@@ -89,6 +89,11 @@ def record(device: Device) -> Iterator[list[Launch]]:
         _here.recording = outer
 
 
+def current_recording() -> Recording | None:
+    """What launches of this thread are recorded in; None where they are run."""
+    return _here.recording
+
+
 def is_recording() -> bool:
     return _here.recording is not None
 

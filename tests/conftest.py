@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from torchops.workers import GPU_LOST, gpu_is_lost
 
 from .opinfo import LAYOUTS, OpInfo
 
@@ -29,9 +33,22 @@ _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tier", choices=TIERS, default="aten", help="which tier of proof to run (default: aten)")
     parser.addoption("--fuzz", action="store_true", help="ten times the examples of property tests, new every time")
+    parser.addoption(
+        "--journal", type=Path, help="file that every test's outcome is added to, one as JSON a line, as it comes"
+    )
+    parser.addoption(
+        "--rehearse", metavar="GPU", help="the tier gpu without one: computed by ATen, while launches are recorded"
+    )
+    parser.addoption("--kernels", type=Path, help="folder for the kernels of a rehearsal, one file a process")
+
+
+_journal: Path | None = None
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    global _journal
+    # workers of pytest-xdist report to the process that started them
+    _journal = None if hasattr(config, "workerinput") else config.getoption("journal")
     config.addinivalue_line("markers", "tiers(*names): the tiers that run this test (default: aten)")
     tier = config.getoption("--tier")
     # of xdist, which need not be installed
@@ -55,7 +72,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "ir": "ttsem" in sys.modules and forced and not interpreted,
         "compile": not interpreted and not forced,
         # which tests there are can be asked anywhere
-        "gpu": (torch.cuda.is_available() or config.getoption("collectonly")) and not interpreted,
+        "gpu": (torch.cuda.is_available() or config.getoption("collectonly") or config.getoption("rehearse"))
+        and not interpreted,
     }
     if not holds[tier]:
         raise pytest.UsageError(
@@ -70,7 +88,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         mark = item.get_closest_marker("tiers")
         (wanted if tier in (mark.args if mark else ("aten",)) else others).append(item)
     config.hook.pytest_deselected(items=others)
-    items[:] = wanted
+    # what takes gigabytes comes last, when nothing else wants them
+    items[:] = sorted(wanted, key=lambda item: item.get_closest_marker("xdist_group") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """After an illegal access nothing runs on the GPU: the process leaves, and pytest-xdist goes on in a fresh one."""
+    report = yield
+    if call.excinfo is not None and gpu_is_lost():
+        print(f"{item.nodeid} has lost the GPU\n{report.longreprtext}", file=sys.__stderr__, flush=True)
+        os._exit(GPU_LOST)
+    return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Where a run may be cut off, what is known by then is in the journal."""
+    journal = _journal
+    if journal is None or (report.when != "call" and report.outcome == "passed"):
+        return
+    row = {"test": report.nodeid, "outcome": report.outcome, "seconds": round(report.duration, 3)}
+    if report.outcome != "passed":
+        row["why"] = report.longreprtext[-4000:]
+    with journal.open("a") as file:
+        file.write(f"{json.dumps(row)}\n")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -108,8 +149,24 @@ def tier(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def device(tier: str) -> torch.device:
-    return torch.device("cuda" if tier == "gpu" else "cpu")
+def device(tier: str, request: pytest.FixtureRequest) -> torch.device:
+    return torch.device("cuda" if tier == "gpu" and not request.config.getoption("rehearse") else "cpu")
+
+
+@pytest.fixture(autouse=True)
+def _rehearsal(request: pytest.FixtureRequest, _fresh_memory_is_nan: None) -> Iterator[None]:
+    """Record what a test would launch on the GPU that is rehearsed for."""
+    gpu, folder = request.config.getoption("rehearse"), request.config.getoption("kernels")
+    if gpu is None:
+        yield
+        return
+    from bench.rehearsal import rehearsing
+    from torchops.kernels.hardware import find
+    from torchops.precompile import kernels_of, write_kernels
+
+    with rehearsing(find(gpu)) as launches:
+        yield
+    write_kernels(folder / f"{os.getpid()}.jsonl", kernels_of(launches))
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +179,6 @@ def _fresh_memory_is_nan(tier: str) -> Iterator[None]:
     # where nothing is computed, large tensors stay unwritten, and so take no memory
     torch.utils.deterministic.fill_uninitialized_memory = tier != "compile"
     yield
-    if tier == "gpu":
+    if tier == "gpu" and torch.cuda.is_available():
         # several processes share it
         torch.cuda.empty_cache()

@@ -275,7 +275,7 @@ class TestCommand:
     def gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """An H100 on which the model is always wrong, and nothing needs compiling."""
         monkeypatch.setattr(tuning, "this_gpu", lambda: H100)
-        monkeypatch.setattr("torchops.cli.tune.compile_ahead", lambda launches: [])
+        monkeypatch.setattr("torchops.cli.tune.compile_ahead", lambda kernels: [])
         self._measures(monkeypatch, last_is_best)
 
     def _measures(self, monkeypatch: pytest.MonkeyPatch, measured: Callable[[Task, list[Config]], list[Trial]]) -> None:

@@ -11,9 +11,10 @@ variables that Triton lists among its keys. Where the cache lies does not matter
 from __future__ import annotations
 
 import importlib
+import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,17 @@ def kernels_of(launches: Iterable[Launch]) -> list[Kernel]:
             finally:
                 knobs.runtime.jit_cache_hook = outer
     return list(found)
+
+
+def write_kernels(file: Path, kernels: Iterable[Kernel]) -> None:
+    """Add kernels to a file, one as JSON a line."""
+    with file.open("a") as lines:
+        lines.writelines(f"{json.dumps(asdict(kernel))}\n" for kernel in kernels)
+
+
+def read_kernels(files: Iterable[Path]) -> list[Kernel]:
+    """The kernels of files that :func:`write_kernels` wrote, each once."""
+    return list({Kernel(**json.loads(line)): None for file in files for line in file.read_text().splitlines()})
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +19,7 @@ from .ops import parse_dtype, parse_sizes
 
 if TYPE_CHECKING:
     from torchops.kernels.hardware import Device
-    from torchops.kernels.launch import Launch
+    from torchops.precompile import Kernel
 
 
 @app.command("precompile")
@@ -34,6 +34,7 @@ def precompile_command(
     input: Annotated[str, typer.Option(help="NxCxHxW of the model's input.")] = "8x3x224x224",
     dtype: Annotated[str, typer.Option(help="Of the model: float16, bfloat16, float32 or float64.")] = "bfloat16",
     channels_last: Annotated[bool, typer.Option("--channels-last/--nchw", help="Memory format of the model.")] = True,
+    tf32: Annotated[bool, typer.Option("--tf32/--no-tf32", help="Whether float32 is multiplied as TF32.")] = True,
     train: Annotated[bool, typer.Option("--train", help="The gradients of the model too.")] = False,
     fuse: Annotated[bool, typer.Option("--fuse", help="The model after torchops.fuse.")] = False,
     calls: Annotated[
@@ -77,7 +78,8 @@ def precompile_command(
             _unpack(unpack, folder, {device.arch for device in devices} if arch else None)
         failed = False
         if work or cases:
-            failed = _compile(_launches(work, cases or [], devices), folder, processes)
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
+                failed = _compile(work, cases or [], devices, folder, processes)
         if pack is not None:
             packed = archives.pack(folder, pack, {device.arch for device in devices} if arch else None)
             megabytes = pack.stat().st_size / 1e6
@@ -116,30 +118,33 @@ def _unpack(file: Path, folder: Path, archs: set[str] | None) -> None:
     console.print(f"{file}: {_held(manifest)}", highlight=False, soft_wrap=True)
 
 
-def _launches(work: list[recording.Call], cases: list[str], devices: list[Device]) -> Iterator[Launch]:
-    known = {}
-    if cases:
-        try:
-            known = importlib.import_module("bench.launches").CASES
-        except ModuleNotFoundError as error:
-            if not (error.name or "").startswith("bench"):
-                raise
-            raise ValueError("--cases are in the checkout of torchops, not in the package: run it there") from None
+def _kernels(work: list[recording.Call], cases: list[str], devices: list[Device]) -> list[Kernel]:
+    """All that is asked for, each once."""
+    known = _cases() if cases else {}
     for name in cases:
         if name not in known:
             raise ValueError(f"--cases must be one of {', '.join(known)}, got {name!r}")
+    found: dict[Kernel, None] = {}
     for device in devices:
-        yield from precompile.launches_of(work, device)
+        found |= dict.fromkeys(precompile.kernels_of(precompile.launches_of(work, device)))
         for name in cases:
-            yield from known[name](device)
+            found |= dict.fromkeys(known[name](device))
+    return list(found)
+
+
+def _cases() -> dict[str, Callable[[Device], Iterable[Kernel]]]:
+    try:
+        return importlib.import_module("bench.launches").CASES  # type: ignore[no-any-return]
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("bench"):
+            raise
+        raise ValueError("--cases are in the checkout of torchops, not in the package: run it there") from None
 
 
 def compile_ahead(
-    launches: Iterable[Launch], cache: Path | None = None, processes: int | None = None
+    kernels: list[Kernel], cache: Path | None = None, processes: int | None = None
 ) -> list[precompile.Outcome]:
-    """Compile what launches need and is missing in a cache, with a bar, and name what fails."""
-    with console.status("recording launches"):
-        kernels = precompile.kernels_of(launches)
+    """Compile what is missing in a cache, with a bar, and name what fails."""
     outcomes = []
     with bar() as progress:
         task = progress.add_task("compiling", total=len(kernels))
@@ -152,15 +157,20 @@ def compile_ahead(
     return outcomes
 
 
-def _compile(launches: Iterable[Launch], folder: Path, processes: int | None) -> bool:
-    """Compile what is missing, and say so; whether something failed."""
+def _compile(
+    work: list[recording.Call], cases: list[str], devices: list[Device], folder: Path, processes: int | None
+) -> bool:
+    """Compile what is asked for and missing, and say so; whether something failed."""
     began = time.monotonic()
-    outcomes = compile_ahead(launches, folder, processes)
+    with console.status("recording launches"):
+        kernels = _kernels(work, cases, devices)
+    recorded = time.monotonic() - began
+    outcomes = compile_ahead(kernels, folder, processes)
     failed = sum(bool(o.error) for o in outcomes)
     found = sum(o.found for o in outcomes)
     console.print(
-        f"{len(outcomes)} kernels: {len(outcomes) - found - failed} compiled, {found} found, {failed} failed, in "
-        f"{time.monotonic() - began:.0f} s; in {folder}",
+        f"{len(outcomes)} kernels: {len(outcomes) - found - failed} compiled, {found} found, {failed} failed; "
+        f"{recorded:.0f} s to record launches, {time.monotonic() - began - recorded:.0f} s to compile; in {folder}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     return failed > 0

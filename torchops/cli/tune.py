@@ -12,7 +12,7 @@ import torch
 import typer
 from rich.markup import escape
 
-from torchops import recording, tuning
+from torchops import precompile, recording, tuning
 from torchops.inspect import LaunchReport
 
 from .console import app, bar, console, fail, table
@@ -161,7 +161,8 @@ def _tune(
     new = [task for task in work if key(task.problem) not in known]
     # on all cores, before they are timed on one
     jobs = [(task, config) for task in new for config in ranking(task.problem, device)[:top]]
-    compile_ahead(launch for task, config in jobs for launch in tuning.launches_with(task, config, device))
+    launches = (launch for task, config in jobs for launch in tuning.launches_with(task, config, device))
+    compile_ahead(precompile.kernels_of(launches))
     shown = table(f"measured on {device.name}", caption=f"the table: {kept.file}")
     for heading in ("call", "tile", "warps", "stages", "taps", "splits", "us", "second", "dropped"):
         shown.add_column(heading, justify="left" if heading in ("call", "tile") else "right")
