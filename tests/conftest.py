@@ -36,6 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     tier = config.getoption("--tier")
     # of xdist, which need not be installed
     config.addinivalue_line("markers", "xdist_group(name): run in one process")
+    # torch 2.11 gives this when torch._inductor is first imported, which may be in any test that compiles
+    deprecated = r"ignore:`torch\.jit\.script_method` is (deprecated|not supported):DeprecationWarning"
+    config.addinivalue_line("filterwarnings", deprecated)
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     forced = os.environ.get("TORCHOPS_BACKEND") == "triton"
     fuzz = config.getoption("--fuzz")

@@ -290,6 +290,16 @@ def test_unbatched_images_and_dictionaries() -> None:
         close(actual[name], expected[name], torch.float32)
 
 
+@pytest.mark.parametrize("low", [None, torch.bfloat16], ids=["float32", "autocast"])
+def test_compile_fullgraph(low: torch.dtype | None) -> None:
+    """A residual asks for the dtype that autocast would give it, while it is traced."""
+    torch.compiler.reset()
+    fused, _ = torchops.fuse(small())
+    x = image(2, 3, 16, 12)
+    with torch.no_grad(), torch.autocast("cpu", low, enabled=low is not None):
+        assert torch.equal(torch.compile(fused, fullgraph=True, backend="aot_eager")(x), fused(x))
+
+
 class Functions(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y, indices = F.max_pool2d(x, 2, return_indices=True)
