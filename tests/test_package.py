@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
 
 
 def _python(code: str) -> str:
@@ -58,17 +54,3 @@ def test_kernels_and_models_are_ours_under_their_long_names_only() -> None:
 
     assert torchops.kernels.sobel.__name__ == "torchops.kernels.sobel"
     assert torchops.models.__name__ == "torchops.models"
-
-
-def test_inductor_is_imported() -> None:
-    """All of it, as a GPU's test_compile_inductor needs it, with no compiler asked for."""
-    assert importlib.import_module("torch._inductor.compile_fx").compile_fx
-
-
-def test_inductor_is_imported_in_a_fresh_process() -> None:
-    """Under the filters of the tests, which make errors of the warnings of a first import."""
-    test = f"{__file__}::{test_inductor_is_imported.__name__}"
-    command = [sys.executable, "-m", "pytest", test, "--tier", "aten", "-q"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.splitlines()[-1].startswith("1 passed")
