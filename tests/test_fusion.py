@@ -315,6 +315,13 @@ def test_functions_are_taken_over() -> None:
     assert report.before == report.after
 
 
+def test_annotations_that_are_strings_are_left_out() -> None:
+    """As `from __future__ import annotations` has them, here too: torch 2.11 could not pickle the network."""
+    assert small().forward.__annotations__["x"] == "Tensor"
+    fused, _ = torchops.fuse(small())
+    assert {node.type for node in fused.graph.nodes} == {None}
+
+
 def test_report_prints() -> None:
     _, report = torchops.fuse(NETWORKS["segnet"]())
     text = str(report).splitlines()
