@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -15,11 +16,22 @@ from torch import Tensor
 import torchops
 from torchops.providers import threads
 
-from .harness import CLOCK, Contest, close, compiled, has_compiler, hold, replay, short, skip_unless_raced
+from .harness import (
+    CLOCK,
+    Contest,
+    blank,
+    close,
+    compete,
+    compiled,
+    hold,
+    leave_default_stream,
+    normal,
+    replay,
+    short,
+)
 from .layers import CASES, LAYERS, ConvLayer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32
 DTYPES = (torch.bfloat16, torch.float32, torch.float16)
 TOLERANCE = {torch.float32: 2**-9 if DEVICE == "cuda" else 1e-4, torch.bfloat16: 2**-7, torch.float16: 2**-9}
 """Of the largest value. A float32 sum of the millions of terms of a weight gradient loses about their root times 6e-8; on a GPU
@@ -27,21 +39,38 @@ float32 is multiplied as TF32, with the mantissa of float16. 2**-7 is four round
 formula of several ops makes up to three."""
 PASSES = {"forward": 1, "input_grad": 1, "weight_grad": 1, "train": 3}
 """How often each does the arithmetic of the forward pass; "train" is that and all gradients."""
+TELLING = (
+    ("body", "forward"), ("body", "train"), ("mid", "forward"), ("deep", "train"), ("stem", "forward"),
+    ("pointwise", "forward"), ("aspp", "forward"), ("unet-up", "train"), ("depthwise", "forward"), ("depthwise", "weight_grad"),
+)  # fmt: skip
+"""A layer of every kind, with the passes that are hardest or commonest for it."""
+
+
+class Epilogue(NamedTuple):
+    """What follows the products, in this order."""
+
+    bias: bool = False
+    residual: bool = False
+    relu: bool = False
+
+
+ALONE, BIAS, RELU, BLOCK = Epilogue(), Epilogue(True), Epilogue(True, relu=True), Epilogue(True, True, True)
+"""The last as at the end of ResNet's blocks."""
+SUFFIXES = {ALONE: ".alone", BIAS: "", RELU: ".relu", BLOCK: ".relu.residual"}
 
 
 @dataclass(frozen=True)
 class Case:
     layer: ConvLayer
+    """With the batch that is timed."""
     what: str
     channels_last: bool
-    block: bool = False
-    dtype: torch.dtype = DTYPE
-    """With a residual and a ReLU, as at the end of ResNet's blocks."""
+    dtype: torch.dtype
+    epilogue: Epilogue = BIAS
 
     @property
     def name(self) -> str:
-        block = ".relu.residual" if self.block else ""
-        return f"{self.layer.name}{block}.{self.what}.{self.layout}.{short(self.dtype)}"
+        return f"{self.layer.name}{SUFFIXES[self.epilogue]}.{self.what}.{self.layout}.{short(self.dtype)}"
 
     @property
     def layout(self) -> str:
@@ -50,56 +79,79 @@ class Case:
     @property
     def providers(self) -> tuple[str, ...]:
         """Inductor calls the same library for a convolution: it has something to win where there is something to fuse."""
-        fuses = (self.block or self.layer.padding_mode != "zeros") and self.what in ("forward", "train")
-        return ("torchops", "aten", "inductor") if fuses else ("torchops", "aten")
+        fuses = self.epilogue.relu or self.layer.padding_mode != "zeros"
+        return ("torchops", "aten", "inductor") if fuses and self.what in ("forward", "train") else ("torchops", "aten")
 
 
-def _every_case() -> list[Case]:
-    cases = [Case(layer, what, form) for layer in CASES + LAYERS for what in PASSES for form in (True, False)]
-    blocks = [layer for layer in CASES if layer.name in ("body", "mid", "deep")]
+def _sized(layer: ConvLayer, gpu: bool) -> ConvLayer:
+    """The batch that networks are trained with on a GPU; on a CPU one image, or as many as make 10 MFLOP."""
+    return layer if gpu else layer.with_batch(max(1, math.ceil(1e7 * layer.N / layer.flops)))
+
+
+def _dtype(gpu: bool) -> torch.dtype:
+    return torch.bfloat16 if gpu else torch.float32
+
+
+def every_case(gpu: bool) -> list[Case]:
+    """What there is to time on a GPU, or on a CPU, wherever this runs."""
+    layers, goals = ([_sized(layer, gpu) for layer in found] for found in (CASES + LAYERS, CASES))
+    dtype = _dtype(gpu)
+    cases = [Case(layer, what, form, dtype) for layer in layers for what in PASSES for form in (True, False)]
+    blocks = [layer for layer in goals if layer.name in ("body", "mid", "deep")]
     cases += [
-        Case(layer, what, form, True) for layer in blocks for what in ("forward", "train") for form in (True, False)
+        Case(layer, what, form, dtype, BLOCK)
+        for layer in blocks
+        for what in ("forward", "train")
+        for form in (True, False)
     ]
     # the cases of the goals in the other dtypes
-    return cases + [
-        Case(layer, what, True, dtype=dtype)
-        for dtype in DTYPES
-        for layer in CASES
+    cases += [
+        Case(layer, what, True, other)
+        for other in DTYPES
+        for layer in goals
         for what in ("forward", "train")
-        if dtype != DTYPE
+        if other != dtype
+    ]
+    return cases + telling(gpu)
+
+
+def telling(gpu: bool) -> list[Case]:
+    """The cases that say most, those in channels_last first: convolutions alone, and forward with a bias and a ReLU too."""
+    layers = {layer.name: _sized(layer, gpu) for layer in CASES + LAYERS}
+    return [
+        Case(layers[name], what, form, _dtype(gpu), epilogue)
+        for form in (True, False)
+        for name, what in TELLING
+        for epilogue in ((ALONE, RELU) if what == "forward" else (ALONE,))
     ]
 
 
 def _default_on_cpu(case: Case) -> bool:
     """Few enough for ten minutes on two cores, every pass among them."""
     name = case.layer.name
-    if case.dtype != DTYPE:
+    if case.dtype != torch.float32 or case.epilogue in (ALONE, RELU):
         return False
-    if case.block or not case.channels_last or case.what in ("input_grad", "weight_grad"):
+    if case.epilogue == BLOCK or not case.channels_last or case.what in ("input_grad", "weight_grad"):
         return name in ("body", "depthwise") and (case.channels_last or case.what in ("forward", "train"))
     return name not in ("expand", "grouped", "reflect-stem", "unet-stem", "unet-deep")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.function is test_conv2d:
-        everything = DEVICE == "cuda" or metafunc.config.getoption("--all-cases")
-        cases = [case for case in _every_case() if everything or _default_on_cpu(case)]
+        gpu = DEVICE == "cuda"
+        everything = gpu or metafunc.config.getoption("--all-cases")
+        cases = [case for case in every_case(gpu) if everything or _default_on_cpu(case)]
         pairs = [(case, provider) for case in cases for provider in case.providers]
         metafunc.parametrize(("case", "provider"), pairs, ids=[f"{case.name}-{provider}" for case, provider in pairs])
 
 
-def _on_this_device(layer: ConvLayer) -> ConvLayer:
-    """The batch that networks are trained with on a GPU; on a CPU one image, or as many as make 10 MFLOP."""
-    return layer if DEVICE == "cuda" else layer.with_batch(max(1, math.ceil(1e7 * layer.N / layer.flops)))
+def _bias_and_residual(case: Case, rest: tuple[Tensor, ...]) -> tuple[Tensor | None, Tensor | None]:
+    return rest[0] if case.epilogue.bias else None, rest[-1] if case.epilogue.residual else None
 
 
-def _random(shape: Sequence[int], case: Case, generator: torch.Generator) -> Tensor:
-    t = torch.randn(shape, generator=generator).to(DEVICE, case.dtype)
-    return t.contiguous(memory_format=torch.channels_last) if case.channels_last and t.dim() == 4 else t
-
-
-def _formula(layer: ConvLayer, x: Tensor, w: Tensor, b: Tensor, residual: Tensor | None = None) -> Tensor:
+def _formula(case: Case, x: Tensor, w: Tensor, *rest: Tensor) -> Tensor:
     """As most people write it, but for the ReLU."""
+    layer, (b, residual) = case.layer, _bias_and_residual(case, rest)
     if layer.transposed:
         return F.conv_transpose2d(x, w, b, layer.stride, layer.padding)
     padding = layer.padding
@@ -109,27 +161,32 @@ def _formula(layer: ConvLayer, x: Tensor, w: Tensor, b: Tensor, residual: Tensor
     return y if residual is None else y + residual
 
 
-def _functions(case: Case, layer: ConvLayer) -> dict[str, Callable[..., Tensor]]:
-    """What each provider computes from x, w, b and, in a block, the residual."""
+def _theirs(case: Case, *tensors: Tensor) -> Tensor:
+    y = _formula(case, *tensors)
+    return F.relu(y) if case.epilogue.relu else y
 
-    def ours(*tensors: Tensor) -> Tensor:
-        return layer(*tensors[:3], residual=tensors[3], activation="relu") if case.block else layer(*tensors)
 
-    def aten(*tensors: Tensor) -> Tensor:
-        y = _formula(layer, *tensors)
-        return F.relu(y) if case.block else y
+def _ours(case: Case, x: Tensor, w: Tensor, *rest: Tensor) -> Tensor:
+    b, residual = _bias_and_residual(case, rest)
+    if case.epilogue.relu:
+        return case.layer(x, w, b, residual=residual, activation="relu")
+    return case.layer(x, w, b)
 
-    functions: dict[str, Callable[..., Tensor]] = {"torchops": ours, "aten": aten}
-    if "inductor" in case.providers and has_compiler():
-        functions["inductor"] = compiled(aten)
-    return functions
+
+def _tensors(case: Case, make: Callable[[Sequence[int]], Tensor]) -> tuple[list[Tensor], Tensor]:
+    """What each provider computes from: x, w, and the bias and the residual that the case has; and dy."""
+    layer, epilogue = case.layer, case.epilogue
+    shapes: list[Sequence[int]] = [layer.input_shape, layer.weight_shape]
+    shapes += [(layer.K,)] * epilogue.bias + [layer.output_shape] * epilogue.residual
+    return [make(shape) for shape in shapes], make(layer.output_shape)
 
 
 def _pass(
     what: str, function: Callable[..., Tensor], tensors: Sequence[Tensor], dy: Tensor
 ) -> Callable[[], tuple[Tensor, ...]]:
     """The pass to time, by what it returns."""
-    needed = {"forward": (), "input_grad": (0,), "weight_grad": (1, 2), "train": range(len(tensors))}[what]
+    every = range(len(tensors))
+    needed = {"forward": (), "input_grad": (0,), "weight_grad": every[1:3], "train": every}[what]
     leaves = [t.detach().requires_grad_(i in needed) for i, t in enumerate(tensors)]
     wanted = [leaves[i] for i in needed]
     if what == "forward":
@@ -140,20 +197,36 @@ def _pass(
     return lambda: torch.autograd.grad(y, wanted, dy, retain_graph=True)
 
 
-def _contest(case: Case, rounds: int) -> Contest:
-    torch.compiler.reset()
-    layer, generator = _on_this_device(case.layer), torch.Generator().manual_seed(0)
-    shapes = [layer.input_shape, layer.weight_shape, (layer.K,)] + [layer.output_shape] * case.block
-    tensors = [_random(shape, case, generator) for shape in shapes]
+def rehearse(case: Case, device: torch.device) -> None:
+    """torchops's part of a contest, once, on blank tensors of its sizes.
+
+    Where launches are recorded, CPU tensors take no room and nothing is computed: these are the launches of `contest` on
+    the GPU that they are recorded for.
+    """
+    tensors, dy = _tensors(case, lambda shape: blank(shape, case.dtype, device, case.channels_last))
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        _pass(case.what, partial(_ours, case), tensors, dy)()
+
+
+def contest(case: Case, rounds: int, *, inductor: bool = False) -> Contest:
+    """Race a case on this machine, on its GPU where it has one: all providers but Inductor, or torchops and Inductor alone."""
+    leave_default_stream()
+    if inductor:
+        torch.compiler.reset()
+    layer, generator = case.layer, torch.Generator(DEVICE).manual_seed(0)
+    tensors, dy = _tensors(case, lambda shape: normal(shape, case.dtype, generator, case.channels_last))
     # so that results are about 1, as networks are initialised
     tensors[1] *= (layer.flops / 2 / math.prod(layer.output_shape)) ** -0.5
-    dy = _random(layer.output_shape, case, generator)
     exact = [t.double() for t in tensors]
-    if case.block:
+    if case.epilogue.relu and case.what != "forward":
         # where rounding can decide about the sign, it decides about the gradient
-        dy *= _formula(layer, *exact).abs() > 0.05
-    functions = _functions(case, layer)
-    expected = _pass(case.what, functions["aten"], exact, dy.double())()
+        dy *= _formula(case, *exact).abs() > 0.05
+    expected = _pass(case.what, partial(_theirs, case), exact, dy.double())()
+    functions: dict[str, Callable[..., Tensor]] = {"torchops": partial(_ours, case)}
+    if inductor:
+        functions["inductor"] = compiled(lambda *tensors: _theirs(case, *tensors))
+    else:
+        functions["aten"] = partial(_theirs, case)
 
     def check(name: str, results: tuple[Tensor, ...]) -> float:
         return max(
@@ -161,17 +234,18 @@ def _contest(case: Case, rounds: int) -> Contest:
             for actual, exactly in zip(results, expected, strict=True)
         )
 
-    residual = case.block * math.prod(layer.output_shape)
+    residual = case.epilogue.residual * math.prod(layer.output_shape)
     elements = PASSES[case.what] * layer.elements + residual
     # three passes read what one can leave in the L2 cache
     floor = min(PASSES[case.what], 2) * layer.elements + residual
     with threads(1), torch.backends.cudnn.flags(enabled=True, benchmark=True):
-        contest = hold(
+        found = hold(
             {name: _pass(case.what, function, tensors, dy) for name, function in functions.items()},
             check=check, bytes_least=elements * case.dtype.itemsize, flops=PASSES[case.what] * layer.flops, rounds=rounds,
-            device=DEVICE, floor_bytes=floor * case.dtype.itemsize, itemsize=case.dtype.itemsize, name=case.name,
+            device=DEVICE, floor_bytes=floor * case.dtype.itemsize, itemsize=case.dtype.itemsize, apart=inductor,
+            name=case.name,
         )  # fmt: skip
-    contest.info = {
+    found.info = {
         "case": case.name,
         "threads": 1 if DEVICE == "cpu" else "gpu",
         "layer": layer.layer,
@@ -179,15 +253,13 @@ def _contest(case: Case, rounds: int) -> Contest:
         "dtype": short(case.dtype),
         "layout": case.layout,
     }
-    return contest
+    return found
 
 
 @pytest.mark.benchmark(timer=CLOCK)
 def test_conv2d(case: Case, provider: str, held: Any, benchmark: Any, request: pytest.FixtureRequest) -> None:
-    contest = held(case, lambda: _contest(case, request.config.getoption("--rounds")))
-    skip_unless_raced(contest, provider)
     benchmark.group = case.name
-    replay(benchmark, contest, provider)
+    compete(contest, case, provider, held, benchmark, request)
 
 
 @pytest.mark.benchmark(timer=CLOCK)
@@ -198,7 +270,7 @@ def test_call(op: str, grad: bool, provider: str, held: Any, benchmark: Any, req
     """So small an image that the call is what takes the time; on a CPU, where nothing is launched."""
     what = "train" if grad else "forward"
 
-    def contest() -> Contest:
+    def race_calls() -> Contest:
         x, w, b = torch.rand(1, 3, 4, 4), torch.rand(3, 3, 3, 3), torch.rand(3)
         functions: dict[str, Callable[..., Tensor]] = {"torchops": getattr(torchops, op), "aten": getattr(F, op)}
         dy = torch.rand_like(functions["aten"](x, w, b))
@@ -218,6 +290,5 @@ def test_call(op: str, grad: bool, provider: str, held: Any, benchmark: Any, req
         }
         return found
 
-    contest_held = held(("call", op, grad), contest)
     benchmark.group = f"call, {op}, {'with' if grad else 'without'} gradient"
-    replay(benchmark, contest_held, provider)
+    replay(benchmark, held(("call", op, grad), race_calls), provider)

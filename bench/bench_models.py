@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ import torchops
 from torchops.providers import threads
 from torchops.timing import ratio
 
-from .harness import CLOCK, Contest, close, hold, replay
+from .harness import CLOCK, Contest, blank, close, compete, hold, leave_default_stream, normal
 from .networks import NETWORKS, OURS, in_torch_nn
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -42,6 +43,8 @@ BY_DEFAULT = {
 """On a CPU, the networks without `--all-cases`."""
 GATE = "resnet18"
 """Raced in all rounds; the others in a fifth of them, or they would take more than ten minutes on two cores."""
+FLAGS = partial(torch.backends.cudnn.flags, enabled=True, benchmark=True, allow_tf32=False)
+"""float32 as it is, without TF32."""
 SLOW = ("deeplabv3_resnet50", "fcn_resnet50")
 """Trained on a CPU in channels_last only, for the same reason."""
 
@@ -51,6 +54,7 @@ class Case:
     network: str
     what: str
     channels_last: bool
+    batch: int
 
     @property
     def name(self) -> str:
@@ -61,13 +65,8 @@ class Case:
         return "channels_last" if self.channels_last else "nchw"
 
     @property
-    def batch(self) -> int:
-        """On a CPU one image; two to train on, as DeepLab has a batch norm of one pixel an image."""
-        if self.network in OURS:
-            return OURS[self.network][1] * (8 if DEVICE == "cuda" else 1)
-        if DEVICE == "cuda":
-            return 32
-        return 8 if self.network == GATE else 2 if self.what == "train" else 1
+    def providers(self) -> tuple[str, ...]:
+        return PROVIDERS[self.what]
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -75,15 +74,31 @@ class Case:
         return self.batch, 1 if self.network in OURS else 3, size, size
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    everything = DEVICE == "cuda" or metafunc.config.getoption("--all-cases")
+def _batch(network: str, what: str, gpu: bool) -> int:
+    """On a CPU one image; two to train on, as DeepLab has a batch norm of one pixel an image."""
+    if network in OURS:
+        return OURS[network][1] * (8 if gpu else 1)
+    if gpu:
+        return 32
+    return 8 if network == GATE else 2 if what == "train" else 1
+
+
+def every_case(gpu: bool) -> list[Case]:
+    """What there is to time on a GPU, or on a CPU, wherever this runs."""
     cases = [
-        Case(network, what, form) for network in (*NETWORKS, *OURS) for what in PROVIDERS for form in (True, False)
+        Case(network, what, form, _batch(network, what, gpu))
+        for network in (*NETWORKS, *OURS)
+        for what in PROVIDERS
+        for form in (True, False)
     ]
-    wanted = [case for case in cases if everything or case.network in BY_DEFAULT[case.what]]
-    if DEVICE == "cpu":
-        wanted = [c for c in wanted if c.channels_last or c.what == "forward" or c.network not in SLOW]
-    pairs = [(case, provider) for case in wanted for provider in PROVIDERS[case.what]]
+    return [c for c in cases if gpu or c.channels_last or c.what == "forward" or c.network not in SLOW]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    gpu = DEVICE == "cuda"
+    everything = gpu or metafunc.config.getoption("--all-cases")
+    wanted = [case for case in every_case(gpu) if everything or case.network in BY_DEFAULT[case.what]]
+    pairs = [(case, provider) for case in wanted for provider in case.providers]
     metafunc.parametrize(("case", "provider"), pairs, ids=[f"{case.name}-{provider}" for case, provider in pairs])
 
 
@@ -127,13 +142,18 @@ class Decisions(TorchFunctionMode):
         return func(x.detach().clone(), *further, **kwargs) + (x - x.detach()) * slope
 
 
+@functools.lru_cache(maxsize=1)
+def _built(name: str) -> nn.Module:
+    """The network on the CPU, where drawing its parameters takes longer than a race on a GPU: its cases come in a row."""
+    return {**NETWORKS, **{ours: build for ours, (build, *_) in OURS.items()}}[name]().eval()
+
+
 class Versions:
     """A network as it is, in float64, converted and fused."""
 
-    def __init__(self, name: str, channels_last: bool = False) -> None:
+    def __init__(self, name: str, channels_last: bool = False, device: torch.device | str = DEVICE) -> None:
         form = torch.channels_last if channels_last else torch.contiguous_format
-        model = {**NETWORKS, **{name: build for name, (build, *_) in OURS.items()}}[name]().eval()
-        model = model.to(DEVICE, memory_format=form)
+        model = copy.deepcopy(_built(name)).to(device, memory_format=form)
         self.original = in_torch_nn(model) if name in OURS else model
         self.exact = copy.deepcopy(self.original).double()
         # has the original's parameters
@@ -141,6 +161,18 @@ class Versions:
         if name in OURS:
             self.converted = model
         self.fused, self.fusion = torchops.fuse(model)
+
+    def without_values(self) -> None:
+        """Put all of it on the meta device. It was converted and fused before, for which there have to be values."""
+        models = self.original, self.exact, self.converted, self.fused
+        # by what a copy goes: who shared a parameter still does
+        blanks: dict[int, Any] = {}
+        for model in models:
+            for t in (*model.parameters(), *model.buffers()):
+                blanks[id(t)] = torch.empty_like(t, device="meta")
+                if isinstance(t, nn.Parameter):
+                    blanks[id(t)] = nn.Parameter(blanks[id(t)], t.requires_grad)
+        self.original, self.exact, self.converted, self.fused = copy.deepcopy(models, blanks)
 
     def __call__(self, provider: str, x: Tensor) -> Tensor:
         models = {"torchops": self.converted, "aten": self.original, "fused": self.fused, "exact": self.exact}
@@ -169,8 +201,7 @@ class Versions:
 
 
 def _random(shape: Sequence[int], channels_last: bool = False) -> Tensor:
-    t = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(DEVICE)
-    return t.contiguous(memory_format=torch.channels_last) if channels_last else t
+    return normal(shape, torch.float32, torch.Generator(DEVICE).manual_seed(2), channels_last)
 
 
 def _largest(tensors: Sequence[Tensor]) -> float:
@@ -182,10 +213,34 @@ def _error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     return _largest([a.double() - b.double() for a, b in zip(actual, expected, strict=True)]) / _largest(expected)
 
 
-def _contest(case: Case, rounds: int) -> Contest:
+def rehearse(case: Case, device: torch.device) -> None:
+    """torchops's part of a contest, once, on blank tensors of its sizes.
+
+    On the meta device nothing is computed, and what the networks call can be recorded. On a CPU all but what torchops
+    launches is computed.
+    """
+    x = blank(case.shape, torch.float32, device, case.channels_last)
+    with FLAGS():
+        versions = Versions(case.network, case.channels_last, "cpu" if device.type == "meta" else device)
+        if device.type == "meta":
+            versions.without_values()
+        if case.what == "forward":
+            for provider in ("torchops", "fused"):
+                versions.logits(provider, x)
+            return
+        dy = blank(versions.logits("aten", x)[0].shape, torch.float32, device, False)
+        versions.train()
+        # the check of a gradient runs it without one, to see what it decides
+        versions.logits("torchops", x)
+        versions.gradients("torchops", x, dy)
+
+
+def contest(case: Case, rounds: int, *, inductor: bool = False) -> Contest:
+    """Race a case on this machine, on its GPU where it has one. Inductor is not raced on networks: it must not be asked for."""
+    assert not inductor, "networks are not raced against Inductor"
+    leave_default_stream()
     x = _random(case.shape, case.channels_last)
-    # float32 as it is, without TF32
-    with threads(THREADS), torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+    with threads(THREADS), FLAGS():
         versions = Versions(case.network, case.channels_last)
         dy = _random(versions.logits("aten", x)[0].shape)
         if case.what == "train":
@@ -202,12 +257,12 @@ def _contest(case: Case, rounds: int) -> Contest:
 
         with FlopCounterMode(display=False) as counter:
             run("aten")
-        contest = hold(
+        found = hold(
             {name: partial(run, name) for name in PROVIDERS[case.what]},
             check=check, bytes_least=0, flops=counter.get_total_flops(),
             rounds=rounds if case.network in (GATE, *OURS) else max(2, rounds // 5), device=DEVICE, name=case.name,
         )  # fmt: skip
-    contest.info = {
+    found.info = {
         "case": case.name,
         "threads": THREADS if DEVICE == "cpu" else "gpu",
         "batch": case.batch,
@@ -216,16 +271,15 @@ def _contest(case: Case, rounds: int) -> Contest:
         "dtype": "f32",
         "layout": case.layout,
     }
-    if "fused" in contest.times:
-        contest.info["fused_over_aten"] = ratio(contest.times, "fused", "aten")
-    return contest
+    if "fused" in found.times:
+        found.info["fused_over_aten"] = ratio(found.times, "fused", "aten")
+    return found
 
 
 @pytest.mark.benchmark(timer=CLOCK)
 def test_models(case: Case, provider: str, held: Any, benchmark: Any, request: pytest.FixtureRequest) -> None:
-    contest = held(case, lambda: _contest(case, request.config.getoption("--rounds")))
     benchmark.group = case.name
-    replay(benchmark, contest, provider)
+    compete(contest, case, provider, held, benchmark, request)
 
 
 def table() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import ModuleType
@@ -20,17 +20,29 @@ import torchops
 from torchops import reference
 from torchops.providers import threads
 
-from .harness import CLOCK, Contest, close, compiled, has_compiler, hold, replay, short, skip_unless_raced
+from .harness import (
+    CLOCK,
+    Contest,
+    blank,
+    close,
+    compete,
+    compiled,
+    hold,
+    leave_default_stream,
+    normal,
+    replay,
+    short,
+)
 from .layers import POOLS, PoolLayer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32
-OTHER_DTYPES = tuple(d for d in (torch.bfloat16, torch.float32) if d != DTYPE)
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 2**-6}
 """Of the largest value: sums have nine terms at most, and in bfloat16 ATen rounds some of them after every one."""
 RETURN_INDICES: dict[str, Any] = {"none": False, "position": True, "offset": "offset"}
 FUSED = ("resnet.stem", "erosion", "decoder.avg_unpool")
 """The layers that Inductor is timed on on a CPU, where it takes ten seconds to compile one."""
+TELLING = ("resnet.stem", "segnet.unpool512")
+"""Windows that overlap, and values that are put back, in more than an L2 cache holds."""
 CHECKED = 1 << (22 if DEVICE == "cuda" else 25)
 """Of more pixels, those of all windows counted, the first and the last image are checked."""
 
@@ -38,10 +50,11 @@ CHECKED = 1 << (22 if DEVICE == "cuda" else 25)
 @dataclass(frozen=True)
 class Case:
     layer: PoolLayer
+    """With the batch that is timed."""
     what: str
     """forward, or train: that and the gradient."""
     channels_last: bool
-    dtype: torch.dtype = DTYPE
+    dtype: torch.dtype
 
     @property
     def name(self) -> str:
@@ -68,17 +81,36 @@ class Case:
         return ("torchops", *others, "inductor") if fuses else ("torchops", *others)
 
 
-def _every_case() -> list[Case]:
-    cases = [Case(layer, what, form) for layer in POOLS for what in ("forward", "train") for form in (True, False)]
-    cases += [Case(layer, "forward", True, dtype) for layer in POOLS for dtype in OTHER_DTYPES if layer.C > 1]
+def _sized(layer: PoolLayer, gpu: bool) -> PoolLayer:
+    return layer if gpu else layer.with_batch(layer.on_cpu)
+
+
+def _dtype(gpu: bool) -> torch.dtype:
+    return torch.bfloat16 if gpu else torch.float32
+
+
+def every_case(gpu: bool) -> list[Case]:
+    """What there is to time on a GPU, or on a CPU, wherever this runs."""
+    layers, dtype = [_sized(layer, gpu) for layer in POOLS], _dtype(gpu)
+    cases = [
+        Case(layer, what, form, dtype) for layer in layers for what in ("forward", "train") for form in (True, False)
+    ]
+    others = [d for d in (torch.bfloat16, torch.float32) if d != dtype]
+    cases += [Case(layer, "forward", True, other) for layer in layers for other in others if layer.C > 1]
     # of one channel, the formats are the same
     return [case for case in cases if case.layer.C > 1 or not case.channels_last]
+
+
+def telling(gpu: bool) -> list[Case]:
+    """The cases that say most, those in channels_last first. They are cases of `every_case` too."""
+    layers = [layer for layer in POOLS if layer.layer in TELLING]
+    return [Case(_sized(layer, gpu), "forward", form, _dtype(gpu)) for form in (True, False) for layer in layers]
 
 
 def _default_on_cpu(case: Case) -> bool:
     """Few enough for four minutes on two cores: of large images, and of ATen's slow pools in NCHW, the forward pass."""
     layer = case.layer
-    if case.dtype != DTYPE:
+    if case.dtype != torch.float32:
         return False
     if layer.indices == "offset" and not layer.unpools:
         # slow, and of no use there: ATen finds positions
@@ -90,15 +122,11 @@ def _default_on_cpu(case: Case) -> bool:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.function is test_pooling:
-        everything = DEVICE == "cuda" or metafunc.config.getoption("--all-cases")
-        cases = [case for case in _every_case() if everything or _default_on_cpu(case)]
+        gpu = DEVICE == "cuda"
+        everything = gpu or metafunc.config.getoption("--all-cases")
+        cases = [case for case in every_case(gpu) if everything or _default_on_cpu(case)]
         pairs = [(case, provider) for case in cases for provider in case.providers]
         metafunc.parametrize(("case", "provider"), pairs, ids=[f"{case.name}-{provider}" for case, provider in pairs])
-
-
-def _random(shape: tuple[int, ...], case: Case, generator: torch.Generator) -> Tensor:
-    t = torch.randn(shape, generator=generator).to(DEVICE, case.dtype)
-    return t.contiguous(memory_format=torch.channels_last) if case.channels_last else t
 
 
 def _function(module: ModuleType, layer: PoolLayer, indices: Tensor | None) -> Callable[[Tensor], Any]:
@@ -114,10 +142,8 @@ def _function(module: ModuleType, layer: PoolLayer, indices: Tensor | None) -> C
 
 
 def _others(case: Case, positions: Tensor | None) -> dict[str, Callable[[Tensor], Any]]:
-    """The same as most people write it, and compiled."""
+    """The same as most people write it, which comes first, and as other libraries have it."""
     others = _eager(case.layer, positions, case.dtype)
-    if "inductor" in case.providers and has_compiler():
-        others["inductor"] = compiled(next(iter(others.values())))
     if "kornia" in case.providers and find_spec("kornia"):
         others["kornia"] = _kornia_erosion(case.layer)
     if "opencv" in case.providers and find_spec("cv2") and DEVICE == "cpu" and case.dtype == torch.float32:
@@ -186,22 +212,40 @@ def _bytes_least(layer: PoolLayer, what: str, dtype: torch.dtype) -> int:
     return (2 if what == "train" else 1) * ((image + windows) * dtype.itemsize + windows * index)
 
 
-def _contest(case: Case, rounds: int) -> Contest:
-    torch.compiler.reset()
-    layer = case.layer if DEVICE == "cuda" else case.layer.with_batch(case.layer.on_cpu)
-    generator = torch.Generator().manual_seed(0)
-    image = _random(layer.image_shape, case, generator)
-    windows = _random(layer.window_shape, case, generator)
-    x, dy = (windows, image) if layer.unpools else (image, windows)
-    positions = indices = None
-    if layer.op == "max_unpool2d":
-        window = layer.kernel, layer.stride, layer.padding
-        _, positions = F.max_pool2d(image, *window, return_indices=True)
-        _, indices = torchops.max_pool2d(image, *window, return_indices=RETURN_INDICES[layer.indices])
-    functions = {
-        "torchops": _function(torchops, layer, indices),
-        **_others(dataclasses.replace(case, layer=layer), positions),
-    }
+def _tensors(case: Case, make: Callable[[Sequence[int]], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The image that is pooled, here or before an unpool; what the layer is given; the gradient of its result."""
+    image, windows = make(case.layer.image_shape), make(case.layer.window_shape)
+    return (image, windows, image) if case.layer.unpools else (image, image, windows)
+
+
+def _indices(layer: PoolLayer, image: Tensor) -> Tensor | None:
+    """What torchops's pool returns of the image, for a layer that unpools by it."""
+    if layer.op != "max_unpool2d":
+        return None
+    window = layer.kernel, layer.stride, layer.padding
+    return torchops.max_pool2d(image, *window, return_indices=RETURN_INDICES[layer.indices])[1]
+
+
+def rehearse(case: Case, device: torch.device) -> None:
+    """torchops's part of a contest, once, on blank tensors of its sizes: where launches are recorded, those of `contest`."""
+    image, x, dy = _tensors(case, lambda shape: blank(shape, case.dtype, device, case.channels_last))
+    _pass(case.what, _function(torchops, case.layer, _indices(case.layer, image)), x, dy)()
+
+
+def contest(case: Case, rounds: int, *, inductor: bool = False) -> Contest:
+    """Race a case on this machine, on its GPU where it has one: all providers but Inductor, or torchops and Inductor alone."""
+    leave_default_stream()
+    if inductor:
+        torch.compiler.reset()
+    layer, generator = case.layer, torch.Generator(DEVICE).manual_seed(0)
+    image, x, dy = _tensors(case, lambda shape: normal(shape, case.dtype, generator, case.channels_last))
+    positions, indices = None, _indices(layer, image)
+    if indices is not None:
+        _, positions = F.max_pool2d(image, layer.kernel, layer.stride, layer.padding, return_indices=True)
+    others = _others(case, positions)
+    if inductor:
+        others = {"inductor": compiled(next(iter(others.values())))}
+    functions = {"torchops": _function(torchops, layer, indices), **others}
     pixels = math.prod(layer.window_shape) * layer.kernel**2
     some = slice(None, None, 1 if pixels <= CHECKED else max(1, layer.N - 1))
 
@@ -209,24 +253,24 @@ def _contest(case: Case, rounds: int) -> Contest:
     def expected(indices: str) -> tuple[Tensor, ...]:
         where = None if positions is None else positions[some].cpu()
         exact = _function(reference, dataclasses.replace(layer, indices=indices), where)
-        return _tensors(_pass(case.what, exact, x[some].cpu().double(), dy[some].cpu().double())())
+        return _results(_pass(case.what, exact, x[some].cpu().double(), dy[some].cpu().double())())
 
     def check(name: str, results: Any) -> float:
         returned = layer.indices if name == "torchops" and not layer.unpools else "position"
         exact = expected("none" if layer.indices == "none" else returned)
         errors = []
-        for actual, exactly in zip(_tensors(results), exact, strict=True):
+        for actual, exactly in zip(_results(results), exact, strict=True):
             tolerance = TOLERANCE[case.dtype] * float(exactly.abs().max()) if actual.is_floating_point() else 0
             errors.append(close(actual[some].cpu(), exactly, tolerance, f"{case.name}, {name}"))
         return max(errors)
 
     with threads(1), torch.backends.cudnn.flags(enabled=True, benchmark=True):
-        contest = hold(
+        found = hold(
             {name: _pass(case.what, function, x, dy) for name, function in functions.items()},
             check=check, bytes_least=_bytes_least(layer, case.what, case.dtype), rounds=rounds, device=DEVICE,
-            floor_bytes=2 ** (case.what == "train") * (image.nbytes + windows.nbytes), name=case.name,
+            floor_bytes=2 ** (case.what == "train") * (x.nbytes + dy.nbytes), apart=inductor, name=case.name,
         )  # fmt: skip
-    contest.info = {
+    found.info = {
         "case": case.name,
         "threads": 1 if DEVICE == "cpu" else "gpu",
         "layer": layer.layer,
@@ -234,19 +278,17 @@ def _contest(case: Case, rounds: int) -> Contest:
         "dtype": short(case.dtype),
         "layout": case.layout,
     }
-    return contest
+    return found
 
 
-def _tensors(results: Any) -> tuple[Tensor, ...]:
+def _results(results: Any) -> tuple[Tensor, ...]:
     return results if isinstance(results, tuple) else (results,)
 
 
 @pytest.mark.benchmark(timer=CLOCK)
 def test_pooling(case: Case, provider: str, held: Any, benchmark: Any, request: pytest.FixtureRequest) -> None:
-    contest = held(case, lambda: _contest(case, request.config.getoption("--rounds")))
-    skip_unless_raced(contest, provider)
     benchmark.group = case.name
-    replay(benchmark, contest, provider)
+    compete(contest, case, provider, held, benchmark, request)
 
 
 @pytest.mark.benchmark(timer=CLOCK)
@@ -257,7 +299,7 @@ def test_call(op: str, grad: bool, provider: str, held: Any, benchmark: Any, req
     """So small an image that the call is what takes the time; on a CPU, where nothing is launched."""
     what = "train" if grad else "forward"
 
-    def contest() -> Contest:
+    def race_calls() -> Contest:
         x, arguments = torch.rand(1, 3, 8, 8), (2,)
         if op == "max_unpool2d":
             x, indices = F.max_pool2d(x, 2, return_indices=True)
@@ -284,6 +326,5 @@ def test_call(op: str, grad: bool, provider: str, held: Any, benchmark: Any, req
         }
         return found
 
-    contest_held = held(("call", op, grad), contest)
     benchmark.group = f"call, {op}, {'with' if grad else 'without'} gradient"
-    replay(benchmark, contest_held, provider)
+    replay(benchmark, held(("call", op, grad), race_calls), provider)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -17,11 +17,21 @@ from torchops import reference
 from torchops.ops import sobel as ops
 from torchops.providers import aten_sobel, sobel_providers, threads
 
-from .harness import CLOCK, Contest, close, compiled, has_compiler, hold, replay, short, skip_unless_raced
+from .harness import (
+    CLOCK,
+    Contest,
+    blank,
+    close,
+    compete,
+    compiled,
+    hold,
+    laid_out,
+    leave_default_stream,
+    replay,
+    short,
+)
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-COUNTS = [1] if DEVICE == "cuda" else sorted({1, os.cpu_count() or 1})
-"""Threads."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,14 @@ class Case:
     dtype: torch.dtype
     train: bool = False
     channels_last: bool = False
+    threads: int = 1
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Inductor of torch 2.14 fails on the gradient of a replicated border of several channels on a CPU."""
+        others = ("aten", "kornia", "opencv", "scikit-image")
+        compiles = DEVICE == "cuda" or not self.train or self.shape[1] == 1
+        return ("torchops", *others, "inductor") if compiles else ("torchops", *others)
 
 
 CASES = (
@@ -40,16 +58,30 @@ CASES = (
     Case("imagenet.batch32.f32", (32, 3, 224, 224), torch.float32),
     Case("video4k.gray.f32.train", (1, 1, 2160, 3840), torch.float32, train=True),
     Case("imagenet.batch32.f32.train", (32, 3, 224, 224), torch.float32, train=True),
-    *[Case("video4k.batch8.bf16", (8, 1, 2160, 3840), torch.bfloat16)] * (DEVICE == "cuda"),
-    *[Case("video4k.batch8.f32", (8, 1, 2160, 3840), torch.float32)] * (DEVICE == "cuda"),
 )
+BATCHES = (
+    Case("video4k.batch8.bf16", (8, 1, 2160, 3840), torch.bfloat16),
+    Case("video4k.batch8.f32", (8, 1, 2160, 3840), torch.float32),
+)
+"""Timed on a GPU only."""
+
+
+def every_case(gpu: bool) -> list[Case]:
+    """What there is to time on a GPU, or on a CPU on one thread and on all, wherever this runs."""
+    if gpu:
+        return [*CASES, *BATCHES]
+    return [replace(case, threads=count) for case in CASES for count in sorted({1, os.cpu_count() or 1})]
+
+
+def telling(gpu: bool) -> list[Case]:
+    """The case that says most; on a CPU a smaller one."""
+    return [BATCHES[1] if gpu else CASES[0]]
 
 
 def _input(case: Case) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, case.shape, generator=generator).to(case.dtype)
-    x = x.contiguous(memory_format=torch.channels_last) if case.channels_last else x
-    return x.to(DEVICE).requires_grad_(case.train)
+    generator = torch.Generator(DEVICE).manual_seed(0)
+    x = torch.randint(0, 256, case.shape, generator=generator, device=DEVICE).to(case.dtype)
+    return laid_out(x, case.channels_last).requires_grad_(case.train)
 
 
 def _inductor(x: Tensor) -> Tensor:
@@ -60,20 +92,31 @@ def _train(function: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Ten
     return torch.autograd.grad(function(x), x, grad)[0]
 
 
-def _contest(case: Case, count: int, rounds: int) -> Contest:
-    torch.compiler.reset()
+def rehearse(case: Case, device: torch.device) -> None:
+    """torchops's part of a contest, once, on blank tensors of its sizes: where launches are recorded, those of `contest`."""
+    x = blank(case.shape, case.dtype, device, case.channels_last)
+    if case.train:
+        _train(torchops.sobel, x.requires_grad_(), blank(case.shape, torch.float32, device, False))
+    else:
+        torchops.sobel(x)
+
+
+def contest(case: Case, rounds: int, *, inductor: bool = False) -> Contest:
+    """Race a case on this machine, on its GPU where it has one: all providers but Inductor, or torchops and Inductor alone."""
+    leave_default_stream()
+    if inductor:
+        torch.compiler.reset()
     x = _input(case)
     exact = x.detach().double().requires_grad_(case.train)
     expected = reference.sobel(exact)
     providers = sobel_providers(x)
-    # Inductor of torch 2.14 fails on the gradient of a replicated border of several channels on a CPU
-    if has_compiler() and (DEVICE == "cuda" or not case.train or case.shape[1] == 1):
-        providers["inductor"] = compiled(_inductor)
+    if inductor:
+        providers = {"torchops": providers["torchops"], "inductor": compiled(_inductor)}
     size = x.element_size() if x.is_floating_point() else torch.float32.itemsize
     pixels = x.numel()
     contenders: dict[str, Callable[[], Any]]
     if case.train:
-        grad = torch.rand(case.shape).to(DEVICE)
+        grad = torch.rand(case.shape, device=DEVICE)
         expected = _train(reference.sobel, exact, grad.double())
         contenders = {name: functools.partial(_train, f, x, grad) for name, f in providers.items()}
         # forward: x and y; backward: dy, x and dx
@@ -90,32 +133,32 @@ def _contest(case: Case, count: int, rounds: int) -> Contest:
             tolerance = 2**-6 * float(expected.max())
         return close(result, expected, tolerance, f"{case.name}, {name}")
 
-    with threads(count), torch.backends.cudnn.flags(enabled=True, benchmark=True):
-        contest = hold(
-            contenders, check=check, bytes_least=bytes_least, rounds=rounds, device=DEVICE, itemsize=size, name=case.name,
-            floor_bytes=pixels * size * 4 if case.train else bytes_least,
+    with threads(case.threads), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        found = hold(
+            contenders, check=check, bytes_least=bytes_least, rounds=rounds, device=DEVICE, itemsize=size, apart=inductor,
+            floor_bytes=pixels * size * 4 if case.train else bytes_least, name=case.name,
         )  # fmt: skip
-    contest.info = {
+    found.info = {
         "case": case.name,
-        "threads": count if DEVICE == "cpu" else "gpu",
+        "threads": case.threads if DEVICE == "cpu" else "gpu",
         "batch": case.shape[0],
         "dtype": short(case.dtype),
         "layout": "channels_last" if case.channels_last else "nchw",
     }
-    return contest
+    return found
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.function is test_sobel:
+        pairs = [(case, provider) for case in every_case(DEVICE == "cuda") for provider in case.providers]
+        ids = [f"{case.name}-{case.threads}threads-{provider}" for case, provider in pairs]
+        metafunc.parametrize(("case", "provider"), pairs, ids=ids)
 
 
 @pytest.mark.benchmark(timer=CLOCK)
-@pytest.mark.parametrize("provider", ["torchops", "aten", "inductor", "kornia", "opencv", "scikit-image"])
-@pytest.mark.parametrize("count", COUNTS, ids=lambda n: f"{n}threads")
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_sobel(
-    case: Case, count: int, provider: str, held: Any, benchmark: Any, request: pytest.FixtureRequest
-) -> None:
-    contest = held((case, count), lambda: _contest(case, count, request.config.getoption("--rounds")))
-    skip_unless_raced(contest, provider)
-    benchmark.group = f"{case.name}, {count} threads"
-    replay(benchmark, contest, provider)
+def test_sobel(case: Case, provider: str, held: Any, benchmark: Any, request: pytest.FixtureRequest) -> None:
+    benchmark.group = f"{case.name}, {case.threads} threads"
+    compete(contest, case, provider, held, benchmark, request)
 
 
 @pytest.mark.benchmark(timer=CLOCK)
@@ -124,7 +167,7 @@ def test_sobel(
 def test_call(grad: bool, provider: str, held: Any, benchmark: Any, request: pytest.FixtureRequest) -> None:
     """An empty batch: what the public function and the registered operator add to the Python function behind them."""
 
-    def contest() -> Contest:
+    def race_calls() -> Contest:
         x = torch.rand(0, 1, 8, 8, requires_grad=grad)
         plain = x.detach()
         arguments = (True, 1e-6, "replicate", 0.0)
@@ -148,6 +191,5 @@ def test_call(grad: bool, provider: str, held: Any, benchmark: Any, request: pyt
         }
         return found
 
-    contest_held = held(("call", grad), contest)
     benchmark.group = f"call, {'with' if grad else 'without'} gradient"
-    replay(benchmark, contest_held, provider)
+    replay(benchmark, held(("call", grad), race_calls), provider)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from .harness import Contest
 from .provenance import provenance
@@ -30,25 +29,26 @@ def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, An
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where time is short, a case of every file in turn, with all its providers."""
-    if config.getoption("--budget") is None:
-        return
-    files: dict[Path, dict[Any, list[pytest.Item]]] = {}
-    for item in items:
-        params = item.callspec.params if hasattr(item, "callspec") else {}
-        case = item.name.partition("[")[0], *(str(v) for name, v in params.items() if name != "provider")
-        files.setdefault(item.path, {}).setdefault(case, []).append(item)
-    turns = itertools.zip_longest(*(cases.values() for cases in files.values()))
-    items[:] = [item for turn in turns for case in turn for item in case or ()]
+    """Where time is short, a case of every file in turn, with all its providers; Inductor, which compiles, after them all."""
+    if config.getoption("--budget") is not None:
+        files: dict[Path, dict[Any, list[pytest.Item]]] = {}
+        for item in items:
+            params = _params(item)
+            case = item.name.partition("[")[0], *(str(v) for name, v in params.items() if name != "provider")
+            files.setdefault(item.path, {}).setdefault(case, []).append(item)
+        turns = itertools.zip_longest(*(cases.values() for cases in files.values()))
+        items[:] = [item for turn in turns for case in turn for item in case or ()]
+    items.sort(key=lambda item: _params(item).get("provider") == "inductor")
+
+
+def _params(item: pytest.Item) -> dict[str, Any]:
+    return item.callspec.params if hasattr(item, "callspec") else {}
 
 
 @pytest.fixture(scope="session")
 def held(request: pytest.FixtureRequest) -> Callable[[Any, Callable[[], Contest]], Contest]:
     """Contests by case: the first provider's test holds it, the others look up their times."""
     contests: dict[Any, Contest | Exception] = {}
-    if torch.cuda.is_available():
-        # the default stream cannot be captured as a graph
-        torch.cuda.set_stream(torch.cuda.Stream())
     budget, began = request.config.getoption("--budget"), time.monotonic()
 
     def get(key: Any, hold: Callable[[], Contest]) -> Contest:

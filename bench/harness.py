@@ -11,7 +11,7 @@ import contextlib
 import shutil
 import statistics
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from torch import Tensor
 
 from torchops.kernels.hardware import Device, device_of, matrix_us, memory_us
 from torchops.timing import device_seconds, race, ratio, seconds
@@ -59,6 +60,8 @@ class Contest:
     """Why a provider could not be captured as a CUDA graph."""
     floor: float = 0.0
     """Seconds that nothing can be faster than; 0 where none is known."""
+    apart: bool = False
+    """A race of torchops against Inductor alone: its times belong together, and to no other race of the case."""
 
 
 def floor_seconds(bytes_least: int, flops: int, itemsize: int, device: Device) -> float:
@@ -79,6 +82,7 @@ def hold(
     device: str = "cpu",
     floor_bytes: int | None = None,
     itemsize: int = 4,
+    apart: bool = False,
     name: str = "",
 ) -> Contest:
     """Check every contender's result, measure its memory, then race them all; on a GPU also as CUDA graphs.
@@ -92,6 +96,7 @@ def hold(
         device: "cpu" or "cuda".
         floor_bytes: what it moves at least if everything that can stay in the L2 cache does; `bytes_least` where it is None.
         itemsize: bytes of an element.
+        apart: whether this is the race of torchops against Inductor alone.
         name: of the case.
 
     Raises:
@@ -113,7 +118,7 @@ def hold(
         floor = floor_seconds(max(0, least - gpu.l2_bytes), flops, itemsize, gpu)
     not_too_fast(name, times, floor)
     known = {provider: error for provider, error in errors.items() if error is not None}
-    return Contest(times, peaks, bytes_least, flops, errors=known, no_graph=reasons, floor=floor)
+    return Contest(times, peaks, bytes_least, flops, errors=known, no_graph=reasons, floor=floor, apart=apart)
 
 
 def not_too_fast(name: str, times: dict[str, list[float]], floor: float) -> None:
@@ -155,32 +160,69 @@ def _capture(function: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
     return graph, result
 
 
+def judged(contest: Contest, provider: str) -> list[float]:
+    """The times to judge a provider by: of its CUDA graph, into which no launch gets, where it has one."""
+    return contest.times.get(GRAPH.format(provider)) or contest.times[provider]
+
+
+def figures(contest: Contest, provider: str) -> dict[str, Any]:
+    """All that is stored of one provider, but for its times by events."""
+    low, median, high = spread(contest.times[provider])
+    found = {
+        **contest.info,
+        "provider": provider,
+        "ms_p20": low * 1e3,
+        "ms_p50": median * 1e3,
+        "ms_p80": high * 1e3,
+        "tflops": contest.flops / median / 1e12,
+        "gb_per_s": contest.bytes_least / median / 1e9,
+        "peak_mib": contest.peak_mib[provider],
+        "torchops_over_this": ratio(contest.times, "torchops", provider),
+        "error": contest.errors.get(provider),
+        "flops": contest.flops,
+        "bytes_least": contest.bytes_least,
+        "floor_ms": contest.floor * 1e3 or None,
+    }
+    graph = contest.times.get(GRAPH.format(provider))
+    if graph:
+        found["graph_ms_p50"] = statistics.median(graph) * 1e3
+        found["graph_ms"] = [t * 1e3 for t in graph]
+    elif provider in contest.no_graph:
+        found["no_graph"] = contest.no_graph[provider]
+    if contest.apart:
+        found["torchops_ms"] = [t * 1e3 for t in contest.times["torchops"]]
+        found["torchops_graph_ms"] = [t * 1e3 for t in contest.times.get(GRAPH.format("torchops"), ())]
+    return found
+
+
 def replay(benchmark: Any, contest: Contest, provider: str) -> None:
     """Hand one provider's times to pytest-benchmark, with the figures of the report."""
     times = contest.times[provider]
     remaining = iter(times)
     benchmark.pedantic(lambda: CLOCK.advance(next(remaining)), rounds=len(times), iterations=1)
-    low, median, high = spread(times)
-    benchmark.extra_info.update(
-        contest.info,
-        provider=provider,
-        ms_p20=low * 1e3,
-        ms_p50=median * 1e3,
-        ms_p80=high * 1e3,
-        tflops=contest.flops / median / 1e12,
-        gb_per_s=contest.bytes_least / median / 1e9,
-        peak_mib=contest.peak_mib[provider],
-        torchops_over_this=ratio(contest.times, "torchops", provider),
-        error=contest.errors.get(provider),
-        flops=contest.flops,
-        bytes_least=contest.bytes_least,
-        floor_ms=contest.floor * 1e3 or None,
-    )
-    graph = contest.times.get(GRAPH.format(provider))
-    if graph:
-        benchmark.extra_info["graph_ms_p50"] = statistics.median(graph) * 1e3
-    elif provider in contest.no_graph:
-        benchmark.extra_info["no_graph"] = contest.no_graph[provider]
+    benchmark.extra_info.update(figures(contest, provider))
+
+
+def leave_default_stream() -> None:
+    """CUDA graphs cannot be captured on the stream that torch starts with: what a case makes and runs belongs on another."""
+    if torch.cuda.is_available() and torch.cuda.current_stream() == torch.cuda.default_stream():
+        torch.cuda.set_stream(torch.cuda.Stream())
+
+
+def laid_out(t: Tensor, channels_last: bool) -> Tensor:
+    return t.contiguous(memory_format=torch.channels_last) if channels_last and t.dim() == 4 else t
+
+
+def normal(shape: Sequence[int], dtype: torch.dtype, generator: torch.Generator, channels_last: bool) -> Tensor:
+    """Random values, made on the device of the generator: on a CPU a large case takes seconds."""
+    t = torch.randn(shape, generator=generator, device=generator.device).to(dtype)
+    return laid_out(t, channels_last)
+
+
+def blank(shape: Sequence[int], dtype: torch.dtype, device: torch.device, channels_last: bool) -> Tensor:
+    """Memory that nobody wrote, with the strides that `normal` gives, of one channel too. On a CPU it takes no room."""
+    strides = laid_out(torch.empty(shape, device="meta"), channels_last).stride()
+    return torch.empty_strided(shape, strides, dtype=dtype, device=device)
 
 
 def spread(values: list[float]) -> tuple[float, float, float]:
@@ -189,12 +231,20 @@ def spread(values: list[float]) -> tuple[float, float, float]:
     return cuts[0], statistics.median(values), cuts[3]
 
 
-def skip_unless_raced(contest: Contest, provider: str) -> None:
-    """Skip a provider that this case does not have here."""
-    if provider not in contest.times:
-        if provider == "inductor" and not has_compiler():
-            pytest.skip("inductor: no C++ compiler on this machine")
+def compete(
+    contest: Callable[..., Contest], case: Any, provider: str, held: Any, benchmark: Any, request: pytest.FixtureRequest
+) -> None:
+    """The test of one provider: hold the contest of its case, or look it up, and hand the times to pytest-benchmark.
+
+    Inductor, which compiles for seconds, has a contest of its own: where time is short, the others' figures are there.
+    """
+    apart = provider == "inductor"
+    if apart and not has_compiler():
+        pytest.skip("inductor: no C++ compiler on this machine")
+    found = held((case, apart), lambda: contest(case, request.config.getoption("--rounds"), inductor=apart))
+    if provider not in found.times:
         pytest.skip(f"{provider} does not take this case, or is not installed")
+    replay(benchmark, found, provider)
 
 
 def has_compiler() -> bool:
@@ -252,7 +302,7 @@ def _high_water() -> int:
     raise OSError("no VmHWM in /proc/self/status")
 
 
-def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float, name: str) -> float:
+def close(actual: Tensor, expected: Tensor, tolerance: float, name: str) -> float:
     """A wrong result is never timed. Returns the largest error, relative to the largest value."""
     error = float((actual.double() - expected.double()).abs().max())
     if not error <= tolerance:

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from .harness import spread
+from .harness import Contest, figures, spread
 
 OURS = ("torchops", "fused")
 _FAMILIES = {"conv2d": "convolutions", "pooling": "pooling", "sobel": "Sobel", "models": "networks", "call": "calls"}
@@ -31,6 +31,10 @@ class Row:
     times: tuple[float, ...]
     """Seconds a run, one of every round; those of the providers of a case belong together."""
     info: dict[str, Any]
+    graph: tuple[float, ...] = ()
+    """Seconds a run as a CUDA graph, likewise; none where there is no such figure."""
+    apart: Row | None = None
+    """torchops in the race of this provider, where that was a race of the two alone."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -39,6 +43,16 @@ class Row:
     @property
     def ms(self) -> float:
         return statistics.median(self.times) * 1e3
+
+    @property
+    def judged(self) -> tuple[float, ...]:
+        """The times to judge it by: of its CUDA graph, into which no launch gets, where it has one."""
+        return self.graph or self.times
+
+    @property
+    def impossible(self) -> str:
+        """Why its figures cannot be right; "" where nothing says so."""
+        return str(self.info.get("impossible") or "")
 
 
 @dataclass(frozen=True)
@@ -49,9 +63,21 @@ class Duel:
     other: Row
 
     @cached_property
+    def times(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Of ours and of the other: of their CUDA graphs where both have one."""
+        graphs = self.ours.graph and self.other.graph
+        return (self.ours.graph, self.other.graph) if graphs else (self.ours.times, self.other.times)
+
+    @property
+    def ms(self) -> tuple[float, float]:
+        """Medians of these."""
+        ours, other = self.times
+        return statistics.median(ours) * 1e3, statistics.median(other) * 1e3
+
+    @cached_property
     def ratios(self) -> tuple[float, float, float]:
         """Time of ours over the other's: a fifth of the rounds is below the first, half below the second."""
-        return spread([a / b for a, b in zip(self.ours.times, self.other.times, strict=True)])
+        return spread([a / b for a, b in zip(*self.times, strict=True)])
 
     @property
     def ratio(self) -> float:
@@ -81,7 +107,9 @@ class Run:
         for _, group in groupby(sorted(self.rows, key=lambda r: r.key[:2]), key=lambda r: r.key[:2]):
             rows = list(group)
             ours = [r for r in rows if r.provider in OURS]
-            found += [Duel(a, b) for a in ours for b in rows if b.provider not in OURS]
+            others = [r for r in rows if r.provider not in OURS]
+            found += [Duel(a, b) for a in ours for b in others if b.apart is None]
+            found += [Duel(b.apart, b) for b in others if b.apart is not None]
         return found
 
 
@@ -93,7 +121,7 @@ def load(file: Path) -> Run:
     """
     try:
         found = json.loads(file.read_text())
-        rows = tuple(_row(b) for b in found["benchmarks"])
+        rows = _by_case([row(b) for b in found["benchmarks"]])
         if any(len({len(r.times) for r in group}) > 1 for group in _cases(rows)):
             raise BadRunError(f"{file}: the rounds of a case must be as many for each provider")
         if not rows:
@@ -111,13 +139,57 @@ def _cases(rows: tuple[Row, ...]) -> list[list[Row]]:
     return [list(group) for _, group in groupby(sorted(rows, key=lambda r: r.key), key=lambda r: r.key[:2])]
 
 
-def _row(benchmark: dict[str, Any]) -> Row:
-    info, times = benchmark["extra_info"], tuple(float(t) for t in benchmark["stats"]["data"])
-    if min(times, default=0) <= 0:
-        raise KeyError("data")
+def _by_case(rows: list[Row]) -> tuple[Row, ...]:
+    """Cases as they began: Inductor's rows come later than the others of theirs."""
+    began: dict[tuple[str, str], int] = {}
+    for found in rows:
+        began.setdefault(found.key[:2], len(began))
+    return tuple(sorted(rows, key=lambda r: began[r.key[:2]]))
+
+
+def row(benchmark: dict[str, Any]) -> Row:
+    """What pytest-benchmark stored of one provider, or :func:`entry` made."""
+    info = benchmark["extra_info"]
     case = str(info["case"])
     kind = "call" if case.startswith("call.") else benchmark["fullname"].split("bench_")[-1].split(".py")[0]
-    return Row(case, str(info["provider"]), str(info["threads"]), _FAMILIES.get(kind, kind), times, info)
+    key = case, str(info["provider"]), str(info["threads"]), _FAMILIES.get(kind, kind)
+    times, graph = _positive(benchmark["stats"]["data"]), _seconds(info, "graph_ms")
+    apart = None
+    if info.get("torchops_ms"):
+        alone = {**info, "provider": "torchops"}
+        apart = Row(
+            case, "torchops", *key[2:], _seconds(info, "torchops_ms"), alone, _seconds(info, "torchops_graph_ms")
+        )
+    if not times or any(
+        len(found) not in (0, len(times)) for found in (graph, *((apart.times, apart.graph) if apart else ()))
+    ):
+        raise KeyError("graph_ms")
+    return Row(*key, times, info, graph, apart)
+
+
+def _positive(values: list[Any]) -> tuple[float, ...]:
+    times = tuple(float(t) for t in values)
+    if min(times, default=1) <= 0:
+        raise KeyError("a time is not positive")
+    return times
+
+
+def _seconds(info: dict[str, Any], name: str) -> tuple[float, ...]:
+    return _positive([float(ms) / 1e3 for ms in info.get(name) or ()])
+
+
+def entry(contest: Contest, provider: str, file: str) -> dict[str, Any]:
+    """What pytest-benchmark would store of a contest that was held without it: a part of what :func:`load` reads.
+
+    Args:
+        contest: what was held.
+        provider: one that was raced.
+        file: the file of benchmarks: conv2d, pooling, sobel or models.
+    """
+    info = figures(contest, provider)
+    times = [_digits(t) for t in contest.times[provider]]
+    stored = {name: _digits(value) for name, value in info.items()}
+    return {"fullname": f"bench_{file}.py::{info['case']}", "extra_info": stored, "stats": {"data": times}}
 
 
 def _commit(info: dict[str, Any]) -> str:
@@ -142,4 +214,6 @@ def reduce(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _digits(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_digits(v) for v in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value

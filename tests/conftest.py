@@ -29,6 +29,14 @@ _EXAMPLES = {"aten": 2000, "interpreter": 300, "ir": 100, "compile": 100, "gpu":
 """What `make fuzz` draws for a property test that does not say; `make test` draws a tenth, the same every time."""
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
+# of torch 2.11, in whichever test it happens to be
+_FILTERS = (
+    # when torch._inductor is first imported
+    r"ignore:`torch\.jit\.script_method` is (deprecated|not supported):DeprecationWarning",
+    # when what Dynamo compiled is collected after the globals that it was compiled in; a colon would end the message
+    r"ignore:Exception ignored in. <function ExactWeakKeyDictionary\.:pytest.PytestUnraisableExceptionWarning",
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tier", choices=TIERS, default="aten", help="which tier of proof to run (default: aten)")
@@ -53,6 +61,8 @@ def pytest_configure(config: pytest.Config) -> None:
     tier = config.getoption("--tier")
     # of xdist, which need not be installed
     config.addinivalue_line("markers", "xdist_group(name): run in one process")
+    for one in _FILTERS:
+        config.addinivalue_line("filterwarnings", one)
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     forced = os.environ.get("TORCHOPS_BACKEND") == "triton"
     fuzz = config.getoption("--fuzz")

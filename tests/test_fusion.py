@@ -290,6 +290,16 @@ def test_unbatched_images_and_dictionaries() -> None:
         close(actual[name], expected[name], torch.float32)
 
 
+@pytest.mark.parametrize("low", [None, torch.bfloat16], ids=["float32", "autocast"])
+def test_compile_fullgraph(low: torch.dtype | None) -> None:
+    """A residual asks for the dtype that autocast would give it, while it is traced."""
+    torch.compiler.reset()
+    fused, _ = torchops.fuse(small())
+    x = image(2, 3, 16, 12)
+    with torch.no_grad(), torch.autocast("cpu", low, enabled=low is not None):
+        assert torch.equal(torch.compile(fused, fullgraph=True, backend="aot_eager")(x), fused(x))
+
+
 class Functions(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y, indices = F.max_pool2d(x, 2, return_indices=True)
@@ -303,6 +313,13 @@ def test_functions_are_taken_over() -> None:
     # unpooling positions takes two
     assert len(launches) == 5
     assert report.before == report.after
+
+
+def test_annotations_that_are_strings_are_left_out() -> None:
+    """As `from __future__ import annotations` has them, here too: torch 2.11 could not pickle the network."""
+    assert small().forward.__annotations__["x"] == "Tensor"
+    fused, _ = torchops.fuse(small())
+    assert {node.type for node in fused.graph.nodes} == {None}
 
 
 def test_report_prints() -> None:

@@ -158,6 +158,10 @@ def trace(model: Module) -> tuple[fx.Graph | None, Module, dict[str, str]]:
             tracer.fail()
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
         if tracer.failed is None:
+            for node in graph.nodes:
+                if isinstance(node.type, str):
+                    # what `from __future__ import annotations` makes of one: torch 2.11 cannot pickle it
+                    node.type = None
             called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
             return graph, probe, {name: why for name, why in whole.items() if name in called}
         within = [name for name in tracer.failed if name not in whole]

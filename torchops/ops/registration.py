@@ -63,9 +63,14 @@ def _lowered(args: tuple[Any, ...], device_type: str) -> tuple[Any, ...]:
     )
 
 
+# asked once, of no device: Dynamo of torch 2.11 cannot trace the question
+_OTHERS = "xpu", "mps", "mtia", "maia", "hpu", "ipu", "xla", torch._C._get_privateuse1_backend_name()
+_KNOW_AUTOCAST = frozenset(name for name in ("cpu", "cuda", *_OTHERS) if torch.amp.is_autocast_available(name))
+
+
 def in_autocast(device_type: str) -> bool:
     """Whether autocast is on there; some devices, "meta" for one, know none."""
-    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+    return device_type in _KNOW_AUTOCAST and torch.is_autocast_enabled(device_type)
 
 
 _LIBRARY = torch.library.Library("torchops", "FRAGMENT")
