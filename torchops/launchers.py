@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 _DRIVER = """\
-/* A libcuda.so.1 that says yes to everything. A GPU's properties are large numbers; launches are counted. */
+/* A libcuda.so.1 that says yes to everything. Every property is the shared memory of an H100; launches are counted. */
 static int launches = 0;
 int torchops_launches(void) { return launches; }
-int cuDeviceGetAttribute(int *value, int name, int device) { *value = 1 << 20; return 0; }
+int cuDeviceGetAttribute(int *value, int name, int device) { *value = 232448; return 0; }
 int cuFuncGetAttribute(int *value, int name, void *function) { *value = name == 0 ? 1024 : 0; return 0; }
 int cuLaunchKernelEx(void *config, void *function, void **params, void **extra) { launches++; return 0; }
 int cuGetErrorString(int error, const char **text) { *text = "none"; return 0; }

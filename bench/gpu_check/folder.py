@@ -1,0 +1,117 @@
+"""What a check leaves behind: a folder of few files that are whole whenever it is cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torchops.files import replacing
+
+LARGEST_LOG = 4 << 20
+"""Bytes that are kept of a log, the last ones."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a stage."""
+
+    stage: str
+    verdict: str
+    """"ok", or what is not."""
+    seconds: float
+    said: str
+    """The figures, in a line."""
+
+
+@dataclass
+class Folder:
+    """At most eight files: results.jsonl, a line for each result, as it comes; summary.json and summary.md, anew after every
+    stage; log.txt; tests.xml; results.json and report.zip of the benchmarks; a table of measured block sizes."""
+
+    path: Path
+    machine: dict[str, Any]
+    dry: bool
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name in ("results.jsonl", "log.txt"):
+            (self.path / name).unlink(missing_ok=True)
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.jsonl"
+
+    def add(self, stage: str, **row: Any) -> None:
+        """Add a result; it is on disk when this returns."""
+        with self.results.open("a") as file:
+            file.write(f"{json.dumps({'stage': stage, **row}, default=str)}\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.results.read_text().splitlines()] if self.results.exists() else []
+
+    def log(self, text: str) -> None:
+        """Add text to the log, of which the end is kept."""
+        file = self.path / "log.txt"
+        whole = (file.read_text(errors="replace") if file.exists() else "") + text
+        with replacing(file) as beside:
+            beside.write_text(whole[-LARGEST_LOG:])
+
+    def close(self, outcome: Outcome) -> None:
+        """Write the summary with one more stage."""
+        self.outcomes.append(outcome)
+        with replacing(self.path / "summary.json") as file:
+            found = {"machine": self.machine, "dry_run": self.dry, "stages": [asdict(o) for o in self.outcomes]}
+            file.write_text(json.dumps(found, indent=2) + "\n")
+        with replacing(self.path / "summary.md") as file:
+            file.write_text(summary(self))
+
+
+def summary(folder: Folder) -> str:
+    """The stages, what is wrong, and the telling cases, as Markdown."""
+    lines = [
+        f"# GPU check{', a dry run' if folder.dry else ''}",
+        "",
+        *(f"- {name}: {value}" for name, value in folder.machine.items() if isinstance(value, str) and value),
+        "",
+        "| stage | verdict | seconds | |",
+        "|---|---|---|---|",
+        *(f"| {o.stage} | {o.verdict} | {o.seconds:.0f} | {o.said} |" for o in folder.outcomes),
+    ]
+    rows = folder.rows()
+    wrong = [row for row in rows if row.get("wrong") or row.get("outcome") == "failed"]
+    if wrong:
+        lines += ["", "## What is wrong", "", *(f"- {_wrong(row)}" for row in wrong)]
+    times = [row for row in rows if row.get("stage") == "timings" and "provider" in row]
+    if times:
+        lines += ["", "## Telling cases", "", "| case | provider | us, graph | torchops over this | of a copy | of a product |"]
+        lines.append("|---|---|---|---|---|---|")
+        lines += [_time(row) for row in times]
+    return "\n".join(lines) + "\n"
+
+
+def _wrong(row: dict[str, Any]) -> str:
+    return f"{row.get('stage', 'tests')}: {row.get('name') or row.get('test')}: {row.get('wrong') or row.get('outcome')}"
+
+
+def _time(row: dict[str, Any]) -> str:
+    shares = [f"{row[name]:.0%}" if name in row else "" for name in ("of_copy", "of_product")]
+    mark = " IMPOSSIBLE" if row.get("impossible") else ""
+    cells = [row["case"], row["provider"], f"{row['us']:.1f}{mark}", f"{row['torchops_over_this']:.2f}", *shares]
+    return f"| {' | '.join(cells)} |"
+
+
+def archive(folder: Path, files: list[Path]) -> None:
+    """Put a report and its pictures into one file of the folder."""
+    with (
+        replacing(folder / "report.zip") as beside,
+        zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for file in files:
+            packed.write(file, file.name)

@@ -1,0 +1,338 @@
+"""The stages of the check, each in processes of its own: one that dies takes no result of the others with it.
+
+A stage has a budget in seconds; what one does not use, the last can. Without a GPU each says what can be said without one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import itertools
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pytest_benchmark.utils import get_commit_info
+
+from bench import report, roofs, runs
+from bench.harness import Contest, figures, judged
+from bench.launches import CASES, TOP, TUNED, of_cases
+from bench.provenance import provenance
+from bench.telling import FILES, benchmarks, telling
+from torchops import archives, precompile, ptxas, workers
+from torchops.files import replacing
+from torchops.kernels.hardware import DEVICES, Device
+from torchops.workers import Failure
+
+from . import smoke
+from .folder import Folder, archive
+
+ROOT = Path(__file__).parent.parent.parent
+ARCHIVES = "gpu-check-kernels*.xz"
+"""In the checkout: caches of kernels that were compiled where time is cheaper, see `make gpu-kernels`."""
+CACHE = ROOT / ".kernel-cache"
+ROUNDS = 5
+STALLED = 60
+"""Seconds after which one check or case is given up."""
+REPORT = 10
+"""Seconds that the report takes."""
+GRACE = 10
+"""Seconds for a command that is stopped to write what it has."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run of the check."""
+
+    folder: Folder
+    gpu: Device | None
+    """None in a dry run."""
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    """What was raced so far, as results of the benchmarks have it."""
+
+
+Said = tuple[str, str]
+"""A verdict, and the figures in a line."""
+
+
+def machine(session: Session, until: float) -> Said:
+    """Unpack kernels that lie in the checkout, and compile what the next stages lack, on all cores."""
+    folder, gpu = session.folder, session.gpu
+    said = []
+    for file in sorted(ROOT.glob(ARCHIVES)):
+        try:
+            manifest = archives.unpack(file, CACHE, gpu.arch if gpu else None)
+            folder.add("machine", name=file.name, **asdict(manifest))
+            said.append(f"{file.name}: {sum(manifest.archs.values())} kernels")
+        except (archives.ArchiveError, OSError) as error:
+            folder.add("machine", name=file.name, refused=str(error))
+            said.append(str(error))
+    if gpu is None:
+        return "ok", "; ".join(said) or "no archive of kernels"
+    wanted, began = [], time.monotonic()
+    for _, kernels in workers.run(partial(_kernels, gpu), ("smoke", "telling", "tune"), processes=3, until=until):
+        if isinstance(kernels, Failure):
+            folder.add("machine", name="kernels", wrong=kernels.reason, trace=kernels.trace)
+            continue
+        wanted += kernels
+    found = Counter[str]()
+    for outcome in precompile.compile_all(list(dict.fromkeys(wanted)), CACHE, until=until):
+        found["failed" if outcome.error else "found" if outcome.found else "compiled"] += 1
+        if outcome.error:
+            folder.add("machine", name=outcome.kernel.name, wrong=outcome.error)
+    counts = {name: found[name] for name in ("found", "compiled", "failed")}
+    folder.add("machine", name="kernels", wanted=len(set(wanted)), seconds=time.monotonic() - began, **counts)
+    said.append(f"{len(set(wanted))} kernels: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    return ("ok" if not found["failed"] else "kernels that do not compile"), "; ".join(said)
+
+
+def _kernels(gpu: Device, name: str) -> list[precompile.Kernel]:
+    return list(CASES[name](gpu))
+
+
+def smoke_stage(session: Session, until: float) -> Said:
+    """The canary first, then every op and every kernel on small problems."""
+    folder = session.folder
+    # in a process of its own, which may be the first to use the GPU
+    ((_, canaries),) = workers.run(_canaries, [None], seconds=STALLED)
+    if isinstance(canaries, Failure):
+        folder.add("smoke", name="ptxas", wrong=canaries.reason, trace=canaries.trace)
+        canaries = []
+    for canary in canaries:
+        folder.add("smoke", name="ptxas", **asdict(canary))
+    checks = smoke.checks()
+    device, processes = ("cuda", min(8, workers.cores())) if session.gpu else ("cpu", 2)
+    verdicts = Counter[str]()
+    for number, result in workers.run(
+        partial(_smoke, device, session.gpu), checks, processes=processes, seconds=STALLED, until=until
+    ):
+        check = checks[number]
+        if isinstance(result, Failure):
+            folder.add("smoke", name=check.name, family=check.family, wrong=result.reason, trace=result.trace)
+            print(f"{check.name}: {result.reason}\n{result.trace}", flush=True)
+            verdicts["failed"] += 1
+            continue
+        wrong = {"wrong": result.verdict} if result.verdict.startswith("WRONG") else {}
+        folder.add("smoke", name=check.name, family=check.family, **asdict(result), **wrong)
+        if wrong:
+            print(f"{check.name}: {result}", flush=True)
+        verdicts["wrong" if wrong else "ok" if result.verdict == "ok" else "not run"] += 1
+    verdicts["not begun"] = len(checks) - verdicts.total()
+    good = not (verdicts["failed"] or verdicts["wrong"] or verdicts["not begun"])
+    return ("ok" if good else "WRONG or failed"), "; ".join([_counted(verdicts), *(f"ptxas {c}" for c in canaries)])
+
+
+def _canaries(_: None) -> list[ptxas.Verdict]:
+    return ptxas.here()
+
+
+def _smoke(device: str, gpu: Device | None, check: smoke.Check) -> smoke.Result:
+    return smoke.run(check, device, gpu)
+
+
+def _counted(verdicts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in verdicts.items() if count) or "nothing"
+
+
+def tests(session: Session, until: float) -> Said:
+    """The tier gpu, those that want gigabytes last; in a dry run, which tests it has."""
+    command = ["-m", "pytest", "tests", "--tier", "gpu", "-q", "-p", "no:benchmark"]
+    if session.gpu is None:
+        code, last = _run(session, [*command, "--collect-only"], until)
+        return ("ok" if code == 0 else f"exit code {code}"), last
+    command += [f"--junitxml={session.folder.path / 'tests.xml'}", "--journal", str(session.folder.results)]
+    if find_spec("xdist"):
+        # those of a group, which come last, in one process
+        command += ["-n", str(min(16, workers.cores())), "--dist", "loadgroup"]
+    if find_spec("pytest_timeout"):
+        command += ["--timeout", str(STALLED), "--timeout-method", "thread"]
+    code, last = _run(session, command, until)
+    counted = Counter(row["outcome"] for row in session.folder.rows() if "test" in row)
+    return ("ok" if code == 0 else f"exit code {code}"), f"{_counted(counted)}; {last}"
+
+
+def _run(session: Session, command: list[str], until: float) -> tuple[int, str]:
+    """Run Python with a command; its exit code, and the last line it printed. What does not end in time is stopped."""
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TORCHOPS_CONFIG_DIR": str(session.folder.path),
+        "COLUMNS": "140",
+    }  # fmt: skip
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        # a group of its own, to be stopped with the processes it starts
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        stopped = False
+        try:
+            process.wait(max(1.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            stopped = True
+            os.killpg(process.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        output.seek(0)
+        text = output.read()
+    session.folder.log(f"\n$ python {' '.join(command)}\n{text}")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return process.returncode, ("stopped when its time was out; " if stopped else "") + (lines[-1] if lines else "")
+
+
+def timings(session: Session, until: float) -> Said:
+    """The telling cases, a process a file, told as shares of measured roofs too; in a dry run, what they would launch."""
+    if session.gpu is None:
+        return _rehearsed(session)
+    folder = session.folder
+    ((_, roof),) = itertools.islice(workers.run(_roofs, [None], seconds=STALLED, until=until), 1)
+    if isinstance(roof, Failure):
+        folder.add("timings", name="roofs", wrong=roof.reason, trace=roof.trace)
+        return "no roofs", roof.reason
+    folder.add("timings", name="roofs", **asdict(roof))
+    work = [Race(name, case) for name, cases in telling(gpu=True).items() for case in cases]
+    counted = Counter[str]()
+    for _, group in itertools.groupby(work, key=lambda race: race.file):
+        counted += _raced(session, "timings", list(group), until, roof)
+    counted["not begun"] = len(work) - counted["raced"] - counted["failed"]
+    said = f"copy {roof.copy_gb_per_s:.0f} GB/s, product {roof.product_tflops:.0f} TFLOP/s; {_counted(counted)}"
+    return ("ok" if counted["raced"] == len(work) and not counted["impossible"] else "incomplete"), said
+
+
+def _roofs(_: None) -> roofs.Roofs:
+    return roofs.measure()
+
+
+def _rehearsed(session: Session) -> Said:
+    launches = 0
+    for name, cases in telling(gpu=True).items():
+        for case in cases:
+            found = [launch.name for launch in of_cases(name, [case], DEVICES["sm_90"])]
+            session.folder.add("timings", name=f"{name}: {case.name}", launches=found)
+            launches += len(found)
+    return "ok", f"{launches} launches of telling cases, rehearsed"
+
+
+@dataclass(frozen=True)
+class Race:
+    """A case of a file of benchmarks; against Inductor alone, or all others."""
+
+    file: str
+    case: Any
+    inductor: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.case.name}{', inductor' if self.inductor else ''}"
+
+
+def _raced(session: Session, stage: str, work: list[Race], until: float, roof: roofs.Roofs | None) -> Counter[str]:
+    """Race cases in a process of their own, and write a row for every provider."""
+    counted = Counter[str]()
+    rounds = ROUNDS if session.gpu else 2
+    for number, contest in workers.run(partial(_contest, rounds), work, seconds=STALLED, until=until):
+        race = work[number]
+        if isinstance(contest, Failure):
+            session.folder.add(stage, name=str(race), wrong=contest.reason, trace=contest.trace)
+            print(f"{race}: {contest.reason}", flush=True)
+            counted["failed"] += 1
+            continue
+        counted["raced"] += 1
+        counted["impossible"] += bool(contest.impossible)
+        # Inductor's race has torchops once more
+        for provider in ("inductor",) if race.inductor else contest.peak_mib:
+            shares = roofs.shares(contest, provider, roof) if roof else {}
+            us = statistics.median(judged(contest, provider)) * 1e6
+            session.folder.add(stage, **figures(contest, provider), us=us, **shares)
+            session.entries.append(runs.entry(contest, provider, race.file))
+        _write_results(session)
+    return counted
+
+
+def _contest(rounds: int, race: Race) -> Contest:
+    return benchmarks(race.file).contest(race.case, rounds, inductor=race.inductor)  # type: ignore[no-any-return]
+
+
+def _write_results(session: Session) -> None:
+    """What was raced so far, as `python -m bench` writes it."""
+    found = {
+        "machine_info": provenance(ROUNDS, "GPU check"),
+        "commit_info": get_commit_info(),
+        "datetime": datetime.datetime.now(datetime.timezone.utc).isoformat(),
+        "benchmarks": session.entries,
+    }
+    with replacing(session.folder.path / "results.json") as file:
+        file.write_text(json.dumps(runs.reduce(found), separators=(",", ":")))
+
+
+def tune(session: Session, until: float) -> Said:
+    """Time the configs of the telling layers, and write the fastest to a table; in a dry run, compile one."""
+    command = ["-m", "torchops", "tune"]
+    if session.gpu is None:
+        layer = ("--case", "deep", "--no-backward", "--top", "1")
+        code, last = _run(session, [*command, "--dry-run", "--arch", "sm_90", *layer], until)
+        return ("ok" if code == 0 else f"exit code {code}"), last
+    cases = [word for name in TUNED for word in ("--case", name)]
+    command += ["--top", str(TOP), *cases, "--journal", str(session.folder.results)]
+    code, last = _run(session, command, until)
+    calls = Counter(row["call"] for row in session.folder.rows() if "call" in row)
+    return ("ok" if code == 0 else f"exit code {code}"), f"{len(calls)} problems, {calls.total()} configs; {last}"
+
+
+def bench(session: Session, until: float) -> Said:
+    """The rest of the benchmarks, a case of every file in turn, networks after them, Inductor last; and the report."""
+    if session.gpu:
+        done = {row["case"] for row in session.folder.rows() if row.get("stage") == "timings" and "case" in row}
+        *ops, networks = (
+            [Race(name, case) for case in benchmarks(name).every_case(gpu=True) if case.name not in done] for name in FILES
+        )
+        work = [race for turn in itertools.zip_longest(*ops) for race in turn if race is not None] + networks
+        work += [
+            Race(name, case, inductor=True)
+            for name, cases in telling(gpu=True).items()
+            for case in cases
+            if "inductor" in getattr(case, "providers", ())
+        ]
+    else:
+        work = [Race("pooling", case) for case in benchmarks("pooling").every_case(gpu=False) if "lenet" in case.name][:2]
+    counted = _raced(session, "bench", work, until - REPORT, None)
+    counted["not begun"] = len(work) - counted["raced"] - counted["failed"]
+    if session.entries:
+        with tempfile.TemporaryDirectory() as pictures:
+            archive(session.folder, report.write(session.folder.path / "results.json", Path(pictures)))
+    return ("ok" if counted["raced"] and not counted["failed"] else "failed cases"), _counted(counted)
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    run: Callable[[Session, float], Said]
+    """Is given the time of `time.monotonic` at which it has to end."""
+    seconds: float
+    dry_seconds: float = 240
+
+
+STAGES = (
+    Stage("machine", machine, 45),
+    Stage("smoke", smoke_stage, 90),
+    Stage("tests", tests, 150),
+    Stage("timings", timings, 110),
+    Stage("tune", tune, 120),
+    Stage("bench", bench, 480),
+)
+"""In this order. What is over of a stage's time goes to those after it, so that the last one has what all have left."""
+TOTAL = 480
+"""Seconds of all stages together."""
