@@ -198,6 +198,13 @@ MUTANTS = (
         ((WINDOWS, "w = tl.max_constancy(w, VEC_IN)", "w = w + 0"),),
         "test_pooling_compile.py",
     ),
+    Mutant(
+        "batch norm alone",
+        "aten",
+        "test_two_processes_train_as_one and unet",
+        (("models/distributed.py", "module.__class__ = SyncBatchNorm2d", "pass"),),
+        "models/test_training.py",
+    ),
 )
 
 

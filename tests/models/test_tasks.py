@@ -7,7 +7,9 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from torchops.models.data import Data, Preprocess
-from torchops.models.tasks import dice_loss, threshold_iou
+from torchops.models.tasks import Segmentation, dice_loss, threshold_iou
+
+from .rounding import counted
 
 
 def scores_of(p: Tensor) -> Tensor:
@@ -72,3 +74,24 @@ def test_threshold_is_the_best_of_all_levels_and_both_directions() -> None:
     for c, found in enumerate(threshold_iou(data)):
         best = max(iou(side, labels == c) for t in range(256) for side in (flat <= t, flat > t))
         assert abs(found - best) < 1e-4
+
+
+def test_bounds_of_counted_figures_hold_whichever_way_a_close_pixel_falls() -> None:
+    """And are the figures themselves where none is close."""
+    torch.manual_seed(0)
+    truth = torch.randint(0, 3, (2, 5, 5))
+    scores = torch.randn(2, 4, 5, 5) + 0.5 * torch.nn.functional.one_hot(truth, 4).movedim(-1, 1)
+    data = Data(TensorDataset(), TensorDataset(), ("a", "b", "c", "not there"), Preprocess(1, None, (0.0,), (1.0,)))
+
+    def figures(scores: Tensor) -> dict[str, float]:
+        return Segmentation(data).evaluate(lambda x: x, [(scores, truth)], torch.device("cpu"))
+
+    for name, (least, most) in counted(scores, truth, 0.0).items():
+        assert least == most
+        assert abs(figures(scores)[name] - least) < 1e-6
+    bounds, seen = counted(scores, truth, 0.4), []
+    for _ in range(200):
+        seen.append(figures(scores + 0.4 * torch.rand_like(scores)))
+        for name, (least, most) in bounds.items():
+            assert least - 1e-6 <= seen[-1][name] <= most + 1e-6
+    assert len({row["val_accuracy"] for row in seen}) > 5

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.models.rounding import Keeper, assert_same_but_for_rounding, figures
 from torchops.models import Checkpoint, CheckpointError, load
 from torchops.models.checkpoints import read
 from torchops.models.data import DataError
@@ -59,11 +60,6 @@ class Silent:
 
 def tiny(net: str, **changes: Any) -> Config:
     return Config(net, **{**TINY[net], **changes})
-
-
-def figures(run: Run) -> list[dict[str, float]]:
-    """What a run came to, without how long it took."""
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics()]
 
 
 @each_net
@@ -145,10 +141,11 @@ def test_killed_and_resumed_ends_with_the_same_figures(tmp_path: Path) -> None:
 def test_two_processes_train_as_one(net: str, tmp_path: Path) -> None:
     """torchrun over gloo: batch norm sees both halves of a batch, so that every step is that of one process."""
     code = (
-        "import sys, json; from pathlib import Path; from tests.models.test_training import Silent, tiny\n"
+        "import sys; from pathlib import Path\n"
+        "from tests.models.rounding import Keeper; from tests.models.test_training import tiny\n"
         "from torchops.models.runs import Run; from torchops.models.training import train\n"
         "run, net = Run(Path(sys.argv[1])), sys.argv[2]\n"
-        "train(tiny(net, lr=2e-3), run, Silent())"
+        "train(tiny(net, lr=2e-3), run, Keeper(run))"
     )
     script = tmp_path / "script.py"
     script.write_text(code)
@@ -163,13 +160,10 @@ def test_two_processes_train_as_one(net: str, tmp_path: Path) -> None:
             [*launcher, str(script), str(tmp_path / name), net], env=env, check=False, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (figures(Run(tmp_path / name)) for name in launchers)
-    assert json.loads((tmp_path / "two" / "summary.json").read_text())["processes"] == 2
-    for row, other in zip(one, two, strict=True):
-        assert row.keys() == other.keys()
-        for name, value in row.items():
-            assert other[name] == pytest.approx(value, rel=2e-4, abs=2e-5), name
-    states = [Checkpoint.load(tmp_path / name / "last.pt").state for name in launchers]
+    one, two = (Run(tmp_path / name) for name in launchers)
+    assert json.loads((two.path / "summary.json").read_text())["processes"] == 2
+    assert_same_but_for_rounding(one, two)
+    states = [Checkpoint.load(run.last).state for run in (one, two)]
     # as a whole: where a gradient is 0 but for rounding, Adam's step is as long as anywhere, either way
     for name, tensor in states[0].items():
         apart, size = (float(t.double().norm()) for t in (states[1][name] - tensor, tensor))
@@ -326,10 +320,9 @@ def test_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for compiles in (False, True):
         config = tiny("lenet", compile=compiles)
         runs.append(Run.create(tmp_path / str(compiles), config))
-        train(config, runs[-1], Silent())
+        train(config, runs[-1], Keeper(runs[-1]))
     assert compiled
-    for row, other in zip(*map(figures, runs), strict=True):
-        assert other == pytest.approx(row, rel=1e-4)
+    assert_same_but_for_rounding(*runs)
 
 
 def test_mixed_precision_and_channels_last(tmp_path: Path) -> None:
