@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from .gates import no_constant_dropped
 from .opinfo import LAYOUTS, OpInfo
 
 _DTYPES = {
@@ -21,7 +23,7 @@ _DTYPES = {
     "gpu": (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8),
 }
 TIERS = tuple(_DTYPES)
-_EXAMPLES = {"aten": 2000, "interpreter": 300, "ir": 100, "compile": 100, "gpu": 300}
+_EXAMPLES = {"aten": 2000, "interpreter": 300, "ir": 100, "compile": 30, "gpu": 300}
 """What `make fuzz` draws for a property test that does not say; `make test` draws a tenth, the same every time."""
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -110,6 +112,13 @@ def tier(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def device(tier: str) -> torch.device:
     return torch.device("cuda" if tier == "gpu" else "cpu")
+
+
+@pytest.fixture(autouse=True)
+def _no_constant_is_dropped(tier: str) -> Iterator[None]:
+    """No test can forget it: the values of kernels for GPUs that are not there are never seen."""
+    with no_constant_dropped() if tier == "compile" else nullcontext():
+        yield
 
 
 @pytest.fixture(autouse=True)
