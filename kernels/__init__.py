@@ -14,4 +14,5 @@ Nothing here imports the rest of torchops: a kernel file can be read, and run, o
                         weight_grad, epilogue, and config, the choice of block sizes
     tables.py           tables of block sizes, read with care
     configs/<GPU>.json  block sizes of known layers
+    canary.py           no op's: whether the assembler of this machine drops constants
 """

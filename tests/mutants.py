@@ -205,6 +205,21 @@ MUTANTS = (
         (("models/distributed.py", "module.__class__ = SyncBatchNorm2d", "pass"),),
         "models/test_training.py",
     ),
+    # as it would come from LLVM: kernels/canary.py says what becomes of it; a ptxas of CUDA 13.1 or newer lets it escape
+    Mutant(
+        "constant that ptxas drops",
+        "compile",
+        "test_picked_configs_move_wide and max_pool-2x2-offsets and bfloat16 and nchw",
+        (
+            (
+                MAX_POOL,
+                "tap.to(tl.uint8)",
+                'tl.inline_asm_elementwise("{ .reg .b32 c, t; mov.b32 c, 65531; add.s16x2 t, $1, c; cvt.s32.s16 $0, t; }", '
+                '"=r,r", [tap], dtype=tl.int32, is_pure=True, pack=1).to(tl.uint8)',
+            ),
+        ),
+        "test_pooling_compile.py",
+    ),
 )
 
 
@@ -232,7 +247,7 @@ def run(mutant: Mutant) -> tuple[Mutant, str | None]:
             mutant.tests,
             "-x",
             "-q",
-            "-rf",
+            "-rfE",
             "-p",
             "no:faulthandler",
         ]
@@ -241,7 +256,8 @@ def run(mutant: Mutant) -> tuple[Mutant, str | None]:
         )
     if done.returncode == 0:
         return mutant, None
-    failed = re.search(r"^FAILED \S*::(\S+)", done.stdout, re.M)
+    # what is held to a gate after its end is an error
+    failed = re.search(r"^(?:FAILED|ERROR) \S*::(\S+)", done.stdout, re.M)
     if failed:
         return mutant, failed[1]
     if done.returncode < 0:

@@ -17,7 +17,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 import torchops
-from torchops import archives, precompile, recording, workers
+from torchops import archives, precompile
 from torchops.cli import app
 from torchops.kernels.hardware import find
 from torchops.precompile import Outcome, kernels_of, launches_of
@@ -51,7 +51,10 @@ class TestCalls:
             ("nonsense", "line 1 is no call of torchops: Expecting value"),
             ('{"name": "a", "args": []}', "line 1 is no call of torchops: 'operator'"),
             ('{"name": "a", "operator": "conv9d", "args": []}', "torchops has no operator 'conv9d'"),
-            ('{"name": "a", "operator": "conv2d", "args": [{"shape": [1], "strides": [1], "dtype": "nn"}]}', "'nn' is no dtype"),
+            (
+                '{"name": "a", "operator": "conv2d", "args": [{"shape": [1], "strides": [1], "dtype": "nn"}]}',
+                "'nn' is no dtype",
+            ),
             ("[1]", "line 1 is no call of torchops"),
         ],
     )
@@ -163,7 +166,10 @@ class TestCache:
 
     @pytest.mark.parametrize(
         ("change", "complaint"),
-        [({"triton": "3.5.0"}, "packed for triton 3.5.0, and this is"), ({"compiler": "0"}, "other files or another ptxas")],
+        [
+            ({"triton": "3.5.0"}, "packed for triton 3.5.0, and this is"),
+            ({"compiler": "0"}, "other files or another ptxas"),
+        ],
         ids=["version", "files"],
     )
     def test_another_triton_is_refused(

@@ -167,6 +167,8 @@ class LaunchReport:
     """Modelled time of each of these on its own, microseconds, before waves."""
     wave_efficiency: float
     """Share of the device that works, averaged over the waves of programs."""
+    dropped_constants: int = 0
+    """Additions that lost their constant to a faulty ptxas: where it is not 0, the kernel computes wrong values."""
     code: dict[str, str] = field(repr=False, default_factory=dict)
     """ttir, ttgir, llir, ptx, sass or amdgcn."""
 
@@ -242,6 +244,7 @@ def report(launch: Launch) -> LaunchReport:
         bound=modelled.bound,
         times_us=modelled.times_us,
         wave_efficiency=modelled.wave_efficiency,
+        dropped_constants=len(machine.dropped_constants),
         code=machine.code,
     )
 

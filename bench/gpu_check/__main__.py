@@ -50,7 +50,9 @@ def main(
 ) -> None:
     """Test, time and tune everything on this machine's GPU."""
     if unknown := sorted(set(stage or ()) - {s.name for s in STAGES}):
-        typer.echo(f"gpu-check: --stage must be one of {', '.join(s.name for s in STAGES)}, got {unknown[0]!r}", err=True)
+        typer.echo(
+            f"gpu-check: --stage must be one of {', '.join(s.name for s in STAGES)}, got {unknown[0]!r}", err=True
+        )
         raise typer.Exit(2)
     if not dry_run and not torch.cuda.is_available():
         typer.echo("gpu-check: torch sees no GPU here; --dry-run asks what can be answered without one", err=True)

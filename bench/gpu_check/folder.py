@@ -90,14 +90,21 @@ def summary(folder: Folder) -> str:
         lines += ["", "## What is wrong", "", *(f"- {_wrong(row)}" for row in wrong)]
     times = [row for row in rows if row.get("stage") == "timings" and "provider" in row]
     if times:
-        lines += ["", "## Telling cases", "", "| case | provider | us, graph | torchops over this | of a copy | of a product |"]
+        lines += [
+            "",
+            "## Telling cases",
+            "",
+            "| case | provider | us, graph | torchops over this | of a copy | of a product |",
+        ]
         lines.append("|---|---|---|---|---|---|")
         lines += [_time(row) for row in times]
     return "\n".join(lines) + "\n"
 
 
 def _wrong(row: dict[str, Any]) -> str:
-    return f"{row.get('stage', 'tests')}: {row.get('name') or row.get('test')}: {row.get('wrong') or row.get('outcome')}"
+    return (
+        f"{row.get('stage', 'tests')}: {row.get('name') or row.get('test')}: {row.get('wrong') or row.get('outcome')}"
+    )
 
 
 def _time(row: dict[str, Any]) -> str:

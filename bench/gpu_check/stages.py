@@ -297,7 +297,8 @@ def bench(session: Session, until: float) -> Said:
     if session.gpu:
         done = {row["case"] for row in session.folder.rows() if row.get("stage") == "timings" and "case" in row}
         *ops, networks = (
-            [Race(name, case) for case in benchmarks(name).every_case(gpu=True) if case.name not in done] for name in FILES
+            [Race(name, case) for case in benchmarks(name).every_case(gpu=True) if case.name not in done]
+            for name in FILES
         )
         work = [race for turn in itertools.zip_longest(*ops) for race in turn if race is not None] + networks
         work += [
@@ -307,7 +308,9 @@ def bench(session: Session, until: float) -> Said:
             if "inductor" in getattr(case, "providers", ())
         ]
     else:
-        work = [Race("pooling", case) for case in benchmarks("pooling").every_case(gpu=False) if "lenet" in case.name][:2]
+        work = [Race("pooling", case) for case in benchmarks("pooling").every_case(gpu=False) if "lenet" in case.name][
+            :2
+        ]
     counted = _raced(session, "bench", work, until - REPORT, None)
     counted["not begun"] = len(work) - counted["raced"] - counted["failed"]
     if session.entries:

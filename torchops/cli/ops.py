@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ import typer
 from rich.markup import escape
 
 import torchops
-from torchops import catalog, check, inspect
+from torchops import catalog, check, inspect, ptxas
 from torchops.images import ImageError, check_target, read_image, write_image
 
 from .console import Backend, app, choices, console, fail, table
@@ -65,19 +66,25 @@ def sobel(
 def check_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print rows as JSON.")] = False,
 ) -> None:
-    """Compare every op, dtype and backend with float64 on this machine; exit code 1 if one fails."""
-    rows = check.check_all()
+    """Compare every op, dtype and backend with float64 on this machine; exit code 1 if one fails.
+
+    A ptxas that drops constants is a warning, with what to do about it.
+    """
+    rows, verdicts = check.check_all(), ptxas.here()
     if as_json:
-        console.print_json(json.dumps({"machine": check.machine(), "rows": [vars(row) for row in rows]}))
+        found = {"machine": check.machine(), "ptxas": list(map(vars, verdicts)), "rows": list(map(vars, rows))}
+        console.print_json(json.dumps(found))
     else:
-        print_check(rows)
+        print_check(rows, verdicts)
     if any(row.verdict.startswith("FAILED") for row in rows):
         raise typer.Exit(1)
 
 
-def print_check(rows: list[check.Row]) -> None:
+def print_check(rows: list[check.Row], verdicts: Sequence[ptxas.Verdict] = ()) -> None:
     for name, value in check.machine().items():
         console.print(f"{name:>9}  {value}", highlight=False)
+    if verdicts:
+        console.print(f"    ptxas  {'; '.join(map(str, verdicts))}", highlight=False, markup=False)
     notes = {row.verdict for row in rows if row.verdict.startswith("not run")}
     shown = table("torchops check", caption="\n".join(("errors: the largest, relative to float64", *sorted(notes))))
     for heading in ("op", "dtype", "backend"):
@@ -91,6 +98,15 @@ def print_check(rows: list[check.Row]) -> None:
         verdict = f"[{colour}]{'not run' if row.verdict in notes else escape(row.verdict)}[/]"
         shown.add_row(row.op, row.dtype, row.backend, error, grad, f"{row.tolerance:.0e}", verdict)
     console.print(shown)
+    _print_warning(ptxas.warning(verdicts))
+
+
+def _print_warning(lines: list[str]) -> None:
+    if lines:
+        console.print(f"[yellow]warning:[/] {escape(lines[0])}", highlight=False)
+    for line in lines[1:]:
+        # paths are to be copied
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 _Op = Annotated[OpName, typer.Argument(help="The op whose kernels to look into.")]  # type: ignore[valid-type]
@@ -217,6 +233,7 @@ def inspect_command(
         for name, value in _INSPECT_ROWS.items():
             shown.add_row(name, *(value(report) for report in some))
         console.print(shown)
+    _print_warning(ptxas.hit(reports))
     for file in files:
         console.print(str(file), highlight=False, soft_wrap=True)
 
@@ -241,6 +258,7 @@ _INSPECT_ROWS = {
     "spills, stack bytes": lambda r: f"{r.spills}, {r.stack_bytes}",
     "shared memory, bytes": lambda r: f"{r.shared_bytes}",
     "matrix instructions": lambda r: f"{r.matrix_instructions}",
+    "constants dropped": lambda r: f"{r.dropped_constants}",
     "loads": lambda r: _by_width(r.loads),
     "stores": lambda r: _by_width(r.stores),
     "instructions, main loop": lambda r: f"{r.instructions}, {r.loop_instructions}",
