@@ -55,10 +55,12 @@ def _report(file: Path, out: Path, kernels: bool) -> int:
     from .runs import BadRunError, load
 
     try:
-        load(file)
+        run = load(file)
         if kernels:
             kernel_facts.write(file.parent / "kernels.json")
         print("\n".join(f"written: {path}" for path in report.write(file, out)))
+        for row in run.impossible:
+            print(f"IMPOSSIBLE, and nothing is concluded from it: {row.case}, {row.impossible}")
     except BadRunError as error:
         print(error)
         return 2

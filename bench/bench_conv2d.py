@@ -243,7 +243,6 @@ def contest(case: Case, rounds: int, *, inductor: bool = False) -> Contest:
             {name: _pass(case.what, function, tensors, dy) for name, function in functions.items()},
             check=check, bytes_least=elements * case.dtype.itemsize, flops=PASSES[case.what] * layer.flops, rounds=rounds,
             device=DEVICE, floor_bytes=floor * case.dtype.itemsize, itemsize=case.dtype.itemsize, apart=inductor,
-            name=case.name,
         )  # fmt: skip
     found.info = {
         "case": case.name,

@@ -45,6 +45,8 @@ GATE = "resnet18"
 """Raced in all rounds; the others in a fifth of them, or they would take more than ten minutes on two cores."""
 FLAGS = partial(torch.backends.cudnn.flags, enabled=True, benchmark=True, allow_tf32=False)
 """float32 as it is, without TF32."""
+EXACT = partial(torch.backends.cudnn.flags, enabled=True, benchmark=False, allow_tf32=False)
+"""Of float64 one run is wanted: cuDNN would try all its ways for each layer first."""
 SLOW = ("deeplabv3_resnet50", "fcn_resnet50")
 """Trained on a CPU in channels_last only, for the same reason."""
 
@@ -194,10 +196,16 @@ class Versions:
         return torch.autograd.grad(self(provider, x), list(self.original.parameters()), dy)
 
     def exact_gradients(self, provider: str, x: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
-        with Decisions(lambda: self(provider, x)) as decisions:
+        with Decisions(lambda: self(provider, x)) as decisions, EXACT():
             y = self("exact", x)
         assert not decisions.inputs, "the two runs do not call the same"
-        return torch.autograd.grad(y, list(self.exact.parameters()), dy.double())
+        with EXACT():
+            return torch.autograd.grad(y, list(self.exact.parameters()), dy.double())
+
+    @torch.no_grad()
+    def exact_logits(self, x: Tensor) -> tuple[Tensor]:
+        with EXACT():
+            return (self("exact", x),)
 
 
 def _random(shape: Sequence[int], channels_last: bool = False) -> Tensor:
@@ -247,7 +255,8 @@ def contest(case: Case, rounds: int, *, inductor: bool = False) -> Contest:
             versions.train()
             run, exact = partial(versions.gradients, x=x, dy=dy), partial(versions.exact_gradients, x=x, dy=dy)
         else:
-            run, exact = partial(versions.logits, x=x), lambda provider: versions.logits("exact", x)
+            logits = versions.exact_logits(x)
+            run, exact = partial(versions.logits, x=x), lambda provider: logits
 
         def check(name: str, results: tuple[Tensor, ...]) -> float:
             expected = exact(name)
@@ -260,7 +269,7 @@ def contest(case: Case, rounds: int, *, inductor: bool = False) -> Contest:
         found = hold(
             {name: partial(run, name) for name in PROVIDERS[case.what]},
             check=check, bytes_least=0, flops=counter.get_total_flops(),
-            rounds=rounds if case.network in (GATE, *OURS) else max(2, rounds // 5), device=DEVICE, name=case.name,
+            rounds=rounds if case.network in (GATE, *OURS) else max(2, rounds // 5), device=DEVICE,
         )  # fmt: skip
     found.info = {
         "case": case.name,
@@ -299,7 +308,8 @@ def table() -> str:
     with threads(1), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for name in NETWORKS:
             versions = Versions(name)
-            ours, fused, theirs, exact = (versions.logits(p, x) for p in ("torchops", "fused", "aten", "exact"))
+            ours, fused, theirs = (versions.logits(p, x) for p in ("torchops", "fused", "aten"))
+            exact = versions.exact_logits(x)
             logits, of_fused = errors(ours, theirs, exact), errors(fused, theirs, exact)
             dy = _random(theirs[0].shape)
             versions.train()

@@ -136,7 +136,7 @@ def contest(case: Case, rounds: int, *, inductor: bool = False) -> Contest:
     with threads(case.threads), torch.backends.cudnn.flags(enabled=True, benchmark=True):
         found = hold(
             contenders, check=check, bytes_least=bytes_least, rounds=rounds, device=DEVICE, itemsize=size, apart=inductor,
-            floor_bytes=pixels * size * 4 if case.train else bytes_least, name=case.name,
+            floor_bytes=pixels * size * 4 if case.train else bytes_least,
         )  # fmt: skip
     found.info = {
         "case": case.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ class Change:
 
     before: Row
     after: Row
+    ms: tuple[float, float]
+    """Medians of A and of B."""
     raw: float
     """Median of B over that of A."""
     ratio: float
@@ -40,27 +43,44 @@ def _baseline(rows: list[Row]) -> Row | None:
     return next((row for row in others if row.provider == "aten"), others[0] if others else None)
 
 
-def _relative(row: Row, base: Row | None) -> tuple[float, float]:
-    """Median, over the rounds, of a time over the baseline's in the same round; and half the spread of it."""
-    times = list(row.times) if base is None else [a / b for a, b in zip(row.times, base.times, strict=True)]
-    low, median, high = spread(times)
+Times = Callable[[Row], Sequence[float]]
+
+
+def _relative(row: Row, base: Row | None, times: Times) -> tuple[float, float]:
+    """Median, over the rounds, of a time over the baseline's in the same round; and half the spread of it.
+
+    The rounds of a race apart are others than the baseline's: there it is a time over the baseline's median.
+    """
+    found = times(row)
+    if base is not None:
+        under = times(base) if row.apart is None else [statistics.median(times(base))] * len(found)
+        found = [a / b for a, b in zip(found, under, strict=True)]
+    low, median, high = spread(list(found))
     return median, (high - low) / 2 / median
+
+
+def _times(rows: list[Row | None]) -> Times:
+    """Those of CUDA graphs, where all of the rows have them."""
+    graphs = all(row.graph for row in rows if row is not None)
+    return lambda row: row.graph if graphs else row.times
 
 
 def changes(a: Run, b: Run) -> list[Change]:
     """Of all that is in both; the baselines themselves are left out."""
-    in_b = {row.key: row for row in b.rows}
+    in_b = {row.key: row for row in b.rows if not row.impossible}
     found = []
     for case in {row.key[:2]: None for row in a.rows}:
-        pairs = {row: in_b[row.key] for row in a.rows if row.key[:2] == case and row.key in in_b}
+        pairs = {row: in_b[row.key] for row in a.rows if row.key[:2] == case and row.key in in_b and not row.impossible}
         base = _baseline(list(pairs))
         for before, after in pairs.items():
             if before is base:
                 continue
-            old, old_noise = _relative(before, base)
-            new, new_noise = _relative(after, pairs[base] if base else None)
-            raw = statistics.median(after.times) / statistics.median(before.times)
-            found.append(Change(before, after, raw, new / old, old_noise + new_noise))
+            base_after = pairs[base] if base else None
+            times = _times([before, after, base, base_after])
+            old, old_noise = _relative(before, base, times)
+            new, new_noise = _relative(after, base_after, times)
+            ms_a, ms_b = (statistics.median(times(row)) * 1e3 for row in (before, after))
+            found.append(Change(before, after, (ms_a, ms_b), ms_b / ms_a, new / old, old_noise + new_noise))
     return found
 
 
@@ -77,6 +97,8 @@ def warnings(a: Run, b: Run) -> list[str]:
             names = sorted(f"{case} ({provider}, {threads} threads)" for case, threads, provider in only)
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             found.append(f"only in {side}: {', '.join(names[:5])}{more}")
+    for side, run in (("A", a), ("B", b)):
+        found += [f"{row.case} in {side}, {row.impossible}: left out" for row in run.impossible]
     return found
 
 
@@ -116,8 +138,8 @@ def _cells(change: Change, slower: bool, threshold: float) -> tuple[str, ...]:
         change.before.case,
         change.before.threads,
         change.before.provider,
-        f"{change.before.ms:.4g}",
-        f"{change.after.ms:.4g}",
+        f"{change.ms[0]:.4g}",
+        f"{change.ms[1]:.4g}",
         f"{change.raw:.2f}",
         f"{change.ratio:.2f}",
         f"{change.noise:.0%}".rstrip("%"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,7 +110,9 @@ def roofline(device: Device, measured: Sequence[Row], modelled: Sequence[dict[st
     """
     drawn = figure(10, 4.6)
     left, right = drawn.subplots(1, 2, width_ratios=(3, 2))
-    points = [("filled", r.provider, r.info["flops"], r.info["bytes_least"], r.ms / 1e3) for r in measured]
+    points = [
+        ("filled", r.provider, r.info["flops"], r.info["bytes_least"], statistics.median(r.judged)) for r in measured
+    ]
     points += [("hollow", m["pass"], m["flops"], m["bytes_least"], m["us"] / 1e6) for m in modelled]
     kinds = list(dict.fromkeys(point[:2] for point in points))
     for how, kind, flops, moved, time in points:

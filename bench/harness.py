@@ -43,6 +43,8 @@ GRAPH = "{} (graph)"
 """The name under which a captured CUDA graph of a provider races."""
 DEVICE_TURN = 0.02
 """Seconds of a turn on a GPU, whose times hardly scatter."""
+DEVICE_MOST = 20
+"""Runs of a turn there: each waits for a sleep that is longer than most runs."""
 
 
 @dataclass
@@ -60,6 +62,8 @@ class Contest:
     """Why a provider could not be captured as a CUDA graph."""
     floor: float = 0.0
     """Seconds that nothing can be faster than; 0 where none is known."""
+    impossible: dict[str, str] = field(default_factory=dict)
+    """Why a provider's figures cannot be right: they are kept, and nothing may be concluded from them."""
     apart: bool = False
     """A race of torchops against Inductor alone: its times belong together, and to no other race of the case."""
 
@@ -83,7 +87,6 @@ def hold(
     floor_bytes: int | None = None,
     itemsize: int = 4,
     apart: bool = False,
-    name: str = "",
 ) -> Contest:
     """Check every contender's result, measure its memory, then race them all; on a GPU also as CUDA graphs.
 
@@ -97,18 +100,18 @@ def hold(
         floor_bytes: what it moves at least if everything that can stay in the L2 cache does; `bytes_least` where it is None.
         itemsize: bytes of an element.
         apart: whether this is the race of torchops against Inductor alone.
-        name: of the case.
+    What is faster than the floor of the GPU is said to be impossible. A CPU has no floor: its caches hold the data from one
+    run to the next.
 
     Raises:
-        AssertionError: if a result is wrong, or faster than the floor of the GPU. A CPU has no floor: its caches hold the data
-            from one run to the next.
+        AssertionError: if a result is wrong.
     """
     errors = {provider: check(provider, function()) for provider, function in contenders.items()}
     on_device = device == "cuda"
     peak, clock, turn = (_device_peak_mib, device_seconds, DEVICE_TURN) if on_device else (_peak_mib, seconds, 0.1)
     peaks = {provider: peak(function) for provider, function in contenders.items()}
     graphs, reasons = _graphs(contenders, check) if on_device else ({}, {})
-    most = 50 if on_device else 1000
+    most = DEVICE_MOST if on_device else 1000
     times = race({**contenders, **graphs}, rounds=rounds, clock=clock, turn=turn, most=most)
     floor = 0.0
     if on_device:
@@ -116,19 +119,23 @@ def hold(
         gpu = device_of(torch.empty(0, device=device))
         # what is written last may still be in the cache when the clock stops
         floor = floor_seconds(max(0, least - gpu.l2_bytes), flops, itemsize, gpu)
-    not_too_fast(name, times, floor)
     known = {provider: error for provider, error in errors.items() if error is not None}
-    return Contest(times, peaks, bytes_least, flops, errors=known, no_graph=reasons, floor=floor, apart=apart)
+    return Contest(
+        times, peaks, bytes_least, flops, errors=known, no_graph=reasons, floor=floor, apart=apart,
+        impossible=too_fast(times, floor),
+    )  # fmt: skip
 
 
-def not_too_fast(name: str, times: dict[str, list[float]], floor: float) -> None:
-    """A result faster than the floor is a bug in the measurement."""
-    for provider, found in times.items():
-        if statistics.median(found) < floor:
-            raise AssertionError(
-                f"{name}, {provider}: {statistics.median(found) * 1e6:.2f} us is faster than the floor, "
-                f"{floor * 1e6:.2f} us: the measurement is wrong"
-            )
+def too_fast(times: dict[str, list[float]], floor: float) -> dict[str, str]:
+    """The providers with a result faster than the floor, or whose graph has one: a bug in the measurement, or in the floor."""
+    found: dict[str, str] = {}
+    for name, seconds_a_run in times.items():
+        median = statistics.median(seconds_a_run)
+        if median < floor:
+            provider, graph, _ = name.partition(GRAPH.format(""))
+            how = "as a CUDA graph, " if graph else ""
+            found.setdefault(provider, f"{how}{median * 1e6:.2f} us is faster than the floor, {floor * 1e6:.2f} us")
+    return found
 
 
 def _graphs(
@@ -165,19 +172,26 @@ def judged(contest: Contest, provider: str) -> list[float]:
     return contest.times.get(GRAPH.format(provider)) or contest.times[provider]
 
 
+def _ours_over(contest: Contest, provider: str) -> float:
+    """The time of torchops over a provider's: of their graphs, where both have one."""
+    graphs = GRAPH.format("torchops"), GRAPH.format(provider)
+    return ratio(contest.times, *graphs if set(graphs) <= set(contest.times) else ("torchops", provider))
+
+
 def figures(contest: Contest, provider: str) -> dict[str, Any]:
-    """All that is stored of one provider, but for its times by events."""
+    """All that is stored of one provider, but for its times by events. Rates are those of its graph, where it has one."""
     low, median, high = spread(contest.times[provider])
+    time = statistics.median(judged(contest, provider))
     found = {
         **contest.info,
         "provider": provider,
         "ms_p20": low * 1e3,
         "ms_p50": median * 1e3,
         "ms_p80": high * 1e3,
-        "tflops": contest.flops / median / 1e12,
-        "gb_per_s": contest.bytes_least / median / 1e9,
+        "tflops": contest.flops / time / 1e12,
+        "gb_per_s": contest.bytes_least / time / 1e9,
         "peak_mib": contest.peak_mib[provider],
-        "torchops_over_this": ratio(contest.times, "torchops", provider),
+        "torchops_over_this": _ours_over(contest, provider),
         "error": contest.errors.get(provider),
         "flops": contest.flops,
         "bytes_least": contest.bytes_least,
@@ -189,6 +203,10 @@ def figures(contest: Contest, provider: str) -> dict[str, Any]:
         found["graph_ms"] = [t * 1e3 for t in graph]
     elif provider in contest.no_graph:
         found["no_graph"] = contest.no_graph[provider]
+    raced = ("torchops", provider) if contest.apart else (provider,)
+    reasons = [f"{name}: {contest.impossible[name]}" for name in dict.fromkeys(raced) if name in contest.impossible]
+    if reasons:
+        found["impossible"] = "; ".join(reasons)
     if contest.apart:
         found["torchops_ms"] = [t * 1e3 for t in contest.times["torchops"]]
         found["torchops_graph_ms"] = [t * 1e3 for t in contest.times.get(GRAPH.format("torchops"), ())]
@@ -196,11 +214,18 @@ def figures(contest: Contest, provider: str) -> dict[str, Any]:
 
 
 def replay(benchmark: Any, contest: Contest, provider: str) -> None:
-    """Hand one provider's times to pytest-benchmark, with the figures of the report."""
+    """Hand one provider's times to pytest-benchmark, with the figures of the report.
+
+    Raises:
+        pytest.fail.Exception: if they are impossible, once they are stored.
+    """
     times = contest.times[provider]
     remaining = iter(times)
     benchmark.pedantic(lambda: CLOCK.advance(next(remaining)), rounds=len(times), iterations=1)
-    benchmark.extra_info.update(figures(contest, provider))
+    found = figures(contest, provider)
+    benchmark.extra_info.update(found)
+    if "impossible" in found:
+        pytest.fail(f"{contest.info.get('case')}, {found['impossible']}: the measurement is wrong", pytrace=False)
 
 
 def leave_default_stream() -> None:

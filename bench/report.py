@@ -27,7 +27,7 @@ LOSSES = 20
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; a mark, "loss", "win" or "", for every row."""
+    """Cells as text; a mark, "loss", "win", "impossible" or "", for every row."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -100,6 +100,24 @@ def _summary(run: Run) -> Section:
             "is what four of five rounds agree on. Ratios are the time of torchops over the other's: above 1x it is slower.",
         ],
     )
+    if run.on_gpu:
+        section.words.append(
+            "Where both were captured as CUDA graphs, the times are those of the graphs: what Python takes to launch is not in "
+            "them."
+        )
+    if run.impossible:
+        section.words.append(
+            f"IMPOSSIBLE measurements, from which nothing is concluded: {len(run.impossible)}. They are faster than the GPU "
+            "can move the least bytes, or multiply: a fault of the measurement, or of what is held to be the least."
+        )
+        section.tables.append(
+            Table(
+                ("case", "threads, count", "provider", "why it is impossible"),
+                [[*r.key, r.impossible] for r in run.impossible],
+                ["impossible"] * len(run.impossible),
+                "Impossible",
+            )
+        )
     worst = sorted((d for d in run.duels if d.verdict == "loss"), key=lambda d: -d.ratio)
     section.tables.append(
         Table(
@@ -136,7 +154,7 @@ def _grouped(items: Sequence[Any], key: Callable[[Any], Any]) -> list[tuple[Any,
 
 def _duel(d: Duel) -> list[str]:
     low, middle, high = d.ratios
-    times = f"{d.ours.ms:.4g}", f"{d.other.ms:.4g}"
+    times = (f"{ms:.4g}" for ms in d.ms)
     return [*d.ours.key[:2], d.ours.provider, d.other.provider, *times, f"{middle:.2f}", f"{low:.2f} to {high:.2f}"]
 
 
@@ -180,7 +198,8 @@ def _roofline(run: Run, kernels: list[dict[str, Any]]) -> Section:
     if roofs:
         device = Device(**{**roofs, "tflops": tuple(roofs["tflops"])})
         points = points if device.arch == ARCH else []
-        measured = [r for r in run.rows if r.info.get("bytes_least") and r.provider in ("torchops", "aten")]
+        timed = [r for r in run.rows if r.info.get("bytes_least") and not r.impossible]
+        measured = [r for r in timed if r.provider in ("torchops", "aten")]
         section.words.append(
             f"Filled points are measured on {device.name}; hollow diamonds are modelled and not measured."
         )
@@ -283,11 +302,16 @@ def _everything(run: Run) -> Section:
             r.case, r.threads, r.provider, str(i.get("dtype", "")), str(i.get("layout", "")), str(i.get("batch", "")),
             *(_number(i.get(n)) for n in ("ms_p50", "ms_p20", "ms_p80", "graph_ms_p50", "floor_ms")),
             *(_number(i.get(n) or None, ".3g") for n in ("tflops", "gb_per_s")), _number(i.get("peak_mib"), ".0f"),
-            _number(i.get("error"), ".1e"), _verdict(duel) if duel else "", str(i.get("no_graph", "")),
+            _number(i.get("error"), ".1e"), "IMPOSSIBLE" if r.impossible else _verdict(duel) if duel else "",
+            str(i.get("no_graph", "")),
         ]  # fmt: skip
 
-    found = [duels.get((r.key, "torchops")) for r in run.rows]
-    marks = [duel.verdict if duel and duel.verdict != "even" else "" for duel in found]
+    def mark(r: Row) -> str:
+        duel = duels.get((r.key, "torchops"))
+        if r.impossible:
+            return "impossible"
+        return duel.verdict if duel and duel.verdict != "even" else ""
+
     columns = (
         "case", "threads, count", "provider", "dtype", "layout", "batch, images", "p50, ms", "p20, ms", "p80, ms",
         "CUDA graph p50, ms", "floor, ms", "rate, TFLOP/s", "traffic, GB/s", "peak, MiB", "error, of the largest",
@@ -296,7 +320,11 @@ def _everything(run: Run) -> Section:
     rows = [cells(r) for r in run.rows]
     used = [i for i in range(len(columns)) if any(row[i] for row in rows)]
     table = Table(
-        [columns[i] for i in used], [[row[i] for i in used] for row in rows], marks, "Every measurement", folded=True
+        [columns[i] for i in used],
+        [[row[i] for i in used] for row in rows],
+        [mark(r) for r in run.rows],
+        "Every measurement",
+        folded=True,
     )
     return Section("Everything", tables=[table])
 

@@ -102,9 +102,16 @@ class Run:
         return self.machine.get("gpu", "none") != "none"
 
     @cached_property
+    def impossible(self) -> list[Row]:
+        """Rows whose figures cannot be right."""
+        return [r for r in self.rows if r.impossible]
+
+    @cached_property
     def duels(self) -> list[Duel]:
+        """All that can be concluded from: none of an impossible figure."""
         found = []
-        for _, group in groupby(sorted(self.rows, key=lambda r: r.key[:2]), key=lambda r: r.key[:2]):
+        possible = [r for r in self.rows if not r.impossible]
+        for _, group in groupby(sorted(possible, key=lambda r: r.key[:2]), key=lambda r: r.key[:2]):
             rows = list(group)
             ours = [r for r in rows if r.provider in OURS]
             others = [r for r in rows if r.provider not in OURS]

@@ -54,8 +54,8 @@ GPUS = {
     ),
     # H100 data sheet, SXM; SMs, clock and L2: Hopper architecture white paper
     "H100": Device("H100-SXM5", "sm_90", 132, 1.83, 3350, 232_448, 50 << 20, (989, 495, 67, 67)),
-    # H200 data sheet, SXM: an H100 with other memory
-    "H200": Device("H200-SXM", "sm_90", 132, 1.83, 4800, 232_448, 50 << 20, (989, 495, 67, 67)),
+    # H200 data sheet, SXM: an H100 with other memory; L2, which it leaves out: what torch reports of one
+    "H200": Device("H200-SXM", "sm_90", 132, 1.83, 4800, 232_448, 60 << 20, (989, 495, 67, 67)),
     # HGX B200 data sheet; L2: Blackwell tuning guide
     "B200": Device("B200", "sm_100", 148, 1.85, 8000, 232_448, 126 << 20, (2250, 1125, 75, 37)),
     # RTX Blackwell architecture white paper, 16-bit products added up in float32

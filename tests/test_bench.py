@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,9 +20,10 @@ from rich.console import Console
 from bench import report, runs
 from bench.__main__ import main
 from bench.compare import compare
-from bench.harness import floor_seconds, hold, not_too_fast
+from bench.conftest import pytest_collection_modifyitems
+from bench.harness import Contest, figures, floor_seconds, hold, too_fast
 from torchops.kernels.hardware import DEVICES
-from torchops.timing import race
+from torchops.timing import device_seconds, race
 
 from .tiers import ROOT, clean_environment
 
@@ -76,31 +77,205 @@ def test_floor_is_the_slower_of_memory_and_matrix_units() -> None:
     assert floor_seconds(3_350_000, 2 * 989_000_000, 2, H100) == pytest.approx(2e-6)
 
 
-def test_faster_than_the_floor_fails() -> None:
-    not_too_fast("body", {"aten": [2e-6, 3e-6]}, 1e-6)
-    with pytest.raises(AssertionError, match=r"body, aten: 0\.50 us is faster than the floor, 1\.00 us"):
-        not_too_fast("body", {"torchops": [2e-6], "aten": [5e-7, 4e-7, 9e-7]}, 1e-6)
+def test_what_is_faster_than_the_floor_is_impossible() -> None:
+    assert too_fast({"aten": [2e-6, 3e-6]}, 1e-6) == {}
+    times = {"torchops": [2e-6], "aten": [5e-7, 4e-7, 9e-7], "inductor": [2e-6], "inductor (graph)": [5e-7]}
+    assert too_fast(times, 1e-6) == {
+        "aten": "0.50 us is faster than the floor, 1.00 us",
+        "inductor": "as a CUDA graph, 0.50 us is faster than the floor, 1.00 us",
+    }
 
 
-def test_hold_fails_below_the_floor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a GPU that is not there."""
+@pytest.fixture
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run takes 0.1 us there."""
     monkeypatch.setattr("bench.harness._device_peak_mib", lambda function: 0.0)
     monkeypatch.setattr("bench.harness._graphs", lambda contenders, check: ({}, {}))
     monkeypatch.setattr("bench.harness.device_of", lambda x: H100)
     monkeypatch.setattr(torch, "empty", lambda *args, **kwargs: None)
     monkeypatch.setattr("bench.harness.device_seconds", lambda function, count: 1e-7 * count)
 
-    def contest(bytes_least: int) -> Any:
+
+@pytest.mark.usefixtures("fake_gpu")
+def test_an_impossible_case_keeps_its_figures() -> None:
+    def contest(bytes_least: int) -> Contest:
         return hold(
             {"torchops": lambda: 0, "aten": lambda: 0}, check=lambda name, y: None, bytes_least=bytes_least, rounds=3,
-            device="cuda", name="body",
+            device="cuda",
         )  # fmt: skip
 
     # what the L2 cache can hold may stay there
     assert contest(H100.l2_bytes).floor == 0
-    assert contest(H100.l2_bytes + 100_000).floor == pytest.approx(100_000 / 3.35e12)
-    with pytest.raises(AssertionError, match=r"body, torchops: 0\.10 us is faster than the floor, 1\.00 us"):
-        contest(H100.l2_bytes + 3_350_000)
+    possible = contest(H100.l2_bytes + 100_000)
+    assert possible.floor == pytest.approx(100_000 / 3.35e12)
+    assert possible.impossible == {}
+    assert "impossible" not in figures(possible, "torchops")
+    found = contest(H100.l2_bytes + 3_350_000)
+    assert set(found.impossible) == {"torchops", "aten"}
+    stored = figures(found, "torchops")
+    assert stored["impossible"] == "torchops: 0.10 us is faster than the floor, 1.00 us"
+    assert stored["ms_p50"] == pytest.approx(1e-4)
+    # a race of two is worth nothing if either is impossible
+    one = replace(found, impossible={"torchops": "too fast"})
+    assert "impossible" not in figures(one, "aten")
+    assert figures(replace(one, apart=True), "aten")["impossible"] == "torchops: too fast"
+
+
+BENCH = """
+import pytest
+from bench.harness import CLOCK, Contest, replay
+
+@pytest.mark.benchmark(timer=CLOCK)
+@pytest.mark.parametrize("provider", ["torchops", "aten"])
+def test_one(provider, benchmark):
+    times = {"torchops": [1e-6, 2e-6], "aten": [1e-7, 1e-7], "aten (graph)": [2e-7, 2e-7]}
+    info = {"case": "a.case", "threads": "gpu"}
+    replay(benchmark, Contest(times, {"torchops": 0, "aten": 0}, 1, info=info, impossible={"aten": "too fast"}), provider)
+"""
+
+
+def test_an_impossible_measurement_fails_the_run_and_is_stored(tmp_path: Path) -> None:
+    (tmp_path / "bench_one.py").write_text(BENCH)
+    stored = tmp_path / "stored.json"
+    command = [
+        "-m",
+        "pytest",
+        str(tmp_path / "bench_one.py"),
+        "-q",
+        f"--benchmark-json={stored}",
+        f"--rootdir={tmp_path}",
+    ]
+    environment = {**clean_environment(), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "a.case, aten: too fast: the measurement is wrong" in done.stdout
+    assert "1 failed, 1 passed" in done.stdout
+    rows = [runs.row(b) for b in runs.reduce(json.loads(stored.read_text()))["benchmarks"]]
+    assert {row.provider: row.impossible for row in rows} == {"torchops": "", "aten": "aten: too fast"}
+    (aten,) = (row for row in rows if row.provider == "aten")
+    assert (aten.times, aten.graph) == (pytest.approx((1e-7, 1e-7)), pytest.approx((2e-7, 2e-7)))
+
+
+def test_impossible_rows_are_marked_and_nothing_is_concluded_from_them(tmp_path: Path) -> None:
+    run = _run(TIMES, gpu=True)
+    run["benchmarks"][3]["extra_info"]["impossible"] = "aten: 1 us is faster than the floor, 2 us"
+    found = runs.load(_file(tmp_path / "run.json", run))
+    assert [duel.ours.case for duel in found.duels] == ["lost.forward"]
+    report.write(tmp_path / "run.json", tmp_path)
+    page, markdown = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    for text in (page, markdown):
+        assert "loses 1 comparisons, wins 0," in text
+        assert "IMPOSSIBLE measurements, from which nothing is concluded: 1." in text
+        assert "1 us is faster than the floor, 2 us" in text
+    assert page.count('<tr class="impossible">') == 2
+    measured = next(s for s in report.sections(found, []) if s.title == "Roofline").pictures[0].draw()
+    assert sum(line.get_marker() == "o" for line in measured.axes[0].lines) == 3
+    # nor compared with
+    code, text = _compare(_run(TIMES, gpu=True), run, tmp_path)
+    assert code == 0
+    assert "won.forward in B, aten: 1 us is faster than the floor, 2 us: left out" in text
+
+
+def test_impossible_rows_are_named_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = _run(TIMES, gpu=True)
+    run["benchmarks"][3]["extra_info"]["impossible"] = "aten: too fast"
+    assert main(["report", str(_file(tmp_path / "run.json", run))]) == 0
+    assert capsys.readouterr().out.endswith(
+        "IMPOSSIBLE, and nothing is concluded from it: won.forward, aten: too fast\n"
+    )
+
+
+def test_verdicts_come_from_graphs_where_both_have_one(tmp_path: Path) -> None:
+    """By events, launches are in the time of ours: it loses. What the GPU does is faster than the other's."""
+    run = _run({("a", "torchops"): SLOW, ("a", "aten"): BASE, ("b", "torchops"): SLOW, ("b", "aten"): BASE}, gpu=True)
+    for number, graph in ((0, FAST), (1, BASE), (2, FAST)):
+        run["benchmarks"][number]["extra_info"]["graph_ms"] = list(graph)
+    found = runs.load(_file(tmp_path / "run.json", run))
+    first, second = found.duels
+    assert (first.verdict, second.verdict) == ("win", "loss")
+    assert first.ms == pytest.approx((0.5, 1.0))
+    assert first.ratios == pytest.approx((0.5, 0.5, 0.6 / 1.1), rel=0.1)
+    assert second.ms == pytest.approx((2.0, 1.0))
+    # compared as graphs where all of both runs have them
+    worse = json.loads(json.dumps(run))
+    worse["benchmarks"][0]["extra_info"]["graph_ms"] = [2 * t for t in FAST]
+    code, text = _compare(run, worse, tmp_path)
+    assert code == 1
+    assert re.search(r"a +1 +torchops +0.5 +1 +2.00 +2.00", text)
+
+
+def test_inductor_is_judged_by_the_race_it_was_in(tmp_path: Path) -> None:
+    run = _run({("a", "torchops"): BASE, ("a", "aten"): BASE, ("b", "torchops"): BASE, ("a", "inductor"): BASE})
+    run["benchmarks"][3]["extra_info"]["torchops_ms"] = list(SLOW)
+    found = runs.load(_file(tmp_path / "run.json", run))
+    assert [row.key[0] for row in found.rows] == ["a", "a", "a", "b"]
+    verdicts = {duel.other.provider: (duel.verdict, duel.ratio) for duel in found.duels}
+    assert verdicts["aten"] == ("even", 1.0)
+    assert verdicts["inductor"][0] == "loss"
+    assert verdicts["inductor"][1] == pytest.approx(2.0, rel=0.1)
+    assert _compare(run, run, tmp_path)[0] == 0
+    spoiled = json.loads(json.dumps(run))
+    spoiled["benchmarks"][3]["extra_info"]["torchops_ms"] = [1.0]
+    with pytest.raises(runs.BadRunError):
+        runs.load(_file(tmp_path / "spoiled.json", spoiled))
+
+
+def test_a_contest_held_without_pytest_makes_the_same_rows(tmp_path: Path) -> None:
+    times = {"torchops": [3e-3, 2e-3, 4e-3], "torchops (graph)": [1e-3] * 3, "aten": [2e-3] * 3}
+    info = {"case": "a", "threads": "gpu"}
+    one = Contest(times, {"torchops": 1.0, "aten": 2.0}, 10**6, 10**9, info, no_graph={"aten": "why"})
+    run = {**_run({}, gpu=True), "benchmarks": [runs.entry(one, name, "pooling") for name in ("torchops", "aten")]}
+    ours, aten = runs.load(_file(tmp_path / "run.json", run)).rows
+    assert (ours.family, ours.times, ours.graph) == ("pooling", (3e-3, 2e-3, 4e-3), (1e-3,) * 3)
+    assert (aten.graph, aten.info["no_graph"]) == ((), "why")
+    # rates are those of the graph
+    assert ours.info["tflops"] == pytest.approx(1.0)
+    assert aten.info["tflops"] == pytest.approx(0.5)
+    assert runs.Duel(ours, aten).verdict == "loss"
+
+
+class FakeGpu:
+    """A clock that runs while Python queues, and what was queued, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, queueing: float) -> None:
+        self.now, self.queueing, self.queued = 0.0, queueing, []
+        gpu = self
+
+        class Event:
+            def __init__(self, enable_timing: bool) -> None:
+                pass
+
+            def record(self) -> None:
+                gpu.queued.append("event")
+
+            def elapsed_time(self, end: Event) -> float:
+                return 2.0
+
+        scratch = SimpleNamespace(zero_=lambda: self.queued.append("overwrite"))
+        monkeypatch.setattr(torch, "empty", lambda *args, **kwargs: scratch)
+        monkeypatch.setattr(torch.cuda, "Event", Event)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda: self.queued.append("synchronize"))
+        monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: self.queued.append(cycles))
+        monkeypatch.setattr("torchops.timing.time.perf_counter", lambda: self.now)
+
+    def run(self) -> None:
+        self.now += self.queueing
+        self.queued.append("run")
+
+
+@pytest.mark.parametrize(
+    ("queueing", "sleeps"), [(1e-5, 3e-4), (1e-3, 2e-3), (0.04, 0.08), (1.0, 0.1)], ids=["least", "two", "many", "most"]
+)
+def test_the_gpu_sleeps_until_a_run_is_queued(queueing: float, sleeps: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = FakeGpu(monkeypatch, queueing)
+    assert device_seconds(gpu.run, 2) == pytest.approx(4e-3)
+    measured, timed = gpu.queued[:4], gpu.queued[4:-1]
+    assert measured == ["synchronize", "run"] * 2
+    assert timed[::5] == [timed[0]] * 2
+    assert timed[0] >= 2e9 * sleeps
+    assert timed[0] == pytest.approx(2.5e9 * sleeps, rel=1e-5)
+    assert timed[1:5] == ["overwrite", "event", "run", "event"]
+    assert gpu.queued[-1] == "synchronize"
 
 
 def test_wrong_result_is_not_timed() -> None:
@@ -290,3 +465,24 @@ def test_a_failing_case_takes_no_other_with_it(kept: bool, tmp_path: Path, monke
         with pytest.raises(SystemExit, match="1"):
             main(["--out", str(tmp_path)])
         assert results.read_text() == "before"
+
+
+def _item(file: str, case: str, provider: str) -> Any:
+    params = {"case": case, "provider": provider}
+    return SimpleNamespace(name=f"test[{case}-{provider}]", path=Path(file), callspec=SimpleNamespace(params=params))
+
+
+@pytest.mark.parametrize("budget", [None, 60.0])
+def test_inductor_comes_last_and_where_time_is_short_files_in_turn(budget: float | None) -> None:
+    items = [
+        _item(file, case, provider)
+        for file in ("conv", "pool")
+        for case in ("a", "b")
+        for provider in ("torchops", "inductor", "aten")
+    ]
+    pytest_collection_modifyitems(SimpleNamespace(getoption=lambda name: budget), items)  # type: ignore[arg-type]
+    order = [(str(i.path), i.callspec.params["case"], i.callspec.params["provider"]) for i in items]
+    assert [provider for *_, provider in order[-4:]] == ["inductor"] * 4
+    cases = [(file, case) for file, case, provider in order[:8] if provider == "aten"]
+    in_turn = [("conv", "a"), ("pool", "a"), ("conv", "b"), ("pool", "b")]
+    assert cases == (in_turn if budget else sorted(in_turn))

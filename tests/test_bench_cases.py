@@ -52,7 +52,7 @@ def test_cases_have_names_of_their_own_and_say_where_they_run(name: str, gpu: bo
         here = first["body" if name == "conv2d" else "unet.pool1"]
         assert here.dtype == (torch.bfloat16 if gpu else torch.float32)
         batch = {"conv2d": 32, "pooling": 8}[name] if gpu else 1
-        assert batch == here.layer.N
+        assert (here.layer.N, here.what) == (batch, "forward")
 
 
 @pytest.mark.parametrize("gpu", [True, False], ids=["gpu", "cpu"])

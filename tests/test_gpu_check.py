@@ -1,81 +1,270 @@
-"""gpu-check: its dry run, and what becomes of a step that fails or does not end."""
+"""gpu-check: its dry run, what its smoke checks cover, and what becomes of a stage that fails or does not end."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from bench.gpu_check import GRACE, Step, run, steps
+import torchops.kernels
+from bench import launches
+from bench.gpu_check import __main__ as check
+from bench.gpu_check import smoke, stages
+from bench.gpu_check.folder import Folder, Outcome
+from bench.gpu_check.stages import STAGES, TOTAL, Session, Stage
+from bench.rehearsal import rehearsing
+from torchops import catalog, precompile
+from torchops.kernels.hardware import find
 
 ROOT = Path(__file__).parent.parent
 
 
-def check(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench.gpu_check", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-m", "bench.gpu_check", *map(str, arguments)]
+    return subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
 
-def test_the_dry_run_asks_every_step_and_says_so(tmp_path: Path) -> None:
-    done = check("--dry-run", "--out", tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["dry_run"]
-    assert [(step["step"], step["verdict"]) for step in summary["steps"]] == [
-        ("tests", "ok"), ("tune", "ok"), ("bench", "ok"),
-    ]  # fmt: skip
-    assert "tests collected" in summary["steps"][0]["last"]
-    assert "128x64x64" in (tmp_path / "tune.log").read_text()
-    assert {"results.json", "report.html", "report.md"} <= {path.name for path in tmp_path.iterdir()}
-    assert "a dry run" in done.stdout
+def session(folder: Path) -> Session:
+    return Session(Folder(folder, {"gpu": "none"}, dry=True), None)
 
 
-def test_a_real_run_asks_the_same_steps_and_ends_in_ten_minutes(tmp_path: Path) -> None:
-    real, dry = steps(tmp_path, False), steps(tmp_path, True)
-    assert [step.name for step in real] == [step.name for step in dry]
-    assert sum(step.seconds + GRACE for step in real) < 600
-    # without what makes them dry
-    for one, other in zip(real, dry, strict=True):
-        assert one.command[:2] == other.command[:2]
-        assert not {"--dry-run", "--collect-only"} & set(one.command)
+class TestDryRun:
+    def test_every_stage_says_what_it_can_without_a_gpu(self, tmp_path: Path) -> None:
+        done = command("--dry-run", "--out", tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        summary = json.loads((tmp_path / "summary.json").read_text())
+        assert summary["dry_run"]
+        assert [(stage["stage"], stage["verdict"]) for stage in summary["stages"]] == [
+            (stage.name, "ok") for stage in STAGES
+        ]
+        said = {stage["stage"]: stage["said"] for stage in summary["stages"]}
+        assert f"{sum(c.how != 'graph' for c in smoke.checks())} ok" in said["smoke"]
+        assert "tests collected" in said["tests"]
+        assert "launches of telling cases, rehearsed" in said["timings"]
+        assert "1 configs of 1 problems compiled" in said["tune"]
+        assert said["bench"] == "2 raced"
+        names = {path.name for path in tmp_path.iterdir()}
+        assert len(names) <= 8
+        assert {"results.jsonl", "summary.md", "log.txt", "results.json", "report.zip"} <= names
+        assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 40e6
+        assert "128x64x64" in (tmp_path / "log.txt").read_text()
+        with zipfile.ZipFile(tmp_path / "report.zip") as packed:
+            assert {"report.html", "report.md"} <= set(packed.namelist())
+        rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+        assert {row["stage"] for row in rows} == {"smoke", "timings", "bench"}
+
+    def test_one_stage_alone(self, tmp_path: Path) -> None:
+        done = command("--dry-run", "--stage", "timings", "--out", tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (stage,) = json.loads((tmp_path / "summary.json").read_text())["stages"]
+        assert stage["stage"] == "timings"
+
+    def test_an_unknown_stage_is_refused(self) -> None:
+        done = command("--dry-run", "--stage", "nose")
+        assert done.returncode == 2
+        assert (
+            done.stderr == "gpu-check: --stage must be one of machine, smoke, tests, timings, tune, bench, got 'nose'\n"
+        )
+
+    def test_without_a_gpu_it_says_what_can_be_done(self) -> None:
+        if torch.cuda.is_available():
+            pytest.skip("there is a GPU")
+        done = command()
+        assert done.returncode == 2
+        assert done.stderr == "gpu-check: torch sees no GPU here; --dry-run asks what can be answered without one\n"
 
 
-def test_without_a_gpu_it_says_what_can_be_done() -> None:
-    import torch
+class TestTime:
+    def test_all_of_it_ends_in_eight_minutes(self) -> None:
+        assert TOTAL <= 480
+        # the last stage has what the others leave
+        assert sum(stage.seconds for stage in STAGES[:-2]) < TOTAL
+        late = check.ends_at(STAGES[-1], began=0.0, now=470.0, dry=False)
+        assert late == TOTAL
+        assert check.ends_at(STAGES[1], began=0.0, now=10.0, dry=False) == 10 + STAGES[1].seconds
 
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    done = check()
-    assert done.returncode == 2
-    assert done.stderr == "gpu-check: torch sees no GPU here; --dry-run asks what can be answered without one\n"
+    def test_a_stage_whose_time_is_out_is_not_begun(self, tmp_path: Path) -> None:
+        def never(session: Session, until: float) -> stages.Said:
+            raise AssertionError("begun")
+
+        outcome = check.run(Stage("tests", never, 10), session(tmp_path), time.monotonic() - 1)
+        assert outcome.verdict == "not begun: the time is out"
+
+    def test_a_command_that_does_not_end_is_stopped_with_what_it_started(self, tmp_path: Path) -> None:
+        script = (
+            "import subprocess, sys, time\n"
+            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+            "print(child.pid, flush=True)\n"
+            "time.sleep(600)\n"
+        )
+        code, last = stages._run(session(tmp_path), ["-c", script], time.monotonic() + 2)
+        assert code != 0
+        assert last.startswith("stopped when its time was out")
+        child = int((tmp_path / "log.txt").read_text().split("time.sleep(600)\n")[-1].split()[0])
+        for _ in range(100):
+            status = Path(f"/proc/{child}/stat")
+            # what is killed is gone, or waits for its parent to notice
+            if not status.exists() or status.read_text().split(")")[1].split()[0] == "Z":
+                break
+            time.sleep(0.05)
+        else:
+            os.kill(child, 9)
+            pytest.fail("its child is still there")
 
 
-def test_a_failing_step_is_named_with_its_code_and_its_last_words(tmp_path: Path) -> None:
-    outcome = run(Step("tests", ("-c", "print('three failed'); raise SystemExit(3)"), 60), tmp_path)
-    assert (outcome.verdict, outcome.last) == ("FAILED (3)", "three failed")
+class TestFailures:
+    def test_what_a_stage_raises_is_its_verdict(self, tmp_path: Path) -> None:
+        def broken(session: Session, until: float) -> stages.Said:
+            raise OSError("no\nspace")
+
+        outcome = check.run(Stage("bench", broken, 10), session(tmp_path), time.monotonic() + 9)
+        assert (outcome.verdict, outcome.said) == ("FAILED", "OSError: no space")
+
+    def test_a_failing_command_is_told_by_its_code_and_its_last_words(self, tmp_path: Path) -> None:
+        script = "print('three failed'); raise SystemExit(3)"
+        found = stages._run(session(tmp_path), ["-c", script], time.monotonic() + 60)
+        assert found == (3, "three failed")
+
+    def test_a_wrong_value_a_crash_and_the_rest(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A check that takes its process with it takes no other check's result."""
+        some = smoke.checks()[:4]
+        monkeypatch.setattr(smoke, "checks", lambda: some)
+        monkeypatch.setattr(stages, "_smoke", sabotaged)
+        one = session(tmp_path)
+        verdict, said = stages.smoke_stage(one, time.monotonic() + 120)
+        assert verdict == "WRONG or failed"
+        assert said.startswith("2 ok, 1 wrong, 1 failed") or sorted(said.split("; ")[0].split(", ")) == [
+            "1 failed", "1 wrong", "2 ok",
+        ]  # fmt: skip
+        rows = {row["name"]: row for row in one.folder.rows()}
+        assert rows[some[1].name]["wrong"] == "WRONG"
+        assert rows[some[2].name]["wrong"] == "the process ended with exit code 86"
+        assert rows[some[3].name]["verdict"] == "ok"
+        one.folder.close(Outcome("smoke", verdict, 1.0, said))
+        assert f"smoke: {some[2].name}: the process ended" in (tmp_path / "summary.md").read_text()
+
+    def test_a_test_that_loses_the_gpu_ends_its_process(self, tmp_path: Path) -> None:
+        """pytest-xdist then goes on in a fresh one."""
+        (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_runtest_makereport\n")
+        (tmp_path / "test_it.py").write_text(
+            "import tests.conftest\n"
+            "def test_fails(): assert False\n"
+            "def test_loses_it(monkeypatch):\n"
+            "    monkeypatch.setattr(tests.conftest, 'gpu_is_lost', lambda: True)\n"
+            "    raise RuntimeError('an illegal memory access was encountered')\n"
+            "def test_after(): pass\n"
+        )
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", str(tmp_path)]
+        done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 86
+        assert "test_loses_it has lost the GPU" in done.stderr
+        assert "an illegal memory access was encountered" in done.stderr
 
 
-def test_a_step_that_does_not_end_is_stopped_with_what_it_started(tmp_path: Path) -> None:
-    script = (
-        "import subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
-        "print(child.pid, flush=True)\n"
-        "time.sleep(600)\n"
-    )
-    outcome = run(Step("bench", ("-c", script), 2), tmp_path)
-    assert outcome.verdict == "STOPPED after 2 s"
-    child = int((tmp_path / "bench.log").read_text().split()[0])
-    for _ in range(100):
-        status = Path(f"/proc/{child}/stat")
-        # what is killed is gone, or waits for its parent to notice
-        if not status.exists() or status.read_text().split(")")[1].split()[0] == "Z":
-            break
-        time.sleep(0.05)
-    else:
-        os.kill(child, 9)
-        pytest.fail("its child is still there")
+def sabotaged(device: str, gpu: Any, one: smoke.Check) -> smoke.Result:
+    """In place of a smoke check: the second is wrong, the third ends its process."""
+    place = [check.name for check in smoke.checks()].index(one.name)
+    if place == 2:
+        os._exit(86)
+    return smoke.Result("WRONG" if place == 1 else "ok", 1.0, 1.0, 0.1)
+
+
+class TestSmoke:
+    def test_names_are_their_own(self) -> None:
+        names = [one.name for one in smoke.checks()]
+        assert len(set(names)) == len(names)
+
+    def test_every_op_and_every_kernel_is_among_them(self) -> None:
+        """And what was reported against PyTorch's own, with 4 and with 8 warps, in every precision."""
+        found = smoke.checks()
+        assert {one.op for one in found} == set(catalog.OPS)
+        launched = {launch.name for launch in launches.smoke_launches(find("H100"))}
+        kernels = {
+            name
+            for module in pkgutil.iter_modules(torchops.kernels.__path__)
+            for name in vars(importlib.import_module(f"torchops.kernels.{module.name}"))
+            if name.endswith("_kernel")
+        }
+        assert kernels - launched == {"canary_kernel"}
+        reported = {(one.warps, one.dtype, one.tf32, one.channels_last) for one in found if "173068" in one.label}
+        assert len(reported) == 16
+        for family in {one.family for one in found}:
+            assert {one.how for one in found if one.family == family} == {"eager", "graph", "autocast"}
+
+    def test_warps_are_forced(self) -> None:
+        for one in smoke.checks():
+            if one.warps:
+                with rehearsing(find("H100")) as found:
+                    smoke.run(one, "cpu", find("H100"))
+                assert {x.meta["num_warps"] for x in found if x.problem is not None} == {one.warps}
+                break
+
+    def test_a_wrong_value_is_seen(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In the result, and in the gradient alone."""
+        one = next(c for c in smoke.checks() if c.op == "sobel" and c.dtype == torch.float32)
+        right = catalog.OPS["sobel"].function
+        assert smoke.run(one, "cpu", None).verdict == "ok"
+
+        class Bent(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, y: torch.Tensor) -> torch.Tensor:
+                return y.clone()
+
+            @staticmethod
+            def backward(ctx: Any, dy: torch.Tensor) -> torch.Tensor:
+                return dy * 1.001
+
+        for wrong in (
+            lambda x, **kwargs: right(x, **kwargs) * 1.0001,
+            lambda x, **kwargs: right(x, **kwargs) + torch.nan,
+            lambda x, **kwargs: Bent.apply(right(x, **kwargs)),
+        ):
+            op = catalog.Op(**{**vars(catalog.OPS["sobel"]), "function": wrong})
+            monkeypatch.setitem(catalog.OPS, "sobel", op)
+            assert smoke.run(one, "cpu", None).verdict == "WRONG"
+
+
+class TestRehearsal:
+    def test_values_are_atens_and_launches_a_gpus(self) -> None:
+        x, w = torch.randn(2, 16, 8, 8, requires_grad=True), torch.randn(16, 16, 3, 3, requires_grad=True)
+        expected = torchops.conv2d(x, w, padding=1)
+        (gradient,) = torch.autograd.grad(torchops.max_pool2d(expected, 2).sum(), x, retain_graph=True)
+        with rehearsing(find("H100")) as found:
+            y = torchops.conv2d(x, w, padding=1)
+            dx = torch.autograd.grad(torchops.max_pool2d(y, 2).sum(), x)[0]
+        assert torch.equal(y, expected)
+        assert torch.equal(dx, gradient)
+        assert {launch.device for launch in found} == {find("H100")}
+        assert {"max_pool2d_fwd_kernel", "max_unpool2d_fwd_kernel"} <= {launch.name for launch in found}
+        # afterwards all is as it was
+        before = len(found)
+        torchops.conv2d(x, w)
+        assert len(found) == before
+
+    def test_tests_are_rehearsed(self, tmp_path: Path) -> None:
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        options = ["--tier", "gpu", "--rehearse", "H100", "--kernels", tmp_path, "--journal", tmp_path / "journal"]
+        chosen = [ROOT / "tests" / "test_avg_pool2d.py", "-k", "TestAvgPool2d and (matches_reference or cuda_graph)"]
+        words = [sys.executable, "-m", "pytest", "-q", *map(str, [*options, *chosen])]
+        done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+        rows = [json.loads(line) for line in (tmp_path / "journal").read_text().splitlines()]
+        outcomes = {row["test"].partition("::")[2]: row["outcome"] for row in rows}
+        # what wants a GPU fails, and says so
+        assert [name for name, outcome in outcomes.items() if outcome == "failed"] == [
+            "TestAvgPool2d::test_cuda_graph"
+        ], done.stdout
+        assert sum(outcome == "passed" for outcome in outcomes.values()) > 5
+        kernels = precompile.read_kernels(tmp_path.glob("*.jsonl"))
+        assert "avg_pool2d_kernel" in {kernel.name for kernel in kernels}

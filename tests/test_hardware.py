@@ -52,7 +52,8 @@ def test_peaks_are_the_data_sheets() -> None:
     assert matrix_us(67e12, H100, 4, tf32=False) == pytest.approx(1e6)
     assert memory_us(3_350_000_000_000, H100) == pytest.approx(1e6)
     assert memory_us(4_800_000_000_000, GPUS["H200"]) == pytest.approx(1e6)
-    assert replace(GPUS["H200"], name=H100.name, hbm_gb_s=3350) == H100
+    assert replace(GPUS["H200"], name=H100.name, hbm_gb_s=3350, l2_bytes=50 << 20) == H100
+    assert GPUS["H200"].l2_bytes == 60 << 20
     assert (H100.sms, H100.shared_bytes) == (132, 232_448)
 
 

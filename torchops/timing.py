@@ -18,16 +18,36 @@ def seconds(function: Callable[[], Any], runs: int) -> float:
     return time.perf_counter() - start
 
 
+SLEEP = 3e-4, 0.1
+"""Seconds that the GPU sleeps before a run, at least and at most."""
+_CYCLES_A_SECOND = 2.5e9
+"""More than any GPU's clock: a sleep is rather longer than asked for."""
+
+
+def _queueing_seconds(function: Callable[[], Any]) -> float:
+    """What the CPU takes to queue a run on the current GPU: the longer of two, which find the GPU idle."""
+    longest = 0.0
+    for _ in range(2):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        function()
+        longest = max(longest, time.perf_counter() - start)
+    return longest
+
+
 def device_seconds(function: Callable[[], Any], runs: int) -> float:
     """What so many runs take on the current GPU, each finding its L2 cache overwritten, as between the layers of a network.
 
-    The overwriting, and a short sleep of the GPU before it, give Python the time to queue a run before the GPU gets to it:
-    launches are not in the figure, unless one run makes very many.
+    Before each run the GPU sleeps for twice as long as Python takes to queue one, so that all of it is queued when the GPU gets
+    to it: the time is the GPU's, launches are not in it. A run that takes more than half of 0.1 s to queue, or that waits
+    for the GPU in between, is not covered by that.
     """
     scratch = torch.empty(256 << 20, dtype=torch.int8, device="cuda")
     events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(runs)]
+    shortest, longest = SLEEP
+    cycles = int(min(max(shortest, 2 * _queueing_seconds(function)), longest) * _CYCLES_A_SECOND)
     for start, end in events:
-        torch.cuda._sleep(600_000)  # cycles: 0.3 ms
+        torch.cuda._sleep(cycles)
         scratch.zero_()
         start.record()
         function()

@@ -1,4 +1,4 @@
-"""`python -m bench.gpu_check [--stage NAME ...] [--dry-run] [--out DIR]`: everything that wants a GPU, in stages, in eight minutes.
+"""`python -m bench.gpu_check [--stage NAME ...] [--dry-run] [--out DIR]`: all that wants a GPU, in stages, in eight minutes.
 
 Nothing has to be installed: the package is imported from the checkout. Every stage writes its results as they come, and a
 summary when it ends. The dry run asks every stage what it can answer without a GPU.

@@ -117,7 +117,7 @@ def _time(row: dict[str, Any]) -> str:
 def archive(folder: Path, files: list[Path]) -> None:
     """Put a report and its pictures into one file of the folder."""
     with (
-        replacing(folder / "report.zip") as beside,
+        replacing(folder.path / "report.zip") as beside,
         zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as packed,
     ):
         for file in files:

@@ -72,13 +72,9 @@ def machine(session: Session, until: float) -> Said:
     folder, gpu = session.folder, session.gpu
     said = []
     for file in sorted(ROOT.glob(ARCHIVES)):
-        try:
-            manifest = archives.unpack(file, CACHE, gpu.arch if gpu else None)
-            folder.add("machine", name=file.name, **asdict(manifest))
-            said.append(f"{file.name}: {sum(manifest.archs.values())} kernels")
-        except (archives.ArchiveError, OSError) as error:
-            folder.add("machine", name=file.name, refused=str(error))
-            said.append(str(error))
+        unpacked = _unpacked(file, gpu)
+        folder.add("machine", name=file.name, unpacked=unpacked)
+        said.append(f"{file.name}: {unpacked}")
     if gpu is None:
         return "ok", "; ".join(said) or "no archive of kernels"
     wanted, began = [], time.monotonic()
@@ -96,6 +92,15 @@ def machine(session: Session, until: float) -> Said:
     folder.add("machine", name="kernels", wanted=len(set(wanted)), seconds=time.monotonic() - began, **counts)
     said.append(f"{len(set(wanted))} kernels: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     return ("ok" if not found["failed"] else "kernels that do not compile"), "; ".join(said)
+
+
+def _unpacked(file: Path, gpu: Device | None) -> str:
+    """What came of an archive: those of another Triton are of no use here, and no fault."""
+    try:
+        manifest = archives.unpack(file, CACHE, gpu.arch if gpu else None)
+    except (archives.ArchiveError, OSError) as error:
+        return f"refused: {error}"
+    return f"{sum(manifest.archs.values())} kernels, {manifest.launchers} launchers"
 
 
 def _kernels(gpu: Device, name: str) -> list[precompile.Kernel]:

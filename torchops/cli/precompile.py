@@ -134,7 +134,7 @@ def _kernels(work: list[recording.Call], cases: list[str], devices: list[Device]
 
 def _cases() -> dict[str, Callable[[Device], Iterable[Kernel]]]:
     try:
-        return importlib.import_module("bench.launches").CASES  # type: ignore[no-any-return]
+        return importlib.import_module("bench.launches").CASES
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("bench"):
             raise
