@@ -144,6 +144,25 @@ def test_networks_call_on_the_meta_device_what_they_call_on_a_real_one(network: 
     assert len(on_meta.found) > 20
 
 
+@pytest.mark.parametrize("what", ["forward", "train"])
+def test_float64_of_a_network_is_not_what_cudnn_tries_its_ways_on(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is timed is; and so is what decides for a gradient's check, as it has to decide alike."""
+    seen: set[tuple[str, bool, bool]] = set()
+    called = bench_models.Versions.__call__
+
+    def watched(self: bench_models.Versions, provider: str, x: Tensor) -> Tensor:
+        cudnn = torch.backends.cudnn
+        seen.add((provider, cudnn.benchmark, cudnn.allow_tf32))
+        return called(self, provider, x)
+
+    monkeypatch.setattr(bench_models.Versions, "__call__", watched)
+    # more than the cores that are free wait for each other
+    monkeypatch.setattr(bench_models, "THREADS", 1)
+    bench_models.contest(bench_models.Case("torchops.lenet", what, True, 2), rounds=2)
+    ours = ("torchops", "aten", "fused") if what == "forward" else ("torchops", "aten")
+    assert seen == {("exact", False, False), *((provider, True, False) for provider in ours)}
+
+
 @pytest.mark.parametrize("what", bench_conv2d.PASSES)
 @pytest.mark.parametrize("epilogue", SUFFIXES, ids=[s or ".bias" for s in SUFFIXES.values()])
 def test_a_contest_calls_what_its_rehearsal_does(epilogue: Epilogue, what: str) -> None:
