@@ -24,6 +24,7 @@ from bench.conftest import pytest_collection_modifyitems
 from bench.harness import Contest, figures, floor_seconds, hold, too_fast
 from torchops.kernels.hardware import DEVICES
 from torchops.timing import device_seconds, race
+from torchops.workers import GPU_LOST
 
 from .tiers import ROOT, clean_environment
 
@@ -444,6 +445,27 @@ def test_one_case_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     )
 
 
+def test_a_lost_gpu_takes_one_case_with_it(tmp_path: Path) -> None:
+    """The rest is measured in a fresh process, and what was measured before is kept."""
+    (tmp_path / "losing.py").write_text(
+        "import sys\n"
+        "def pytest_runtest_call(item):\n"
+        "    if 'training' in item.nodeid:\n"
+        "        sys.modules['bench.conftest'].gpu_is_lost = lambda: True\n"
+        "        raise RuntimeError('an illegal memory access was encountered')\n"
+    )
+    options = ["-k", "test_call and sobel", "--rounds", "2", "--out", str(tmp_path / "out"), "-p", "losing"]
+    env = {**clean_environment(), "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-m", "bench", *options]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == GPU_LOST, done.stdout + done.stderr
+    assert done.stdout.count("has lost the GPU") == 1
+    assert "an illegal memory access was encountered" in done.stdout
+    run = runs.load(tmp_path / "out" / "results.json")
+    assert {row.case for row in run.rows} == {"call.sobel.inference"}
+    assert {row.provider for row in run.rows} == {"torchops", "operator", "function"}
+
+
 @pytest.mark.parametrize("kept", [True, False], ids=["some", "none"])
 def test_a_failing_case_takes_no_other_with_it(kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was measured is written and reported; where nothing was, the results before stay."""
@@ -469,7 +491,10 @@ def test_a_failing_case_takes_no_other_with_it(kept: bool, tmp_path: Path, monke
 
 def _item(file: str, case: str, provider: str) -> Any:
     params = {"case": case, "provider": provider}
-    return SimpleNamespace(name=f"test[{case}-{provider}]", path=Path(file), callspec=SimpleNamespace(params=params))
+    name = f"test[{case}-{provider}]"
+    return SimpleNamespace(
+        name=name, nodeid=f"{file}::{name}", path=Path(file), callspec=SimpleNamespace(params=params)
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("budget", [None, 60.0])
@@ -480,7 +505,8 @@ def test_inductor_comes_last_and_where_time_is_short_files_in_turn(budget: float
         for case in ("a", "b")
         for provider in ("torchops", "inductor", "aten")
     ]
-    pytest_collection_modifyitems(SimpleNamespace(getoption=lambda name: budget), items)  # type: ignore[arg-type]
+    options = {"--budget": budget, "--begun": None}
+    pytest_collection_modifyitems(SimpleNamespace(getoption=options.get), items)  # type: ignore[arg-type]
     order = [(str(i.path), i.callspec.params["case"], i.callspec.params["provider"]) for i in items]
     assert [provider for *_, provider in order[-4:]] == ["inductor"] * 4
     cases = [(file, case) for file, case, provider in order[:8] if provider == "aten"]

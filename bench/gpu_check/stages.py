@@ -153,7 +153,7 @@ def _counted(verdicts: Counter[str]) -> str:
 
 def tests(session: Session, until: float) -> Said:
     """The tier gpu, those that want gigabytes last; in a dry run, which tests it has."""
-    command = ["-m", "pytest", "tests", "--tier", "gpu", "-q", "-p", "no:benchmark"]
+    command = ["-m", "pytest", "tests", "--tier", "gpu", "-q"]
     if session.gpu is None:
         code, last = _run(session, [*command, "--collect-only"], until)
         return ("ok" if code == 0 else f"exit code {code}"), last
