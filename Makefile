@@ -1,15 +1,17 @@
 # Everything runs in .venv, which is made when it is missing. PYTHON picks the interpreter, 3.10 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
+CASES ?= telling tune smoke tests
 
-.PHONY: help demo test lint fuzz bench gpu-check mutants wheel clean
+.PHONY: help demo test lint fuzz bench gpu-check gpu-kernels mutants wheel clean
 
 help:
 	@echo "make demo      install, check this machine, draw pictures, time Sobel, train a LeNet and a U-Net"
 	@echo "make test      install, lint, run every tier of tests"
 	@echo "make lint      ruff, mypy, import rules"
 	@echo "make fuzz      draw ten times the problems of make test, other ones every time (SEED=... repeats)"
-	@echo "make gpu-check on a GPU, from the bare checkout: tests, tuning, benchmarks, report (DRY=1: what can be asked without)"
+	@echo "make gpu-check on a GPU, from the bare checkout: smoke, tests, timings, tuning, benchmarks (DRY=1: what can be asked without)"
+	@echo "make gpu-kernels   compile what gpu-check launches, with the triton of PYTHON, into gpu-check-kernels.xz to be taken there"
 	@echo "make bench     time every op against ATen, Inductor, kornia and OpenCV; write a report"
 	@echo "make mutants   break the kernels on purpose and see which tier notices"
 	@echo "make wheel     build the wheel and try it in a fresh environment"
@@ -44,9 +46,14 @@ fuzz: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m bench
 
-# nothing is installed: PYTHON has torch, triton and pytest-benchmark already
+# nothing is installed: PYTHON has torch, triton and pytest-benchmark already. It unpacks gpu-check-kernels*.xz where they lie here
 gpu-check:
 	PYTHONPATH=. $(PYTHON) -m bench.gpu_check $(if $(DRY),--dry-run)
+
+# kernels are found again by the very same triton, so PYTHON is one with the triton of the machine that has the GPU
+gpu-kernels:
+	PYTHONPATH=. $(PYTHON) -m torchops precompile --arch H100 --arch H200 --cache .kernel-cache --pack gpu-check-kernels.xz \
+		$(foreach name,$(CASES),--cases $(name))
 
 mutants: .venv/installed
 	$(BIN)/python -m tests.mutants

@@ -268,3 +268,83 @@ class TestRehearsal:
         assert sum(outcome == "passed" for outcome in outcomes.values()) > 5
         kernels = precompile.read_kernels(tmp_path.glob("*.jsonl"))
         assert "avg_pool2d_kernel" in {kernel.name for kernel in kernels}
+
+
+class TestWithAGpu:
+    """The stages as they go on a GPU, with everything that would use one replaced by something small on the CPU."""
+
+    @pytest.fixture
+    def one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+        lenet = [case for case in stages.benchmarks("pooling").every_case(gpu=False) if "lenet" in case.name]
+        monkeypatch.setattr(stages, "telling", lambda gpu: {"pooling": lenet[:1]})
+        monkeypatch.setattr(stages, "FILES", ("pooling", "pooling"))
+        monkeypatch.setattr(stages, "benchmarks", lambda name: Small(lenet))
+        monkeypatch.setattr(stages, "CACHE", tmp_path / "cache")
+        return Session(Folder(tmp_path / "out", {"gpu": "NVIDIA H100"}, dry=False), find("H100"))
+
+    def test_what_is_missing_is_compiled_first(
+        self, one: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[precompile.Kernel] = []
+
+        def compile_all(kernels: list[precompile.Kernel], cache: Path, until: float) -> Any:
+            asked.extend(kernels)
+            yield from (precompile.Outcome(kernel, number > 1, 0.1) for number, kernel in enumerate(kernels))
+
+        monkeypatch.setattr(precompile, "compile_all", compile_all)
+        monkeypatch.setattr(stages, "ROOT", tmp_path)
+        (tmp_path / "gpu-check-kernels.xz").write_text("nonsense")
+        verdict, said = stages.machine(one, time.monotonic() + 240)
+        assert verdict == "ok", one.folder.rows()
+        assert f"{len(asked)} kernels: {len(asked) - 2} found, 2 compiled, 0 failed" in said
+        assert "is no archive of kernels" in said
+        assert len(asked) == len(set(asked)) > 500
+
+    def test_telling_cases_are_raced_and_told_as_shares(self, one: Session) -> None:
+        verdict, said = stages.timings(one, time.monotonic() + 240)
+        assert verdict == "ok", one.folder.rows()
+        assert "GB/s" in said
+        rows = [row for row in one.folder.rows() if "provider" in row]
+        assert {row["provider"] for row in rows} == {"torchops", "aten"}
+        assert all(row["us"] > 0 and row["of_copy"] > 0 for row in rows)
+        verdict, said = stages.bench(one, time.monotonic() + 240)
+        assert (verdict, said) == ("ok", "6 raced"), one.folder.rows()
+        one.folder.close(Outcome("bench", verdict, 1.0, said))
+        assert f"| {rows[0]['case']} | torchops |" in (one.folder.path / "summary.md").read_text()
+        assert (one.folder.path / "report.zip").exists()
+
+    def test_without_time_nothing_is_raced_and_it_says_so(self, one: Session) -> None:
+        assert stages.timings(one, time.monotonic() - 1) == (
+            "incomplete",
+            "no roofs: not begun: the time is out; 1 not begun",
+        )
+        verdict, said = stages.bench(one, time.monotonic() - 1)
+        assert (verdict, said) == ("failed cases", "8 not begun")
+
+    def test_commands_name_the_folder(self, one: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+        commands = []
+
+        def run(session: Session, command: list[str], until: float) -> tuple[int, str]:
+            commands.append(" ".join(command))
+            if "tune" in command:
+                session.folder.add("tune", call="body.forward", us=1.0)
+            else:
+                session.folder.add("tests", test="a", outcome="passed")
+            return 0, "the last line"
+
+        monkeypatch.setattr(stages, "_run", run)
+        assert stages.tests(one, 0.0) == ("ok", "1 passed; the last line")
+        assert stages.tune(one, 0.0) == ("ok", "1 problems, 1 configs; the last line")
+        for command, words in zip(commands, (("--tier gpu", "--junitxml="), ("--case body", "--top 4")), strict=True):
+            assert f"--journal {one.folder.results}" in command
+            assert all(word in command for word in words)
+
+
+class Small:
+    """A file of benchmarks with few cases."""
+
+    def __init__(self, cases: list[Any]) -> None:
+        self.cases = cases
+
+    def every_case(self, gpu: bool) -> list[Any]:
+        return self.cases[:4]

@@ -110,8 +110,7 @@ def _kernels(gpu: Device, name: str) -> list[precompile.Kernel]:
 def smoke_stage(session: Session, until: float) -> Said:
     """The canary first, then every op and every kernel on small problems."""
     folder = session.folder
-    # in a process of its own, which may be the first to use the GPU
-    ((_, canaries),) = workers.run(_canaries, [None], seconds=STALLED)
+    canaries = _apart(_canaries, until)
     if isinstance(canaries, Failure):
         folder.add("smoke", name="ptxas", wrong=canaries.reason, trace=canaries.trace)
         canaries = []
@@ -137,6 +136,12 @@ def smoke_stage(session: Session, until: float) -> Said:
     verdicts["not begun"] = len(checks) - verdicts.total()
     good = not (verdicts["failed"] or verdicts["wrong"] or verdicts["not begun"])
     return ("ok" if good else "WRONG or failed"), "; ".join([_counted(verdicts), *(f"ptxas {c}" for c in canaries)])
+
+
+def _apart(function: Callable[[None], Any], until: float) -> Any:
+    """The result of a function in a process of its own, or a failure."""
+    found = [result for _, result in workers.run(function, [None], seconds=STALLED, until=until)]
+    return found[0] if found else Failure("not begun: the time is out")
 
 
 def _canaries(_: None) -> list[ptxas.Verdict]:
@@ -204,18 +209,20 @@ def timings(session: Session, until: float) -> Said:
     if session.gpu is None:
         return _rehearsed(session)
     folder = session.folder
-    ((_, roof),) = itertools.islice(workers.run(_roofs, [None], seconds=STALLED, until=until), 1)
+    roof = _apart(_roofs, until)
     if isinstance(roof, Failure):
         folder.add("timings", name="roofs", wrong=roof.reason, trace=roof.trace)
-        return "no roofs", roof.reason
-    folder.add("timings", name="roofs", **asdict(roof))
+        roof, reached = None, f"no roofs: {roof.reason}"
+    else:
+        folder.add("timings", name="roofs", **asdict(roof))
+        reached = f"copy {roof.copy_gb_per_s:.0f} GB/s, product {roof.product_tflops:.0f} TFLOP/s"
     work = [Race(name, case) for name, cases in telling(gpu=True).items() for case in cases]
     counted = Counter[str]()
     for _, group in itertools.groupby(work, key=lambda race: race.file):
         counted += _raced(session, "timings", list(group), until, roof)
     counted["not begun"] = len(work) - counted["raced"] - counted["failed"]
-    said = f"copy {roof.copy_gb_per_s:.0f} GB/s, product {roof.product_tflops:.0f} TFLOP/s; {_counted(counted)}"
-    return ("ok" if counted["raced"] == len(work) and not counted["impossible"] else "incomplete"), said
+    good = roof is not None and counted["raced"] == len(work) and not counted["impossible"]
+    return ("ok" if good else "incomplete"), f"{reached}; {_counted(counted)}"
 
 
 def _roofs(_: None) -> roofs.Roofs:
