@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from torchops import workers
+from torchops import catalog, check, workers
 from torchops.workers import Apart, Failure, run
 
 
@@ -93,3 +93,18 @@ def test_without_a_gpu_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "synchronize", fail)
     assert workers.gpu_is_lost()
+
+
+def checked(backend: str, device: str, label: str, item: tuple[str, torch.dtype]) -> check.Row:
+    """In place of a check on a GPU, which one op in one dtype loses."""
+    if item == ("conv2d", torch.float16):
+        os._exit(workers.GPU_LOST)
+    return check.Row(item[0], str(item[1]).removeprefix("torch."), label, 0.0, 0.0, 1.0, "ok")
+
+
+def test_a_check_that_loses_the_gpu_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "_check", checked)
+    rows = check.check_gpu()
+    assert len(rows) == sum(len(op.dtypes) for op in catalog.OPS.values())
+    (lost,) = (row for row in rows if row.verdict != "ok")
+    assert (lost.op, lost.dtype, lost.verdict) == ("conv2d", "float16", "FAILED: the process ended with exit code 86")

@@ -12,12 +12,13 @@ import platform
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 
 import torch
 from torch import Tensor
 
-from . import catalog
+from . import catalog, workers
 from ._version import __version__
 from .backend import _has_triton, use_backend
 
@@ -96,22 +97,40 @@ def check_op(op: catalog.Op, dtype: torch.dtype, device: str, label: str) -> Row
     return Row(op.name, name, label, error, grad_error, tolerance, "ok" if good else "FAILED")
 
 
+def _check(backend: str, device: str, label: str, item: tuple[str, torch.dtype]) -> Row:
+    """Check an op in a dtype, by their names; whatever it raises is its verdict."""
+    op, dtype = catalog.OPS[item[0]], item[1]
+    with use_backend(backend):  # type: ignore[arg-type]
+        try:
+            return check_op(op, dtype, device, label)
+        except Exception as error:  # whatever a machine that is not set up for Triton makes of it
+            return _unchecked(op, dtype, label, f"FAILED: {' '.join(str(error).split())[:200]}")
+
+
+def _unchecked(op: catalog.Op, dtype: torch.dtype, label: str, verdict: str) -> Row:
+    return Row(op.name, str(dtype).removeprefix("torch."), label, None, None, catalog.TOLERANCE[dtype], verdict)
+
+
 def check_here(backend: str, device: str, label: str, without: dict[torch.dtype, str]) -> list[Row]:
     """Check every op in every dtype in this process; `without` gives reasons not to."""
-    rows = []
-    with use_backend(backend):  # type: ignore[arg-type]
-        for op in catalog.OPS.values():
-            for dtype in op.dtypes:
-                if dtype in without:
-                    name = str(dtype).removeprefix("torch.")
-                    rows.append(Row(op.name, name, label, None, None, catalog.TOLERANCE[dtype], without[dtype]))
-                    continue
-                try:
-                    rows.append(check_op(op, dtype, device, label))
-                except Exception as error:  # whatever a machine that is not set up for Triton makes of it
-                    name, reason = str(dtype).removeprefix("torch."), " ".join(str(error).split())[:200]
-                    rows.append(Row(op.name, name, label, None, None, catalog.TOLERANCE[dtype], f"FAILED: {reason}"))
-    return rows
+    return [
+        _unchecked(op, dtype, label, without[dtype])
+        if dtype in without
+        else _check(backend, device, label, (op.name, dtype))
+        for op in catalog.OPS.values()
+        for dtype in op.dtypes
+    ]
+
+
+def check_gpu(label: str = "triton, cuda") -> list[Row]:
+    """Check every op in every dtype on the GPU, in a process of its own: one that loses the GPU fails alone."""
+    items = [(op.name, dtype) for op in catalog.OPS.values() for dtype in op.dtypes]
+    return [
+        _unchecked(catalog.OPS[items[number][0]], items[number][1], label, f"FAILED: {found.reason}")
+        if isinstance(found, workers.Failure)
+        else found
+        for number, found in workers.run(partial(_check, "triton", "cuda", label), items, seconds=120)
+    ]
 
 
 def _version(name: str) -> tuple[int, ...]:
@@ -141,7 +160,7 @@ def check_all() -> list[Row]:
     """Every op, dtype and backend that this machine can run."""
     rows = check_here("aten", "cpu", "aten, cpu", {})
     if torch.cuda.is_available():
-        rows += check_here("triton", "cuda", "triton, cuda", {})
+        rows += check_gpu()
     if _has_triton():
         rows += check_interpreted()
     return rows
