@@ -94,4 +94,4 @@ def test_bounds_of_counted_figures_hold_whichever_way_a_close_pixel_falls() -> N
         seen.append(figures(scores + 0.4 * torch.rand_like(scores)))
         for name, (least, most) in bounds.items():
             assert least - 1e-6 <= seen[-1][name] <= most + 1e-6
-    assert len({row["val_accuracy"] for row in seen}) > 5
+    assert len({row["val_accuracy"] for row in seen}) > 3
