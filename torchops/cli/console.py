@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from enum import Enum
 from typing import NoReturn
 
@@ -25,6 +27,22 @@ def fail(message: object) -> NoReturn:
     """One line on standard error, exit code 2."""
     typer.echo(f"torchops: {' '.join(str(message).split())}", err=True)
     raise typer.Exit(2)
+
+
+@contextlib.contextmanager
+def one_line_errors(stopped: str) -> Iterator[None]:
+    """Around a command that goes on for long: what it refuses or lacks is told in a line, and so is Ctrl-C, by `stopped`."""
+    try:
+        yield
+    except typer.Exit:  # a RuntimeError, too
+        raise
+    except KeyboardInterrupt:
+        typer.echo(f"torchops: {stopped}", err=True)
+        raise typer.Exit(130) from None
+    except ModuleNotFoundError as error:
+        fail(f"{error.name} is not installed: pip install {error.name}")
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        fail(error)
 
 
 def choices(name: str, values: tuple[str, ...]) -> type[Enum]:

@@ -14,7 +14,7 @@ import typer
 
 from torchops import archives, precompile, recording
 
-from .console import app, bar, console, fail
+from .console import app, bar, console, one_line_errors
 from .ops import parse_dtype, parse_sizes
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def precompile_command(
 
     They are found again by the same Triton with the same torchops, in any folder. Exit code 1 if a kernel does not compile.
     """
-    try:
+    with one_line_errors("stopped; what was compiled is kept"):
         from torchops.kernels.hardware import find
 
         devices = [find(name) for name in arch or ["sm_90"]]
@@ -84,15 +84,6 @@ def precompile_command(
             packed = archives.pack(folder, pack, {device.arch for device in devices} if arch else None)
             megabytes = pack.stat().st_size / 1e6
             console.print(f"{pack}: {_held(packed)}, {megabytes:.1f} MB", highlight=False, soft_wrap=True)
-    except typer.Exit:  # a RuntimeError, too
-        raise
-    except KeyboardInterrupt:
-        typer.echo("torchops: stopped; what was compiled is kept", err=True)
-        raise typer.Exit(130) from None
-    except ModuleNotFoundError as error:
-        fail(f"{error.name} is not installed: pip install {error.name}")
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
-        fail(error)
     if failed:
         raise typer.Exit(1)
 

@@ -15,7 +15,7 @@ from rich.markup import escape
 from torchops import precompile, recording, tuning
 from torchops.inspect import LaunchReport
 
-from .console import app, bar, console, fail, table
+from .console import app, bar, console, fail, one_line_errors, table
 from .ops import parse_dtype, parse_sizes
 from .precompile import compile_ahead
 
@@ -58,7 +58,7 @@ def tune_command(
     The table is <GPU>.json in TORCHOPS_CONFIG_DIR, or else in torchops/configs of the user's cache. A config whose values are
     wrong is dropped. What was measured is kept when it is stopped, and skipped the next time.
     """
-    try:
+    with one_line_errors("stopped; what was measured is kept"):
         if arch and not dry_run:
             raise ValueError("--arch is for --dry-run: what is measured is the GPU of this machine")
         kind = parse_dtype(dtype)
@@ -72,15 +72,6 @@ def tune_command(
             _dry_run(work, device, top)
         else:
             _tune(work, device, top or _TOP, again, into_source, journal)
-    except typer.Exit:  # a RuntimeError, too
-        raise
-    except KeyboardInterrupt:
-        typer.echo("torchops: stopped; what was measured is kept", err=True)
-        raise typer.Exit(130) from None
-    except ModuleNotFoundError as error:
-        fail(f"{error.name} is not installed: pip install {error.name}")
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
-        fail(error)
 
 
 def _calls(
