@@ -46,9 +46,10 @@ fuzz: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m bench
 
-# nothing is installed: PYTHON has torch, triton and pytest-benchmark already. It unpacks gpu-check-kernels*.xz where they lie here
+# nothing is installed: PYTHON has torch, triton and pytest-benchmark already. It unpacks gpu-check-kernels*.xz where they lie here,
+# and writes to OUT
 gpu-check:
-	PYTHONPATH=. $(PYTHON) -m bench.gpu_check $(if $(DRY),--dry-run)
+	PYTHONPATH=. $(PYTHON) -m bench.gpu_check $(if $(DRY),--dry-run) $(if $(OUT),--out "$(OUT)")
 
 # kernels are found again by the very same triton, so PYTHON is one with the triton of the machine that has the GPU
 gpu-kernels:

@@ -100,6 +100,7 @@ def hold(
         floor_bytes: what it moves at least if everything that can stay in the L2 cache does; `bytes_least` where it is None.
         itemsize: bytes of an element.
         apart: whether this is the race of torchops against Inductor alone.
+
     What is faster than the floor of the GPU is said to be impossible. A CPU has no floor: its caches hold the data from one
     run to the next.
 

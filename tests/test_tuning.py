@@ -208,6 +208,7 @@ class TestMeasure:
 
 
 @pytest.mark.tiers("gpu")
+@pytest.mark.xdist_group("processes of its own")
 def test_a_gpu_is_tuned(folder: Path) -> None:
     result = invoke("--case", "mid", "--top", 3)
     assert result.exit_code == 0, result.output

@@ -63,6 +63,7 @@ def test_when_the_time_is_out_nothing_more_is_begun() -> None:
     found = dict(run(work, ["a", "hang", "b"], until=time.monotonic() + 15))
     assert found[0][0] == "a"
     assert found[1].reason.endswith("the time was out")
+    assert found[1].late
     assert 2 not in found
     assert list(run(work, ["a"], until=time.monotonic() - 1)) == []
 

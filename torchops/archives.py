@@ -26,7 +26,7 @@ from .machine_code import target_of
 _MANIFEST = "manifest.json"
 _GROUP = "__grp__"
 _CODE = (".cubin", ".hsaco")
-_ENTRY = re.compile(r"[A-Z2-7]+/[\w.\-]+")
+_ENTRY = re.compile(r"[A-Z2-7]+/\w[\w.\-]*")
 """A key of Triton's cache, and a file."""
 
 
@@ -143,7 +143,7 @@ def _opened(file: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(file, "r:xz") as archive:
             yield archive
-    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+    except (tarfile.TarError, lzma.LZMAError, EOFError, KeyError) as error:
         raise ArchiveError(f"{file} is no archive of kernels: {' '.join(str(error).split())}") from None
 
 
@@ -153,10 +153,11 @@ def _manifest(archive: tarfile.TarFile, file: Path) -> Manifest:
         raise ArchiveError(f"{file} is no archive of kernels: it does not begin with {_MANIFEST}")
     try:
         manifest = Manifest(**json.loads(stream.read()))
-        assert isinstance(manifest.archs, dict)
-    except (ValueError, TypeError, AssertionError):
-        raise ArchiveError(f"{file} is no archive of kernels: its {_MANIFEST} cannot be read") from None
-    return manifest
+        if all(re.fullmatch(r"sm_\d+|gfx\w+", arch) for arch in manifest.archs):
+            return manifest
+    except (ValueError, TypeError):
+        pass
+    raise ArchiveError(f"{file} is no archive of kernels: its {_MANIFEST} cannot be read")
 
 
 def unpack(file: Path, cache: Path, arch: str | None = None) -> Manifest:
@@ -187,7 +188,7 @@ def unpack(file: Path, cache: Path, arch: str | None = None) -> Manifest:
         cache = cache.absolute()
         files: dict[str, dict[str, bytes]] = {}
         for member in archive.getmembers()[1:]:
-            stream = archive.extractfile(member) if _ENTRY.fullmatch(member.name) else None
+            stream = archive.extractfile(member) if member.isreg() and _ENTRY.fullmatch(member.name) else None
             if stream is None:
                 raise ArchiveError(f"{file} is no archive of kernels: it holds {member.name!r:.80}")
             key, _, name = member.name.partition("/")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,12 @@ TOLERANCE = {
     torch.uint8: 2e-6,
 }
 """What one rounding of a result, and some of float32 arithmetic, can explain; relative to the largest value."""
+
+
+def largest(errors: Iterable[float]) -> float:
+    """The largest of some errors, or NaN if one is: `max` would lose it."""
+    found = list(errors)
+    return math.nan if any(math.isnan(e) for e in found) else max(found)
 
 
 def _example_weight(shape: tuple[int, ...], groups: int) -> tuple[int, ...]:

@@ -134,10 +134,10 @@ def compile_all(
         kernels: see :func:`kernels_of`.
         cache: a folder, as TRITON_CACHE_DIR; Triton's own where it is None.
         processes: as many as cores where it is None.
-        until: time of `time.monotonic` at which it ends, whatever is left.
+        until: time of `time.monotonic` at which it ends; what is not done by then is never mentioned.
 
     Yields:
-        An outcome for every kernel, as they come.
+        An outcome for every kernel, as they come. As of `workers.run`, the main module has to be importable.
     """
     if cache is not None:
         cache.mkdir(parents=True, exist_ok=True)
@@ -145,5 +145,7 @@ def compile_all(
     count = min(processes or workers.cores(), len(kernels))
     for number, result in workers.run(partial(_compile, cache), kernels, processes=count, until=until):
         if isinstance(result, workers.Failure):
+            if result.late:
+                continue
             result = Outcome(kernels[number], False, 0.0, result.reason)
         yield result

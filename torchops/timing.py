@@ -20,7 +20,7 @@ def seconds(function: Callable[[], Any], runs: int) -> float:
 
 SLEEP = 3e-4, 0.1
 """Seconds that the GPU sleeps before a run, at least and at most."""
-_CYCLES_A_SECOND = 2.5e9
+_CYCLES_A_SECOND = 3e9
 """More than any GPU's clock: a sleep is rather longer than asked for."""
 
 

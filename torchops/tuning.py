@@ -8,7 +8,6 @@ highest are run, compared with float64 and, if they are right, timed. What is fa
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from . import workers
 from .backend import use_backend
-from .catalog import TOLERANCE
+from .catalog import TOLERANCE, largest
 from .files import replacing
 from .inspect import LaunchReport, report
 from .recording import Call
@@ -134,12 +133,11 @@ def _allowed(dtype: torch.dtype) -> float:
 
 def _error(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> float:
     """The largest, relative to the largest value; NaN where one is."""
-    errors = [
+    return largest(
         float((a.double() - b).abs().max()) / max(float(b.abs().max()), 1e-30)
         for a, b in zip(found, expected, strict=True)
         if b.numel()
-    ]
-    return math.nan if any(math.isnan(e) for e in errors) else max(errors)
+    )
 
 
 @dataclass(frozen=True)
@@ -219,7 +217,7 @@ class MeasuredApart:
     A context manager, to be called with a task and its configs.
     """
 
-    def __init__(self, seconds: float = 120) -> None:
+    def __init__(self, seconds: float = 45) -> None:
         self._measure = workers.Apart(_measure, seconds)
 
     def __call__(self, task: Task, configs: list[Config]) -> list[Trial]:

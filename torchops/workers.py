@@ -33,6 +33,8 @@ class Failure:
     """The traceback, if an exception was raised."""
     doing: Any = None
     """What :func:`doing` said last."""
+    late: bool = False
+    """Whether it was at work when the time of all items was out: no fault of its own."""
 
 
 def cores() -> int:
@@ -141,6 +143,8 @@ def run(
 ) -> Iterator[tuple[int, Any]]:  # fmt: skip
     """Call a function on items in processes of its own, and go on in fresh ones when they die.
 
+    A process begins with the main module of this one: call it from a file, under `if __name__ == "__main__"`, or a module.
+
     Args:
         function: of a module, or a `functools.partial` of one; its results can be pickled.
         items: what can be pickled.
@@ -189,7 +193,7 @@ def run(
                 worker.end()
                 spent = f"{now - worker.since:.0f} s"
                 reason = f"stopped after {spent}: the time was out" if late else f"stopped after {spent}: no answer"
-                yield worker.number, Failure(reason, doing=worker.doing)
+                yield worker.number, Failure(reason, doing=worker.doing, late=late)
     finally:
         for worker in [*idle, *busy.values()]:
             worker.end()

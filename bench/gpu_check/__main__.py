@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
+import psutil
 import torch
 import typer
 from rich.console import Console
@@ -20,14 +21,14 @@ from rich.table import Table
 from bench.provenance import provenance
 
 from .folder import Folder, Outcome
-from .stages import CACHE, ROOT, ROUNDS, STAGES, TOTAL, Session, Stage
+from .stages import CACHE, REPORT, ROOT, ROUNDS, STAGES, TOTAL, Session, Stage, write_report
 
 CONSOLE = Console(width=140)
 
 
 def ends_at(stage: Stage, began: float, now: float, dry: bool) -> float:
     """When a stage has to end that begins now, in a check that began then."""
-    return now + stage.dry_seconds if dry else min(now + stage.seconds, began + TOTAL)
+    return now + stage.dry_seconds if dry else min(now + stage.seconds, began + TOTAL - REPORT)
 
 
 def run(stage: Stage, session: Session, until: float) -> Outcome:
@@ -60,14 +61,16 @@ def main(
     if out is None:
         gpu = "" if dry_run else re.sub(r"[^A-Za-z0-9]+", "-", torch.cuda.get_device_name())
         out = ROOT / ("out/gpu-check" if dry_run else f"bench/results/{gpu}-{time.strftime('%Y%m%d-%H%M%S')}")
-    began = time.monotonic()
+    # what was imported took its time, too
+    began = time.monotonic() - (time.time() - psutil.Process().create_time())
     if not dry_run:
         # Triton's, of this process and all that it starts
         os.environ["TRITON_CACHE_DIR"] = str(CACHE)
     from torchops.tuning import this_gpu
 
     machine: dict[str, Any] = provenance(ROUNDS, "GPU check")
-    session = Session(Folder(out.absolute(), machine, dry_run), None if dry_run else this_gpu())
+    folder = Folder(out.absolute(), machine, dry_run, fresh=not stage)
+    session = Session(folder, None if dry_run else this_gpu())
     for name, value in machine.items():
         CONSOLE.print(f"{name:>12}  {value}", highlight=False, soft_wrap=True)
     for one in STAGES:
@@ -75,14 +78,18 @@ def main(
             continue
         CONSOLE.print(f"{one.name} ...", highlight=False)
         outcome = run(one, session, ends_at(one, began, time.monotonic(), dry_run))
-        session.folder.close(outcome)
+        folder.close(outcome)
         CONSOLE.print(f"{outcome.stage}: {outcome.verdict}, {outcome.seconds:.0f} s. {outcome.said}", markup=False)
+    try:
+        write_report(session)
+    except Exception:  # its figures are in results.jsonl
+        CONSOLE.print_exception()
     shown = Table("stage", "verdict", "seconds", "", title="gpu-check, a dry run" if dry_run else "gpu-check")
-    for outcome in session.folder.outcomes:
+    for outcome in folder.outcomes:
         shown.add_row(outcome.stage, outcome.verdict, f"{outcome.seconds:.0f}", outcome.said)
     CONSOLE.print(shown)
-    CONSOLE.print(f"in {session.folder.path}", highlight=False, soft_wrap=True)
-    if any(outcome.verdict != "ok" for outcome in session.folder.outcomes):
+    CONSOLE.print(f"in {folder.path}", highlight=False, soft_wrap=True)
+    if any(outcome.verdict != "ok" for outcome in folder.outcomes):
         raise typer.Exit(1)
 
 

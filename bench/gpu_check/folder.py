@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zipfile
@@ -29,18 +30,24 @@ class Outcome:
 
 @dataclass
 class Folder:
-    """At most eight files: results.jsonl, a line for each result, as it comes; summary.json and summary.md, anew after every
-    stage; log.txt; tests.xml; results.json and report.zip of the benchmarks; a table of measured block sizes."""
+    """Seven files: results.jsonl, a line for each result, as it comes; summary.json and summary.md, anew after every stage;
+    log.txt; tests.xml; a table of measured block sizes; report.zip of the benchmarks."""
 
     path: Path
     machine: dict[str, Any]
     dry: bool
+    fresh: bool = True
+    """Whether what an earlier check left there is deleted, or gone on with."""
     outcomes: list[Outcome] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in ("results.jsonl", "log.txt"):
-            (self.path / name).unlink(missing_ok=True)
+        summary = self.path / "summary.json"
+        if not self.fresh and summary.exists():
+            self.outcomes = [Outcome(**stage) for stage in json.loads(summary.read_text())["stages"]]
+        elif self.fresh:
+            for name in ("results.jsonl", "log.txt", "tests.xml", "report.zip"):
+                (self.path / name).unlink(missing_ok=True)
 
     @property
     def results(self) -> Path:
@@ -48,13 +55,22 @@ class Folder:
 
     def add(self, stage: str, **row: Any) -> None:
         """Add a result; it is on disk when this returns."""
+        # what was cut off in the middle of a line spoils no other
+        begun = self.results.exists() and not self.results.read_bytes().endswith(b"\n")
         with self.results.open("a") as file:
-            file.write(f"{json.dumps({'stage': stage, **row}, default=str)}\n")
+            file.write("\n" * begun + json.dumps({"stage": stage, **row}, default=str) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def rows(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.results.read_text().splitlines()] if self.results.exists() else []
+        """All results so far, but for a line that was cut off."""
+        if not self.results.exists():
+            return []
+        found = []
+        for line in self.results.read_text(errors="replace").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+        return found
 
     def log(self, text: str) -> None:
         """Add text to the log, of which the end is kept."""
@@ -65,7 +81,7 @@ class Folder:
 
     def close(self, outcome: Outcome) -> None:
         """Write the summary with one more stage."""
-        self.outcomes.append(outcome)
+        self.outcomes = [o for o in self.outcomes if o.stage != outcome.stage] + [outcome]
         with replacing(self.path / "summary.json") as file:
             found = {"machine": self.machine, "dry_run": self.dry, "stages": [asdict(o) for o in self.outcomes]}
             file.write_text(json.dumps(found, indent=2) + "\n")
@@ -88,7 +104,7 @@ def summary(folder: Folder) -> str:
     wrong = [row for row in rows if row.get("wrong") or row.get("outcome") == "failed"]
     if wrong:
         lines += ["", "## What is wrong", "", *(f"- {_wrong(row)}" for row in wrong)]
-    times = [row for row in rows if row.get("stage") == "timings" and "provider" in row]
+    times = [row for row in rows if row.get("stage") == "timings" and "entry" in row]
     if times:
         lines += [
             "",
@@ -102,20 +118,20 @@ def summary(folder: Folder) -> str:
 
 
 def _wrong(row: dict[str, Any]) -> str:
-    return (
-        f"{row.get('stage', 'tests')}: {row.get('name') or row.get('test')}: {row.get('wrong') or row.get('outcome')}"
-    )
+    stage = row.get("stage") or ("tests" if "test" in row else "tune")
+    return f"{stage}: {row.get('name') or row.get('test') or row.get('call')}: {row.get('wrong') or row.get('outcome')}"
 
 
 def _time(row: dict[str, Any]) -> str:
     shares = [f"{row[name]:.0%}" if name in row else "" for name in ("of_copy", "of_product")]
-    mark = " IMPOSSIBLE" if row.get("impossible") else ""
-    cells = [row["case"], row["provider"], f"{row['us']:.1f}{mark}", f"{row['torchops_over_this']:.2f}", *shares]
+    info = row["entry"]["extra_info"]
+    mark = " IMPOSSIBLE" if info.get("impossible") else ""
+    cells = [info["case"], info["provider"], f"{row['us']:.1f}{mark}", f"{info['torchops_over_this']:.2f}", *shares]
     return f"| {' | '.join(cells)} |"
 
 
-def archive(folder: Path, files: list[Path]) -> None:
-    """Put a report and its pictures into one file of the folder."""
+def archive(folder: Folder, files: list[Path]) -> None:
+    """Put a report, its pictures and what it is made of into one file of the folder."""
     with (
         replacing(folder.path / "report.zip") as beside,
         zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as packed,

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,12 +27,10 @@ from typing import Any
 from pytest_benchmark.utils import get_commit_info
 
 from bench import report, roofs, runs
-from bench.harness import Contest, figures, judged
+from bench.harness import Contest, judged
 from bench.launches import CASES, TOP, TUNED, of_cases
-from bench.provenance import provenance
 from bench.telling import FILES, benchmarks, telling
 from torchops import archives, precompile, ptxas, workers
-from torchops.files import replacing
 from torchops.kernels.hardware import DEVICES, Device
 from torchops.workers import Failure
 
@@ -46,10 +44,12 @@ CACHE = ROOT / ".kernel-cache"
 ROUNDS = 5
 STALLED = 60
 """Seconds after which one check or case is given up."""
-REPORT = 10
-"""Seconds that the report takes."""
-GRACE = 10
-"""Seconds for a command that is stopped to write what it has."""
+REPORT = 15
+"""Seconds that are kept for the report."""
+ALONE = 40
+"""Seconds that are kept for the tests that run alone."""
+GRACE = 15
+"""Seconds for a command that is stopped to write what it has: pytest-xdist waits for its workers for ten."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,6 @@ class Session:
     folder: Folder
     gpu: Device | None
     """None in a dry run."""
-    entries: list[dict[str, Any]] = field(default_factory=list)
-    """What was raced so far, as results of the benchmarks have it."""
 
 
 Said = tuple[str, str]
@@ -77,13 +75,14 @@ def machine(session: Session, until: float) -> Said:
         said.append(f"{file.name}: {unpacked}")
     if gpu is None:
         return "ok", "; ".join(said) or "no archive of kernels"
-    wanted, began = [], time.monotonic()
+    wanted, failed, began = [], 0, time.monotonic()
     for _, kernels in workers.run(partial(_kernels, gpu), ("smoke", "telling", "tune"), processes=3, until=until):
         if isinstance(kernels, Failure):
             folder.add("machine", name="kernels", wrong=kernels.reason, trace=kernels.trace)
+            failed += 1
             continue
         wanted += kernels
-    found = Counter[str]()
+    found = Counter[str](failed=failed)
     for outcome in precompile.compile_all(list(dict.fromkeys(wanted)), CACHE, until=until):
         found["failed" if outcome.error else "found" if outcome.found else "compiled"] += 1
         if outcome.error:
@@ -91,7 +90,7 @@ def machine(session: Session, until: float) -> Said:
     counts = {name: found[name] for name in ("found", "compiled", "failed")}
     folder.add("machine", name="kernels", wanted=len(set(wanted)), seconds=time.monotonic() - began, **counts)
     said.append(f"{len(set(wanted))} kernels: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
-    return ("ok" if not found["failed"] else "kernels that do not compile"), "; ".join(said)
+    return ("ok" if not found["failed"] else "FAILED to compile"), "; ".join(said)
 
 
 def _unpacked(file: Path, gpu: Device | None) -> str:
@@ -123,6 +122,8 @@ def smoke_stage(session: Session, until: float) -> Said:
         partial(_smoke, device, session.gpu), checks, processes=processes, seconds=STALLED, until=until
     ):
         check = checks[number]
+        if isinstance(result, Failure) and result.late:
+            continue
         if isinstance(result, Failure):
             folder.add("smoke", name=check.name, family=check.family, wrong=result.reason, trace=result.trace)
             print(f"{check.name}: {result.reason}\n{result.trace}", flush=True)
@@ -133,8 +134,10 @@ def smoke_stage(session: Session, until: float) -> Said:
         if wrong:
             print(f"{check.name}: {result}", flush=True)
         verdicts["wrong" if wrong else "ok" if result.verdict == "ok" else "not run"] += 1
-    verdicts["not begun"] = len(checks) - verdicts.total()
-    good = not (verdicts["failed"] or verdicts["wrong"] or verdicts["not begun"])
+    verdicts["not done"] = len(checks) - verdicts.total()
+    # that a ptxas is faulty is a finding, and no fault of a check
+    asked = bool(canaries) and not any(c.verdict.startswith("not asked") for c in canaries)
+    good = asked and not (verdicts["failed"] or verdicts["wrong"] or verdicts["not done"])
     return ("ok" if good else "WRONG or failed"), "; ".join([_counted(verdicts), *(f"ptxas {c}" for c in canaries)])
 
 
@@ -158,19 +161,22 @@ def _counted(verdicts: Counter[str]) -> str:
 
 def tests(session: Session, until: float) -> Said:
     """The tier gpu, those that want gigabytes last; in a dry run, which tests it has."""
-    command = ["-m", "pytest", "tests", "--tier", "gpu", "-q"]
+    command = ["-m", "pytest", "tests", "--tier", "gpu", "-q", "--tb=short"]
     if session.gpu is None:
         code, last = _run(session, [*command, "--collect-only"], until)
         return ("ok" if code == 0 else f"exit code {code}"), last
-    command += [f"--junitxml={session.folder.path / 'tests.xml'}", "--journal", str(session.folder.results)]
-    if find_spec("xdist"):
-        # those of a group, which come last, in one process
-        command += ["-n", str(min(16, workers.cores())), "--dist", "loadgroup"]
+    command += ["--journal", str(session.folder.results)]
     if find_spec("pytest_timeout"):
-        command += ["--timeout", str(STALLED), "--timeout-method", "thread"]
-    code, last = _run(session, command, until)
+        command += ["--timeout", str(2 * STALLED), "--timeout-method", "thread"]
+    several = ["-n", str(min(16, workers.cores()))] if find_spec("xdist") else []
+    junit = f"--junitxml={session.folder.path / 'tests.xml'}"
+    said = [_run(session, [*command, junit, *several, "-m", "not xdist_group"], until - ALONE)]
+    # what takes gigabytes, and what starts processes of its own, alone
+    said.append(_run(session, [*command, "-m", "xdist_group"], until))
     counted = Counter(row["outcome"] for row in session.folder.rows() if "test" in row)
-    return ("ok" if code == 0 else f"exit code {code}"), f"{_counted(counted)}; {last}"
+    codes = [str(code) for code, _ in said if code]
+    verdict = f"exit code {', '.join(codes)}" if codes else "ok"
+    return verdict, "; ".join([_counted(counted), *(last for _, last in said)])
 
 
 def _run(session: Session, command: list[str], until: float) -> tuple[int, str]:
@@ -187,7 +193,7 @@ def _run(session: Session, command: list[str], until: float) -> tuple[int, str]:
         )  # fmt: skip
         stopped = False
         try:
-            process.wait(max(1.0, until - time.monotonic()))
+            process.wait(max(1.0, until - GRACE - time.monotonic()))
         except subprocess.TimeoutExpired:
             stopped = True
             os.killpg(process.pid, signal.SIGINT)
@@ -220,7 +226,7 @@ def timings(session: Session, until: float) -> Said:
     counted = Counter[str]()
     for _, group in itertools.groupby(work, key=lambda race: race.file):
         counted += _raced(session, "timings", list(group), until, roof)
-    counted["not begun"] = len(work) - counted["raced"] - counted["failed"]
+    counted["not done"] = len(work) - counted["raced"] - counted["failed"]
     good = roof is not None and counted["raced"] == len(work) and not counted["impossible"]
     return ("ok" if good else "incomplete"), f"{reached}; {_counted(counted)}"
 
@@ -257,6 +263,8 @@ def _raced(session: Session, stage: str, work: list[Race], until: float, roof: r
     rounds = ROUNDS if session.gpu else 2
     for number, contest in workers.run(partial(_contest, rounds), work, seconds=STALLED, until=until):
         race = work[number]
+        if isinstance(contest, Failure) and contest.late:
+            continue
         if isinstance(contest, Failure):
             session.folder.add(stage, name=str(race), wrong=contest.reason, trace=contest.trace)
             print(f"{race}: {contest.reason}", flush=True)
@@ -268,26 +276,12 @@ def _raced(session: Session, stage: str, work: list[Race], until: float, roof: r
         for provider in ("inductor",) if race.inductor else contest.peak_mib:
             shares = roofs.shares(contest, provider, roof) if roof else {}
             us = statistics.median(judged(contest, provider)) * 1e6
-            session.folder.add(stage, **figures(contest, provider), us=us, **shares)
-            session.entries.append(runs.entry(contest, provider, race.file))
-        _write_results(session)
+            session.folder.add(stage, us=us, **shares, entry=runs.entry(contest, provider, race.file))
     return counted
 
 
 def _contest(rounds: int, race: Race) -> Contest:
     return benchmarks(race.file).contest(race.case, rounds, inductor=race.inductor)  # type: ignore[no-any-return]
-
-
-def _write_results(session: Session) -> None:
-    """What was raced so far, as `python -m bench` writes it."""
-    found = {
-        "machine_info": provenance(ROUNDS, "GPU check"),
-        "commit_info": get_commit_info(),
-        "datetime": datetime.datetime.now(datetime.timezone.utc).isoformat(),
-        "benchmarks": session.entries,
-    }
-    with replacing(session.folder.path / "results.json") as file:
-        file.write_text(json.dumps(runs.reduce(found), separators=(",", ":")))
 
 
 def tune(session: Session, until: float) -> Said:
@@ -300,14 +294,17 @@ def tune(session: Session, until: float) -> Said:
     cases = [word for name in TUNED for word in ("--case", name)]
     command += ["--top", str(TOP), *cases, "--journal", str(session.folder.results)]
     code, last = _run(session, command, until)
-    calls = Counter(row["call"] for row in session.folder.rows() if "call" in row)
-    return ("ok" if code == 0 else f"exit code {code}"), f"{len(calls)} problems, {calls.total()} configs; {last}"
+    rows = [row for row in session.folder.rows() if "call" in row]
+    wrong = sum("wrong" in row for row in rows)
+    verdict = f"{wrong} configs are WRONG" if wrong else "ok" if code == 0 else f"exit code {code}"
+    return verdict, f"{len({row['call'] for row in rows})} problems, {len(rows)} configs; {last}"
 
 
 def bench(session: Session, until: float) -> Said:
-    """The rest of the benchmarks, a case of every file in turn, networks after them, Inductor last; and the report."""
+    """The rest of the benchmarks, a case of every file in turn, networks after them, Inductor last."""
     if session.gpu:
-        done = {row["case"] for row in session.folder.rows() if row.get("stage") == "timings" and "case" in row}
+        entries = [row["entry"]["extra_info"] for row in session.folder.rows() if "entry" in row]
+        done = {entry["case"] for entry in entries}
         *ops, networks = (
             [Race(name, case) for case in benchmarks(name).every_case(gpu=True) if case.name not in done]
             for name in FILES
@@ -323,12 +320,29 @@ def bench(session: Session, until: float) -> Said:
         work = [Race("pooling", case) for case in benchmarks("pooling").every_case(gpu=False) if "lenet" in case.name][
             :2
         ]
-    counted = _raced(session, "bench", work, until - REPORT, None)
-    counted["not begun"] = len(work) - counted["raced"] - counted["failed"]
-    if session.entries:
-        with tempfile.TemporaryDirectory() as pictures:
-            archive(session.folder, report.write(session.folder.path / "results.json", Path(pictures)))
-    return ("ok" if counted["raced"] and not counted["failed"] else "failed cases"), _counted(counted)
+    counted = _raced(session, "bench", work, until, None)
+    # that the time is out is the plan
+    counted["not done"] = len(work) - counted["raced"] - counted["failed"]
+    return ("ok" if not (counted["failed"] or counted["impossible"]) else "failed or impossible cases"), _counted(
+        counted
+    )
+
+
+def write_report(session: Session) -> None:
+    """The report of all that was raced, as `make bench` writes it, in one file."""
+    entries = [row["entry"] for row in session.folder.rows() if "entry" in row]
+    if not entries:
+        return
+    found = {
+        "machine_info": session.folder.machine,
+        "commit_info": get_commit_info(),
+        "datetime": datetime.datetime.now(datetime.timezone.utc).isoformat(),
+        "benchmarks": entries,
+    }
+    with tempfile.TemporaryDirectory() as place:
+        results = Path(place) / "results.json"
+        results.write_text(json.dumps(runs.reduce(found), separators=(",", ":")))
+        archive(session.folder, [results, *report.write(results, Path(place) / "report")])
 
 
 @dataclass(frozen=True)
@@ -350,4 +364,4 @@ STAGES = (
 )
 """In this order. What is over of a stage's time goes to those after it, so that the last one has what all have left."""
 TOTAL = 480
-"""Seconds of all stages together."""
+"""Seconds of all stages together, with what is kept for the report."""

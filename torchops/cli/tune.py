@@ -138,6 +138,8 @@ def _write(journal: Path, task: tuning.Task, trials: list[tuning.Trial]) -> None
     with journal.open("a") as file:
         for t in trials:
             row = {"call": task.call.name, "config": asdict(t.config), "us": t.us, "dropped": t.dropped}
+            if t.dropped.startswith("wrong"):
+                row["wrong"] = f"{t.config}: {t.dropped}"
             file.write(f"{json.dumps(row)}\n")
 
 
