@@ -359,7 +359,7 @@ class TestWithAGpu:
     def test_without_time_nothing_is_raced_and_it_says_so(self, one: Session) -> None:
         assert stages.timings(one, time.monotonic() - 1) == (
             "incomplete",
-            "no roofs: not begun: the time is out; 1 not begun",
+            "no roofs: not begun: the time is out; 1 not done",
         )
         verdict, said = stages.bench(one, time.monotonic() - 1)
         assert (verdict, said) == ("ok", "8 not done")
