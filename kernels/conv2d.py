@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import triton.language as tl
 
-from .conv2d_config import Config, Problem, cost, method, pick_config, tiles, vector
+from .conv2d_config import Config, Problem, compiler_version, cost, method, pick_config, tiles, vector
 from .conv2d_gather import conv2d_direct_kernel, conv2d_gemm_kernel
 from .conv2d_shift import conv2d_shift_kernel
 from .conv2d_weight_grad import (
@@ -39,6 +39,13 @@ def _border(padding_mode: str, padding_value: float, x: torch.Tensor) -> tuple[d
     # a tensor that outlived the call would have to be right for every stream and graph
     pixel = torch.full((256,), padding_value, dtype=x.dtype, device=x.device) if has_pad else x
     return {"MODE": mode, "HAS_PAD": has_pad}, pixel
+
+
+def _pads_by_address(x: torch.Tensor, has_pad: bool) -> bool:
+    """Whether pixels beyond a constant border get the address of its value: see `load_or_pad`."""
+    # for gfx942 triton 3.6 compiles no choice between addresses: its pass TritonAMDGPUCanonicalizePointers fails
+    fails = compiler_version() < (3, 7) and target_device(x).arch.startswith("gfx")
+    return has_pad and _last(x) and not fails
 
 
 def _accumulator(x: torch.Tensor) -> Any:
@@ -78,8 +85,8 @@ def _vector(t: torch.Tensor, channels: int) -> int:
     return vector(t.element_size(), channels, t.data_ptr() // t.element_size(), *strides)
 
 
-def _is_dense(t: torch.Tensor, channels: int) -> bool:
-    return _vector(t, channels) * t.element_size() == 16
+def _is_dense(t: torch.Tensor, channels: int, flat: bool) -> bool:
+    return _last(t) if flat else _vector(t, channels) * t.element_size() == 16
 
 
 def _bytes(*tensors: torch.Tensor | None) -> int:
@@ -190,7 +197,7 @@ def _gather(
     lean = lean and residual is None and ring is None and not (transposed and bias is not None)
     problem = Problem(
         "ring" if RING else "gather" if ring is None else "fold", n * pixels, o, i, r * s, s, phases[0] * phases[1],
-        groups, x.element_size(), precision == "tf32", _is_dense(x, i),
+        groups, x.element_size(), precision == "tf32", _is_dense(x, i, method(groups, o, i) == "flat"),
         _span(s, left, dilation[1], meta["MODE"]) if shifts else 0, lean,
         bytes_least=_bytes(x, weight, bias, residual, ring, y),
     )  # fmt: skip
@@ -226,7 +233,10 @@ def _gather(
             meta.update(DILATION=dilation[1], BEFORE=problem.span - left if transposed else left)
             del meta["INSIDE"], meta["HAS_PAD"]
         else:
-            meta.update(RING=RING, X_ALONG=int(_last(x)), FLAT=i if problem.method == "flat" else 0)
+            meta.update(
+                RING=RING, X_ALONG=int(_last(x)), PAD_BY_ADDRESS=_pads_by_address(x, meta["HAS_PAD"]),
+                FLAT=i if problem.method == "flat" else 0,
+            )  # fmt: skip
     bias = None if bias is None else bias.contiguous()
     nothing = x
     launch(
@@ -261,10 +271,10 @@ def conv2d_weight_grad(
     _check_weight(dw)
     (n, _, p, q), (k, i, r, s), (h, w) = dy.shape, dw.shape, x.shape[2:]
     o = k // groups
-    precision, device = _precision(x), target_device(dy)
+    precision, device, flat = _precision(x), target_device(dy), method(groups, o, i) == "flat"
     problem = Problem(
         "weight_grad", n * p * q, o, i, r * s, s, 1, groups, x.element_size(), precision == "tf32",
-        _is_dense(x, i) and _is_dense(dy, o),
+        _is_dense(x, i, flat) and _is_dense(dy, o, flat),
         (s - 1) * dilation[1] if stride[1] == 1 else 0, False, bytes_least=_bytes(dy, x, dw),
     )  # fmt: skip
     config = config or pick_config(problem, device)
@@ -287,8 +297,8 @@ def conv2d_weight_grad(
         meta.update(
             FLAT=i if problem.method == "flat" else 0, EVEN_I=i % config.block_n == 0, EVEN_O=o % config.block_m == 0,
             DENSE=dy.stride(2) == q * dy.stride(3) and (n == 1 or dy.stride(0) == p * dy.stride(2)),
-            VEC_I=_vector(x, i), VEC_O=_vector(dy, o), PRECISION=precision, BLOCK_M=config.block_m,
-            TAPS=config.taps,
+            PAD_BY_ADDRESS=_pads_by_address(x, meta["HAS_PAD"]), VEC_I=_vector(x, i), VEC_O=_vector(dy, o),
+            PRECISION=precision, BLOCK_M=config.block_m, TAPS=config.taps,
         )  # fmt: skip
     launch(
         kernel, tiles(problem, config),

@@ -49,7 +49,8 @@ class Problem:
     itemsize: int
     tf32: bool
     dense: bool
-    """Channels of the inputs lie back to back, and 128 bits of them together: wide, asynchronous copies."""
+    """Channels of the inputs lie back to back and, but in a flat product, 128 bits of them together: wide, asynchronous
+    copies."""
     span: int
     """Columns from the first to the last tap of a row, where its taps may share a load (see conv2d_shift.py); else 0."""
     lean: bool
@@ -86,8 +87,91 @@ class Config:
     splits: int = 1
 
 
-def candidates(problem: Problem, device: Device) -> list[Config]:
-    """The configs that can be picked; the compile tier holds each of them to the gates."""
+Version = tuple[int, int]
+PINNED: Version = (3, 8)
+"""Of Triton: what the tables of the package are written for."""
+
+
+@functools.cache
+def compiler_version() -> Version:
+    """Major and minor version of the Triton that is installed."""
+    import triton
+
+    major, minor = triton.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def candidates(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
+    """The configs that can be picked; the compile tier holds each of them to the gates.
+
+    Args:
+        compiler: major and minor version of Triton; by default, of the one that is installed.
+    """
+    found = _candidates(problem, device)
+    if (compiler or compiler_version()) >= (3, 7):
+        return found
+    if problem.kind == "fold" and problem.itemsize == 8 and problem.method != "direct" and device.arch == "sm_100":
+        # triton 3.6 spills 2 instructions (8 bytes) with the 2 warps of the only candidate
+        return [replace(c, num_warps=4) for c in found]
+    # where all of them spill, they stay
+    return [c for c in found if not _spills_before_3_7(problem, c, device.arch)] or found
+
+
+def _spills_before_3_7(problem: Problem, config: Config, arch: str) -> bool:
+    """Whether triton 3.6 spills registers with a config with which 3.8 does not.
+
+    It was seen in the kernels of the compile tier, or in the flat layers of torchops/layers.py, in either layout, bfloat16 or
+    float32. The numbers are the most instructions that spill, and the most bytes of stack.
+    """
+    p, tile = problem, (config.block_m, config.block_n, config.block_k, config.num_warps)
+    gradient = p.kind == "weight_grad"
+    if not arch.startswith("sm_"):
+        return False
+    if p.method == "direct":
+        # sm_80, groups of 4 channels: 2, 8 bytes; sm_100, depthwise: 4, 8 bytes
+        return p.kind == "ring" and (
+            (arch == "sm_80" and p.o > 1 and tile == (32, 64, 32, 4)) or (arch == "sm_100" and tile == (64, 64, 64, 4))
+        )
+    if p.method == "flat" and gradient:
+        if tile == (64, 32, 32, 4):
+            # sm_80, 3 x 3 taps of 1 channel: 6, 8 bytes
+            return arch == "sm_80" and p.i == 1 and p.dense and p.itemsize == 2
+        # float32: sm_80, 58, 120 bytes; sm_100, 8, 32 bytes. bfloat16: sm_89, 5 x 5 taps of 1 channel: 12, 8 bytes
+        return tile == (128, 32, 32, 4) and (
+            (p.itemsize == 4 and (arch == "sm_100" or (arch == "sm_80" and not p.dense)))
+            or (p.itemsize == 2 and arch == "sm_89" and p.i == 1 and p.dense)
+        )
+    if p.method == "flat":
+        if not p.dense and tile in ((256, 64, 64, 8), (128, 64, 64, 4), (128, 32, 32, 4)):
+            # NCHW: sm_90, 710, 1,360 bytes; 779, 1,472 bytes; 140, 280 bytes. sm_100 likewise: 629, 670 and 98. sm_80 and sm_89
+            # have the last one only: 134, 272 bytes
+            return True
+        if arch == "sm_90":
+            # float32, 7 x 7 taps, reflect padding: 10, 40 bytes
+            return tile == (128, 32, 32, 4) and p.itemsize == 4 and not p.lean
+        # sm_100: 22, 48 bytes; 8, 16 bytes; 8, 16 bytes
+        rich = p.itemsize == 4 or not p.lean or not p.dense
+        return arch == "sm_100" and (
+            (rich and tile in ((128, 64, 32, 8), (128, 32, 32, 4))) or (not p.lean and tile == (64, 64, 32, 4))
+        )
+    if gradient:
+        # sm_90, channels in that fill no tile, 3 taps at once: 28, 56 bytes
+        return arch == "sm_90" and config.taps == 3 and tile == (128, 128, 64, 8) and p.i % 128 != 0
+    if arch != "sm_100":
+        return False
+    if config.taps == 3:
+        # 12, 24 bytes; float32: 4, 8 bytes
+        return p.lean and tile in (((256, 64, 32, 8),) if p.itemsize == 2 else ((128, 64, 32, 8),))
+    if not p.dense:
+        # NCHW, reflect padding, a residual and GELU: 2, 8 bytes; the ring of its gradient: 2, 8 bytes
+        return (p.kind == "gather" and not p.lean and tile == (64, 64, 32, 4)) or (
+            p.kind == "ring" and tile == (128, 64, 32, 8)
+        )
+    # a bias in a transposed convolution: 4, 8 bytes
+    return p.kind == "gather" and not p.lean and p.itemsize == 2 and tile == (128, 128, 64, 8)
+
+
+def _candidates(problem: Problem, device: Device) -> list[Config]:
     stages = {"sm_90": 4, "sm_100": 4, "sm_80": 3}.get(device.arch, 2)
     asynchronous = stages == 4  # matrix units that read shared memory, and so leave registers free
     gradient = problem.kind == "weight_grad"
@@ -295,11 +379,12 @@ def table(device: Device) -> dict[Problem, Config]:
 
     def parse(row: dict[str, Any]) -> tuple[Problem, Config]:
         problem, config = parse_row(row)
-        if config not in choices(problem, device):
+        if config not in choices(problem, device, PINNED) + choices(problem, device):
             raise ValueError(f"{config} is none that may be picked")
         return problem, config
 
-    return dict(tables.read(device, parse))
+    # what only another compiler takes is no fault of the file
+    return {p: c for p, c in tables.read(device, parse) if c in choices(p, device)}
 
 
 def key(problem: Problem) -> Problem:
@@ -345,19 +430,19 @@ def pick_config(problem: Problem, device: Device) -> Config:
     return table(device).get(key(problem)) or model_config(problem, device)
 
 
-def choices(problem: Problem, device: Device) -> list[Config]:
+def choices(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
     """All that may be picked: the candidates and, for a weight gradient, their numbers of splits."""
-    return [c for base in candidates(problem, device) for c in _with_splits(problem, base, device)]
+    return [c for base in candidates(problem, device, compiler) for c in _with_splits(problem, base, device)]
 
 
-def ranking(problem: Problem, device: Device) -> list[Config]:
+def ranking(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
     """All that may be picked, in the order of their modelled times."""
-    return sorted(choices(problem, device), key=lambda c: modelled_us(problem, c, device))
+    return sorted(choices(problem, device, compiler), key=lambda c: modelled_us(problem, c, device))
 
 
-def model_config(problem: Problem, device: Device) -> Config:
+def model_config(problem: Problem, device: Device, compiler: Version | None = None) -> Config:
     """What the model picks."""
-    return ranking(problem, device)[0]
+    return ranking(problem, device, compiler)[0]
 
 
 def row(problem: Problem, config: Config, source: str, case: str) -> dict[str, object]:

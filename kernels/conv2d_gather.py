@@ -121,7 +121,7 @@ def conv2d_gemm_kernel(
     R: tl.constexpr, S: tl.constexpr, MODE: tl.constexpr, HAS_PAD: tl.constexpr, ACTIVATION: tl.constexpr,
     TRANSPOSED: tl.constexpr, RING: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
     FOLD: tl.constexpr, INSIDE: tl.constexpr, FLAT: tl.constexpr, EVEN_I: tl.constexpr, EVEN_O: tl.constexpr,
-    X_ALONG: tl.constexpr, W_ALONG: tl.constexpr, Y_ALONG: tl.constexpr,
+    X_ALONG: tl.constexpr, W_ALONG: tl.constexpr, Y_ALONG: tl.constexpr, PAD_BY_ADDRESS: tl.constexpr,
     VEC_I: tl.constexpr, VEC_W: tl.constexpr, VEC_O: tl.constexpr,
     ACC: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
@@ -193,7 +193,7 @@ def conv2d_gemm_kernel(
                 offs, there = _read(h, w, H, W, x_sh, x_sw, stride_h, stride_w, MODE, RING)
                 offs += image
             mask_i = tl.full((BLOCK_K,), True, tl.int1) if EVEN_I else lanes < I - i0
-            if HAS_PAD and X_ALONG == 1:
+            if PAD_BY_ADDRESS:
                 a = load_or_pad(x_block, offs, lanes, there, tl.full((BLOCK_M,), True, tl.int1), mask_i, pad_ptr, VEC_I)
             else:
                 a = load_tile(x_block, offs, lanes * x_sc, there, mask_i, X_ALONG)

@@ -58,7 +58,7 @@ def conv2d_weight_grad_kernel(
     stride_h, stride_w, top, left, dil_h, dil_w,
     R: tl.constexpr, S: tl.constexpr, MODE: tl.constexpr, HAS_PAD: tl.constexpr,
     FLAT: tl.constexpr, EVEN_I: tl.constexpr, EVEN_O: tl.constexpr, DENSE: tl.constexpr,
-    DY_ALONG: tl.constexpr, X_ALONG: tl.constexpr, VEC_I: tl.constexpr, VEC_O: tl.constexpr,
+    DY_ALONG: tl.constexpr, X_ALONG: tl.constexpr, PAD_BY_ADDRESS: tl.constexpr, VEC_I: tl.constexpr, VEC_O: tl.constexpr,
     ACC: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, TAPS: tl.constexpr,
 ):  # fmt: skip
@@ -127,7 +127,7 @@ def conv2d_weight_grad_kernel(
                     x = tl.where(exists[:, None] & ~there, tl.load(pad_ptr), x)
             else:
                 offs, there = _inputs(image * x_sn, h, w + t * dil_w, H, W, x_sh, x_sw, MODE)
-                if HAS_PAD and X_ALONG == 1:
+                if PAD_BY_ADDRESS:
                     x = load_or_pad(x_ptr + i0, offs, lanes_n, there, exists, mask_i, pad_ptr, VEC_I)
                 else:
                     x = load_tile(x_ptr, offs, i * x_sc, there & exists, mask_i, X_ALONG)

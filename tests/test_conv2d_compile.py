@@ -18,7 +18,7 @@ from bench.layers import CASES, LAYERS, ConvLayer
 from torchops import inspect
 from torchops.kernels import conv2d as kernels
 from torchops.kernels import conv2d_config
-from torchops.kernels.conv2d_config import Config, Problem, candidates, pick_config
+from torchops.kernels.conv2d_config import Config, Problem, candidates, choices, compiler_version, pick_config
 from torchops.kernels.hardware import DEVICES, Device
 from torchops.kernels.launch import Launch, record
 
@@ -89,12 +89,16 @@ def _passes() -> Iterator[Pass]:
         yield Pass("float64", what, wide, dtype=torch.float64)
     for what in ("fwd", "weight_grad"):
         yield Pass("flat", what, few, padding_mode="circular")
+        yield Pass("flat-planes", what, few, channels_last=False)
         yield Pass("value", what, odd, padding_mode="constant", value=0.5)
     # what is lean gets larger tiles
     yield Pass("lean", "fwd", (256, 256), padding_mode="zeros", activation="relu")
     yield Pass("lean", "input_grad", (256, 256), padding_mode="zeros", activation="none")
     yield Pass("lean-tf32", "fwd", (256, 256), padding_mode="zeros", activation="relu", dtype=torch.float32)
     yield Pass("lean-flat", "fwd", few, padding_mode="zeros", activation="relu", stride=(2, 2))
+    yield Pass("lean-flat-planes", "fwd", few, kernel=7, channels_last=False, padding_mode="zeros", activation="relu")
+    yield Pass("lean-flat-planes-tf32", "fwd", few, kernel=7, channels_last=False, padding_mode="zeros", activation="relu",
+               dtype=torch.float32)  # fmt: skip
     yield Pass("lean-odd", "fwd", (72, 264), padding_mode="zeros", activation="relu")
     yield Pass("strided", "input_grad", (264, 72), padding_mode="zeros", stride=(2, 2), activation="none")
     yield Pass("dilated", "input_grad", wide, padding_mode="zeros", dilation=(12, 12))
@@ -227,7 +231,8 @@ def test_planes_load_what_lies_together(layer: ConvLayer) -> None:
     assert (r.spills, r.stack_bytes) == (0, 0), r
     assert "HGMMA" in r.code["sass"], r
     assert "LDGSTS.E.BYPASS.128" in r.code["sass"], r
-    assert r.loop_instructions <= 175, r
+    # triton 3.6 makes 180 of body's, 128x64x64 on sm_90, where 3.8 makes no more than 175
+    assert r.loop_instructions <= (175 if compiler_version() >= (3, 7) else 180), r
 
 
 @pytest.mark.parametrize("name", model.TABLES)
@@ -238,7 +243,9 @@ def test_tables_hold_what_the_model_picks(name: str) -> None:
     held, expected = json.loads(file.read_text()), model.configs(device)
     held["rows"] = [row for row in held["rows"] if row["source"] == "model"]
     assert held == expected
-    assert len(conv2d_config.table(device)) >= len(expected["rows"])
+    # an older compiler leaves out those with which it spills
+    rows = [conv2d_config.parse_row(row) for row in held["rows"]]
+    assert len(conv2d_config.table(device)) >= sum(config in choices(problem, device) for problem, config in rows)
 
 
 def test_the_table_comes_before_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,25 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench import model
 from torchops.kernels import conv2d_config, tables
-from torchops.kernels.conv2d_config import Config, Problem, choices, model_config, pick_config, prefer, row
-from torchops.kernels.hardware import GPUS
+from torchops.kernels.conv2d_config import (
+    Config,
+    Problem,
+    candidates,
+    choices,
+    model_config,
+    pick_config,
+    prefer,
+    row,
+)  # fmt: skip
+from torchops.kernels.hardware import GPUS, Device
 
 H100 = GPUS["H100"]
 PROBLEM = Problem("gather", 12544, 96, 64, 9, 3, 1, 1, 2, False, True, 2, True, 0)
@@ -246,3 +257,26 @@ def test_preferred_is_what_the_block_says_and_only_there(folder: Path) -> None:
             assert (pick_config(PROBLEM, H100), pick_config(GRADIENT, H100)) == (third, OTHER)
         assert pick_config(GRADIENT, H100) == model_config(GRADIENT, H100)
     assert pick_config(PROBLEM, H100) == OTHER
+
+
+FLAT = Problem("gather", 401408, 64, 3, 49, 7, 1, 1, 2, False, False, 0, True, 0)
+"""ResNet's first convolution, in NCHW."""
+
+
+def test_what_an_older_compiler_spills_is_no_candidate() -> None:
+    """The largest flat tiles, of pixels whose channels do not lie back to back: hundreds of registers with triton 3.6."""
+    last = replace(FLAT, dense=True)
+    assert candidates(FLAT, H100, (3, 8)) == candidates(FLAT, H100, (3, 7)) == candidates(last, H100, (3, 6))
+    tiles = [(c.block_m, c.block_n, c.block_k, c.num_warps) for c in candidates(FLAT, H100, (3, 6))]
+    assert tiles == [(128, 64, 32, 8), (64, 64, 32, 4), (64, 32, 32, 4)]
+
+
+@pytest.mark.parametrize("device", model.TABLES.values(), ids=model.TABLES)
+def test_tables_of_the_package_are_read_with_an_older_compiler(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it spills is left out, and none of them is warned of: every problem has something left to pick."""
+    new = conv2d_config.table(device)
+    monkeypatch.setattr(conv2d_config, "compiler_version", lambda: (3, 6))
+    conv2d_config.forget_tables()
+    old = conv2d_config.table(device)
+    assert 0.9 * len(new) < len(old) <= len(new)
+    assert all(pick_config(problem, device) in choices(problem, device) for problem in new)
