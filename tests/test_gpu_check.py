@@ -45,6 +45,7 @@ class TestDryRun:
         assert done.returncode == 0, done.stdout + done.stderr
         summary = json.loads((tmp_path / "summary.json").read_text())
         assert summary["dry_run"]
+        assert {"gpu", "driver", "torch", "triton", "commit"} <= set(summary["machine"])
         assert [(stage["stage"], stage["verdict"]) for stage in summary["stages"]] == [
             (stage.name, "ok") for stage in STAGES
         ]

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import psutil
 import torch
 import typer
+from pytest_benchmark.utils import get_commit_info
 from rich.console import Console
 from rich.table import Table
 
@@ -68,7 +69,9 @@ def main(
         os.environ["TRITON_CACHE_DIR"] = str(CACHE)
     from torchops.tuning import this_gpu
 
-    machine: dict[str, Any] = provenance(ROUNDS, "GPU check")
+    found = get_commit_info()
+    commit = f"{found.get('id', 'unknown')}{', with changes' if found.get('dirty') else ''}"
+    machine: dict[str, Any] = {**provenance(ROUNDS, "GPU check"), "commit": commit}
     folder = Folder(out.absolute(), machine, dry_run, fresh=not stage)
     session = Session(folder, None if dry_run else this_gpu())
     for name, value in machine.items():
