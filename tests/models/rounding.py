@@ -21,7 +21,7 @@ SCORES = 1e-3
 """Of the scores of all held-out samples: the root mean square of the distance, in standard deviations of the scores. Rounding:
 1.7e-4 at most; halves: 4.1e-3 and more."""
 ROUNDING = 1e-5
-"""How far a score moves when the same network computes it in a batch of another size."""
+"""How far a score may move when the same network computes it in a batch of another size; 5e-7 was seen."""
 
 
 class Keeper:
@@ -53,6 +53,7 @@ def counted(scores: Tensor, truth: Tensor, reach: float) -> dict[str, tuple[floa
     """The least and the most that each counted figure can be, if every score may be `reach` / 2 off: (N, K, ...) and (N, ...).
 
     A sample's guess may be any class whose score is no more than `reach` below the best one; most samples have one such class.
+    Of the 16,384 pixels that the tiny U-Net is judged by, 25 at most could fall otherwise for two processes than for one.
     """
     there = torch.nn.functional.one_hot(truth, scores.shape[1]).movedim(-1, 1).bool()
     possible = scores >= scores.amax(1, keepdim=True) - reach
@@ -62,6 +63,7 @@ def counted(scores: Tensor, truth: Tensor, reach: float) -> dict[str, tuple[floa
     either = [(guess | there).sum(others).double() for guess in (certain, possible)]
     # of classes that are guessed or there
     shown = either[0] > 0
+    assert torch.equal(shown, either[1] > 0), "whether a class counts hangs on a close guess"
     least, most = both[0] / either[1], both[1] / either[0]
     return {
         "val_accuracy": (float(both[0].sum()) / truth.numel(), float(both[1].sum()) / truth.numel()),
