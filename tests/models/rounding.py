@@ -53,8 +53,7 @@ def counted(scores: Tensor, truth: Tensor, reach: float) -> dict[str, tuple[floa
     """The least and the most that each counted figure can be, if every score may be `reach` / 2 off: (N, K, ...) and (N, ...).
 
     A sample's guess may be any class whose score is no more than `reach` below the best one; most samples have one such class.
-    Of the 16,384 pixels that the tiny U-Net is judged by, 25 at most could fall otherwise where two processes differed from
-    one.
+    Of the 16,384 pixels that the tiny U-Net is judged by, 25 at most could fall otherwise for two processes than for one.
     """
     there = torch.nn.functional.one_hot(truth, scores.shape[1]).movedim(-1, 1).bool()
     possible = scores >= scores.amax(1, keepdim=True) - reach
