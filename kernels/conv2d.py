@@ -12,7 +12,8 @@ from typing import Any
 import torch
 import triton.language as tl
 
-from .conv2d_config import Config, Problem, compiler_version, cost, method, pick_config, tiles, vector
+from .conv2d_compilers import compiler_version
+from .conv2d_config import Config, Problem, cost, method, pick_config, tiles, vector
 from .conv2d_gather import conv2d_direct_kernel, conv2d_gemm_kernel
 from .conv2d_shift import conv2d_shift_kernel
 from .conv2d_weight_grad import (
@@ -43,9 +44,10 @@ def _border(padding_mode: str, padding_value: float, x: torch.Tensor) -> tuple[d
 
 def _pads_by_address(x: torch.Tensor, has_pad: bool) -> bool:
     """Whether pixels beyond a constant border get the address of its value: see `load_or_pad`."""
+    if not (has_pad and _last(x)):
+        return False
     # for gfx942 triton 3.6 compiles no choice between addresses: its pass TritonAMDGPUCanonicalizePointers fails
-    fails = compiler_version() < (3, 7) and target_device(x).arch.startswith("gfx")
-    return has_pad and _last(x) and not fails
+    return compiler_version() >= (3, 7) or not target_device(x).arch.startswith("gfx")
 
 
 def _accumulator(x: torch.Tensor) -> Any:

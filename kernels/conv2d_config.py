@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from . import tables
+from .conv2d_compilers import PINNED, Version, compiler_version, spills_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, l2_us, matrix_us, memory_us, wave_efficiency
 from .launch import Cost
 
@@ -87,20 +88,6 @@ class Config:
     splits: int = 1
 
 
-Version = tuple[int, int]
-PINNED: Version = (3, 8)
-"""Of Triton: what the tables of the package are written for."""
-
-
-@functools.cache
-def compiler_version() -> Version:
-    """Major and minor version of the Triton that is installed."""
-    import triton
-
-    major, minor = triton.__version__.split(".")[:2]
-    return int(major), int(minor)
-
-
 def candidates(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
     """The configs that can be picked; the compile tier holds each of them to the gates.
 
@@ -114,61 +101,7 @@ def candidates(problem: Problem, device: Device, compiler: Version | None = None
         # triton 3.6 spills 2 instructions (8 bytes) with the 2 warps of the only candidate
         return [replace(c, num_warps=4) for c in found]
     # where all of them spill, they stay
-    return [c for c in found if not _spills_before_3_7(problem, c, device.arch)] or found
-
-
-def _spills_before_3_7(problem: Problem, config: Config, arch: str) -> bool:
-    """Whether triton 3.6 spills registers with a config with which 3.8 does not.
-
-    It was seen in the kernels of the compile tier, or in the flat layers of torchops/layers.py, in either layout, bfloat16 or
-    float32. The numbers are the most instructions that spill, and the most bytes of stack.
-    """
-    p, tile = problem, (config.block_m, config.block_n, config.block_k, config.num_warps)
-    gradient = p.kind == "weight_grad"
-    if not arch.startswith("sm_"):
-        return False
-    if p.method == "direct":
-        # sm_80, groups of 4 channels: 2, 8 bytes; sm_100, depthwise: 4, 8 bytes
-        return p.kind == "ring" and (
-            (arch == "sm_80" and p.o > 1 and tile == (32, 64, 32, 4)) or (arch == "sm_100" and tile == (64, 64, 64, 4))
-        )
-    if p.method == "flat" and gradient:
-        if tile == (64, 32, 32, 4):
-            # sm_80, 3 x 3 taps of 1 channel: 6, 8 bytes
-            return arch == "sm_80" and p.i == 1 and p.dense and p.itemsize == 2
-        # float32: sm_80, 58, 120 bytes; sm_100, 8, 32 bytes. bfloat16: sm_89, 5 x 5 taps of 1 channel: 12, 8 bytes
-        return tile == (128, 32, 32, 4) and (
-            (p.itemsize == 4 and (arch == "sm_100" or (arch == "sm_80" and not p.dense)))
-            or (p.itemsize == 2 and arch == "sm_89" and p.i == 1 and p.dense)
-        )
-    if p.method == "flat":
-        if not p.dense and tile in ((256, 64, 64, 8), (128, 64, 64, 4), (128, 32, 32, 4)):
-            # NCHW: sm_90, 710, 1,360 bytes; 779, 1,472 bytes; 140, 280 bytes. sm_100 likewise: 629, 670 and 98. sm_80 and sm_89
-            # have the last one only: 134, 272 bytes
-            return True
-        if arch == "sm_90":
-            # float32, 7 x 7 taps, reflect padding: 10, 40 bytes
-            return tile == (128, 32, 32, 4) and p.itemsize == 4 and not p.lean
-        # sm_100: 22, 48 bytes; 8, 16 bytes; 8, 16 bytes
-        rich = p.itemsize == 4 or not p.lean or not p.dense
-        return arch == "sm_100" and (
-            (rich and tile in ((128, 64, 32, 8), (128, 32, 32, 4))) or (not p.lean and tile == (64, 64, 32, 4))
-        )
-    if gradient:
-        # sm_90, channels in that fill no tile, 3 taps at once: 28, 56 bytes
-        return arch == "sm_90" and config.taps == 3 and tile == (128, 128, 64, 8) and p.i % 128 != 0
-    if arch != "sm_100":
-        return False
-    if config.taps == 3:
-        # 12, 24 bytes; float32: 4, 8 bytes
-        return p.lean and tile in (((256, 64, 32, 8),) if p.itemsize == 2 else ((128, 64, 32, 8),))
-    if not p.dense:
-        # NCHW, reflect padding, a residual and GELU: 2, 8 bytes; the ring of its gradient: 2, 8 bytes
-        return (p.kind == "gather" and not p.lean and tile == (64, 64, 32, 4)) or (
-            p.kind == "ring" and tile == (128, 64, 32, 8)
-        )
-    # a bias in a transposed convolution: 4, 8 bytes
-    return p.kind == "gather" and not p.lean and p.itemsize == 2 and tile == (128, 128, 64, 8)
+    return [c for c in found if not spills_before_3_7(problem, c, device.arch)] or found
 
 
 def _candidates(problem: Problem, device: Device) -> list[Config]:

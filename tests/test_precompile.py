@@ -130,7 +130,7 @@ class TestCache:
     ) -> None:
         """On a driver that does nothing: every kernel is found, in a folder that is not where it was compiled."""
         calls, _, file, _ = made
-        manifest = archives.unpack(file, tmp_path / "elsewhere", "sm_90")
+        manifest = archives.unpack(file, tmp_path / "elsewhere", ["sm_90"])
         env = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path / "elsewhere"), "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "tests.stub_driver", str(calls)]
         done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -146,6 +146,25 @@ class TestCache:
         assert re.search(rf"kernels.xz: {count} kernels for sm_90, \d+ launchers, triton", output)
         again = invoke("--calls", calls, "--cache", cache)
         assert f"{count} kernels: 0 compiled, {count} found, 0 failed" in again.output
+
+    def test_what_was_unpacked_can_be_inspected(self, made: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
+        """Its machine code is there, if not what it came from."""
+        calls, _, file, _ = made
+        archives.unpack(file, tmp_path / "elsewhere", ["sm_90"])
+        code = (
+            "import sys; from pathlib import Path; from torchops import inspect, precompile, recording\n"
+            "from torchops.kernels.hardware import find\n"
+            "calls = recording.read_calls(Path(sys.argv[1]))\n"
+            "reports = [inspect.report(x) for x in precompile.launches_of(calls, find('sm_90'))]\n"
+            "assert all(set(r.code) == {'sass'} and r.registers > 0 for r in reports), reports\n"
+            "print(len(reports))"
+        )
+        env = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path / "elsewhere"), "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(calls)], env=env, cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert int(done.stdout) > 0
 
     def test_only_what_a_launch_needs_is_packed(self, made: tuple[Path, Path, Path, str]) -> None:
         with tarfile.open(made[2]) as archive:
@@ -246,7 +265,7 @@ class TestCommand:
         manifest = {
             "triton": torchops.check.metadata.version("triton"), "compiler": "", "extension": "", "archs": {}, "launchers": 0,
         }  # fmt: skip
-        manifest["compiler"] = archives.hashlib.sha256(b"").hexdigest()
+        manifest["compiler"] = archives._compiler([])
         with tarfile.open(tmp_path / "evil.xz", "w:xz") as archive:
             archives._add(archive, "manifest.json", json.dumps(manifest).encode())
             archives._add(archive, "../escaped.json", b"{}")

@@ -202,7 +202,7 @@ class TestMeasure:
 
     def _task(self, number: int) -> tuple[Task, list[Config]]:
         call = layer_calls(SMALL, torch.float32)[number]
-        (launch, *_) = tuning._launches(call, H100)
+        (launch, *_) = call.launches(H100)
         first = Config(32, 32, 16, 4, 2)
         return Task(call, launch.problem), [first, replace(first, block_m=64)]
 

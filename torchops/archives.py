@@ -15,7 +15,7 @@ import re
 import sysconfig
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -49,16 +49,16 @@ class Manifest:
     launchers: int
 
 
-def compiler(arch: str) -> str:
-    """Digest of all that a kernel's key holds of Triton and its assembler, but for the environment.
+def _compiler(archs: Iterable[str]) -> str:
+    """Digest of all that the keys of kernels hold of Triton and its assemblers, but for the environment.
 
     Triton's own files are part of it: two builds of one version can differ.
     """
     from triton.compiler.compiler import make_backend
     from triton.runtime.cache import triton_key
 
-    warp_size = 32 if arch.startswith("sm_") else 64
-    key = f"{triton_key()}-{make_backend(target_of(arch, warp_size)).hash()}"
+    backends = (make_backend(target_of(arch, 32 if arch.startswith("sm_") else 64)) for arch in sorted(archs))
+    key = "-".join([triton_key(), *(backend.hash() for backend in backends)])
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -109,9 +109,9 @@ def pack(cache: Path, file: Path, archs: set[str] | None = None) -> Manifest:
     counts = Counter(e.arch for e in entries if e.arch)
     if not counts:
         raise ArchiveError(f"{cache} holds no kernel{' for ' + ', '.join(sorted(archs)) if archs else ''}")
-    digest = hashlib.sha256("".join(compiler(arch) for arch in sorted(counts)).encode()).hexdigest()
     launchers = sum(not e.arch for e in entries)
-    manifest = Manifest(metadata.version("triton"), digest, _extension(), dict(sorted(counts.items())), launchers)
+    archs_held = dict(sorted(counts.items()))
+    manifest = Manifest(metadata.version("triton"), _compiler(counts), _extension(), archs_held, launchers)
     with replacing(file) as beside, tarfile.open(beside, "w:xz", preset=6) as archive:
         _add(archive, _MANIFEST, json.dumps(asdict(manifest)).encode())
         for entry in entries:
@@ -160,13 +160,13 @@ def _manifest(archive: tarfile.TarFile, file: Path) -> Manifest:
     raise ArchiveError(f"{file} is no archive of kernels: its {_MANIFEST} cannot be read")
 
 
-def unpack(file: Path, cache: Path, arch: str | None = None) -> Manifest:
+def unpack(file: Path, cache: Path, archs: Iterable[str] = ()) -> Manifest:
     """Unpack an archive into a cache, to be used as TRITON_CACHE_DIR; what is there already is kept.
 
     Args:
         file: see :func:`pack`.
         cache: a folder; made if it is not there.
-        arch: of the GPU that the kernels are for; not asked where it is None.
+        archs: of the GPUs that kernels are wanted for: it has to have some for each.
 
     Returns:
         What the archive holds. Launchers of another Python are left out.
@@ -180,10 +180,11 @@ def unpack(file: Path, cache: Path, arch: str | None = None) -> Manifest:
         here = metadata.version("triton")
         if manifest.triton != here:
             raise ArchiveError(f"{file} was packed for triton {manifest.triton}, and this is {here}")
-        if arch is not None and arch not in manifest.archs:
-            raise ArchiveError(f"{file} holds kernels for {', '.join(manifest.archs)}, and none for {arch}")
-        digest = hashlib.sha256("".join(compiler(name) for name in sorted(manifest.archs)).encode()).hexdigest()
-        if manifest.compiler != digest:
+        if missing := sorted(set(archs) - set(manifest.archs)):
+            raise ArchiveError(
+                f"{file} holds kernels for {', '.join(manifest.archs)}, and none for {', '.join(missing)}"
+            )
+        if manifest.compiler != _compiler(manifest.archs):
             raise ArchiveError(f"{file} was packed for triton {here} with other files or another ptxas than here")
         cache = cache.absolute()
         files: dict[str, dict[str, bytes]] = {}

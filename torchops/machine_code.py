@@ -201,7 +201,7 @@ def _nvidia(compiled: Any) -> MachineCode:
         spills=sum(i.opcode.startswith(("STL", "LDL")) for i in instructions),
         stack_bytes=int(resources["STACK"]),
         dropped_constants=dropped_constants(sass),
-        code={**{name: compiled.asm[name] for name in ("ttir", "ttgir", "llir", "ptx")}, "sass": sass},
+        code={**_stages(compiled, "ttir", "ttgir", "llir", "ptx"), "sass": sass},
     )
 
 
@@ -209,7 +209,14 @@ _GCN_LABEL = re.compile(r"^(\.LBB\w+):")
 _GCN = re.compile(r"^\t([svgb][a-z]*_\w+|ds_\w+|global_\w+|buffer_\w+|flat_\w+|scratch_\w+)(?:\s+(\.LBB\w+))?")
 
 
+def _stages(compiled: Any, *names: str) -> dict[str, str]:
+    """The code of these stages, as far as Triton's cache holds it: what was unpacked has machine code alone."""
+    return {name: compiled.asm[name] for name in names if name in compiled.asm}
+
+
 def _amd(compiled: Any) -> MachineCode:
+    if "amdgcn" not in compiled.asm:
+        raise RuntimeError("the cache holds no code to read of this kernel: set TRITON_ALWAYS_COMPILE=1")
     text = compiled.asm["amdgcn"]
 
     def metadata(key: str) -> int:
@@ -222,7 +229,7 @@ def _amd(compiled: Any) -> MachineCode:
         spills=metadata("vgpr_spill_count"),
         stack_bytes=metadata("private_segment_fixed_size"),
         dropped_constants=(),
-        code={name: compiled.asm[name] for name in ("ttir", "ttgir", "llir", "amdgcn")},
+        code=_stages(compiled, "ttir", "ttgir", "llir", "amdgcn"),
     )
 
 

@@ -14,15 +14,12 @@ import importlib
 import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from . import workers
-from .backend import use_backend
 from .machine_code import stand_in_driver
 
 if TYPE_CHECKING:
@@ -45,14 +42,8 @@ class Kernel:
 
 def launches_of(calls: Iterable[Call], device: Device) -> Iterator[Launch]:
     """The launches of recorded calls on a GPU that need not be there; equal calls are asked once."""
-    from .kernels.launch import record
-
-    for call in dict.fromkeys((c.operator, c.args) for c in calls):
-        operator, args = call
-        empties = tuple(a.empty(torch.device("cpu")) if hasattr(a, "empty") else a for a in args)
-        with record(device) as launches, use_backend("triton"), torch.no_grad():
-            getattr(torch.ops.torchops, operator)(*empties)
-        yield from launches
+    for call in dict.fromkeys(replace(call, name="") for call in calls):
+        yield from call.launches(device)
 
 
 def kernels_of(launches: Iterable[Launch]) -> list[Kernel]:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,10 @@ from .files import replacing
 from .fusion import fuse
 from .layers import CASES, LAYERS, ConvLayer
 from .overrides import override
+
+if TYPE_CHECKING:
+    from .kernels.hardware import Device
+    from .kernels.launch import Launch
 
 NAMED = {layer.name: layer for layer in CASES + LAYERS}
 _PASSES = {"conv2d": "forward", "conv2d_input_grad": "input_grad", "conv2d_weight_grad": "weight_grad"}
@@ -62,6 +66,14 @@ class Call:
                 # what is expanded has one value
                 a[tuple(slice(None if step else 1) for step in a.stride())].normal_(generator=generator)
         return args
+
+    def launches(self, device: Device) -> list[Launch]:
+        """What it launches on a GPU that need not be there."""
+        from .kernels.launch import record
+
+        with record(device) as launches, use_backend("triton"):
+            self.run(self.empty(torch.device("cpu")))
+        return launches
 
     def run(self, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
         with torch.no_grad():

@@ -57,21 +57,13 @@ class Task:
     problem: Problem
 
 
-def _launches(call: Call, device: Device) -> list[Launch]:
-    from .kernels.launch import record
-
-    with record(device) as launches, use_backend("triton"):
-        call.run(call.empty(torch.device("cpu")))
-    return launches
-
-
 def tasks(calls: Iterable[Call], device: Device) -> list[Task]:
     """The problems of these calls that have a choice of configs, each once."""
     from .kernels.conv2d_config import choices, key
 
     found: dict[Problem, Task] = {}
     for call in calls:
-        for launch in _launches(call, device):
+        for launch in call.launches(device):
             if launch.problem is not None and len(choices(launch.problem, device)) > 1:
                 found.setdefault(key(launch.problem), Task(call, launch.problem))
     return list(found.values())
@@ -82,7 +74,7 @@ def launches_with(task: Task, config: Config, device: Device) -> list[Launch]:
     from .kernels.conv2d_config import prefer
 
     with prefer(task.problem, config):
-        return _launches(task.call, device)
+        return task.call.launches(device)
 
 
 def compiled(task: Task, config: Config, device: Device) -> LaunchReport | str:

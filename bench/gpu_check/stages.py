@@ -75,28 +75,29 @@ def machine(session: Session, until: float) -> Said:
         said.append(f"{file.name}: {unpacked}")
     if gpu is None:
         return "ok", "; ".join(said) or "no archive of kernels"
-    wanted, failed, began = [], 0, time.monotonic()
+    wanted: dict[precompile.Kernel, None] = {}
+    failed, began = 0, time.monotonic()
     for _, kernels in workers.run(partial(_kernels, gpu), ("smoke", "telling", "tune"), processes=3, until=until):
         if isinstance(kernels, Failure):
             folder.add("machine", name="kernels", wrong=kernels.reason, trace=kernels.trace)
             failed += 1
             continue
-        wanted += kernels
+        wanted |= dict.fromkeys(kernels)
     found = Counter[str](failed=failed)
-    for outcome in precompile.compile_all(list(dict.fromkeys(wanted)), CACHE, until=until):
+    for outcome in precompile.compile_all(list(wanted), CACHE, until=until):
         found["failed" if outcome.error else "found" if outcome.found else "compiled"] += 1
         if outcome.error:
             folder.add("machine", name=outcome.kernel.name, wrong=outcome.error)
     counts = {name: found[name] for name in ("found", "compiled", "failed")}
-    folder.add("machine", name="kernels", wanted=len(set(wanted)), seconds=time.monotonic() - began, **counts)
-    said.append(f"{len(set(wanted))} kernels: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    folder.add("machine", name="kernels", wanted=len(wanted), seconds=time.monotonic() - began, **counts)
+    said.append(f"{len(wanted)} kernels: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     return ("ok" if not found["failed"] else "FAILED to compile"), "; ".join(said)
 
 
 def _unpacked(file: Path, gpu: Device | None) -> str:
     """What came of an archive: those of another Triton are of no use here, and no fault."""
     try:
-        manifest = archives.unpack(file, CACHE, gpu.arch if gpu else None)
+        manifest = archives.unpack(file, CACHE, [gpu.arch] if gpu else [])
     except (archives.ArchiveError, OSError) as error:
         return f"refused: {error}"
     return f"{sum(manifest.archs.values())} kernels, {manifest.launchers} launchers"

@@ -103,9 +103,7 @@ def _unpack(file: Path, folder: Path, archs: set[str] | None) -> None:
     if archs is None and torch.cuda.is_available() and not torch.version.hip:
         major, minor = torch.cuda.get_device_capability()
         archs = {f"sm_{major}{minor}"}
-    manifest = archives.read_manifest(file)
-    for arch in sorted(archs or manifest.archs):
-        manifest = archives.unpack(file, folder, arch)
+    manifest = archives.unpack(file, folder, archs or ())
     console.print(f"{file}: {_held(manifest)}", highlight=False, soft_wrap=True)
 
 

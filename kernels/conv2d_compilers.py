@@ -1,0 +1,79 @@
+"""Which Triton compiles, and the block sizes of convolutions that an older one spills.
+
+The block sizes in conv2d_config.py are clean with the pinned Triton. What another one makes of them is known here.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .conv2d_config import Config, Problem
+
+Version = tuple[int, int]
+PINNED: Version = (3, 8)
+"""Of Triton: what the tables of the package are written for."""
+
+
+@functools.cache
+def compiler_version() -> Version:
+    """Major and minor version of the Triton that is installed."""
+    import triton
+
+    major, minor = triton.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def spills_before_3_7(problem: Problem, config: Config, arch: str) -> bool:
+    """Whether triton 3.6 spills registers with a config with which 3.8 does not.
+
+    It was seen in the kernels of the compile tier, or in the flat layers of torchops/layers.py, in either layout, bfloat16 or
+    float32. The numbers are the most instructions that spill, and the most bytes of stack.
+    """
+    p, tile = problem, (config.block_m, config.block_n, config.block_k, config.num_warps)
+    gradient = p.kind == "weight_grad"
+    if not arch.startswith("sm_"):
+        return False
+    if p.method == "direct":
+        # sm_80, groups of 4 channels: 2, 8 bytes; sm_100, depthwise: 4, 8 bytes
+        return p.kind == "ring" and (
+            (arch == "sm_80" and p.o > 1 and tile == (32, 64, 32, 4)) or (arch == "sm_100" and tile == (64, 64, 64, 4))
+        )
+    if p.method == "flat" and gradient:
+        if tile == (64, 32, 32, 4):
+            # sm_80, 3 x 3 taps of 1 channel: 6, 8 bytes
+            return arch == "sm_80" and p.i == 1 and p.dense and p.itemsize == 2
+        # float32: sm_80, 58, 120 bytes; sm_100, 8, 32 bytes. bfloat16: sm_89, 5 x 5 taps of 1 channel: 12, 8 bytes
+        return tile == (128, 32, 32, 4) and (
+            (p.itemsize == 4 and (arch == "sm_100" or (arch == "sm_80" and not p.dense)))
+            or (p.itemsize == 2 and arch == "sm_89" and p.i == 1 and p.dense)
+        )
+    if p.method == "flat":
+        if not p.dense and tile in ((256, 64, 64, 8), (128, 64, 64, 4), (128, 32, 32, 4)):
+            # NCHW: sm_90, 710, 1,360 bytes; 779, 1,472 bytes; 140, 280 bytes. sm_100 likewise: 629, 670 and 98. sm_80 and sm_89
+            # have the last one only: 134, 272 bytes
+            return True
+        if arch == "sm_90":
+            # float32, 7 x 7 taps, reflect padding: 10, 40 bytes
+            return tile == (128, 32, 32, 4) and p.itemsize == 4 and not p.lean
+        # sm_100: 22, 48 bytes; 8, 16 bytes; 8, 16 bytes
+        rich = p.itemsize == 4 or not p.lean or not p.dense
+        return arch == "sm_100" and (
+            (rich and tile in ((128, 64, 32, 8), (128, 32, 32, 4))) or (not p.lean and tile == (64, 64, 32, 4))
+        )
+    if gradient:
+        # sm_90, channels in that fill no tile, 3 taps at once: 28, 56 bytes
+        return arch == "sm_90" and config.taps == 3 and tile == (128, 128, 64, 8) and p.i % 128 != 0
+    if arch != "sm_100":
+        return False
+    if config.taps == 3:
+        # 12, 24 bytes; float32: 4, 8 bytes
+        return p.lean and tile in (((256, 64, 32, 8),) if p.itemsize == 2 else ((128, 64, 32, 8),))
+    if not p.dense:
+        # NCHW, reflect padding, a residual and GELU: 2, 8 bytes; the ring of its gradient: 2, 8 bytes
+        return (p.kind == "gather" and not p.lean and tile == (64, 64, 32, 4)) or (
+            p.kind == "ring" and tile == (128, 64, 32, 8)
+        )
+    # a bias in a transposed convolution: 4, 8 bytes
+    return p.kind == "gather" and not p.lean and p.itemsize == 2 and tile == (128, 128, 64, 8)
