@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torchops import kernels
 from torchops.files import replacing
 from torchops.inspect import LaunchReport, record_launches, report
-from torchops.kernels.conv2d_compilers import PINNED
+from torchops.kernels.compilers import PINNED
 from torchops.kernels.conv2d_config import model_config, row
 from torchops.kernels.hardware import DEVICES, GPUS, Device, matrix_us, memory_us
 from torchops.kernels.launch import Launch

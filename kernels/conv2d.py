@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import triton.language as tl
 
-from .conv2d_compilers import compiler_version
+from .compilers import compiler_version
 from .conv2d_config import Config, Problem, cost, method, pick_config, tiles, vector
 from .conv2d_gather import conv2d_direct_kernel, conv2d_gemm_kernel
 from .conv2d_shift import conv2d_shift_kernel

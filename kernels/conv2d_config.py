@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from . import tables
-from .conv2d_compilers import PINNED, Version, compiler_version, spills_before_3_7
+from .compilers import PINNED, Version, compiler_version, conv2d_spills_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, l2_us, matrix_us, memory_us, wave_efficiency
 from .launch import Cost
 
@@ -101,7 +101,7 @@ def candidates(problem: Problem, device: Device, compiler: Version | None = None
         # triton 3.6 spills 2 instructions (8 bytes) with the 2 warps of the only candidate
         return [replace(c, num_warps=4) for c in found]
     # where all of them spill, they stay
-    return [c for c in found if not spills_before_3_7(problem, c, device.arch)] or found
+    return [c for c in found if not conv2d_spills_before_3_7(problem, c, device.arch)] or found
 
 
 def _candidates(problem: Problem, device: Device) -> list[Config]:

@@ -19,6 +19,7 @@ import torch
 import triton
 import triton.language as tl
 
+from .compilers import Version, compiler_version, windows_spill_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs
 from .launch import Cost, launch, target_device
 
@@ -181,11 +182,18 @@ def cost(problem: Problem, config: Config) -> Cost:
     )
 
 
-def candidates(device: Device, itemsize: int, heavy: bool) -> list[Config]:
-    """The configs that can be picked: a thread has 16 bytes of every tensor, or twice that."""
+def candidates(device: Device, itemsize: int, heavy: bool, compiler: Version | None = None) -> list[Config]:
+    """The configs that can be picked: a thread has 16 bytes of every tensor, or twice that.
+
+    Args:
+        compiler: major and minor version of Triton; by default, of the one that is installed.
+    """
     num_warps = 4
     sizes = [num_warps * device.warp_size * chunks * (16 // itemsize) for chunks in ((1,) if heavy else (1, 2))]
-    return [Config(2**i, size // 2**i, num_warps) for size in sizes for i in range(7)]
+    found = [Config(2**i, size // 2**i, num_warps) for size in sizes for i in range(7)]
+    if (compiler or compiler_version()) >= (3, 7):
+        return found
+    return [c for c in found if not windows_spill_before_3_7(c, itemsize, device.arch)]
 
 
 def _instructions(problem: Problem, config: Config, device: Device) -> float:

@@ -18,7 +18,7 @@ from bench.layers import CASES, LAYERS, ConvLayer
 from torchops import inspect
 from torchops.kernels import conv2d as kernels
 from torchops.kernels import conv2d_config
-from torchops.kernels.conv2d_compilers import compiler_version
+from torchops.kernels.compilers import compiler_version
 from torchops.kernels.conv2d_config import Config, Problem, candidates, choices, pick_config
 from torchops.kernels.hardware import DEVICES, Device
 from torchops.kernels.launch import Launch, record

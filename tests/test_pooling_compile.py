@@ -106,19 +106,32 @@ def launches(p: Pass, device: Device, form: torch.memory_format, dtype: torch.dt
     return found
 
 
-@pytest.mark.tiers("compile")
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100", "gfx942"])
-@pytest.mark.parametrize("p", [p for p in PASSES if p.is_hard], ids=lambda p: p.id)
-def test_every_config_compiles_within_the_gates(p: Pass, arch: str) -> None:
-    """In bfloat16, which has the most elements a thread; NCHW keeps most single elements in registers."""
+def _assert_every_config_fits(p: Pass, arch: str, dtype: torch.dtype) -> None:
+    """NCHW keeps most single elements in registers."""
     device = DEVICES[arch]
-    configs = windows.candidates(device, torch.bfloat16.itemsize, p.is_heavy)
-    found = launches(p, device, NCHW, torch.bfloat16, configs=configs)
+    configs = windows.candidates(device, dtype.itemsize, p.is_heavy)
+    found = launches(p, device, NCHW, dtype, configs=configs)
     assert len({launch.config for launch in found}) == len(configs)
     for launch in found:
         r = inspect.report(launch)
         assert (r.spills, r.stack_bytes) == (0, 0), r
         assert r.shared_bytes <= device.shared_bytes, r
+
+
+@pytest.mark.tiers("compile")
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100", "gfx942"])
+@pytest.mark.parametrize("p", [p for p in PASSES if p.is_hard], ids=lambda p: p.id)
+def test_every_config_compiles_within_the_gates(p: Pass, arch: str) -> None:
+    """In bfloat16, which has the most elements a thread."""
+    _assert_every_config_fits(p, arch, torch.bfloat16)
+
+
+@pytest.mark.tiers("compile")
+@pytest.mark.parametrize(("arch", "dtype"), [("sm_80", torch.float64), ("sm_89", torch.bfloat16)], ids=str)
+@pytest.mark.parametrize("p", [p for p in PASSES if p.name in ("max_unpool", "max_pool_bwd")], ids=lambda p: p.id)
+def test_every_config_of_unpooling_fits(p: Pass, arch: str, dtype: torch.dtype) -> None:
+    """Where ptxas 12.8, of triton 3.6, rather spills than fits one program less."""
+    _assert_every_config_fits(p, arch, dtype)
 
 
 @pytest.mark.tiers("compile")
@@ -198,6 +211,15 @@ class TestPickConfig:
                     if form == NCHW:
                         # at least a line of the cache, or a row; and at most half of the threads have no column
                         assert min(64, width) <= launch.config.cols < 2 * max(64, width)
+
+    def test_what_an_older_compiler_spills_is_no_candidate(self) -> None:
+        ampere, two_bytes = DEVICES["sm_80"], torch.bfloat16.itemsize
+        new, old = (windows.candidates(ampere, two_bytes, True, compiler) for compiler in ((3, 7), (3, 6)))
+        assert [config for config in new if config not in old] == [windows.Config(1, 1024, 4)]
+        hopper = DEVICES["sm_90"]
+        assert windows.candidates(hopper, two_bytes, True, (3, 6)) == windows.candidates(
+            hopper, two_bytes, True, (3, 8)
+        )
 
     def test_small_problems_fill_the_gpu(self) -> None:
         device = DEVICES["sm_90"]

@@ -1,6 +1,6 @@
-"""Which Triton compiles, and the block sizes of convolutions that an older one spills.
+"""Which Triton compiles, and the block sizes that an older one spills.
 
-The block sizes in conv2d_config.py are clean with the pinned Triton. What another one makes of them is known here.
+The block sizes in conv2d_config.py and windows.py are clean with the pinned Triton. What another makes of them is known here.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import functools
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import windows
     from .conv2d_config import Config, Problem
 
 Version = tuple[int, int]
@@ -25,10 +26,10 @@ def compiler_version() -> Version:
     return int(major), int(minor)
 
 
-def spills_before_3_7(problem: Problem, config: Config, arch: str) -> bool:
+def conv2d_spills_before_3_7(problem: Problem, config: Config, arch: str) -> bool:
     """Whether triton 3.6 spills registers with a config with which 3.8 does not.
 
-    It was seen in the kernels of the compile tier, or in the flat layers of torchops/layers.py, in either layout, bfloat16 or
+    It was seen in the kernels of the compile tier, or in flat convolutions of 1 to 16 channels, in either layout, bfloat16 or
     float32. The numbers are the most instructions that spill, and the most bytes of stack.
     """
     p, tile = problem, (config.block_m, config.block_n, config.block_k, config.num_warps)
@@ -41,13 +42,10 @@ def spills_before_3_7(problem: Problem, config: Config, arch: str) -> bool:
             (arch == "sm_80" and p.o > 1 and tile == (32, 64, 32, 4)) or (arch == "sm_100" and tile == (64, 64, 64, 4))
         )
     if p.method == "flat" and gradient:
-        if tile == (64, 32, 32, 4):
-            # sm_80, 3 x 3 taps of 1 channel: 6, 8 bytes
-            return arch == "sm_80" and p.i == 1 and p.dense and p.itemsize == 2
-        # float32: sm_80, 58, 120 bytes; sm_100, 8, 32 bytes. bfloat16: sm_89, 5 x 5 taps of 1 channel: 12, 8 bytes
-        return tile == (128, 32, 32, 4) and (
-            (p.itemsize == 4 and (arch == "sm_100" or (arch == "sm_80" and not p.dense)))
-            or (p.itemsize == 2 and arch == "sm_89" and p.i == 1 and p.dense)
+        # sm_80, 58, 120 bytes; sm_89, 22, 48 bytes; sm_90, 6, 16 bytes; sm_100, 8, 32 bytes. The smaller tile on sm_80, 3 x 3
+        # taps of 1 channel: 6, 8 bytes
+        return tile == (128, 32, 32, 4) or (
+            tile == (64, 32, 32, 4) and arch == "sm_80" and p.i == 1 and p.dense and p.itemsize == 2
         )
     if p.method == "flat":
         if not p.dense and tile in ((256, 64, 64, 8), (128, 64, 64, 4), (128, 32, 32, 4)):
@@ -58,9 +56,10 @@ def spills_before_3_7(problem: Problem, config: Config, arch: str) -> bool:
             # float32, 7 x 7 taps, reflect padding: 10, 40 bytes
             return tile == (128, 32, 32, 4) and p.itemsize == 4 and not p.lean
         # sm_100: 22, 48 bytes; 8, 16 bytes; 8, 16 bytes
-        rich = p.itemsize == 4 or not p.lean or not p.dense
+        rich = p.itemsize == 4 or not p.lean
         return arch == "sm_100" and (
-            (rich and tile in ((128, 64, 32, 8), (128, 32, 32, 4))) or (not p.lean and tile == (64, 64, 32, 4))
+            (rich and tile == (64, 64, 32, 4))
+            or ((rich or not p.dense or p.kind == "ring") and tile in ((128, 64, 32, 8), (128, 32, 32, 4)))
         )
     if gradient:
         # sm_90, channels in that fill no tile, 3 taps at once: 28, 56 bytes
@@ -77,3 +76,16 @@ def spills_before_3_7(problem: Problem, config: Config, arch: str) -> bool:
         )
     # a bias in a transposed convolution: 4, 8 bytes
     return p.kind == "gather" and not p.lean and p.itemsize == 2 and tile == (128, 128, 64, 8)
+
+
+def windows_spill_before_3_7(config: windows.Config, itemsize: int, arch: str) -> bool:
+    """Whether triton 3.6 spills registers of a max unpooling, or of the gradient of a max pool, with tiles of this size.
+
+    It was seen in NCHW, in all kernels of pools and all their dtypes. The numbers are as above.
+    """
+    tile = config.rows, config.cols
+    if itemsize == 2:
+        # positions: 4, 8 bytes; 2 x 2 windows, positions: 2, 8 bytes
+        return (arch in ("sm_80", "sm_89") and tile == (1, 1024)) or (arch == "sm_89" and tile == (8, 256))
+    # 3 x 3 windows: 2, 8 bytes
+    return itemsize == 8 and arch == "sm_80" and tile == (8, 32)
