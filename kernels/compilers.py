@@ -55,6 +55,10 @@ def conv2d_spills_before_3_7(problem: Problem, config: Config, arch: str) -> boo
         if arch == "sm_90":
             # float32, 7 x 7 taps, reflect padding: 10, 40 bytes
             return tile == (128, 32, 32, 4) and p.itemsize == 4 and not p.lean
+        if arch == "sm_89":
+            # bfloat16, 5 x 5 taps, replicate padding: 2, 8 bytes; what adds the ring of its gradient: 13, 24 bytes
+            spilled = (128, 64, 32, 8), (64, 32, 32, 4) if p.kind == "fold" else (64, 64, 32, 4)
+            return p.dense and not p.lean and p.itemsize == 2 and tile in spilled
         # sm_100: 22, 48 bytes; 8, 16 bytes; 8, 16 bytes
         rich = p.itemsize == 4 or not p.lean
         return arch == "sm_100" and (

@@ -26,7 +26,7 @@ from torchops.kernels.conv2d_config import (
     prefer,
     row,
 )  # fmt: skip
-from torchops.kernels.hardware import GPUS, Device
+from torchops.kernels.hardware import DEVICES, GPUS, Device
 
 H100 = GPUS["H100"]
 PROBLEM = Problem("gather", 12544, 96, 64, 9, 3, 1, 1, 2, False, True, 2, True, 0)
@@ -267,8 +267,20 @@ def test_what_an_older_compiler_spills_is_no_candidate() -> None:
     """The largest flat tiles, of pixels whose channels do not lie back to back: hundreds of registers with triton 3.6."""
     last = replace(FLAT, dense=True)
     assert candidates(FLAT, H100, (3, 8)) == candidates(FLAT, H100, (3, 7)) == candidates(last, H100, (3, 6))
-    tiles = [(c.block_m, c.block_n, c.block_k, c.num_warps) for c in candidates(FLAT, H100, (3, 6))]
-    assert tiles == [(128, 64, 32, 8), (64, 64, 32, 4), (64, 32, 32, 4)]
+
+
+@pytest.mark.parametrize(
+    ("arch", "problem", "tiles"),
+    [
+        ("sm_90", FLAT, [(128, 64, 32, 8), (64, 64, 32, 4), (64, 32, 32, 4)]),
+        ("sm_100", replace(FLAT, kind="ring", dense=True), [(64, 32, 32, 4)]),
+        ("sm_89", replace(FLAT, kind="fold", dense=True, lean=False), [(128, 32, 32, 4)]),
+        ("sm_90", replace(FLAT, kind="weight_grad"), [(64, 32, 32, 4)]),
+    ],
+)  # fmt: skip
+def test_what_is_left_with_an_older_compiler(arch: str, problem: Problem, tiles: list[tuple[int, ...]]) -> None:
+    found = candidates(problem, DEVICES[arch], (3, 6))
+    assert [(c.block_m, c.block_n, c.block_k, c.num_warps) for c in found] == tiles
 
 
 @pytest.mark.parametrize("device", model.TABLES.values(), ids=model.TABLES)
