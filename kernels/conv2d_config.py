@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from . import tables
-from .compilers import PINNED, Version, compiler_version, conv2d_spills_before_3_7
+from .compilers import PINNED, Version, compiler_version, conv2d_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, l2_us, matrix_us, memory_us, wave_efficiency
 from .launch import Cost
 
@@ -95,13 +95,7 @@ def candidates(problem: Problem, device: Device, compiler: Version | None = None
         compiler: major and minor version of Triton; by default, of the one that is installed.
     """
     found = _candidates(problem, device)
-    if (compiler or compiler_version()) >= (3, 7):
-        return found
-    if problem.kind == "fold" and problem.itemsize == 8 and problem.method != "direct" and device.arch == "sm_100":
-        # triton 3.6 spills 2 instructions (8 bytes) with the 2 warps of the only candidate
-        return [replace(c, num_warps=4) for c in found]
-    # where all of them spill, they stay
-    return [c for c in found if not conv2d_spills_before_3_7(problem, c, device.arch)] or found
+    return found if (compiler or compiler_version()) >= (3, 7) else conv2d_before_3_7(problem, found, device.arch)
 
 
 def _candidates(problem: Problem, device: Device) -> list[Config]:

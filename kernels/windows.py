@@ -19,7 +19,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .compilers import Version, compiler_version, windows_spill_before_3_7
+from .compilers import Version, compiler_version, windows_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs
 from .launch import Cost, launch, target_device
 
@@ -191,9 +191,7 @@ def candidates(device: Device, itemsize: int, heavy: bool, compiler: Version | N
     num_warps = 4
     sizes = [num_warps * device.warp_size * chunks * (16 // itemsize) for chunks in ((1,) if heavy else (1, 2))]
     found = [Config(2**i, size // 2**i, num_warps) for size in sizes for i in range(7)]
-    if (compiler or compiler_version()) >= (3, 7):
-        return found
-    return [c for c in found if not windows_spill_before_3_7(c, itemsize, device.arch)]
+    return found if (compiler or compiler_version()) >= (3, 7) else windows_before_3_7(found, itemsize, device.arch)
 
 
 def _instructions(problem: Problem, config: Config, device: Device) -> float:
