@@ -168,15 +168,27 @@ def _grad_unpool(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     return avg_pool2d(dy, *ctx.geometry, ctx.size, ctx.mean, ctx.divisor, ctx.channels_last), *(None,) * 7
 
 
+def _jvp_pool(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:
+    y: Tensor = avg_pool2d(t, *args[1:])
+    return y
+
+
+def _jvp_unpool(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:
+    y: Tensor = avg_unpool2d(t, *args[1:])
+    return y
+
+
 _ARGUMENTS = (
     "(Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] size, str mean, SymInt divisor, "
     "bool channels_last) -> Tensor"
 )
 avg_pool2d = register(
     "avg_pool2d", _ARGUMENTS,
-    impl=_avg_pool2d, fake=_empty, setup=_setup, grad=_grad_pool, vmap=each_image("avg_pool2d", 1), composed=_is_plain,
+    impl=_avg_pool2d, fake=_empty, setup=_setup, grad=_grad_pool, jvp=_jvp_pool,
+    vmap=each_image("avg_pool2d", 1), composed=_is_plain,
 )  # fmt: skip
 avg_unpool2d = register(
     "avg_unpool2d", _ARGUMENTS,
-    impl=_avg_unpool2d, fake=_empty, setup=_setup, grad=_grad_unpool, vmap=each_image("avg_unpool2d", 1),
+    impl=_avg_unpool2d, fake=_empty, setup=_setup, grad=_grad_unpool, jvp=_jvp_unpool,
+    vmap=each_image("avg_unpool2d", 1),
 )  # fmt: skip

@@ -245,6 +245,63 @@ def _grad_weight_grad(ctx: Any, v_dw: Tensor | None, v_db: Tensor | None) -> tup
     return d_dy, dx, None, None, None, None, None, None, None, None, None
 
 
+def _jvp_conv2d(
+    args: tuple[Any, ...], y: Tensor,
+    t_x: Tensor | None, t_weight: Tensor | None, t_bias: Tensor | None, t_residual: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """One convolution for each tangent of a factor; what adds to the result adds to its tangent, in the same pass."""
+    x, weight, bias, residual, *constants, activation = args
+    *geometry, padding_mode, _ = constants
+    if t_weight is not None:
+        t_bias, t_residual = None, conv2d(x, t_weight, t_bias, t_residual, *constants, "none")
+    if t_x is not None:
+        border = _border_of_adjoint(padding_mode), 0.0
+        t_bias, t_residual = None, conv2d(t_x, weight, t_bias, t_residual, *geometry, *border, "none")
+    t = _with_bias(t_residual, t_bias, y)
+    if activation in _FROM_OUTPUT:
+        return _FROM_OUTPUT[activation](t, y)
+    if activation in _FROM_INPUT:
+        return _FROM_INPUT[activation](t, conv2d(x, weight, bias, residual, *constants, "none"))
+    return t
+
+
+def _with_bias(t: Tensor | None, bias: Tensor | None, like: Tensor) -> Tensor:
+    """t + bias, in the size of `like`; None is nothing."""
+    if bias is None:
+        assert t is not None
+        return t
+    return bias.view(-1, 1, 1).expand_as(like) if t is None else t + bias.view(-1, 1, 1)
+
+
+def _jvp_input_grad(
+    args: tuple[Any, ...], dx: Tensor, t_dy: Tensor | None, t_weight: Tensor | None, t_bias: Tensor | None
+) -> Tensor:
+    dy, weight, _, *constants = args
+    t = None
+    if t_weight is not None:
+        t_bias, t = None, conv2d_input_grad(dy, t_weight, t_bias, *constants)
+    if t_dy is not None:
+        part = conv2d_input_grad(t_dy, weight, t_bias, *constants)
+        t_bias, t = None, part if t is None else t + part
+    return _with_bias(t, t_bias, dx)
+
+
+def _jvp_weight_grad(
+    args: tuple[Any, ...], output: tuple[Tensor, Tensor], t_dy: Tensor | None, t_x: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    dy, x, kernel_size, *geometry, padding_mode, _, _, channels_last = args
+    # a result that moves by nothing moves by zeros here: autograd takes None for a tangent of another dtype
+    t_dw, t_db = None, torch.zeros_like(output[1])
+    if t_dy is not None:
+        t_dw, t_db = conv2d_weight_grad(t_dy, x, *args[2:])
+    if t_x is not None:
+        border = _border_of_adjoint(padding_mode), 0.0
+        part, _ = conv2d_weight_grad(dy, t_x, kernel_size, *geometry, *border, False, channels_last)
+        t_dw = part if t_dw is None else t_dw + part
+    assert t_dw is not None
+    return t_dw, t_db
+
+
 def _joined(t: Tensor | None, dim: int | None, copies: int, to: int) -> Tensor | None:
     """t with its mapped dimension, or `copies` of it, joined to dimension `to`."""
     if t is None:
@@ -293,20 +350,20 @@ conv2d = register(
     "conv2d",
     "(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, SymInt[2] stride, SymInt[4] padding, SymInt[2] dilation, "
     "SymInt groups, str padding_mode, float padding_value, str activation) -> Tensor",
-    impl=_conv2d, fake=_empty_conv2d, setup=_setup_conv2d, grad=_grad_conv2d, vmap=_vmap_conv2d, autocast=True,
-    composed=_is_plain,
+    impl=_conv2d, fake=_empty_conv2d, setup=_setup_conv2d, grad=_grad_conv2d, jvp=_jvp_conv2d,
+    vmap=_vmap_conv2d, autocast=True, composed=_is_plain,
 )  # fmt: skip
 conv2d_input_grad = register(
     "conv2d_input_grad",
     "(Tensor dy, Tensor weight, Tensor? bias, SymInt[2] size, SymInt[2] stride, SymInt[4] padding, SymInt[2] dilation, "
     "SymInt groups, str padding_mode, bool channels_last) -> Tensor",
     impl=_conv2d_input_grad, fake=_empty_input_grad, setup=_setup_input_grad, grad=_grad_input_grad,
-    vmap=_vmap_input_grad, autocast=True, composed=_is_plain_adjoint,
+    jvp=_jvp_input_grad, vmap=_vmap_input_grad, autocast=True, composed=_is_plain_adjoint,
 )  # fmt: skip
 conv2d_weight_grad = register(
     "conv2d_weight_grad",
     "(Tensor dy, Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[4] padding, SymInt[2] dilation, SymInt groups, "
     "str padding_mode, float padding_value, bool with_bias, bool channels_last) -> (Tensor, Tensor)",
     impl=_conv2d_weight_grad, fake=_empty_weight_grad, setup=_setup_weight_grad, grad=_grad_weight_grad,
-    vmap=_vmap_weight_grad,
+    jvp=_jvp_weight_grad, vmap=_vmap_weight_grad,
 )  # fmt: skip

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torchops.shapes import is_channels_last, memory_format, overlap, pool_size
 
-from .max_unpool2d import Ints, max_unpool2d, offsets_of
+from .max_unpool2d import Ints, max_unpool2d, max_unpool2d_backward, offsets_of
 from .registration import each_image, prefer_huge_pages, register, uses_triton
 from .tiling import parts
 
@@ -144,17 +144,34 @@ def _grad(dy: Tensor, indices: Tensor, size: Ints, channels_last: bool, constant
     return dx
 
 
+def _tangent(t: Tensor, indices: Tensor, channels_last: bool, geometry: Any) -> Tensor:
+    """Of the maxima: what `max_unpool2d` sends to where they lie, its transpose fetches from there."""
+    y: Tensor = max_unpool2d_backward(t, indices, *geometry, "sum", channels_last)
+    return y
+
+
+def _jvp_max_pool2d(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:
+    x, *geometry, output_size, smallest = args
+    _, indices = max_pool2d_with_indices(x.detach(), *geometry, output_size, smallest, kept_indices(x, geometry[0]))
+    return _tangent(t, indices, is_channels_last(x), geometry)
+
+
+def _jvp_with_indices(args: tuple[Any, ...], output: tuple[Tensor, Tensor], t: Tensor) -> tuple[Tensor, None]:
+    x, *geometry, _, _, _ = args
+    return _tangent(t, output[1], is_channels_last(x), geometry), None
+
+
 max_pool2d = register(
     "max_pool2d",
     "(Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt[2] output_size, "
     "bool smallest) -> Tensor",
     impl=_max_pool2d, fake=_empty_max_pool2d, setup=_setup_max_pool2d, grad=_grad_max_pool2d,
-    vmap=each_image("max_pool2d", 1), composed=_is_plain,
+    jvp=_jvp_max_pool2d, vmap=each_image("max_pool2d", 1), composed=_is_plain,
 )  # fmt: skip
 max_pool2d_with_indices = register(
     "max_pool2d_with_indices",
     "(Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt[2] output_size, "
     "bool smallest, str indices) -> (Tensor, Tensor)",
     impl=_with_indices, fake=_empty_with_indices, setup=_setup_with_indices, grad=_grad_with_indices,
-    vmap=each_image("max_pool2d_with_indices", 1), composed=_is_plain,
+    jvp=_jvp_with_indices, vmap=each_image("max_pool2d_with_indices", 1), composed=_is_plain,
 )  # fmt: skip

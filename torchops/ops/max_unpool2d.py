@@ -249,17 +249,27 @@ def _grad_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
     return max_unpool2d(v, indices, ctx.size, *ctx.constants, ctx.channels_last), *(None,) * 7
 
 
+def _jvp_max_unpool2d(args: tuple[Any, ...], _: Tensor, t: Tensor, __: None) -> Tensor:
+    y: Tensor = max_unpool2d(t, *args[1:])
+    return y
+
+
+def _jvp_backward(args: tuple[Any, ...], _: Tensor, t: Tensor, __: None) -> Tensor:
+    dx: Tensor = max_unpool2d_backward(t, *args[1:])
+    return dx
+
+
 max_unpool2d = register(
     "max_unpool2d",
     "(Tensor x, Tensor indices, SymInt[2] size, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, "
     "SymInt[2] dilation, str duplicates, bool channels_last) -> Tensor",
     impl=_max_unpool2d, fake=_empty_max_unpool2d, setup=_setup_max_unpool2d, grad=_grad_max_unpool2d,
-    vmap=each_image("max_unpool2d", 2),
+    jvp=_jvp_max_unpool2d, vmap=each_image("max_unpool2d", 2),
 )  # fmt: skip
 max_unpool2d_backward = register(
     "max_unpool2d_backward",
     "(Tensor dy, Tensor indices, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, "
     "str duplicates, bool channels_last) -> Tensor",
     impl=_backward, fake=_empty_backward, setup=_setup_backward, grad=_grad_backward,
-    vmap=each_image("max_unpool2d_backward", 2),
+    jvp=_jvp_backward, vmap=each_image("max_unpool2d_backward", 2),
 )  # fmt: skip

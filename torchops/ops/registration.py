@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import mmap
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd.function import _SingleLevelFunction
 
 from torchops.backend import choose, get_backend
 
@@ -94,22 +97,45 @@ def _register_autocast(operator: Any, device_type: str) -> None:
 
 _FORWARD_AD = torch.autograd.forward_ad
 _PLAIN = frozenset((Tensor, torch.nn.Parameter, type(None)))
+_local_keys, _keys = torch._C._dispatch_tls_local_include_set, torch._C._dispatch_keys
+_AT_REST = [_local_keys()]
+"""The keys of a thread in which nothing is in force, outside of inference mode and inside."""
+with torch.inference_mode():
+    _AT_REST.append(_local_keys())
+
+
+def _key_set(*names: str) -> torch._C.DispatchKeySet:
+    sets = (torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, name)) for name in names)
+    return functools.reduce(lambda some, more: some | more, sets)
+
+
+_DENSE = [
+    _key_set(device, f"Autocast{device}", *more)
+    for device in ("CUDA", "CPU")
+    for more in ((f"Autograd{device}", "ADInplaceOrView"), ())
+]
+"""The keys of a tensor that is memory and nothing else, on each device, made outside of inference mode and inside."""
 
 
 def _is_watched(args: tuple[Any, ...]) -> bool:
-    """Whether anything but autograd has to see the call: a mode, a tracer, the profiler, a tensor that is not a plain one."""
-    if (
-        torch._C._len_torch_dispatch_stack()
-        or torch._C._get_tracing_state() is not None
-        or torch.autograd._profiler_enabled()
-    ):
+    """Whether the dispatcher has more to do than to find the gradient and the implementation.
+
+    A mode, a tracer, a transform and a batched gradient are keys of the thread, the profiler is a flag. A tensor that is not a
+    plain one has a type of its own, or keys: it is the negative of its memory, or zeros without any, or a wrapper. ATen's calls
+    heed keys by themselves; a kernel gets an address.
+    """
+    if _local_keys() not in _AT_REST or torch.autograd._profiler_enabled():
         return True
-    if not (args[0].is_cpu or args[0].is_cuda):
+    first = args[0]
+    if not (first.is_cpu or first.is_cuda):
         return True
+    by_address = uses_triton(first)
     for a in args:
         if type(a) not in _PLAIN:
             # tensors come first
             return isinstance(a, Tensor)
+        if by_address and a is not None and _keys(a) not in _DENSE:
+            return True
     return False
 
 
@@ -153,6 +179,56 @@ def _known_as_implementing(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _register_gradient(
+    op: Any, tensors: int, setup: Callable[..., None], grad: Callable[..., tuple[Any, ...]], jvp: Callable[..., Any]
+) -> None:
+    """As `torch.library.register_autograd` does, which knows neither forward mode nor the transforms of `torch.func`.
+
+    The dispatcher brings a call here once for every level of transforms; `redispatch` goes to the next one.
+    """
+
+    def forward(ctx: Any, *args: Any) -> Any:
+        *inputs, keys, below = args
+        with torch._C._AutoDispatchBelowAutograd(), below():
+            output = op.redispatch(keys & torch._C._after_autograd_keyset, *inputs)
+        setup(ctx, inputs, output)
+        # for the tangents only, which are computed at once or not at all
+        ctx.save_for_forward(*inputs[:tensors], *((output,) if isinstance(output, Tensor) else output))
+        ctx.others = inputs[tensors:]
+        return output
+
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        return *grad(ctx, *grads), None, None
+
+    def tangent(ctx: Any, *tangents: Any) -> Any:
+        inputs, outputs = ctx.saved_tensors[:tensors], ctx.saved_tensors[tensors:]
+        return jvp((*inputs, *ctx.others), outputs if len(outputs) > 1 else outputs[0], *tangents[:tensors])
+
+    function = type(
+        op._opname,
+        (_SingleLevelFunction,),
+        {"forward": staticmethod(forward), "backward": staticmethod(backward), "jvp": staticmethod(tangent)},
+    )
+
+    def kernel(keys: Any, *args: Any) -> Any:
+        if torch._C._are_functorch_transforms_active():
+            with enable_single_level_autograd_function():
+                return function.apply(*args, keys, _recording)  # type: ignore[attr-defined]
+        if _FORWARD_AD._current_level >= 0 or (torch.is_grad_enabled() and torch._C._any_requires_grad(*args)):
+            return function.apply(*args, keys, contextlib.nullcontext)  # type: ignore[attr-defined]
+        with torch._C._AutoDispatchBelowAutograd():
+            return op.redispatch(keys & torch._C._after_autograd_keyset, *args)
+
+    _LIBRARY.impl(op._opname, kernel, "Autograd", with_keyset=True)
+
+
+@contextlib.contextmanager
+def _recording() -> Iterator[None]:
+    """Gradients of the outer transforms are recorded inside a Function, which turns that off for its own level."""
+    with torch.enable_grad(), _FORWARD_AD._set_fwd_grad_enabled(True):
+        yield
+
+
 def register(
     name: str,
     schema: str,
@@ -161,49 +237,40 @@ def register(
     fake: Callable[..., Any],
     setup: Callable[..., None],
     grad: Callable[..., tuple[Any, ...]],
+    jvp: Callable[..., Any],
     vmap: Callable[..., tuple[Any, Any]],
     autocast: bool = False,
     composed: Callable[..., bool] = lambda *args: False,
 ) -> Callable[..., Any]:
     """Register `torchops::<name>` for all devices and return the function to call it by.
 
-    That function is the registered operator for all that traces or watches. It is the same formulas as an
-    `autograd.Function` for `torch.func`'s transforms, which cannot see a gradient that is registered with the dispatcher; for
-    forward-mode differentiation, which that refuses; and for plain eager calls, for which two trips through the dispatcher
-    would take several times as long as all else that a small op does in Python.
+    That function is the registered operator for all that traces, transforms or watches. For plain eager calls, for which two
+    trips through the dispatcher would take several times as long as all else that a small op does in Python, it is the same
+    formulas as an `autograd.Function`.
 
     Args:
         schema: its arguments and results; tensors come first, at least one.
         impl: computes it; looks at the backend in force.
         fake: uninitialised outputs of the right size, strides, dtype and device.
         setup, grad: `setup_context` and `backward`, as in `torch.autograd.Function`.
+        jvp: the tangents of its results, from the tuple of its arguments, its results, and the tangent of each tensor among
+            its arguments; None for none.
         vmap: rule for a mapped dimension, as in `torch.library.register_vmap`.
         autocast: run in the low precision under `torch.autocast`, as ATen's convolutions do.
         composed: whether for these arguments `impl` is made of calls that autograd can follow. A plain eager call then leaves
             the gradient to them: a Python function in the graph costs more than a small convolution.
     """
     qualified = f"torchops::{name}"
-    impl, grad = _known_as_implementing(impl), _known_as_implementing(_in_its_dtypes(grad))
+    impl, grad, jvp = _known_as_implementing(impl), *(_known_as_implementing(_in_its_dtypes(f)) for f in (grad, jvp))
     torch.library.define(qualified, schema)
     torch.library.impl(qualified, "default", impl)
     torch.library.register_fake(qualified, fake)
-    torch.library.register_autograd(qualified, grad, setup_context=setup)
     torch.library.register_vmap(qualified, vmap)
     operator = getattr(torch.ops.torchops, name).default
+    _register_gradient(operator, schema.partition("->")[0].count("Tensor"), setup, grad, jvp)
     if autocast:
         for device_type in ("cpu", "cuda"):
             _register_autocast(operator, device_type)
-
-    function = type(
-        name,
-        (torch.autograd.Function,),
-        {
-            "generate_vmap_rule": True,
-            "forward": staticmethod(operator),
-            "setup_context": staticmethod(setup),
-            "backward": staticmethod(grad),
-        },
-    )
 
     def forward(ctx: Any, *args: Any) -> Any:
         output = impl(*args)
@@ -214,18 +281,9 @@ def register(
     eager = type(name, (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": staticmethod(grad)})
 
     def call(*args: Any) -> Any:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or _FORWARD_AD._current_level >= 0 or _is_watched(args):
             return operator(*args)
-        lowers = autocast and torch._C._is_any_autocast_enabled() and in_autocast(args[0].device.type)
-        if torch._C._are_functorch_transforms_active() or _FORWARD_AD._current_level >= 0:
-            if lowers:
-                # inside the function it would be too late: the backward would see what was there before the cast
-                device_type = args[0].device.type
-                args = _lowered(args, device_type)
-                with torch.autocast(device_type, enabled=False):
-                    return function.apply(*args)  # type: ignore[attr-defined]
-            return function.apply(*args)  # type: ignore[attr-defined]
-        if lowers or _is_watched(args):
+        if autocast and torch._C._is_any_autocast_enabled() and in_autocast(args[0].device.type):
             return operator(*args)
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*args) and not composed(*args):
             return eager.apply(*args)  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ is differentiated in terms of the two. Derivatives of every order therefore run 
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -241,10 +241,14 @@ def _setup_sobel_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> 
     ctx.save_for_backward(dy, x)
 
 
-def _grad_sobel_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
-    """With g = S x, y = |g| and w = g / y, the op is S^T (w dy); S^T is `spatial_gradient_backward`."""
-    dy, x = ctx.saved_tensors
-    normalized, eps, padding_mode, padding_value = ctx.constants
+class _Turn(NamedTuple):
+    """How the magnitude y = |g| changes along v: with u = S v, w = g / y, it grows by w u, and w turns by `across`."""
+
+    along: Tensor
+    across: Tensor
+
+
+def _turn(v: Tensor, x: Tensor, normalized: bool, eps: float, padding_mode: str, padding_value: float) -> _Turn:
     acc = accumulation_dtype(x.dtype)
     u = spatial_gradient(v.to(acc), normalized, *_border_of_adjoint(padding_mode))
     g = spatial_gradient(x.to(acc), normalized, padding_mode, padding_value)
@@ -253,32 +257,72 @@ def _grad_sobel_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
     inverse = torch.where(flat, 0.0, torch.where(flat, 1.0, square).rsqrt())
     w = g * inverse
     along = (w * u).sum(2, keepdim=True)
-    d_dy = d_x = None
-    if ctx.needs_input_grad[0]:
-        d_dy = along.squeeze(2).to(dy.dtype)
-    if ctx.needs_input_grad[1]:
-        across = (u - w * along) * inverse * dy.to(acc).unsqueeze(2)
-        d_x = spatial_gradient_backward(across, normalized, padding_mode).to(x.dtype)
+    return _Turn(along.squeeze(2), (u - w * along) * inverse)
+
+
+def _hessian(dy: Tensor, across: Tensor, normalized: bool, padding_mode: str, dtype: torch.dtype) -> Tensor:
+    dx: Tensor = spatial_gradient_backward(across * dy.to(across.dtype).unsqueeze(2), normalized, padding_mode)
+    return dx.to(dtype)
+
+
+def _grad_sobel_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
+    """The op is S^T (w dy); S^T is `spatial_gradient_backward`."""
+    dy, x = ctx.saved_tensors
+    normalized, _, padding_mode, _ = ctx.constants
+    along, across = _turn(v, x, *ctx.constants)
+    d_dy = along.to(dy.dtype) if ctx.needs_input_grad[0] else None
+    d_x = _hessian(dy, across, normalized, padding_mode, x.dtype) if ctx.needs_input_grad[1] else None
     return d_dy, d_x, None, None, None, None
+
+
+def _jvp_sobel(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:
+    x, *constants = args
+    return _turn(t, x, *constants).along.to(_output_dtype(x))
+
+
+def _jvp_spatial_gradient(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:
+    _, normalized, padding_mode, _ = args
+    g: Tensor = spatial_gradient(t, normalized, *_border_of_adjoint(padding_mode))
+    return g
+
+
+def _jvp_sobel_backward(args: tuple[Any, ...], _: Tensor, t_dy: Tensor | None, t_x: Tensor | None) -> Tensor:
+    dy, x, *constants = args
+    normalized, _, padding_mode, _ = constants
+    t = None
+    if t_x is not None:
+        t = _hessian(dy, _turn(t_x, x, *constants).across, normalized, padding_mode, x.dtype)
+    if t_dy is not None:
+        part = sobel_backward(t_dy, x, *constants)
+        t = part if t is None else t + part
+    assert t is not None
+    return t
+
+
+def _jvp_spatial_gradient_backward(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:
+    dx: Tensor = spatial_gradient_backward(t, *args[1:])
+    return dx
 
 
 sobel = register(
     "sobel", "(Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
-    impl=_sobel, fake=_empty_sobel, setup=_setup_sobel, grad=_grad_sobel, vmap=each_image("sobel", 1),
+    impl=_sobel, fake=_empty_sobel, setup=_setup_sobel, grad=_grad_sobel, jvp=_jvp_sobel,
+    vmap=each_image("sobel", 1),
 )  # fmt: skip
 spatial_gradient = register(
     "spatial_gradient", "(Tensor x, bool normalized, str padding_mode, float padding_value) -> Tensor",
     impl=_spatial_gradient, fake=_empty_spatial_gradient, setup=_setup_spatial_gradient, grad=_grad_spatial_gradient,
-    vmap=each_image("spatial_gradient", 1),
+    jvp=_jvp_spatial_gradient, vmap=each_image("spatial_gradient", 1),
 )  # fmt: skip
 sobel_backward = register(
     "sobel_backward",
     "(Tensor dy, Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
     impl=_sobel_backward, fake=_empty_sobel_backward, setup=_setup_sobel_backward, grad=_grad_sobel_backward,
-    vmap=each_image("sobel_backward", 2),
+    jvp=_jvp_sobel_backward, vmap=each_image("sobel_backward", 2),
 )  # fmt: skip
 spatial_gradient_backward = register(
     "spatial_gradient_backward", "(Tensor dg, bool normalized, str padding_mode) -> Tensor",
     impl=_spatial_gradient_backward, fake=_empty_spatial_gradient_backward, setup=_setup_spatial_gradient_backward,
-    grad=_grad_spatial_gradient_backward, vmap=each_image("spatial_gradient_backward", 1),
+    grad=_grad_spatial_gradient_backward, jvp=_jvp_spatial_gradient_backward,
+    vmap=each_image("spatial_gradient_backward", 1),
 )  # fmt: skip
