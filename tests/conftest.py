@@ -31,8 +31,11 @@ _EXAMPLES = {"aten": 2000, "interpreter": 300, "ir": 100, "compile": 30, "gpu": 
 """What `make fuzz` draws for a property test that does not say; `make test` draws a tenth, the same every time."""
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
-# of torch 2.11, in whichever test it happens to be
+# of torch, in whichever test it happens to be
 _FILTERS = (
+    # when forward mode is first used: its formulas are scripted
+    r"ignore:`torch\.jit\.script` is (deprecated|not supported):FutureWarning",
+    r"ignore:`torch\.jit\.script` is deprecated:DeprecationWarning",
     # when torch._inductor is first imported
     r"ignore:`torch\.jit\.script_method` is (deprecated|not supported):DeprecationWarning",
     # when what Dynamo compiled is collected after the globals that it was compiled in; a colon would end the message

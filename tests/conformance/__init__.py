@@ -6,12 +6,14 @@ an op that is not written yet.
 
 from .base import EVERY_TIER, OPERATOR, close
 from .compiled import Compiled
+from .dispatch import Dispatch
 from .gradients import Gradients
 from .operator import Operator
+from .transforms import Transforms
 from .values import Values
 
 __all__ = ["EVERY_TIER", "OPERATOR", "Conformance", "close"]
 
 
-class Conformance(Values, Gradients, Operator, Compiled):
+class Conformance(Values, Gradients, Transforms, Dispatch, Operator, Compiled):
     """All of them."""

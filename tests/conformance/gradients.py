@@ -75,14 +75,20 @@ class Gradients(Questions):
         small = self.small(costly_sample, 4)
         leaves = self.with_grad(self.inputs(small, torch.float64, device))
         fast = tier == "interpreter" or sum(t.numel() for t in leaves) > 100
-        assert torch.autograd.gradcheck(lambda *args: self.call(args, small), leaves, fast_mode=fast)
+        assert torch.autograd.gradcheck(
+            lambda *args: self.call(args, small), leaves, fast_mode=fast,
+            check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True,
+        )  # fmt: skip
 
     @OPERATOR
     def test_gradgradcheck(self, costly_sample: Sample, device: torch.device, tier: str) -> None:
         small = self.small(costly_sample, 3)
         leaves = self.with_grad(self.inputs(small, torch.float64, device))
         fast = tier == "interpreter" or sum(t.numel() for t in leaves) > 100
-        assert torch.autograd.gradgradcheck(lambda *args: self.call(args, small), leaves, fast_mode=fast, atol=1e-4)
+        assert torch.autograd.gradgradcheck(
+            lambda *args: self.call(args, small), leaves, fast_mode=fast, atol=1e-4,
+            check_fwd_over_rev=True, check_batched_grad=True,
+        )  # fmt: skip
 
     @OPERATOR
     def test_create_graph_keeps_the_graph(self, device: torch.device) -> None:

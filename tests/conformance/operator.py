@@ -1,4 +1,4 @@
-"""Being a PyTorch operator: opcheck, fake tensors, autocast, compile, export, vmap, modules."""
+"""Being a PyTorch operator: opcheck, fake tensors, autocast, compile, export, modules."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from tests.opinfo import Sample
 
-from .base import OPERATOR, Questions, close, differentiable
+from .base import OPERATOR, Questions
 
 
 class Operator(Questions):
@@ -116,18 +115,6 @@ class Operator(Questions):
             assert torch.equal(a, e.float())
 
     @OPERATOR
-    def test_func_grad_in_autocast(self, device: torch.device) -> None:
-        sample = self.info.samples[0]
-        leaves = self.with_grad(self.inputs(sample, torch.float32, device))
-        everything = tuple(i for i, t in enumerate(leaves) if t.is_floating_point())
-        with torch.autocast(device.type, dtype=torch.float16):
-            grads = torch.func.grad(lambda *args: self.call(args, sample).sum(), argnums=everything)(*leaves)
-            out = self.call(leaves, sample).sum()
-        for a, e in zip(grads, torch.autograd.grad(out, differentiable(leaves)), strict=True):
-            assert a.dtype == torch.float32
-            close(a, e, torch.float16)
-
-    @OPERATOR
     @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
     def test_compile_fullgraph(self, dynamic: bool, device: torch.device) -> None:
         from torch._dynamo.testing import CompileCounterWithBackend
@@ -166,37 +153,6 @@ class Operator(Questions):
         torch.export.save(torch.export.export(Module(), inputs), file)
         file.seek(0)
         assert torch.equal(torch.export.load(file).module()(*inputs), self.call(inputs, sample))
-
-    @OPERATOR
-    def test_vmap(self, device: torch.device) -> None:
-        sample = self.info.samples[0]
-        inputs = self.inputs(sample.resized((3, *sample.shape[1:])), torch.float32, device)
-        stacked = (torch.stack((inputs[0], inputs[0].flip(0)), dim=1), *inputs[1:])
-        mapped = torch.vmap(lambda *args: self.call(args, sample), in_dims=(1, *(None for _ in inputs[1:])))(*stacked)
-        for i in range(2):
-            # a matrix product of other sizes may add in another order
-            close(mapped[i], self.call((stacked[0][:, i], *inputs[1:]), sample), torch.float32)
-
-    @OPERATOR
-    def test_func_grad_under_vmap(self, device: torch.device) -> None:
-        """Gradients image by image: vmap over the backward op."""
-        sample = self.info.samples[0]
-        first, *rest = self.with_grad(self.inputs(sample, torch.float32, device))
-        # indices go with their images
-        dims = 0, *(0 if self.info.op.offsets else None for _ in rest)
-        images = torch.vmap(torch.func.grad(lambda *args: self.call(args, sample).sum()), in_dims=dims)(first, *rest)
-        (whole,) = torch.autograd.grad(self.call((first, *rest), sample).sum(), first)
-        close(images, whole, torch.float32)
-
-    @pytest.mark.tiers("aten")
-    @pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # torch.func's own
-    def test_jvp_is_refused_clearly(self, device: torch.device) -> None:
-        sample = self.info.samples[0]
-        first, *rest = self.inputs(sample, torch.float32, device)
-        with pytest.raises((RuntimeError, NotImplementedError), match=r"jvp|forward.mode|forward AD"):
-            torch.func.jvp(lambda x: self.call((x, *rest), sample), (first,), (torch.ones_like(first),))
-        with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="forward mode AD"):
-            self.call((forward_ad.make_dual(first, torch.ones_like(first)), *rest), sample)
 
     @OPERATOR
     def test_module(self, device: torch.device) -> None:

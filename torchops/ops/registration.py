@@ -111,7 +111,7 @@ def _key_set(*names: str) -> torch._C.DispatchKeySet:
 
 _DENSE = [
     _key_set(device, f"Autocast{device}", *more)
-    for device in ("CUDA", "CPU")
+    for device in ("CPU", "CUDA")
     for more in ((f"Autograd{device}", "ADInplaceOrView"), ())
 ]
 """The keys of a tensor that is memory and nothing else, on each device, made outside of inference mode and inside."""
@@ -122,12 +122,12 @@ def _is_watched(args: tuple[Any, ...]) -> bool:
 
     A mode, a tracer, a transform and a batched gradient are keys of the thread, the profiler is a flag. A tensor that is not a
     plain one has a type of its own, or keys: it is the negative of its memory, or zeros without any, or a wrapper. ATen's calls
-    heed keys by themselves; a kernel gets an address.
+    heed the keys of the others as they do those of the first; a kernel gets addresses.
     """
     if _local_keys() not in _AT_REST or torch.autograd._profiler_enabled():
         return True
     first = args[0]
-    if not (first.is_cpu or first.is_cuda):
+    if _keys(first) not in _DENSE:
         return True
     by_address = uses_triton(first)
     for a in args:
