@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -104,6 +106,72 @@ def test_other_threads_see_nothing_of_it() -> None:
     assert (calls.swapped["avg_pool2d"], found) == (1, [1])
 
 
+def test_blocks_of_tasks_that_overlap_are_their_own() -> None:
+    x, modes = image(1, 3, 8, 8), torch._C._len_torch_function_stack()
+
+    async def inside(steps: int) -> Any:
+        await asyncio.sleep(0)
+        with torchops.override() as calls:
+            for _ in range(steps):
+                F.avg_pool2d(x, 2)
+                await asyncio.sleep(0)
+            with torch.device("cpu"):
+                F.max_pool2d(x, 2)
+        F.avg_pool2d(x, 2)
+        await asyncio.sleep(0)
+        return calls.swapped, calls.kept
+
+    async def never() -> None:
+        for _ in range(4):
+            F.avg_pool2d(x, 2)
+            await asyncio.sleep(0)
+
+    async def all_three() -> Any:
+        # in turns: the first enters, the second enters, the first leaves, the second leaves
+        return await asyncio.gather(inside(1), inside(2), never())
+
+    first, second, _ = asyncio.run(all_three())
+    assert first == ({"avg_pool2d": 1, "max_pool2d": 1}, {})
+    assert second == ({"avg_pool2d": 2, "max_pool2d": 1}, {})
+    assert torch._C._len_torch_function_stack() == modes
+
+
+def test_tasks_started_inside_are_inside_until_it_ends() -> None:
+    x = image(1, 3, 8, 8)
+
+    async def child() -> None:
+        for _ in range(2):
+            F.avg_pool2d(x, 2)
+            await asyncio.sleep(0)
+
+    async def parent() -> Any:
+        with torchops.override() as calls:
+            task = asyncio.create_task(child())
+            await asyncio.sleep(0)
+        await task
+        return calls
+
+    assert asyncio.run(parent()).swapped == {"avg_pool2d": 1}
+
+
+def test_blocks_of_generators_that_overlap_leave_nothing_behind() -> None:
+    x, modes = image(1, 3, 8, 8), torch._C._len_torch_function_stack()
+
+    def block() -> Iterator[torchops.override]:
+        with torchops.override() as calls:
+            yield calls
+
+    first, second = block(), block()
+    next(first)
+    calls = next(second)
+    assert next(first, "over") == "over"
+    F.avg_pool2d(x, 2)
+    assert next(second, "over") == "over"
+    F.avg_pool2d(x, 2)
+    assert calls.swapped == {"avg_pool2d": 1}
+    assert torch._C._len_torch_function_stack() == modes
+
+
 class Special(Tensor):
     pass
 
@@ -167,6 +235,23 @@ def test_compile_fullgraph(inside: bool) -> None:
             compiled(x)
         assert targets
         assert not any(target.startswith("torchops.") for target in targets)
+
+
+def test_what_a_compiled_block_calls_uncompiled_is_swapped() -> None:
+    torch.compiler.reset()
+    x, blocks = image(1, 3, 8, 8), []
+
+    @torch.compiler.disable
+    def uncompiled(x: Tensor) -> Tensor:
+        blocks.append(torch._C._get_function_stack_at(torch._C._len_torch_function_stack() - 1))
+        return F.max_pool2d(x, 2)
+
+    def step(x: Tensor) -> Tensor:
+        with torchops.override():
+            return uncompiled(F.avg_pool2d(x, 2))
+
+    torch.compile(step, backend="eager")(x)
+    assert blocks[0].swapped == {"max_pool2d": 1}
 
 
 def test_export() -> None:

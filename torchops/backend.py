@@ -4,8 +4,8 @@
     triton   Triton for every tensor; CPU tensors then need `TRITON_INTERPRET=1` or a driver that can run them
     aten     ATen for every tensor: the escape hatch, and the oracle
 
-Set by `TORCHOPS_BACKEND` before the first use or by `torchops.use_backend`. There is no silent fallback: what a backend cannot
-do raises.
+Set for the process by `TORCHOPS_BACKEND` before the first use, and for a block by `torchops.use_backend`. There is no silent
+fallback: what a backend cannot do raises.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import functools
 import importlib.util
 import os
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -34,46 +35,63 @@ def _checked(name: str, source: str) -> Backend:
     return name  # type: ignore[return-value]
 
 
-_backend: Backend | None = None
-"""None until the first use, which reads the environment: an import never fails for it."""
+_blocks: ContextVar[tuple[list[Backend], ...]] = ContextVar("torchops_backend", default=())
+"""The blocks that this thread or task is inside, the innermost last. A list is told from another of the same backend."""
+
+
+@functools.cache
+def _backend_of_process() -> Backend:
+    """Asked at the first use: an import never fails for it."""
+    return _checked(os.environ.get("TORCHOPS_BACKEND", "auto"), "TORCHOPS_BACKEND")
 
 
 def get_backend() -> Backend:
-    """The backend in force: "auto", "triton" or "aten".
+    """The backend in force here: "auto", "triton" or "aten"; that of the innermost block, or else of the process.
 
     Raises:
         ValueError: if TORCHOPS_BACKEND is none of these.
     """
-    global _backend
-    if _backend is None:
-        _backend = _checked(os.environ.get("TORCHOPS_BACKEND", "auto"), "TORCHOPS_BACKEND")
-    return _backend
+    blocks = _blocks.get()
+    return blocks[-1][0] if blocks else _backend_of_process()
 
 
 @contextlib.contextmanager
 def use_backend(backend: Backend) -> Iterator[None]:
     """Run the ops inside the block on one backend.
 
-    Like `torch.backends.cudnn.flags`, it holds for the whole process while the block runs, so that a backward pass, which
-    autograd may run in a thread of its own, sees it too. A backward outside the block runs on the backend in force there.
+    It holds for the thread or the asyncio task that is inside the block, and for tasks that are started there. Other threads
+    keep the backend of the process, TORCHOPS_BACKEND; `contextvars.copy_context().run` takes the block to one of them, as
+    `asyncio.to_thread` does. Blocks that overlap leave nothing behind.
+
+    A backward runs on the backend that its forward saw, inside the block or not and in whatever thread autograd runs it.
+    There are two exceptions. Code that checkpointing runs again, which for a GPU is in a thread of autograd's, needs the block
+    inside itself. A graph that `torch.compile` made runs, forward and backward, on the backend in force where each is called;
+    on a GPU, torch before 2.14 runs the backward in a thread that sees the backend of the process.
 
     Args:
         backend: "auto", "triton" or "aten".
 
     Raises:
         ValueError: if `backend` is none of these.
+        RuntimeError: inside code that is compiled: a graph is not tied to a backend. With `fullgraph=True` the error is
+            torch's, and quotes this one; without, the function that has the block in it is not compiled.
 
     >>> import torch, torchops
     >>> with torchops.use_backend("aten"):
     ...     edges = torchops.sobel(torch.rand(1, 3, 8, 8))
     """
-    global _backend
-    checked = _checked(backend, "`backend`")
-    outer, _backend = _backend, checked
+    if torch.compiler.is_compiling():
+        raise RuntimeError(
+            f"`use_backend` ({backend!r}) cannot be inside compiled code, whose graph runs on the backend in force where it is "
+            "called: put the block around that call"
+        )
+    block = [_checked(backend, "`backend`")]
+    _blocks.set((*_blocks.get(), block))
     try:
         yield
     finally:
-        _backend = outer
+        # wherever it lies: generators share a context, and their blocks may overlap
+        _blocks.set(tuple(other for other in _blocks.get() if other is not block))
 
 
 def checks_indices(device: torch.device) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _len_torch_function_stack, _pop_mode, _push_mode
 
 from . import functional
 from .arguments import is_floating, is_plain
@@ -36,15 +37,21 @@ COUNTERPARTS: Mapping[Callable[..., Any], Callable[..., Any]] = {
 """torch's functions, as a mode or a tracer sees them, and ours, which take the same arguments."""
 
 
+_blocks: ContextVar[tuple[override, ...]] = ContextVar("torchops_override", default=())
+"""The blocks that this thread or task is inside. torch's stack of modes is a thread's: all its tasks call what lies there."""
+
+
 class override(TorchFunctionMode):  # noqa: N801  a context manager, named as torch.no_grad is
     """Inside the block, `F.conv2d`, `F.conv_transpose2d`, `F.max_pool2d`, `F.avg_pool2d` and `F.max_unpool2d` are torchops's.
 
     For models whose forward calls functions, where :func:`torchops.convert` finds no layer to swap; torch.nn's layers call
-    them too. Blocks nest; other threads see nothing of it, and neither do the backends inside torchops. Calls that torchops
+    them too. Blocks nest; other threads see nothing of it, and neither do other asyncio tasks, but for those started inside,
+    nor the backends inside torchops. Blocks that overlap leave nothing behind. Calls that torchops
     has no kernel for stay torch's: of integer, complex, quantized and sparse tensors, of subclasses of Tensor, and under
     forward-mode differentiation.
 
-    A backward sees nothing of it either: checkpointed code, which runs again there, needs the block inside itself.
+    A backward sees nothing of it either: checkpointed code, which runs again there, needs the block inside itself. While code
+    is compiled, every block of the thread is seen, those of other tasks too.
 
     Attributes:
         swapped: how often each function was called on torchops's op in this block, a `collections.Counter`.
@@ -63,19 +70,48 @@ class override(TorchFunctionMode):  # noqa: N801  a context manager, named as to
         super().__init__()
         self.swapped: Counter[str] = Counter()
         self.kept: Counter[str] = Counter()
+        self._is_of_a_task = False
+
+    def __enter__(self) -> override:
+        # compiled code does not wait, and so no other task runs inside its blocks
+        if not torch.compiler.is_compiling():
+            self._is_of_a_task = True
+            _blocks.set((*_blocks.get(), self))
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if torch.compiler.is_compiling():
+            super().__exit__(*error)
+            return
+        blocks = list(_blocks.get())
+        if self in blocks:
+            blocks.remove(self)
+            _blocks.set(tuple(blocks))
+        # a task that entered later may be inside its block still: that lies above
+        above = []
+        while _len_torch_function_stack() and (mode := _pop_mode()) is not self:
+            above.append(mode)
+        for mode in reversed(above):
+            _push_mode(mode)
+
+    def _is_elsewhere(self) -> bool:
+        """Whether another task of this thread is inside the block, and not this one."""
+        return self._is_of_a_task and self not in _blocks.get()
 
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         ours = COUNTERPARTS.get(func)
-        if ours is None or (not torch.compiler.is_compiling() and is_implementing()):
+        compiling = torch.compiler.is_compiling()
+        if ours is None or (not compiling and (is_implementing() or self._is_elsewhere())):
             return func(*args, **kwargs)
         first = args[0] if args else kwargs.get("input")
         tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
         # which our ops refuse
         forward_mode = torch.autograd.forward_ad._current_level >= 0
         served = not forward_mode and isinstance(first, Tensor) and is_floating(first) and all(map(is_plain, tensors))
-        if not torch.compiler.is_compiling():
+        if not compiling:
             (self.swapped if served else self.kept)[ours.__name__.removeprefix("_").removesuffix("_with_indices")] += 1
         return (ours if served else func)(*args, **kwargs)

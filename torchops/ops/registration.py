@@ -16,7 +16,7 @@ from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd.function import _SingleLevelFunction
 
-from torchops.backend import choose, get_backend
+from torchops.backend import choose, get_backend, use_backend
 
 
 def uses_triton(x: Tensor) -> bool:
@@ -152,6 +152,29 @@ def _in_its_dtypes(grad: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _noting_the_backend(setup: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(setup)
+    def call(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.backend = get_backend()
+        setup(ctx, inputs, output)
+
+    return call
+
+
+def _on_its_backend(grad: Callable[..., Any]) -> Callable[..., Any]:
+    """grad, on the backend that its forward noted, whatever block it runs in and in what thread."""
+
+    @functools.wraps(grad)
+    def call(ctx: Any, *args: Any) -> Any:
+        # a graph is not tied to a backend
+        if torch.compiler.is_compiling() or ctx.backend == get_backend():
+            return grad(ctx, *args)
+        with use_backend(ctx.backend):
+            return grad(ctx, *args)
+
+    return call
+
+
 class _Here(threading.local):
     implementing = False
 
@@ -261,7 +284,9 @@ def register(
             the gradient to them: a Python function in the graph costs more than a small convolution.
     """
     qualified = f"torchops::{name}"
-    impl, grad, jvp = _known_as_implementing(impl), *(_known_as_implementing(_in_its_dtypes(f)) for f in (grad, jvp))
+    impl, setup = _known_as_implementing(impl), _noting_the_backend(setup)
+    grad = _known_as_implementing(_in_its_dtypes(_on_its_backend(grad)))
+    jvp = _known_as_implementing(_in_its_dtypes(jvp))
     torch.library.define(qualified, schema)
     torch.library.impl(qualified, "default", impl)
     torch.library.register_fake(qualified, fake)
