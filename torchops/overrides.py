@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -36,13 +37,21 @@ COUNTERPARTS: Mapping[Callable[..., Any], Callable[..., Any]] = {
 """torch's functions, as a mode or a tracer sees them, and ours, which take the same arguments."""
 
 
+def _is_of_an_op(error: Exception) -> bool:
+    """Whether an op was running when it was raised: what checks the arguments runs before any."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals["__name__"].startswith("torchops.ops.") for frame, _ in frames)
+
+
 class override(TorchFunctionMode):  # noqa: N801  a context manager, named as torch.no_grad is
     """Inside the block, `F.conv2d`, `F.conv_transpose2d`, `F.max_pool2d`, `F.avg_pool2d` and `F.max_unpool2d` are torchops's.
 
     For models whose forward calls functions, where :func:`torchops.convert` finds no layer to swap; torch.nn's layers call
     them too. Blocks nest; other threads see nothing of it, and neither do the backends inside torchops. Calls that torchops
     has no kernel for stay torch's: of integer, complex, quantized and sparse tensors, of subclasses of Tensor, and under
-    forward-mode differentiation.
+    forward-mode differentiation. So do calls whose arguments torchops's functions refuse by a TypeError or a ValueError:
+    torch raises its own error, most often a RuntimeError, or computes what ours will not, as a convolution of no channels.
+    Errors from within a computation are torchops's.
 
     A backward sees nothing of it either: checkpointed code, which runs again there, needs the block inside itself.
 
@@ -76,6 +85,18 @@ class override(TorchFunctionMode):  # noqa: N801  a context manager, named as to
         # which our ops refuse
         forward_mode = torch.autograd.forward_ad._current_level >= 0
         served = not forward_mode and isinstance(first, Tensor) and is_floating(first) and all(map(is_plain, tensors))
+        name = ours.__name__.removeprefix("_").removesuffix("_with_indices")
+        if served:
+            try:
+                result = ours(*args, **kwargs)
+            except (TypeError, ValueError) as error:
+                # a compiler runs no op, and cannot look at tracebacks
+                if not torch.compiler.is_compiling() and _is_of_an_op(error):
+                    raise
+            else:
+                if not torch.compiler.is_compiling():
+                    self.swapped[name] += 1
+                return result
         if not torch.compiler.is_compiling():
-            (self.swapped if served else self.kept)[ours.__name__.removeprefix("_").removesuffix("_with_indices")] += 1
-        return (ours if served else func)(*args, **kwargs)
+            self.kept[name] += 1
+        return func(*args, **kwargs)
