@@ -77,7 +77,8 @@ class UNet(nn.Module):
 
     Shape:
         (N, channels, H, W) to (N, classes, H, W), for every H and W; inside it is padded to a multiple of 2^depth. `embedding`
-        is (N, embedding).
+        is (N, embedding). `torch.export` takes named H and W, `torch.export.Dim`, of more than 2^depth: torch exports images of
+        one pixel, as the bottom would have, by themselves.
 
     Raises:
         ValueError: if `unpool` is unknown, or a number is too small.
@@ -139,7 +140,9 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         h, w = x.shape[-2:]
         multiple = 2 ** len(self.down)
-        x = F.pad(x, (0, -w % multiple, 0, -h % multiple), mode="replicate")
+        # written so that export sees a multiple, which pools halve evenly: of n + -n % multiple it does not
+        right, below = (-(n // -multiple) * multiple - n for n in (w, h))
+        x = F.pad(x, (0, right, 0, below), mode="replicate")
         skips: list[tuple[Tensor, Tensor | None]] = []
         for block in self.down:
             x = block(x, embedding)
@@ -154,4 +157,5 @@ class UNet(nn.Module):
         for up, merge in zip(self.up, self.merge, strict=True):
             skip, indices = skips.pop()
             x = merge(torch.cat((up(x, indices), skip), dim=1), embedding)
-        return self.head(x)[..., :h, :w]
+        # a slice would be a view, contiguous for some sizes: export would take those of the example's kind alone
+        return F.pad(self.head(x), (0, -right, 0, -below))

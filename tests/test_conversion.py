@@ -86,6 +86,12 @@ def quantized() -> nn.Module:
     return torch.ao.nn.quantized.Conv2d(4, 4, 3)
 
 
+def prepared() -> nn.Module:
+    layer = conv()
+    layer.qconfig = torch.ao.quantization.get_default_qat_qconfig("qnnpack")
+    return torch.ao.quantization.prepare_qat(nn.Sequential(layer))[0]
+
+
 KEPT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "overridden": (lambda: Doubled(4, 4, 3), "Doubled overrides forward"),
     "overridden_inside": (lambda: Scaled(4, 4, 3), "Scaled overrides _conv_forward"),
@@ -96,6 +102,7 @@ KEPT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "sparse": (sparse, "`weight` is of layout torch.sparse_coo"),
     "subclass": (subclass, "`weight` is a Special"),
     "quantized": (quantized, "quantized: torch.ao.nn.quantized.modules.conv"),
+    "prepared": (prepared, "to be quantized: its qconfig is set"),
     "scripted": (lambda: torch.jit.script(conv()), "scripted: its code is compiled"),
     "attribute": (activated, "it has an attribute `activation` of its own"),
     "convolution_replaced": (tiling, "the _conv_forward of this one layer is replaced"),
@@ -125,6 +132,64 @@ def test_kept_with_the_reason(which: str, inplace: bool) -> None:
     ]
     assert type(converted[1]) is cls
     assert f"kept     {why}" in str(report)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.ao.quantization is deprecated")
+@pytest.mark.parametrize(
+    "layer", [conv(), nn.ConvTranspose2d(4, 4, 3), Tagged(4, 4, 3)], ids=lambda m: type(m).__name__
+)
+def test_quantization_that_would_leave_a_layer_out_raises(layer: nn.Module) -> None:
+    """It looks layers up by torch.nn's very classes, and passes by all others."""
+    model, _ = torchops.convert(nn.Sequential(layer, nn.Linear(4, 4)))
+    model.qconfig = torch.ao.quantization.get_default_qat_qconfig("qnnpack")
+    with pytest.raises(RuntimeError, match=f"the layer {type(layer).__name__} of torchops cannot be quantized"):
+        torch.ao.quantization.prepare_qat(model, inplace=True)
+    # as torch's own, it is left out by None
+    model[0].qconfig = None
+    torch.ao.quantization.prepare_qat(model, inplace=True)
+    assert isinstance(model[0], (torchops.nn.Conv2d, torchops.nn.ConvTranspose2d))
+    assert type(model[1]) is torch.ao.nn.qat.Linear
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.ao.quantization is deprecated")
+def test_a_model_prepared_for_quantization_keeps_what_is_to_be_quantized() -> None:
+    model = nn.Sequential(conv(), nn.ConvTranspose2d(4, 4, 2), nn.MaxPool2d(2))
+    model.qconfig = torch.ao.quantization.get_default_qat_qconfig("qnnpack")
+    torch.ao.quantization.prepare_qat(model, inplace=True)
+    converted, report = torchops.convert(model)
+    assert {(row.swapped, row.note) for row in report.rows} == {(False, "to be quantized: its qconfig is set")}
+    assert [type(layer) for layer in converted] == [torch.ao.nn.qat.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.parametrize("make", [torchops.convert, torchops.fuse])
+def test_scripting_says_what_to_do(make: Callable[..., Any]) -> None:
+    model = nn.Sequential(nn.Identity(), nn.Sequential(conv(), nn.ReLU())).eval()
+    with pytest.raises(RuntimeError, match=r"cannot compile torchops's layer Conv2d: .* torch\.export\.export"):
+        torch.jit.script(make(model)[0])
+    x = image(1, 4, 5, 5)
+    close(torch.jit.script(torchops.revert(torchops.convert(model)[0])[0])(x), model(x), torch.float32)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.parametrize("function", [torchops.conv2d, torchops.sobel, torchops.min_pool2d])
+def test_scripting_a_function_says_what_to_do(function: Callable[..., Any]) -> None:
+    with pytest.raises(RuntimeError, match=f"cannot compile torchops's function {function.__name__}: export"):
+        torch.jit.script(function)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.parametrize(
+    "layer",
+    [
+        torchops.nn.ConvTranspose2d(3, 4, 3), torchops.nn.MaxPool2d(2), torchops.nn.MinPool2d(2), torchops.nn.AvgPool2d(2),
+        torchops.nn.MaxUnpool2d(2), torchops.nn.AvgUnpool2d(2), torchops.nn.Sobel(),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)  # fmt: skip
+def test_no_layer_is_scripted(layer: nn.Module) -> None:
+    with pytest.raises(RuntimeError, match=f"cannot compile torchops's layer {type(layer).__name__}: export"):
+        torch.jit.script(nn.Sequential(layer))
 
 
 def test_a_model_on_the_meta_device_is_kept() -> None:

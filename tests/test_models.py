@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -109,6 +110,30 @@ def test_export_and_reload(make: Any, x: Tensor) -> None:
     assert not any(name.startswith(("aten.conv", "aten.max_pool", "aten.max_unpool")) for name in names)
     for size in (x, x[:1]):
         close(program.module()(size), model(size), torch.float32)
+
+
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "conv2d": lambda: torchops.nn.Conv2d(3, 4, 3, stride=2, padding=1, padding_mode="reflect", activation="relu"),
+    "conv_transpose2d": lambda: torchops.nn.ConvTranspose2d(3, 4, 3, stride=2),
+    "max_pool2d": lambda: torchops.nn.MaxPool2d(3, 2, 1),
+    "min_pool2d": lambda: torchops.nn.MinPool2d(2, return_indices="offset"),
+    "avg_pool2d": lambda: torchops.nn.AvgPool2d(3, 2, 1),
+    "avg_unpool2d": lambda: torchops.nn.AvgUnpool2d(3, 2),
+    "sobel": torchops.nn.Sobel,
+}
+
+
+@pytest.mark.parametrize("dims", [3, 4])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_are_exported_for_any_size(name: str, dims: int) -> None:
+    """Views that make an image a batch of one, and back, ask nothing of its size."""
+    layer = LAYERS[name]()
+    sizes = {dims - 2: torch.export.Dim("height", min=4), dims - 1: torch.export.Dim("width", min=4)}
+    x = image(2, 3, 21, 27)
+    program = torch.export.export(layer, (x[0] if dims == 3 else x,), dynamic_shapes=(sizes,)).module()
+    for size in ((4, 40), (24, 32)):
+        x = image(2, 3, *size)[0] if dims == 3 else image(2, 3, *size)
+        torch.testing.assert_close(program(x), layer(x), rtol=0, atol=0, check_stride=True)
 
 
 @made

@@ -79,9 +79,6 @@ def test_nests_and_ends() -> None:
     F.avg_pool2d(x, 2)
     # once each, not once a block
     assert (outer.swapped["avg_pool2d"], inner.swapped["avg_pool2d"]) == (2, 1)
-    with pytest.raises(ValueError, match="`kernel_size`"), torchops.override() as calls:
-        F.avg_pool2d(x, 0)
-    assert calls.swapped["avg_pool2d"] == 1
     before = outer.swapped.copy()
     F.avg_pool2d(x, 2)
     assert outer.swapped == before
@@ -193,6 +190,68 @@ def test_what_torchops_has_no_kernel_for_stays_torchs(which: str) -> None:
     assert calls.swapped == {}
     assert (type(y), y.dtype) == (type(expected), expected.dtype)
     assert torch.equal(y, expected)
+
+
+REFUSED: dict[str, Any] = {
+    "kernel_size": lambda: F.avg_pool2d(torch.ones(1, 1, 4, 4), 0),
+    "channels": lambda: F.conv2d(torch.ones(1, 2, 4, 4), torch.ones(1, 3, 2, 2)),
+    "integer_weight": lambda: F.conv2d(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 2, 2, dtype=torch.int64)),
+    "output_padding": lambda: F.conv_transpose2d(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 2, 2), output_padding=1),
+    "padding": lambda: F.max_pool2d(torch.ones(1, 1, 4, 4), 2, padding=2),
+    "indices": lambda: F.max_unpool2d(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2, dtype=torch.int32), 2),
+}
+
+
+@pytest.mark.parametrize("which", REFUSED)
+def test_errors_are_torchs(which: str) -> None:
+    """So that code which catches them goes on as it did."""
+    with as_torch_has_it(), pytest.raises(RuntimeError) as expected:
+        REFUSED[which]()
+    with as_torch_has_it(), torchops.override() as calls, pytest.raises(RuntimeError) as found:
+        REFUSED[which]()
+    assert str(found.value) == str(expected.value)
+    assert (sum(calls.kept.values()), calls.swapped) == (1, {})
+
+
+COMPUTED: dict[str, Any] = {
+    "windows_that_step_over_the_image": lambda x: F.max_pool2d(x[..., :2, :2], 2, 1, 1, 3),
+    "no_channels": lambda x: F.conv2d(x[:, :0], torch.ones(4, 0, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("which", COMPUTED)
+def test_what_torchops_refuses_torch_computes(which: str, compiled: bool) -> None:
+    torch.compiler.reset()
+    x = image(1, 3, 4, 4)
+
+    def step(x: Tensor) -> Tensor:
+        with torchops.override():
+            return COMPUTED[which](x)
+
+    expected = COMPUTED[which](x)
+    with torchops.override() as calls:
+        y = (torch.compile(step, backend="eager", fullgraph=True) if compiled else COMPUTED[which])(x)
+    assert torch.equal(y, expected)
+    assert calls.swapped == {}
+    assert compiled or sum(calls.kept.values()) == 1
+
+
+def test_errors_of_the_computation_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch must not compute a second time, without a word, what an op has failed at."""
+
+    def fails(*args: Any) -> None:
+        raise ValueError("in the middle of it")
+
+    monkeypatch.setattr("torchops.ops.conv2d.aten_conv2d", fails)
+    x, w = image(1, 3, 4, 4), torch.ones(4, 3, 2, 2)
+    with torchops.override() as calls, pytest.raises(ValueError, match="in the middle of it"):
+        F.conv2d(x, w)
+    assert calls.kept == {}
+    indices = torch.full((1, 3, 4, 4), -1)
+    with torchops.override() as calls, pytest.raises(RuntimeError, match="`indices` must lie in"):
+        F.max_unpool2d(x, indices, 2)
+    assert calls.kept == {}
 
 
 def test_other_dimensions_are_not_touched() -> None:

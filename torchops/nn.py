@@ -10,7 +10,27 @@ from . import functional as F
 from .arguments import check_activation, check_padding_mode, check_padding_value
 
 
-class Conv2d(nn.Conv2d):
+class _Layer(nn.Module):
+    """What every layer answers to those who compile it by other means."""
+
+    def __prepare_scriptable__(self) -> Any:
+        """`torch.jit.script` asks for a form that it can compile; its words for ours would be of an annotation somewhere."""
+        F.unscriptable(f"layer {type(self).__name__}")
+
+
+class _Convolution(_Layer):
+    """A layer that `torch.ao.quantization` would not see: it looks for torch.nn's very classes."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "qconfig" and value is not None:
+            raise RuntimeError(
+                f"the layer {type(self).__name__} of torchops cannot be quantized, and torch.ao.quantization would leave it "
+                "in floating point: prepare the model first, then torchops.convert it; or set the layer's `qconfig` to None"
+            )
+        super().__setattr__(name, value)
+
+
+class Conv2d(_Convolution, nn.Conv2d):
     """2-D convolution with any border, and with residual and activation in the same pass. The state_dict is torch.nn's.
 
     Args: as `torch.nn.Conv2d`, with a `padding` of four sides and a `padding_mode` "constant" too, and `padding_value` and
@@ -75,7 +95,7 @@ class Conv2d(nn.Conv2d):
         return text if self.activation is None else f"{text}, activation={self.activation!r}"
 
 
-class ConvTranspose2d(nn.ConvTranspose2d):
+class ConvTranspose2d(_Convolution, nn.ConvTranspose2d):
     """Transposed 2-D convolution. Constructor, state_dict and `output_size` are torch.nn's.
 
     >>> import torch, torchops
@@ -90,7 +110,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         return F.conv_transpose2d(input, self.weight, self.bias, stride, padding, output_padding, self.groups, dilation)
 
 
-class MaxPool2d(nn.MaxPool2d):
+class MaxPool2d(_Layer, nn.MaxPool2d):
     """Maximum of every window. Constructor and attributes are torch.nn's; `return_indices` may be "offset" too.
 
     Args: as :func:`torchops.max_pool2d`.
@@ -115,7 +135,7 @@ class MaxPool2d(nn.MaxPool2d):
         )
 
 
-class MinPool2d(nn.modules.pooling._MaxPoolNd):
+class MinPool2d(_Layer, nn.modules.pooling._MaxPoolNd):
     """Minimum of every window, with the constructor of :class:`MaxPool2d`.
 
     Args: as :func:`torchops.min_pool2d`.
@@ -140,7 +160,7 @@ class MinPool2d(nn.modules.pooling._MaxPoolNd):
         )
 
 
-class AvgPool2d(nn.AvgPool2d):
+class AvgPool2d(_Layer, nn.AvgPool2d):
     """Mean of every window. Constructor and attributes are torch.nn's.
 
     Args: as :func:`torchops.avg_pool2d`.
@@ -157,7 +177,7 @@ class AvgPool2d(nn.AvgPool2d):
         )  # fmt: skip
 
 
-class MaxUnpool2d(nn.MaxUnpool2d):
+class MaxUnpool2d(_Layer, nn.MaxUnpool2d):
     """Maxima back to where they were, zeros elsewhere. Constructor and attributes are torch.nn's.
 
     Args: as :func:`torchops.max_unpool2d`, with `dilation` by keyword.
@@ -182,7 +202,7 @@ class MaxUnpool2d(nn.MaxUnpool2d):
         return text if self.dilation == 1 else f"{text}, dilation={self.dilation}"
 
 
-class AvgUnpool2d(nn.Module):
+class AvgUnpool2d(_Layer):
     """Means spread over their windows.
 
     Args: as :func:`torchops.avg_unpool2d`.
@@ -205,7 +225,7 @@ class AvgUnpool2d(nn.Module):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class Sobel(nn.Module):
+class Sobel(_Layer):
     """Magnitude of the Sobel gradients, as a layer. It has no parameters.
 
     Args: as :func:`torchops.sobel`.

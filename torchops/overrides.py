@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
@@ -41,14 +42,23 @@ _blocks: ContextVar[tuple[override, ...]] = ContextVar("torchops_override", defa
 """The blocks that this thread or task is inside. torch's stack of modes is a thread's: all its tasks call what lies there."""
 
 
+def _is_of_an_op(error: Exception) -> bool:
+    """Whether an op was running when it was raised: what checks the arguments runs before any."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals["__name__"].startswith("torchops.ops.") for frame, _ in frames)
+
+
 class override(TorchFunctionMode):  # noqa: N801  a context manager, named as torch.no_grad is
     """Inside the block, `F.conv2d`, `F.conv_transpose2d`, `F.max_pool2d`, `F.avg_pool2d` and `F.max_unpool2d` are torchops's.
 
     For models whose forward calls functions, where :func:`torchops.convert` finds no layer to swap; torch.nn's layers call
     them too. Blocks nest; other threads see nothing of it, and neither do other asyncio tasks, but for those started inside,
-    nor the backends inside torchops. Blocks that overlap leave nothing behind. Calls that torchops
-    has no kernel for stay torch's: of integer, complex, quantized and sparse tensors, of subclasses of Tensor, and under
-    forward-mode differentiation.
+    nor the backends inside torchops. Blocks that overlap leave nothing behind.
+
+    Calls that torchops has no kernel for stay torch's: of integer, complex, quantized and sparse tensors, and of subclasses of
+    Tensor. So do calls whose arguments torchops's functions refuse by a TypeError or a ValueError: torch raises its own error,
+    most often a RuntimeError, or computes what ours will not, as a convolution of no channels. Errors from within a computation
+    are torchops's.
 
     A backward sees nothing of it either: checkpointed code, which runs again there, needs the block inside itself. While code
     is compiled, every block of the thread is seen, those of other tasks too.
@@ -109,9 +119,19 @@ class override(TorchFunctionMode):  # noqa: N801  a context manager, named as to
             return func(*args, **kwargs)
         first = args[0] if args else kwargs.get("input")
         tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
-        # which our ops refuse
-        forward_mode = torch.autograd.forward_ad._current_level >= 0
-        served = not forward_mode and isinstance(first, Tensor) and is_floating(first) and all(map(is_plain, tensors))
+        served = isinstance(first, Tensor) and is_floating(first) and all(map(is_plain, tensors))
+        name = ours.__name__.removeprefix("_").removesuffix("_with_indices")
+        if served:
+            try:
+                result = ours(*args, **kwargs)
+            except (TypeError, ValueError) as error:
+                # a compiler runs no op, and cannot look at tracebacks
+                if not compiling and _is_of_an_op(error):
+                    raise
+            else:
+                if not compiling:
+                    self.swapped[name] += 1
+                return result
         if not compiling:
-            (self.swapped if served else self.kept)[ours.__name__.removeprefix("_").removesuffix("_with_indices")] += 1
-        return (ours if served else func)(*args, **kwargs)
+            self.kept[name] += 1
+        return func(*args, **kwargs)

@@ -104,6 +104,24 @@ def test_compiles_exports_and_fuses(name: str) -> None:
     assert report.after.total() < report.before.total()
 
 
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+@pytest.mark.parametrize("unpool", UNPOOLS)
+def test_unet_is_exported_for_any_size(unpool: str, fused: bool) -> None:
+    """The crop is a view of a result that is contiguous for some sizes: those of an example are not all there are."""
+    net: nn.Module = UNet(2, width=4, depth=2, unpool=unpool).eval()
+    if fused:
+        net, _ = torchops.fuse(net)
+    sizes = {0: torch.export.Dim("batch", max=16)}
+    sizes |= {d: torch.export.Dim(name, min=5, max=4096) for d, name in ((2, "height"), (3, "width"))}
+    program = torch.export.export(net, (torch.rand(2, 1, 21, 27),), dynamic_shapes=(sizes,)).module()
+    for shape in ((1, 1, 24, 32), (3, 1, 5, 5), (2, 1, 40, 9), (1, 1, 7, 62)):
+        x = torch.rand(shape)
+        with torch.no_grad():
+            exported, expected = program(x), net(x)
+        close(exported, expected, torch.float32)
+        assert exported.stride() == expected.stride()
+
+
 def test_lenet_says_log_probabilities() -> None:
     close(LeNet(classes=7, channels=3, size=33)(torch.rand(2, 3, 33, 33)).exp().sum(1), torch.ones(2), torch.float32)
 

@@ -82,8 +82,12 @@ def convert(
 
     Returns:
         The model, and a :class:`Report`. Kept, with the reason, is what torchops has no op for: layers of other dimensions,
-        scripted, quantized, complex, sparse, on the meta device, or not initialised yet. Integers, which torch's pools
-        take, ours refuse when they run.
+        scripted, quantized or prepared for it, complex, sparse, on the meta device, or not initialised yet. Integers, which
+        torch's pools take, ours refuse when they run.
+
+    `torch.ao.quantization` knows torch.nn's very classes alone: convert a model after `prepare` or `prepare_qat`, which raise
+    at a convolution of ours, unless its `qconfig` is None. `prepare_fx` and `prepare_qat_fx` look at no layer that they do
+    not know: they leave it in floating point without a word.
 
     Raises:
         TypeError: if an argument is of the wrong type, or the model cannot be copied.

@@ -66,6 +66,9 @@ def obstacle(module: Module) -> str | None:
     if base is None:
         quantized = "quantized" in cls.__module__
         return f"quantized: {cls.__module__}" if quantized else f"torchops has no {_public_name(module)}"
+    if getattr(module, "qconfig", None) is not None:
+        # of ours, torch.ao.quantization would not know what to make of it
+        return "to be quantized: its qconfig is set"
     if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
         return "not initialised yet: run it once, or load its state_dict"
     overridden = [name for name in _CALLED if getattr(cls, name, None) is not _THEIRS[base][name]]

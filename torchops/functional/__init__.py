@@ -1,5 +1,8 @@
 """The public functions: typed, documented, validating. Each checks its arguments, then calls a registered op."""
 
+import functools
+from typing import NoReturn
+
 import torch
 
 from torchops.arguments import PADDING_MODES
@@ -21,6 +24,17 @@ __all__ = [
     "spatial_gradient",
 ]
 
-# a traced graph calls them as they are: their checks look at values that a proxy does not have
+
+def unscriptable(what: str) -> NoReturn:
+    """Raise what `torch.jit.script` should say of a function or a layer; its own words are of an annotation in it."""
+    raise RuntimeError(
+        f"torch.jit.script cannot compile torchops's {what}: export the model by torch.export.export, or script it with "
+        "torch.nn's layers, as torchops.revert gives them back"
+    )
+
+
 for _name in __all__[1:]:
+    # a traced graph calls them as they are: their checks look at values that a proxy does not have
     torch.fx.wrap(_name)
+    # which TorchScript calls before it compiles
+    globals()[_name].__prepare_scriptable__ = functools.partial(unscriptable, f"function {_name}")
