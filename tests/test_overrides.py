@@ -342,5 +342,23 @@ def test_functional_transforms_and_second_derivatives() -> None:
     close(grads, expected, torch.float32)
     with torchops.override():
         assert torch.autograd.gradgradcheck(
-            lambda w: F.conv2d(x[:1].double(), w), w[:1].double().requires_grad_(), check_batched_grad=False
-        )
+            lambda w: F.conv2d(x[:1].double(), w), w[:1].double().requires_grad_(),
+            check_fwd_over_rev=True, check_batched_grad=True,
+        )  # fmt: skip
+
+
+def test_forward_mode_and_functionalize() -> None:
+    x, w = image(1, 3, 6, 6), torch.randn(4, 3, 3, 3)
+
+    def call(x: Tensor) -> Tensor:
+        return F.max_pool2d(F.conv2d(x, w), 2)
+
+    out, tangent = torch.func.jvp(call, (x,), (x,))
+    with torchops.override() as calls:
+        ours = torch.func.jvp(call, (x,), (x,))
+        functional = torch.func.functionalize(call)(x)
+    assert calls.swapped == {"conv2d": 2, "max_pool2d": 2}
+    assert not calls.kept
+    close(ours[0], out, torch.float32)
+    close(ours[1], tangent, torch.float32)
+    close(functional, out, torch.float32)

@@ -56,7 +56,7 @@ class Transforms(Questions):
         assert out.dtype == tangent.dtype == (torch.float16 if self.info.lowers_in_autocast else torch.float32)
         close(tangent, torch.func.jvp(call, primals, tangents)[1], torch.float16, factor=4)
 
-    @OPERATOR
+    @pytest.mark.tiers("aten")
     def test_hessian(self, costly_sample: Sample, device: torch.device) -> None:
         """Forward over reverse, reverse over reverse, and the vectorized ways of torch.autograd."""
         inputs = self.inputs(self.small(costly_sample, 3), torch.float64, device)
@@ -133,7 +133,7 @@ class Transforms(Questions):
         assert torch.equal(grad(functionalize(loss))(*primals), expected)
         assert torch.equal(make_fx(functionalize(grad(loss)))(*primals)(*primals), expected)
 
-    @OPERATOR
+    @pytest.mark.tiers("aten")
     @pytest.mark.parametrize("transform", ["grad", "jvp", "hessian"])
     def test_transforms_are_compiled(self, transform: str, device: torch.device) -> None:
         torch._dynamo.reset()
