@@ -87,7 +87,7 @@ class Gradients(Questions):
         fast = tier == "interpreter" or sum(t.numel() for t in leaves) > 100
         assert torch.autograd.gradgradcheck(
             lambda *args: self.call(args, small), leaves, fast_mode=fast, atol=1e-4,
-            check_fwd_over_rev=True, check_batched_grad=True,
+            check_fwd_over_rev=True, check_batched_grad=tier != "interpreter",
         )  # fmt: skip
 
     @OPERATOR
