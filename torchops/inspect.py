@@ -20,11 +20,11 @@ from torch.utils._pytree import tree_leaves
 from . import catalog
 from .backend import Choice, choose, use_backend
 from .machine_code import LOAD, MATRIX, STORE, machine_code, main_loop, stand_in_driver, widths
-from .recording import Spec, module_calls
 
 if TYPE_CHECKING:
     from .kernels.hardware import Device
     from .kernels.launch import Launch
+    from .recording import Spec
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,14 @@ class Total:
     bytes_moved: int
     """DRAM traffic."""
 
+    @property
+    def counted(self) -> str:
+        """As "3 launches"."""
+        return f"{self.launches} launch{'' if self.launches == 1 else 'es'}"
+
     def __str__(self) -> str:
         time = "" if self.modelled_us is None else f", modelled {self.modelled_us:.1f} us"
-        return f"{self.launches} launches, {self.bytes_moved / 1e6:.1f} MB moved{time}"
+        return f"{self.counted}, {self.bytes_moved / 1e6:.1f} MB moved{time}"
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,9 @@ def explain(op: Callable[..., Any] | str | nn.Module, *args: Any, **kwargs: Any)
     if isinstance(op, nn.Module):
         return _explain_module(op, args, kwargs, choice, tensors[0])
     function = catalog.OPS[name].function
+    # not before it is needed: `import torchops` is quick
+    from .recording import Spec
+
     arguments = signature(function).bind(*args, **kwargs).arguments
     inputs = [(key, Spec.of(a)) for key, a in arguments.items() if isinstance(a, Tensor)]
     if choice.implementation == "aten":
@@ -167,6 +175,8 @@ def _model_before_compilation(launch: Launch) -> Model | None:
 def _explain_module(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], choice: Choice, x: Tensor
 ) -> Explanation:
+    from .recording import Spec, module_calls
+
     name = type(module).__name__
     with torch.no_grad():
         calls = module_calls(name, module, *args, kwargs=kwargs, backend=choice.implementation)
@@ -339,6 +349,8 @@ def report(launch: Launch) -> LaunchReport:
         RuntimeError: if Triton interprets kernels in this process, or cannot compile this one.
     """
     from triton.runtime.jit import JITFunction
+
+    from .recording import Spec
 
     if not isinstance(launch.kernel, JITFunction):
         raise RuntimeError("kernels are interpreted in this process: unset TRITON_INTERPRET to compile them")

@@ -193,9 +193,7 @@ def explain_command(
         moved = f"{launch.cost.bytes_moved / 1e6:.1f}"
         shown.add_row(launch.pass_name, kernel, str(launch.programs), moved, f"{model.us:.1f}", model.bound)
     shown.add_section()
-    shown.add_row(
-        "total", f"{total.launches} launches", "", f"{total.bytes_moved / 1e6:.1f}", f"{total.modelled_us:.1f}", ""
-    )
+    shown.add_row("total", total.counted, "", f"{total.bytes_moved / 1e6:.1f}", f"{total.modelled_us:.1f}", "")
     console.print(shown)
 
 
