@@ -80,6 +80,11 @@ class TestModule:
             ["x", "weight", "residual"],
         )
 
+    def test_refuses_what_it_would_tell_wrong(self, device: torch.device) -> None:
+        module, x = Layers().to(device), torch.rand(2, 3, 8, 8, device=device)
+        with torch.autocast(device.type, torch.bfloat16), pytest.raises(RuntimeError, match="leave autocast"):
+            torchops.explain(module, x)
+
     def test_a_module_without_ours(self, device: torch.device) -> None:
         model, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).to(device), torch.rand(1, 3, 8, 8, device=device)
         with pytest.raises(

@@ -112,7 +112,8 @@ def explain(op: Callable[..., Any] | str | nn.Module, *args: Any, **kwargs: Any)
     Raises:
         TypeError: if the function does not take such arguments.
         ValueError: if `op` is not known, or is a module that calls no operator of torchops; or the arguments are wrong.
-        RuntimeError: if the backend in force cannot serve them, or the module does not take them or asks for values on its way.
+        RuntimeError: if the backend in force cannot serve them; of a module, also if it does not take them, asks for values on
+            its way, or is asked about under autocast.
 
     >>> import torch, torchops
     >>> print(torchops.explain(torchops.sobel, torch.rand(1, 3, 64, 64)))
@@ -177,6 +178,11 @@ def _explain_module(
 ) -> Explanation:
     from .recording import Spec, module_calls
 
+    if x.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(x.device.type):
+        raise RuntimeError(
+            "a module is explained on tensors without values, which autocast does not see: leave autocast, and give a module "
+            "and inputs of the dtype that it would cast them to"
+        )
     name = type(module).__name__
     with torch.no_grad():
         calls = module_calls(name, module, *args, kwargs=kwargs, backend=choice.implementation)
