@@ -21,7 +21,7 @@ ARCH = "sm_90"
 
 
 def _row(case: str, name: str, flops: int, dtype: str, launch: LaunchReport) -> dict[str, Any]:
-    return {"case": case, "pass": name, "flops": flops, "dtype": dtype, **launch.as_dict()}
+    return {**launch.as_dict(), "case": case, "pass": name, "flops": flops, "dtype": dtype}
 
 
 def _rows() -> Iterator[dict[str, Any]]:

@@ -251,6 +251,7 @@ def _gather(
         *x.stride(), *w_strides, *(y if residual is None else residual).stride(), *y.stride(),
         *stride, top, bottom, left, right, *dilation, *step, *jump,
         config=config, cost=lambda: cost(problem, config), problem=problem,
+        pass_name="input_grad" if transposed else "forward",
         num_warps=config.num_warps, num_stages=config.num_stages, **meta,
     )  # fmt: skip
 
@@ -311,10 +312,11 @@ def conv2d_weight_grad(
         *dy.stride(), *x.stride(), *strides,
         *stride, *padding, *dilation,
         config=config, cost=lambda: cost(problem, config), problem=problem,
+        pass_name="weight_grad",
         num_warps=config.num_warps, num_stages=config.num_stages, **meta,
     )  # fmt: skip
     if splits > 1:
-        _sum_splits(out, dw, k, i, r * s, s, dw.stride())
+        _sum_splits(out, dw, k, i, r * s, s, dw.stride(), "weight_grad")
     if db is not None:
         conv2d_bias_grad(dy, db)
 
@@ -337,16 +339,16 @@ def conv2d_bias_grad(dy: torch.Tensor, db: torch.Tensor) -> None:
         n, k, p, q, trips, *dy.stride(),
         config=Config(1, block_n, block_k, 4, 3, splits=splits),
         cost=lambda: Cost(least + (2 * _bytes(out) if splits > 1 else 0), least, trips, bytes_l2=least),
-        num_warps=4, num_stages=3,
+        pass_name="bias_grad", num_warps=4, num_stages=3,
         DY_ALONG=int(_last(dy)), VEC_O=_vector(dy, k), ACC=_accumulator(dy), WIDE=_is_wide(dy),
         BLOCK_N=block_n, BLOCK_K=block_k,
     )  # fmt: skip
     if splits > 1:
-        _sum_splits(out, db, k, 1, 1, 1, (1, 1, 1, 1))
+        _sum_splits(out, db, k, 1, 1, 1, (1, 1, 1, 1), "bias_grad")
 
 
 def _sum_splits(
-    splits: torch.Tensor, out: torch.Tensor, k: int, i: int, taps: int, s: int, strides: tuple[int, ...]
+    splits: torch.Tensor, out: torch.Tensor, k: int, i: int, taps: int, s: int, strides: tuple[int, ...], pass_name: str
 ) -> None:
     """Add what the ranges of pixels gave, (splits, K, taps * i), in their order."""
     size, count = k * i * taps, splits.shape[0]
@@ -358,6 +360,6 @@ def _sum_splits(
         count, k, i, i * taps, s, size, *strides,
         config=Config(block_m, block_n, 1, 4, 3, splits=count),
         cost=lambda: Cost(*2 * (_bytes(splits, out),), -(-count // block_m), bytes_l2=_bytes(splits)),
-        num_warps=4, num_stages=3,
+        pass_name=pass_name, num_warps=4, num_stages=3,
         BLOCK_M=block_m, BLOCK_N=block_n,
     )  # fmt: skip

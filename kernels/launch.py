@@ -50,10 +50,24 @@ class Launch:
     device: Device
     problem: Any = None
     """What its config was picked for, where a table of configs may know it."""
+    pass_name: str = ""
+    """"forward", "input_grad", "weight_grad" or "bias_grad" of a convolution; else "", where only the caller can tell."""
 
     @property
     def name(self) -> str:
         return str(self.kernel.__name__)
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What the kernel reads and writes, by the names of its arguments without "_ptr".
+
+        An argument that the kernel does not use is given another's tensor: a tensor is found by its first name only.
+        """
+        found: dict[int, tuple[str, torch.Tensor]] = {}
+        for name, a in zip(self.kernel.arg_names, self.args, strict=False):
+            if isinstance(a, torch.Tensor):
+                found.setdefault(id(a), (name.removesuffix("_ptr"), a))
+        return dict(found.values())
 
     @property
     def programs(self) -> int:
@@ -113,13 +127,16 @@ def launch(
     cost: Callable[[], Cost],
     num_warps: int,
     problem: Any = None,
+    pass_name: str = "",
     **meta: Any,
 ) -> None:
     """Launch `programs` programs of `kernel` on the device of its first argument, which need not be the current one."""
     x = args[0]
     meta["num_warps"] = num_warps
     if recording := _here.recording:
-        recording.launches.append(Launch(kernel, (programs,), args, meta, config, cost(), recording.device, problem))
+        recording.launches.append(
+            Launch(kernel, (programs,), args, meta, config, cost(), recording.device, problem, pass_name)
+        )
         return
     with torch.cuda.device_of(x):
         kernel[(programs,)](*args, **meta)

@@ -252,16 +252,52 @@ class TestExplain:
     def test_table(self) -> None:
         result = invoke("explain", "conv2d", "--dtype", "bfloat16", "--channels-last")
         assert result.exit_code == 0, result.output
-        for word in ("H100", "forward", "backward", "conv2d_weight_grad_kernel", "block_m=", "modelled", "us"):
-            assert word in result.stdout
+        words = (
+            "H100",
+            "forward",
+            "input_grad",
+            "bias_grad",
+            "conv2d_weight_grad_kernel",
+            "block_m=",
+            "modelled",
+            "total",
+        )
+        for word in (*words, "x 32x64x56x56 bfloat16 channels_last", "w 64x64x3x3 bfloat16"):
+            assert word in " ".join(result.stdout.split())
+
+    @pytest.mark.parametrize("width", [80, 99, 160])
+    @pytest.mark.parametrize("op", catalog.OPS)
+    def test_a_narrow_table_can_be_read(self, op: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", str(width))
+        result = invoke("explain", op, "--shape", "2,64,56,56")
+        assert result.exit_code == 0, result.output
+        lines = result.stdout.splitlines()
+        assert max(map(len, lines)) <= width
+        rows = json.loads(invoke("explain", op, "--shape", "2,64,56,56", "--json").stdout)["launches"]
+        # a row of each launch: its pass, its kernel in one piece, its numbers
+        shown = [line.split() for line in lines if "_kernel" in line]
+        assert [line[:3] for line in shown] == [[r["pass"], r["kernel"], str(r["programs"])] for r in rows]
+        assert [line[5] for line in shown] == [r["bound"] for r in rows]
+        # block sizes take three lines at most
+        assert len(lines) < 12 + 4 * len(rows)
 
     def test_json(self) -> None:
         arguments = ("--dtype", "bfloat16", "--arch", "sm_80", "--set", "padding_mode=reflect", "--set", "bias=None")
         result = invoke("explain", "conv2d", *arguments, "--json")
         assert result.exit_code == 0, result.output
-        rows = json.loads(result.stdout)
+        found = json.loads(result.stdout)
+        rows = found["launches"]
         # the input gradient of a border is two launches
-        assert [row["pass"] for row in rows].count("forward") == 1
+        assert [row["pass"] for row in rows[:3]] == ["forward", "input_grad", "input_grad"]
+        assert {row["pass"] for row in rows[3:]} == {"weight_grad"}
+        assert rows[0]["tensors"]["x"] == {
+            "shape": [32, 64, 56, 56], "strides": [200704, 3136, 56, 1], "dtype": "bfloat16"
+        }  # fmt: skip
+        assert found["total"] == {
+            "launches": len(rows),
+            "modelled_us": pytest.approx(sum(row["modelled_us"] for row in rows)),
+            "bytes_moved": sum(row["bytes_moved"] for row in rows),
+        }
         assert "conv2d_bias_grad_kernel" not in {row["kernel"] for row in rows}
         assert sum("gemm" in row["kernel"] or "shift" in row["kernel"] for row in rows) == 3
         for row in rows:
@@ -272,7 +308,12 @@ class TestExplain:
     def test_every_op(self, op: str) -> None:
         result = invoke("explain", op, "--shape", "2,6,9,9", "--json")
         assert result.exit_code == 0, result.output
-        assert {row["pass"] for row in json.loads(result.stdout)} == {"forward", "backward"}
+        passes = {row["pass"] for row in json.loads(result.stdout)["launches"]}
+        gradients = {
+            "conv2d": {"input_grad", "weight_grad", "bias_grad"},
+            "conv_transpose2d": {"input_grad", "weight_grad"},
+        }
+        assert passes == {"forward"} | gradients.get(op, {"backward"})
 
     def test_weight_and_bias_follow_what_is_set(self) -> None:
         for op, weight in (("conv2d", "32,8,1,5"), ("conv_transpose2d", "16,24,1,5")):
@@ -326,7 +367,8 @@ class TestInspect:
         arguments = ("inspect", "sobel", "--dtype", "bfloat16", "--shape", "2,3,64,80", "--dump", tmp_path / "code")
         result = invoke(*arguments)
         assert result.exit_code == 0, result.output
-        for word in ("sobel_fwd_kernel", "sobel_bwd_kernel", "registers", "modelled time", "H100"):
+        words = ("sobel_fwd_kernel", "sobel_bwd_kernel", "registers", "modelled time", "H100", "forward", "backward")
+        for word in (*words, "2x3x64x80 bfloat16", "contiguous", "total: 2 launches, "):
             assert word in result.stdout
         names = {path.name for path in (tmp_path / "code").iterdir()}
         stages = ("ttir", "ttgir", "llir", "ptx", "sass")
@@ -337,8 +379,11 @@ class TestInspect:
     def test_json(self, arch: str) -> None:
         result = invoke("inspect", "sobel", "--arch", arch, "--json")
         assert result.exit_code == 0, result.output
-        forward, backward = json.loads(result.stdout)
+        found = json.loads(result.stdout)
+        forward, backward = found["launches"]
         assert (forward["kernel"], backward["kernel"]) == ("sobel_fwd_kernel", "sobel_bwd_kernel")
+        assert (forward["pass"], backward["pass"]) == ("forward", "backward")
+        assert found["total"]["modelled_us"] == forward["modelled_us"] + backward["modelled_us"]
         assert forward["arch"] == arch
         assert forward["modelled_us"] > 0
 
@@ -363,7 +408,7 @@ class TestInspect:
         further = ("--set", "groups=2", "--set", "bias=None", "--dtype", "float16", "--json")
         result = invoke("inspect", "conv_transpose2d", *arguments, *further)
         assert result.exit_code == 0, result.output
-        forward = json.loads(result.stdout)[0]
+        forward = json.loads(result.stdout)["launches"][0]
         # x, weight and the 8 channels of 39 x 39 pixels that they make
         assert forward["bytes_least"] == 2 * (4 * 16 * 20 * 20 + 16 * 4 * 3 * 5 + 4 * 8 * 39 * 39)
 

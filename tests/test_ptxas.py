@@ -199,7 +199,8 @@ class TestTheCanary:
         warned = "ptxas dropped constants of canary_kernel for sm_90" in " ".join(result.stdout.split())
         assert warned == (f"{verdict.version} for sm_90: {verdict.advice}\n" in result.stdout)
         assert warned == (verdict.verdict == FAULTY)
-        (row,) = json.loads(CliRunner().invoke(app, ["inspect", "sobel", "--json"], catch_exceptions=False).stdout)
+        result = CliRunner().invoke(app, ["inspect", "sobel", "--json"], catch_exceptions=False)
+        (row,) = json.loads(result.stdout)["launches"]
         assert row["dropped_constants"] == warned
 
 

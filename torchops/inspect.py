@@ -7,29 +7,52 @@ for, and read off the machine code.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from . import catalog
-from .backend import choose, use_backend
+from .backend import Choice, choose, use_backend
 from .machine_code import LOAD, MATRIX, STORE, machine_code, main_loop, stand_in_driver, widths
 
 if TYPE_CHECKING:
     from .kernels.hardware import Device
     from .kernels.launch import Launch
+    from .recording import Spec
+
+
+@dataclass(frozen=True)
+class Total:
+    """What launches take together; `print` it."""
+
+    launches: int
+    modelled_us: float | None
+    """Modelled microseconds, one launch after the other; None in Triton's interpreter."""
+    bytes_moved: int
+    """DRAM traffic."""
+
+    @property
+    def counted(self) -> str:
+        """As "3 launches"."""
+        return f"{self.launches} launch{'' if self.launches == 1 else 'es'}"
+
+    def __str__(self) -> str:
+        time = "" if self.modelled_us is None else f", modelled {self.modelled_us:.1f} us"
+        return f"{self.counted}, {self.bytes_moved / 1e6:.1f} MB moved{time}"
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a call does; `print` it."""
+    """What a call does, or every call of a module; `print` it."""
 
     op: str
+    """The function or, of a call inside a module, the operator `torch.ops.torchops.<op>`; of a module, its class."""
     implementation: str
     """"triton" or "aten"."""
     reason: str
@@ -37,54 +60,154 @@ class Explanation:
     """(kernel, programs, block sizes) of every launch of the forward; empty for ATen."""
     modelled: tuple[tuple[float, str] | None, ...]
     """(microseconds, what bounds them) of every launch, modelled before compilation; None in Triton's interpreter."""
+    passes: tuple[str, ...] = ()
+    """The pass of every launch."""
+    bytes_moved: tuple[int, ...] = ()
+    """DRAM traffic of every launch, counted: halos once per program."""
+    inputs: tuple[tuple[str, Spec], ...] = ()
+    """Name, and shape, strides and dtype, of every tensor that a call is given; none of a module."""
+    name: str = ""
+    """Of the module that makes the call, as in its `named_modules`, after the class of the outermost."""
+    calls: tuple[Explanation, ...] = ()
+    """Of a module: its calls, in their order. Its launches are theirs."""
+
+    @property
+    def total(self) -> Total:
+        times = None if None in self.modelled else sum(m[0] for m in self.modelled if m)
+        return Total(len(self.launches), times, sum(self.bytes_moved))
+
+    def _lines(self) -> Iterator[str]:
+        """A line of what it is given, and one of each launch."""
+        yield ", ".join(f"{name} {spec}" for name, spec in self.inputs)
+        launches = zip(self.passes, self.launches, self.bytes_moved, self.modelled, strict=True)
+        for of, (kernel, programs, config), moved, modelled in launches:
+            time = f", modelled {modelled[0]:.1f} us, bound by {modelled[1]}" if modelled else ""
+            yield f"  {of}, {kernel}: {programs} programs of {config}, {moved / 1e6:.1f} MB moved{time}"
 
     def __str__(self) -> str:
         lines = [f"{self.op}: {self.implementation}, because {self.reason}"]
-        for (kernel, programs, config), modelled in zip(self.launches, self.modelled, strict=True):
-            time = f", modelled {modelled[0]:.1f} us, bound by {modelled[1]}" if modelled else ""
-            lines.append(f"  {kernel}: {programs} programs of {config}{time}")
+        for call in self.calls:
+            given, *launches = call._lines()
+            lines += [f"  {call.name}, {call.op} of {given}", *(f"  {line}" for line in launches)]
+        if self.launches and not self.calls:
+            given, *launches = self._lines()
+            lines += [f"  of {given}", *launches]
+        if len(self.launches) > 1:
+            lines.append(f"  total: {self.total}")
         return "\n".join(lines)
 
 
-def explain(op: Callable[..., Tensor] | str, *args: Any, **kwargs: Any) -> Explanation:
+def explain(op: Callable[..., Any] | str | nn.Module, *args: Any, **kwargs: Any) -> Explanation:
     """Say which implementation and which block sizes a call would take, and why. Nothing is computed.
 
     Times of launches are modelled before anything is compiled: the slowest of DRAM, L2 and matrix units, by how full the last
     wave of programs is. What a kernel takes to issue its instructions is known once it is compiled: see :func:`inspect`.
 
     Args:
-        op: a function of torchops, or its name.
-        args, kwargs: the arguments of the call.
+        op: a function of torchops, or its name; or a module that calls some, as a layer of `torchops.nn` or a model after
+            `torchops.convert` or `torchops.fuse`, or inside `torchops.override`. The forward of a module is explained, in the
+            mode (train, eval) it is in, and without gradients.
+        args, kwargs: the arguments of the call, or of the module's forward. The first tensor's device is where it runs.
 
     Raises:
-        ValueError: if `op` is not known, or the arguments are wrong.
-        RuntimeError: if the backend in force cannot serve them.
+        TypeError: if the function does not take such arguments.
+        ValueError: if `op` is not known, or is a module that calls no operator of torchops; or the arguments are wrong.
+        RuntimeError: if the backend in force cannot serve them; of a module, also if it does not take them, asks for values on
+            its way, or is asked about under autocast.
 
     >>> import torch, torchops
     >>> print(torchops.explain(torchops.sobel, torch.rand(1, 3, 64, 64)))
     sobel: aten, because the backend is auto, and ATen serves cpu tensors
+    >>> layers = torch.nn.Sequential(torchops.nn.Conv2d(3, 8, 3, bias=False), torch.nn.ReLU())
+    >>> print(torchops.explain(layers, torch.rand(1, 3, 64, 64)))
+    Sequential: aten, because the backend is auto, and ATen serves cpu tensors
+      Sequential.0, conv2d of x 1x3x64x64 float32 contiguous, weight 8x3x3x3 float32 contiguous
     """
-    name = op if isinstance(op, str) else getattr(op, "__name__", str(op))
-    if name not in catalog.OPS:
-        raise ValueError(f"`op` must be one of {', '.join(catalog.OPS)}, got {name!r}")
-    tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
+    name = op if isinstance(op, str) else getattr(op, "__name__", type(op).__name__)
+    if name not in catalog.OPS and not isinstance(op, nn.Module):
+        raise ValueError(f"`op` must be one of {', '.join(catalog.OPS)}, or a torch.nn.Module, got {name!r}")
+    # a module may take them in lists and dictionaries
+    given = tree_leaves((args, kwargs)) if isinstance(op, nn.Module) else (*args, *kwargs.values())
+    tensors = [a for a in given if isinstance(a, Tensor)]
     if not tensors:
         raise ValueError("`args` must hold the tensors of the call, got none")
     choice = choose(tensors[0].device)
+    if isinstance(op, nn.Module):
+        return _explain_module(op, args, kwargs, choice, tensors[0])
+    function = catalog.OPS[name].function
+    # not before it is needed: `import torchops` is quick
+    from .recording import Spec
+
+    arguments = signature(function).bind(*args, **kwargs).arguments
+    inputs = [(key, Spec.of(a)) for key, a in arguments.items() if isinstance(a, Tensor)]
     if choice.implementation == "aten":
-        return Explanation(name, choice.implementation, choice.reason, (), ())
-    from .kernels.hardware import INTERPRETER
+        return _explanation(name, choice, inputs, [])
     from .kernels.launch import record, target_device
 
     with record(target_device(tensors[0])) as launches, torch.no_grad():
-        catalog.OPS[name].function(*args, **kwargs)
-    models = [None if launch.device is INTERPRETER else model(launch) for launch in launches]
+        function(*args, **kwargs)
+    return _explanation(name, choice, inputs, launches)
+
+
+def _explanation(
+    op: str, choice: Choice, inputs: Iterable[tuple[str, Spec]], launches: list[Launch], name: str = ""
+) -> Explanation:
+    """Of the forward of one call."""
+    models = [_model_before_compilation(launch) for launch in launches]
     return Explanation(
-        name,
+        op,
         choice.implementation,
         choice.reason,
         tuple((launch.name, launch.programs, launch.config) for launch in launches),
         tuple((m.us, m.bound) if m else None for m in models),
+        ("forward",) * len(launches),
+        tuple(launch.cost.bytes_moved for launch in launches),
+        tuple(inputs),
+        name,
+    )
+
+
+def _model_before_compilation(launch: Launch) -> Model | None:
+    from .kernels.hardware import INTERPRETER
+
+    return None if launch.device is INTERPRETER else model(launch)
+
+
+def _explain_module(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], choice: Choice, x: Tensor
+) -> Explanation:
+    from .recording import Spec, module_calls
+
+    if x.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(x.device.type):
+        raise RuntimeError(
+            "a module is explained on tensors without values, which autocast does not see: leave autocast, and give a module "
+            "and inputs of the dtype that it would cast them to"
+        )
+    name = type(module).__name__
+    with torch.no_grad():
+        calls = module_calls(name, module, *args, kwargs=kwargs, backend=choice.implementation)
+    if not calls:
+        raise ValueError(
+            f"`op`, a {name}, calls no operator of torchops: use torchops.convert or torchops.fuse, or ask inside "
+            "torchops.override"
+        )
+    found = []
+    for call in calls:
+        arguments = getattr(torch.ops.torchops, call.operator).default._schema.arguments
+        inputs = [(a.name, given) for a, given in zip(arguments, call.args, strict=False) if isinstance(given, Spec)]
+        launches: list[Launch] = []
+        if choice.implementation == "triton":
+            from .kernels.launch import target_device
+
+            launches = call.launches(target_device(x))
+        # its own name comes before its number and operator
+        found.append(_explanation(call.operator, choice, inputs, launches, call.name.rsplit(".", 2)[0]))
+    launches_of, modelled, passes, moved = (
+        tuple(one for e in found for one in getattr(e, key))
+        for key in ("launches", "modelled", "passes", "bytes_moved")
+    )
+    return Explanation(
+        name, choice.implementation, choice.reason, launches_of, modelled, passes, moved, calls=tuple(found)
     )
 
 
@@ -171,6 +294,10 @@ class LaunchReport:
     """Additions that lost their constant to a faulty ptxas: where it is not 0, the kernel computes wrong values."""
     code: dict[str, str] = field(repr=False, default_factory=dict)
     """ttir, ttgir, llir, ptx, sass or amdgcn."""
+    pass_name: str = ""
+    """"forward", and "input_grad", "weight_grad" or "bias_grad" of a convolution or "backward" of another op; "" if unknown."""
+    tensors: dict[str, Spec] = field(default_factory=dict)
+    """Shape, strides and dtype of what the kernel was compiled to read and write, by the names of its arguments."""
 
     @property
     def traffic(self) -> float:
@@ -178,25 +305,47 @@ class LaunchReport:
         return self.bytes_moved / self.bytes_least
 
     def as_dict(self) -> dict[str, Any]:
-        row = asdict(self)
-        del row["code"]
-        return {**row, "traffic": self.traffic}
+        """As JSON has it, without the code: `pass_name` is "pass"."""
+        row = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("code", "pass_name")}
+        tensors = {name: spec.as_dict() for name, spec in self.tensors.items()}
+        return {**row, "pass": self.pass_name, "tensors": tensors, "traffic": self.traffic}
+
+
+def total(reports: Iterable[LaunchReport]) -> Total:
+    """What the launches of some reports take together."""
+    found = list(reports)
+    return Total(len(found), sum(r.modelled_us for r in found), sum(r.bytes_moved for r in found))
 
 
 def record_launches(
     function: Callable[..., Tensor], inputs: tuple[Tensor, ...], device: Device, *, backward: bool = True, **kwargs: Any
 ) -> list[Launch]:
     """The launches of a call on CPU tensors, forward and backward, as they would be on `device`. No kernel runs."""
+    forward, further = _record_passes(function, inputs, device, backward=backward, **kwargs)
+    return forward + further
+
+
+def _record_passes(
+    function: Callable[..., Tensor], inputs: tuple[Tensor, ...], device: Device, *, backward: bool = True, **kwargs: Any
+) -> tuple[list[Launch], list[Launch]]:
+    """As :func:`record_launches`: those of the forward, and those of the backward, which know their passes."""
     from .kernels.launch import record
 
     differentiable = backward and inputs[0].is_floating_point()
     leaves = tuple(x.detach().requires_grad_(differentiable and x.is_floating_point()) for x in inputs)
     with record(device) as launches, use_backend("triton"):
         out = function(*leaves, **kwargs)
+        count = len(launches)
         out = out[0] if isinstance(out, tuple) else out
         if differentiable:
             torch.autograd.grad(out, [x for x in leaves if x.requires_grad], torch.empty_like(out))
-    return launches
+    # a transposed convolution is an input gradient, and has a convolution as its own
+    transposed = any(launch.pass_name == "input_grad" for launch in launches[:count])
+    names = {"": "backward", "forward": "input_grad" if transposed else "forward"}
+    return (
+        [replace(launch, pass_name="forward") for launch in launches[:count]],
+        [replace(launch, pass_name=names.get(launch.pass_name, launch.pass_name)) for launch in launches[count:]],
+    )
 
 
 def report(launch: Launch) -> LaunchReport:
@@ -206,6 +355,8 @@ def report(launch: Launch) -> LaunchReport:
         RuntimeError: if Triton interprets kernels in this process, or cannot compile this one.
     """
     from triton.runtime.jit import JITFunction
+
+    from .recording import Spec
 
     if not isinstance(launch.kernel, JITFunction):
         raise RuntimeError("kernels are interpreted in this process: unset TRITON_INTERPRET to compile them")
@@ -246,6 +397,8 @@ def report(launch: Launch) -> LaunchReport:
         wave_efficiency=modelled.wave_efficiency,
         dropped_constants=len(machine.dropped_constants),
         code=machine.code,
+        pass_name=launch.pass_name,
+        tensors={name: Spec.of(t) for name, t in launch.tensors.items()},
     )
 
 
@@ -298,10 +451,7 @@ def plan(
     inputs = tuple(x for name, x in zip(parameters, inputs, strict=False) if name not in kwargs)
     if channels_last:
         inputs = tuple(torch.empty_like(x, memory_format=torch.channels_last) if x.dim() == 4 else x for x in inputs)
-    kwargs = {**entry.kwargs, **kwargs}
-    launches = record_launches(entry.function, inputs, device, **kwargs)
-    forward = len(record_launches(entry.function, inputs, device, backward=False, **kwargs))
-    return launches[:forward], launches[forward:]
+    return _record_passes(entry.function, inputs, device, **{**entry.kwargs, **kwargs})
 
 
 def inspect(

@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from .backend import use_backend
+from .backend import Backend, use_backend
 from .conversion import convert
 from .files import replacing
 from .fusion import fuse
@@ -41,8 +42,27 @@ class Spec:
     strides: tuple[int, ...]
     dtype: torch.dtype
 
+    @classmethod
+    def of(cls, t: Tensor) -> Spec:
+        return cls(tuple(t.shape), t.stride(), t.dtype)
+
     def empty(self, device: torch.device) -> Tensor:
         return torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=device)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it: its "shape", "strides" and "dtype"."""
+        return {"shape": self.shape, "strides": self.strides, "dtype": str(self.dtype).removeprefix("torch.")}
+
+    def __str__(self) -> str:
+        """As "8x3x5x5 float32", with its memory format if it has four sizes, and its strides if it has no format."""
+        layout, t = "", self.empty(torch.device("meta"))
+        if t.is_contiguous():
+            layout = " contiguous" if t.dim() == 4 else ""
+        elif t.dim() == 4 and t.is_contiguous(memory_format=torch.channels_last):
+            layout = " channels_last"
+        else:
+            layout = f" strides {self.strides}"
+        return f"{'x'.join(map(str, self.shape))} {str(self.dtype).removeprefix('torch.')}{layout}"
 
 
 @dataclass(frozen=True)
@@ -90,7 +110,7 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         operator = func._schema.name.partition("::")[2]
         if func.namespace == "torchops":
-            specs = tree_map_only(Tensor, lambda t: Spec(tuple(t.shape), t.stride(), t.dtype), args)
+            specs = tree_map_only(Tensor, Spec.of, args)
             constants = tuple(tuple(a) if isinstance(a, list) else a for a in specs)
             name = f"{self.name}.{len(self.calls)}.{_PASSES.get(operator, operator)}"
             self.calls.append(Call(name, operator, constants))
@@ -141,12 +161,7 @@ def read_calls(file: Path) -> list[Call]:
 
 
 def _as_json(call: Call) -> dict[str, Any]:
-    args = [
-        {"shape": a.shape, "strides": a.strides, "dtype": str(a.dtype).removeprefix("torch.")}
-        if isinstance(a, Spec)
-        else a
-        for a in call.args
-    ]
+    args = [a.as_dict() if isinstance(a, Spec) else a for a in call.args]
     return {"name": call.name, "operator": call.operator, "args": args}
 
 
@@ -166,13 +181,39 @@ def _from_json(found: dict[str, Any]) -> Call:
     return Call(str(name), operator, tuple(args))
 
 
-def _recorded(name: str, function: Callable[..., Any], *args: Tensor, backward: bool) -> list[Call]:
-    # so that nothing is decided as for the CPU
-    with use_backend("triton"), record_calls(name) as calls:
+@contextlib.contextmanager
+def _naming(recorder: _Recorder, module: nn.Module) -> Iterator[None]:
+    """Calls inside the block are named after the submodule that makes them."""
+    outer: list[str] = []
+
+    def enter(name: str, *_: Any) -> None:
+        outer.append(recorder.name)
+        recorder.name = name
+
+    def leave(*_: Any) -> None:
+        recorder.name = outer.pop()
+
+    with contextlib.ExitStack() as hooks:
+        for name, submodule in module.named_modules(prefix=recorder.name):
+            hooks.callback(submodule.register_forward_pre_hook(partial(enter, name)).remove)
+            hooks.callback(submodule.register_forward_hook(leave, always_call=True).remove)
+        yield
+
+
+def _recorded(
+    name: str, function: Callable[..., Any], *args: Any,
+    backward: bool, module: nn.Module | None = None, backend: Backend = "triton",
+) -> list[Call]:  # fmt: skip
+    with contextlib.ExitStack() as block:
+        # so that nothing is decided as for the CPU
+        block.enter_context(use_backend(backend))
+        recorder = block.enter_context(_Recorder(name))
+        if module is not None:
+            block.enter_context(_naming(recorder, module))
         outputs = [t for t in tree_leaves(function(*args)) if isinstance(t, Tensor) and t.requires_grad]
         if backward and outputs:
             torch.autograd.backward(outputs, [torch.empty_like(t) for t in outputs])
-    return calls
+    return recorder.calls
 
 
 def _on_meta(shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool) -> Tensor:
@@ -190,14 +231,18 @@ def layer_calls(
     return [replace(call, name=f"{layer.name}.{_PASSES[call.operator]}") for call in calls]
 
 
-def module_calls(name: str, module: nn.Module, *inputs: Tensor, backward: bool = False) -> list[Call]:
+def module_calls(
+    name: str, module: nn.Module, *inputs: Any,
+    backward: bool = False, kwargs: Mapping[str, Any] | None = None, backend: Backend = "triton",
+) -> list[Call]:  # fmt: skip
     """The calls of a module on a GPU that need not be there. Nothing is computed, and the module is not changed.
 
     Args:
-        name: of the calls, before their number and operator.
+        name: of the calls, before the submodule that makes them, their number and operator.
         module: on any device, in the mode (train, eval) and dtype it will run in.
-        inputs: of its forward; their sizes, strides and dtypes are what counts.
+        inputs, kwargs: of its forward; of tensors, their sizes, strides and dtypes are what counts.
         backward: the gradients of its parameters too.
+        backend: in force while it runs, "triton" or "aten".
 
     Raises:
         RuntimeError: if the module does not take such inputs, or asks for values on its way.
@@ -209,10 +254,12 @@ def module_calls(name: str, module: nn.Module, *inputs: Tensor, backward: bool =
 
     state = {key: on_meta(t) for key, t in itertools.chain(module.named_parameters(), module.named_buffers())}
 
-    def run(*args: Tensor) -> Any:
-        return torch.func.functional_call(module, state, args)
+    args, further = tree_map_only(Tensor, on_meta, (inputs, dict(kwargs or {})))
 
-    return _recorded(name, run, *map(on_meta, inputs), backward=backward)
+    def run(*args: Any) -> Any:
+        return torch.func.functional_call(module, state, args, further)
+
+    return _recorded(name, run, *args, backward=backward, module=module, backend=backend)
 
 
 def model_calls(

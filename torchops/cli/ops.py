@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from rich.markup import escape
 import torchops
 from torchops import catalog, check, inspect, ptxas
 from torchops.images import ImageError, check_target, read_image, write_image
+from torchops.recording import Spec
 
 from .console import Backend, app, choices, console, fail, table
 
@@ -155,40 +156,44 @@ def explain_command(
         )
     except _REFUSED as error:
         fail(error)
-    launches = [
-        (name, launch, inspect.model(launch))
-        for name, launches in zip(("forward", "backward"), passes, strict=True)
-        for launch in launches
-    ]
+    launches = [(launch, inspect.model(launch)) for launch in (*passes[0], *passes[1])]
+    total = inspect.Total(
+        len(launches), sum(model.us for _, model in launches), sum(launch.cost.bytes_moved for launch, _ in launches)
+    )
     if as_json:
         rows = [
             {
-                "pass": name,
+                "pass": launch.pass_name,
                 "kernel": launch.name,
                 "programs": launch.programs,
                 "config": str(launch.config),
+                "tensors": {name: Spec.of(t).as_dict() for name, t in launch.tensors.items()},
+                "bytes_moved": launch.cost.bytes_moved,
                 "modelled_us": model.us,
                 "bound": model.bound,
                 "times_us": model.times_us,
                 "wave_efficiency": model.wave_efficiency,
             }
-            for name, launch, model in launches
+            for launch, model in launches
         ]
-        console.print_json(json.dumps(rows))
+        console.print_json(json.dumps({"launches": rows, "total": vars(total)}))
         return
+    first = launches[0][0]
     shown = table(
-        f"{launches[0][1].device.name} ({arch}), {dtype}",
+        f"{first.device.name} ({arch}): {_specs((name, Spec.of(t)) for name, t in first.tensors.items())}",
         caption="modelled before compilation, without issue: torchops inspect counts it",
     )
-    for heading in ("pass", "kernel"):
-        shown.add_column(heading, no_wrap=True)
-    shown.add_column("programs", justify="right")
-    shown.add_column("config")
-    shown.add_column("us", justify="right", no_wrap=True)
-    shown.add_column("bound")
-    for name, launch, model in launches:
-        config = _short(str(launch.config))
-        shown.add_row(name, launch.name, str(launch.programs), config, f"{model.us:.1f}", model.bound)
+    shown.add_column("pass", no_wrap=True)
+    shown.add_column("kernel, block sizes", overflow="fold")
+    for heading in ("programs", "MB", "us"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("bound", no_wrap=True)
+    for launch, model in launches:
+        kernel = f"{launch.name}\n{_short(str(launch.config))}"
+        moved = f"{launch.cost.bytes_moved / 1e6:.1f}"
+        shown.add_row(launch.pass_name, kernel, str(launch.programs), moved, f"{model.us:.1f}", model.bound)
+    shown.add_section()
+    shown.add_row("total", total.counted, "", f"{total.bytes_moved / 1e6:.1f}", f"{total.modelled_us:.1f}", "")
     console.print(shown)
 
 
@@ -221,7 +226,8 @@ def inspect_command(
     except _REFUSED as error:
         fail(error)
     if as_json:
-        console.print_json(json.dumps([report.as_dict() for report in reports]))
+        rows = [report.as_dict() for report in reports]
+        console.print_json(json.dumps({"launches": rows, "total": vars(inspect.total(reports))}))
         return
     # as many launches beside each other as can be read
     columns = max(1, (console.width - 24) // 28)
@@ -233,6 +239,7 @@ def inspect_command(
         for name, value in _INSPECT_ROWS.items():
             shown.add_row(name, *(value(report) for report in some))
         console.print(shown)
+    console.print(f"total: {inspect.total(reports)}", highlight=False)
     _print_warning(ptxas.hit(reports))
     for file in files:
         console.print(str(file), highlight=False, soft_wrap=True)
@@ -240,6 +247,10 @@ def inspect_command(
 
 def _short(config: str) -> str:
     return config.removeprefix("Config(").removesuffix(")")
+
+
+def _specs(tensors: Iterable[tuple[str, Spec]], between: str = ", ") -> str:
+    return between.join(f"{name} {spec}" for name, spec in tensors)
 
 
 def _by_width(counts: dict[int, int]) -> str:
@@ -251,6 +262,8 @@ def _times(times_us: dict[str, float]) -> str:
 
 
 _INSPECT_ROWS = {
+    "pass": lambda r: r.pass_name,
+    "compiled for": lambda r: _specs(r.tensors.items(), "\n"),
     "grid": lambda r: f"{r.programs}",
     "config": lambda r: _short(r.config),
     "warps, stages": lambda r: f"{r.num_warps}, {r.num_stages}",
