@@ -45,10 +45,10 @@ class override(TorchFunctionMode):  # noqa: N801  a context manager, named as to
     """Inside the block, `F.conv2d`, `F.conv_transpose2d`, `F.max_pool2d`, `F.avg_pool2d` and `F.max_unpool2d` are torchops's.
 
     For models whose forward calls functions, where :func:`torchops.convert` finds no layer to swap; torch.nn's layers call
-    them too. Blocks nest; other threads see nothing of it, and neither do other asyncio tasks, but for those started inside,
-    nor the backends inside torchops. Blocks that overlap leave nothing behind. Calls that torchops
-    has no kernel for stay torch's: of integer, complex, quantized and sparse tensors, of subclasses of Tensor, and under
-    forward-mode differentiation.
+    them too. Blocks nest, and those that overlap leave nothing behind. Other threads see nothing of it, and neither do other
+    asyncio tasks, but for those started inside, nor the backends inside torchops. Calls that torchops has no kernel for stay
+    torch's: of integer, complex, quantized and sparse tensors, of subclasses of Tensor, and under forward-mode
+    differentiation.
 
     A backward sees nothing of it either: checkpointed code, which runs again there, needs the block inside itself. While code
     is compiled, every block of the thread is seen, those of other tasks too.
