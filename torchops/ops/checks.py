@@ -71,11 +71,11 @@ def check_windows(
     """So many windows on an image of that size as there is room for, or one more, which `inside` has to begin in it."""
     check_numbers(1, kernel_size=kernel_size, stride=stride, dilation=dilation, size=size)
     check_numbers(0, padding=padding)
-    for n, count, *window in zip(size, windows, kernel_size, stride, padding, dilation, strict=True):
-        if 2 * window[2] > window[0]:
+    for n, count, k, s, p, d in zip(size, windows, kernel_size, stride, padding, dilation, strict=True):
+        if 2 * p > k:
             raise ValueError(f"`padding` {tuple(padding)} must be at most half of `kernel_size` {tuple(kernel_size)}")
-        fit = pool_size(n, *window, ceil_mode=False)
-        most = pool_size(n, *window, ceil_mode=True) if inside else fit + 1
+        fit = pool_size(n, k, s, p, d, ceil_mode=False)
+        most = pool_size(n, k, s, p, d, ceil_mode=True) if inside else fit + 1
         if count < 1 or (count != fit and count != most):
             raise ValueError(
                 f"{tuple(windows)} windows of `kernel_size` {tuple(kernel_size)} with `stride` {tuple(stride)}, `padding` "
