@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from triton.runtime.jit import JITFunction
 
 from .hardware import INTERPRETER, Device, device_of
 
@@ -130,7 +131,12 @@ def launch(
     pass_name: str = "",
     **meta: Any,
 ) -> None:
-    """Launch `programs` programs of `kernel` on the device of its first argument, which need not be the current one."""
+    """Launch `programs` programs of `kernel` on the device of its first argument, which need not be the current one.
+
+    Raises:
+        RuntimeError: for bfloat16 in Triton's interpreter, whose matrix products of it are garbage and whose other results are
+            truncated instead of rounded.
+    """
     x = args[0]
     meta["num_warps"] = num_warps
     if recording := _here.recording:
@@ -138,5 +144,10 @@ def launch(
             Launch(kernel, (programs,), args, meta, config, cost(), recording.device, problem, pass_name)
         )
         return
+    if not isinstance(kernel, JITFunction) and any(getattr(a, "dtype", None) == torch.bfloat16 for a in args):
+        raise RuntimeError(
+            f"Triton's interpreter computes torch.bfloat16 wrongly, and {kernel.__name__} was given it: use float32 or float16 "
+            "with TRITON_INTERPRET=1, or set TORCHOPS_BACKEND=aten"
+        )
     with torch.cuda.device_of(x):
         kernel[(programs,)](*args, **meta)

@@ -17,7 +17,7 @@ from skimage import data
 from typer.testing import CliRunner, Result
 
 import torchops
-from torchops import backend, catalog, check, files, inspect
+from torchops import catalog, check, files, inspect
 from torchops.cli import app
 from torchops.machine_code import Instruction, main_loop
 
@@ -195,7 +195,7 @@ def test_backend_comes_from_the_environment(
     photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo.save(tmp_path / "in.png")
-    monkeypatch.setattr(backend, "_backend_of_process", backend._backend_of_process.__wrapped__)
+    monkeypatch.setattr(torchops.backend, "_backend_of_process", torchops.backend._backend_of_process.__wrapped__)
     for value, complaint in (("triton", "TRITON_INTERPRET=1"), ("nonsense", "TORCHOPS_BACKEND must be one of")):
         monkeypatch.setenv("TORCHOPS_BACKEND", value)
         refused(invoke("sobel", tmp_path / "in.png", tmp_path / "out.png"), complaint)

@@ -299,6 +299,20 @@ def test_a_hundred_runs_give_the_same_bits(device: torch.device, tier: str) -> N
         assert all(torch.equal(a, b) for a, b in zip(run, first, strict=True))
 
 
+def test_any_number_of_threads_gives_the_same_bits() -> None:
+    x, outer, found = torch.randn(2, 16, 130, 126).round().requires_grad_(), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            y, indices = torchops.max_pool2d(x, 3, 2, 1, return_indices=True)
+            grad = torch.autograd.grad(y, x, torch.arange(y.numel()).view_as(y).sin())
+            found.append((y, indices, *grad, torchops.max_unpool2d(y, indices, 3, 2, 1, (130, 126))))
+    finally:
+        torch.set_num_threads(outer)
+    for run in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(run, found[0], strict=True))
+
+
 @EVERY_TIER
 @pytest.mark.parametrize("channels_last", [False, True], ids=["nchw", "channels_last"])
 def test_windows_of_more_than_256_pixels(channels_last: bool, device: torch.device) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
+from .ops.checks import PADDING_MODES
 from .ops.conv2d import ACTIVATIONS
 from .ops.registration import in_autocast
 from .shapes import conv_size, conv_transpose_size, pool_size
@@ -20,7 +21,6 @@ from .shapes import conv_size, conv_transpose_size, pool_size
 Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]
 
-PADDING_MODES = ("replicate", "reflect", "circular", "zeros", "constant")
 _IMAGE_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 

@@ -48,6 +48,28 @@ class Values(Questions):
         for run in runs[1:]:
             assert all(torch.equal(a, b) for a, b in zip(run, runs[0], strict=True))
 
+    @pytest.mark.tiers("aten")
+    @pytest.mark.parametrize("threads", [1, 2, 4])
+    def test_same_bits_every_run_of_a_number_of_threads(
+        self, threads: int, float_dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """Of an image that is large enough for ATen to share it among threads."""
+        sample = self.info.samples[0].resized((4, self.info.samples[0].shape[1], 66, 62))
+        outer = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            for layout in ("contiguous", "channels_last"):
+                leaves = self.with_grad(self.inputs(sample, float_dtype, device, layout, layout))
+                grad = torch.randn_like(self.call(leaves, sample))
+                runs = []
+                for _ in range(3):
+                    out = self.call(leaves, sample)
+                    runs.append((out, *self.grads(out, leaves, grad)))
+                for run in runs[1:]:
+                    assert all(torch.equal(a, b) for a, b in zip(run, runs[0], strict=True))
+        finally:
+            torch.set_num_threads(outer)
+
     @EVERY_TIER
     @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # the interpreter's numpy
     def test_nan_is_data(self, device: torch.device) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -180,8 +181,8 @@ def _theirs(cls: type[Module]) -> type[Module] | None:
     return vars(cls).get(_ORIGIN) or next((base for base, ours in COUNTERPARTS.items() if cls is ours), None)
 
 
-_made: dict[type[Module], type[Module]] = {}
-"""Classes made at run time, by the user's: one for each."""
+_made: WeakValueDictionary[type[Module], type[Module]] = WeakValueDictionary()
+"""Classes made at run time, by the user's: one for each, for as long as a layer has it. Nothing else keeps either."""
 
 
 def _ours(cls: type[Module], base: type[Module]) -> type[Module]:
@@ -189,8 +190,8 @@ def _ours(cls: type[Module], base: type[Module]) -> type[Module]:
     ours = COUNTERPARTS[base]
     if cls is base:
         return ours
-    if cls in _made:
-        return _made[cls]
+    if (made := _made.get(cls)) is not None:
+        return made
 
     def reduce(self: Module, protocol: Any) -> tuple[Any, ...]:
         state = self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__

@@ -64,6 +64,9 @@ def conv2d(
     and hardsigmoid keep the result for the backward; silu, gelu and hardswish keep what they need to compute the convolution
     again.
 
+    Same inputs, same bits; on a CPU for a number of threads (`torch.set_num_threads`), by which ATen splits the sums of gradients
+    and picks its kernels.
+
     Differs from `torch.nn.functional.conv2d` in all that is keyword-only, and in a padding of four sides.
 
     Source: V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", 2016.
@@ -128,6 +131,8 @@ def conv_transpose2d(
         TypeError: if an argument is of the wrong type, or a tensor not dense or not floating point.
         ValueError: if a shape or a number is out of its range, or nothing is left of the output.
         RuntimeError: if dtypes or devices differ. Under autocast, dtypes of up to 32 bits may.
+
+    Same inputs, same bits; on a CPU for a number of threads, as in :func:`conv2d`.
 
     Differs from `torch.nn.functional.conv_transpose2d` in nothing but the errors.
 

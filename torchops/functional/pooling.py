@@ -103,8 +103,8 @@ def max_pool2d(
         ValueError: if a shape or a number is out of its range.
 
     Differs from `torch.nn.functional.max_pool2d` in "offset", in leaving integers to torch, and in refusing dilated windows
-    that step over a small image, whose maximum torch says lies outside it. Its gradient is the same every run; it adds what the
-    windows over a pixel send to it, and is rounded once.
+    that step over a small image, whose maximum torch says lies outside it. Its gradient is the same every run,
+    for any number of threads; it adds what the windows over a pixel send to it, and is rounded once.
 
     Source: D. Scherer, A. Mueller, S. Behnke, "Evaluation of pooling operations in convolutional architectures for object
     recognition", 2010.
@@ -209,7 +209,8 @@ def max_unpool2d(
 
     .. math:: y_{nchw} = x_{ncpq} \text{ of the last window } (p, q) \text{ whose index points to } (h, w)
 
-    "Last" is in row-major order: where windows overlap, several may point to one pixel. It is the same every run.
+    "Last" is in row-major order: where windows overlap, several may point to one pixel. It is the same every run, for any number
+    of threads.
 
     Args:
         input: (N, C, P, Q) or (C, P, Q); float16, bfloat16, float32 or float64; any strides.

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from torchops.shapes import is_channels_last, overlap, pool_size
 
+from .checks import check_tensors, check_windows, check_word
 from .registration import accumulation_dtype, each_image, prefer_huge_pages, register, uses_triton
 
 Ints = Sequence[int]
@@ -61,6 +62,27 @@ def _avg_unpool2d(
     else:
         _aten_unpool(x, y, kernel_size, stride, padding, mean, divisor)
     return y
+
+
+def _check_pool(
+    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
+) -> None:
+    _check(x, mean, divisor)
+    check_windows(x.shape[2:], size, kernel_size, stride, padding)
+
+
+def _check_unpool(
+    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
+) -> None:
+    _check(x, mean, divisor)
+    check_windows(size, x.shape[2:], kernel_size, stride, padding)
+
+
+def _check(x: Tensor, mean: str, divisor: int) -> None:
+    check_tensors(4, x=x)
+    check_word("mean", mean, ("padded", "inside", "fixed", "cover"))
+    if divisor == 0:
+        raise ValueError("`divisor` must not be 0")
 
 
 def _geometry(kernel_size: Ints, stride: Ints, padding: Ints) -> tuple[tuple[int, ...], ...]:
@@ -184,11 +206,11 @@ _ARGUMENTS = (
 )
 avg_pool2d = register(
     "avg_pool2d", _ARGUMENTS,
-    impl=_avg_pool2d, fake=_empty, setup=_setup, grad=_grad_pool, jvp=_jvp_pool,
+    check=_check_pool, impl=_avg_pool2d, fake=_empty, setup=_setup, grad=_grad_pool, jvp=_jvp_pool,
     vmap=each_image("avg_pool2d", 1), composed=_is_plain,
 )  # fmt: skip
 avg_unpool2d = register(
     "avg_unpool2d", _ARGUMENTS,
-    impl=_avg_unpool2d, fake=_empty, setup=_setup, grad=_grad_unpool, jvp=_jvp_unpool,
+    check=_check_unpool, impl=_avg_unpool2d, fake=_empty, setup=_setup, grad=_grad_unpool, jvp=_jvp_unpool,
     vmap=each_image("avg_unpool2d", 1),
 )  # fmt: skip

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from torchops.shapes import conv_size, memory_format
 
+from .checks import check_border, check_numbers, check_shape, check_tensors, check_word
 from .conv2d_aten import ACTIVATIONS as ACTIVATIONS
 from .conv2d_aten import Ints, aten_conv2d, aten_input_grad, aten_weight_grad, empty, is_channels_last
 from .registration import register, uses_triton
@@ -73,6 +74,72 @@ def _empty_weight_grad(
     k = dy.shape[1]
     dw = empty((k, x.shape[1] // groups, *kernel_size), x, channels_last)
     return dw, torch.empty(k if with_bias else 0, dtype=x.dtype, device=x.device)
+
+
+def _check(
+    x: Ints, weight: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int, padding_mode: str
+) -> tuple[int, ...]:  # fmt: skip
+    """The shape of a convolution's result, of which the three ops take or make two and the third is a tensor of theirs."""
+    check_numbers(1, groups=(groups,), stride=stride, dilation=dilation)
+    # right and bottom may leave out what no window reaches
+    check_numbers(0, padding=padding[::2])
+    (n, c, h, w), (k, channels, r, s), (left, right, top, bottom) = x, weight, padding
+    if channels * groups != c or k % groups != 0:
+        raise ValueError(
+            f"`groups` (={groups}) must divide {k} channels of the result, and make {c} channels of the input of {channels} a "
+            "group"
+        )
+    check_numbers(1, x=x[1:], weight=weight)
+    check_border(x[2:], padding, padding_mode)
+    p = conv_size(h, r, stride[0], top + bottom, dilation[0])
+    q = conv_size(w, s, stride[1], left + right, dilation[1])
+    if p < 1 or q < 1:
+        raise ValueError(
+            f"`dilation` {tuple(dilation)} with a kernel of {r} x {s} is larger than the padded input of "
+            f"{h + top + bottom} x {w + left + right} pixels"
+        )
+    return n, k, p, q
+
+
+def _check_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None,
+    stride: Ints, padding: Ints, dilation: Ints, groups: int,
+    padding_mode: str, padding_value: float, activation: str,
+) -> None:  # fmt: skip
+    check_tensors(4, x=x)
+    check_tensors(4, like=x, weight=weight, residual=residual)
+    check_tensors(1, like=x, bias=bias)
+    check_word("activation", activation, ("none", *ACTIVATIONS))
+    y = _check(x.shape, weight.shape, stride, padding, dilation, groups, padding_mode)
+    if bias is not None:
+        check_shape("bias", bias.shape, y[1:2])
+    if residual is not None:
+        check_shape("residual", residual.shape, y)
+
+
+def _check_input_grad(
+    dy: Tensor, weight: Tensor, bias: Tensor | None, size: Ints,
+    stride: Ints, padding: Ints, dilation: Ints, groups: int, padding_mode: str, channels_last: bool,
+) -> None:  # fmt: skip
+    check_tensors(4, dy=dy)
+    check_tensors(4, like=dy, weight=weight)
+    check_tensors(1, like=dy, bias=bias)
+    check_numbers(1, size=size)
+    x = dy.shape[0], weight.shape[1] * groups, *size
+    check_shape("dy", dy.shape, _check(x, weight.shape, stride, padding, dilation, groups, padding_mode))
+    if bias is not None:
+        check_shape("bias", bias.shape, x[1:2])
+
+
+def _check_weight_grad(
+    dy: Tensor, x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int,
+    padding_mode: str, padding_value: float, with_bias: bool, channels_last: bool,
+) -> None:  # fmt: skip
+    check_tensors(4, dy=dy)
+    check_tensors(4, like=dy, x=x)
+    check_numbers(1, groups=(groups,), kernel_size=kernel_size)
+    weight = dy.shape[1], x.shape[1] // groups, *kernel_size
+    check_shape("dy", dy.shape, _check(x.shape, weight, stride, padding, dilation, groups, padding_mode))
 
 
 def _conv2d(
@@ -350,20 +417,20 @@ conv2d = register(
     "conv2d",
     "(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, SymInt[2] stride, SymInt[4] padding, SymInt[2] dilation, "
     "SymInt groups, str padding_mode, float padding_value, str activation) -> Tensor",
-    impl=_conv2d, fake=_empty_conv2d, setup=_setup_conv2d, grad=_grad_conv2d, jvp=_jvp_conv2d,
+    check=_check_conv2d, impl=_conv2d, fake=_empty_conv2d, setup=_setup_conv2d, grad=_grad_conv2d, jvp=_jvp_conv2d,
     vmap=_vmap_conv2d, autocast=True, composed=_is_plain,
 )  # fmt: skip
 conv2d_input_grad = register(
     "conv2d_input_grad",
     "(Tensor dy, Tensor weight, Tensor? bias, SymInt[2] size, SymInt[2] stride, SymInt[4] padding, SymInt[2] dilation, "
     "SymInt groups, str padding_mode, bool channels_last) -> Tensor",
-    impl=_conv2d_input_grad, fake=_empty_input_grad, setup=_setup_input_grad, grad=_grad_input_grad,
+    check=_check_input_grad, impl=_conv2d_input_grad, fake=_empty_input_grad, setup=_setup_input_grad, grad=_grad_input_grad,
     jvp=_jvp_input_grad, vmap=_vmap_input_grad, autocast=True, composed=_is_plain_adjoint,
 )  # fmt: skip
 conv2d_weight_grad = register(
     "conv2d_weight_grad",
     "(Tensor dy, Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[4] padding, SymInt[2] dilation, SymInt groups, "
     "str padding_mode, float padding_value, bool with_bias, bool channels_last) -> (Tensor, Tensor)",
-    impl=_conv2d_weight_grad, fake=_empty_weight_grad, setup=_setup_weight_grad, grad=_grad_weight_grad,
+    check=_check_weight_grad, impl=_conv2d_weight_grad, fake=_empty_weight_grad, setup=_setup_weight_grad, grad=_grad_weight_grad,
     jvp=_jvp_weight_grad, vmap=_vmap_weight_grad,
 )  # fmt: skip

@@ -14,12 +14,10 @@ from torch import Tensor
 
 from torchops.shapes import is_channels_last, memory_format, overlap, pool_size
 
-from .max_unpool2d import Ints, max_unpool2d, max_unpool2d_backward, offsets_of
+from .checks import check_tensors, check_windows
+from .max_unpool2d import OFFSETS, Ints, check_kind, max_unpool2d, max_unpool2d_backward, offsets_of
 from .registration import each_image, prefer_huge_pages, register, uses_triton
 from .tiling import parts
-
-OFFSETS = 256
-"""Taps of a window that one byte can tell apart."""
 
 
 def _kernels() -> ModuleType:
@@ -53,6 +51,15 @@ def _empty_with_indices(
     indices: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     return _empty(x, output_size, x.dtype), _empty(x, output_size, torch.uint8 if indices == "offset" else torch.int64)
+
+
+def _check(
+    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, output_size: Ints, smallest: bool,
+    indices: str = "position",
+) -> None:  # fmt: skip
+    check_tensors(4, x=x)
+    check_kind(indices, kernel_size)
+    check_windows(x.shape[2:], output_size, kernel_size, stride, padding, dilation, inside=True)
 
 
 def _max_pool2d(
@@ -165,13 +172,13 @@ max_pool2d = register(
     "max_pool2d",
     "(Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt[2] output_size, "
     "bool smallest) -> Tensor",
-    impl=_max_pool2d, fake=_empty_max_pool2d, setup=_setup_max_pool2d, grad=_grad_max_pool2d,
+    check=_check, impl=_max_pool2d, fake=_empty_max_pool2d, setup=_setup_max_pool2d, grad=_grad_max_pool2d,
     jvp=_jvp_max_pool2d, vmap=each_image("max_pool2d", 1), composed=_is_plain,
 )  # fmt: skip
 max_pool2d_with_indices = register(
     "max_pool2d_with_indices",
     "(Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt[2] output_size, "
     "bool smallest, str indices) -> (Tensor, Tensor)",
-    impl=_with_indices, fake=_empty_with_indices, setup=_setup_with_indices, grad=_grad_with_indices,
+    check=_check, impl=_with_indices, fake=_empty_with_indices, setup=_setup_with_indices, grad=_grad_with_indices,
     jvp=_jvp_with_indices, vmap=each_image("max_pool2d_with_indices", 1), composed=_is_plain,
 )  # fmt: skip

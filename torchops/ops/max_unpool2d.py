@@ -19,10 +19,13 @@ from torch import Tensor
 from torchops.backend import checks_indices
 from torchops.shapes import is_channels_last, overlap
 
+from .checks import check_shape, check_tensors, check_windows, check_word
 from .registration import each_image, prefer_huge_pages, register, uses_triton
 from .tiling import parts
 
 Ints = Sequence[int]
+OFFSETS = 256
+"""Taps of a window that one byte can tell apart."""
 
 
 def _kernels() -> ModuleType:
@@ -48,6 +51,41 @@ def _empty_backward(
     duplicates: str, channels_last: bool,
 ) -> Tensor:  # fmt: skip
     return _empty(dy, indices.shape[2:], channels_last)
+
+
+def check_kind(indices: str, kernel_size: Ints) -> None:
+    check_word("indices", indices, ("offset", "position"))
+    if indices == "offset" and kernel_size[0] * kernel_size[1] > OFFSETS:
+        raise ValueError(
+            f"offsets point into a window of at most {OFFSETS} pixels, got `kernel_size` {tuple(kernel_size)}"
+        )
+
+
+def _check_max_unpool2d(
+    x: Tensor, indices: Tensor, size: Ints, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints,
+    duplicates: str, channels_last: bool,
+) -> None:  # fmt: skip
+    check_tensors(4, x=x)
+    _check(x, indices, size, kernel_size, stride, padding, dilation, duplicates)
+    check_shape("indices", indices.shape, x.shape)
+
+
+def _check_backward(
+    dy: Tensor, indices: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints,
+    duplicates: str, channels_last: bool,
+) -> None:  # fmt: skip
+    check_tensors(4, dy=dy)
+    _check(dy, indices, dy.shape[2:], kernel_size, stride, padding, dilation, duplicates)
+    check_shape("indices", indices.shape, (*dy.shape[:2], *indices.shape[2:]))
+
+
+def _check(
+    x: Tensor, indices: Tensor, size: Ints, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, duplicates: str
+) -> None:  # fmt: skip
+    check_tensors(4, like=x, dtypes=(torch.int64, torch.uint8), indices=indices)
+    check_kind("offset" if indices.dtype == torch.uint8 else "position", kernel_size)
+    check_word("duplicates", duplicates, ("last", "sum"))
+    check_windows(size, indices.shape[2:], kernel_size, stride, padding, dilation)
 
 
 def _max_unpool2d(
@@ -263,13 +301,13 @@ max_unpool2d = register(
     "max_unpool2d",
     "(Tensor x, Tensor indices, SymInt[2] size, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, "
     "SymInt[2] dilation, str duplicates, bool channels_last) -> Tensor",
-    impl=_max_unpool2d, fake=_empty_max_unpool2d, setup=_setup_max_unpool2d, grad=_grad_max_unpool2d,
+    check=_check_max_unpool2d, impl=_max_unpool2d, fake=_empty_max_unpool2d, setup=_setup_max_unpool2d, grad=_grad_max_unpool2d,
     jvp=_jvp_max_unpool2d, vmap=each_image("max_unpool2d", 2),
 )  # fmt: skip
 max_unpool2d_backward = register(
     "max_unpool2d_backward",
     "(Tensor dy, Tensor indices, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, "
     "str duplicates, bool channels_last) -> Tensor",
-    impl=_backward, fake=_empty_backward, setup=_setup_backward, grad=_grad_backward,
+    check=_check_backward, impl=_backward, fake=_empty_backward, setup=_setup_backward, grad=_grad_backward,
     jvp=_jvp_backward, vmap=each_image("max_unpool2d_backward", 2),
 )  # fmt: skip

@@ -252,10 +252,19 @@ def _recording() -> Iterator[None]:
         yield
 
 
+def _after(check: Callable[..., None], function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        check(*args)
+        return function(*args)
+
+    return call
+
+
 def register(
     name: str,
     schema: str,
     *,
+    check: Callable[..., None],
     impl: Callable[..., Any],
     fake: Callable[..., Any],
     setup: Callable[..., None],
@@ -273,6 +282,8 @@ def register(
 
     Args:
         schema: its arguments and results; tensors come first, at least one.
+        check: refuses arguments that `impl` could not trust. The function that is returned leaves it out: its callers have
+            checked more.
         impl: computes it; looks at the backend in force.
         fake: uninitialised outputs of the right size, strides, dtype and device.
         setup, grad: `setup_context` and `backward`, as in `torch.autograd.Function`.
@@ -288,8 +299,8 @@ def register(
     grad = _known_as_implementing(_in_its_dtypes(_on_its_backend(grad)))
     jvp = _known_as_implementing(_in_its_dtypes(jvp))
     torch.library.define(qualified, schema)
-    torch.library.impl(qualified, "default", impl)
-    torch.library.register_fake(qualified, fake)
+    torch.library.impl(qualified, "default", _after(check, impl))
+    torch.library.register_fake(qualified, _after(check, fake))
     torch.library.register_vmap(qualified, vmap)
     operator = getattr(torch.ops.torchops, name).default
     _register_gradient(operator, schema.partition("->")[0].count("Tensor"), setup, grad, jvp)

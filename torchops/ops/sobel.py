@@ -14,6 +14,7 @@ from torch import Tensor
 
 from torchops.shapes import memory_format
 
+from .checks import FLOATS, check_border, check_numbers, check_shape, check_tensors
 from .registration import accumulation_dtype, each_image, prefer_huge_pages, register, uses_triton
 from .tiling import Scratch, halo, is_inside, planar, read_padded, runs, tiles
 
@@ -51,6 +52,35 @@ def _empty_sobel_backward(dy: Tensor, x: Tensor, *_: Any) -> Tensor:
 
 def _empty_spatial_gradient_backward(dg: Tensor, *_: Any) -> Tensor:
     return _empty_sobel(dg[:, :, 0])
+
+
+def _check_image(x: Tensor, padding_mode: str) -> None:
+    check_numbers(1, size=x.shape[-2:])
+    check_border(x.shape[-2:], (1, 1, 1, 1), padding_mode)
+
+
+def _check_sobel(x: Tensor, normalized: bool, eps: float, padding_mode: str, padding_value: float) -> None:
+    check_tensors(4, dtypes=(torch.uint8, *FLOATS), x=x)
+    _check_image(x, padding_mode)
+
+
+def _check_spatial_gradient(x: Tensor, normalized: bool, padding_mode: str, padding_value: float) -> None:
+    _check_sobel(x, normalized, 0.0, padding_mode, padding_value)
+
+
+def _check_sobel_backward(
+    dy: Tensor, x: Tensor, normalized: bool, eps: float, padding_mode: str, padding_value: float
+) -> None:
+    check_tensors(4, dy=dy)
+    check_tensors(4, like=dy, x=x)
+    check_shape("dy", dy.shape, x.shape)
+    _check_image(x, padding_mode)
+
+
+def _check_spatial_gradient_backward(dg: Tensor, normalized: bool, padding_mode: str) -> None:
+    check_tensors(5, dg=dg)
+    check_shape("dg", dg.shape, (*dg.shape[:2], 2, *dg.shape[3:]))
+    _check_image(dg, padding_mode)
 
 
 def _sobel(x: Tensor, normalized: bool, eps: float, padding_mode: str, padding_value: float) -> Tensor:
@@ -306,23 +336,23 @@ def _jvp_spatial_gradient_backward(args: tuple[Any, ...], _: Tensor, t: Tensor) 
 
 sobel = register(
     "sobel", "(Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
-    impl=_sobel, fake=_empty_sobel, setup=_setup_sobel, grad=_grad_sobel, jvp=_jvp_sobel,
+    check=_check_sobel, impl=_sobel, fake=_empty_sobel, setup=_setup_sobel, grad=_grad_sobel, jvp=_jvp_sobel,
     vmap=each_image("sobel", 1),
 )  # fmt: skip
 spatial_gradient = register(
     "spatial_gradient", "(Tensor x, bool normalized, str padding_mode, float padding_value) -> Tensor",
-    impl=_spatial_gradient, fake=_empty_spatial_gradient, setup=_setup_spatial_gradient, grad=_grad_spatial_gradient,
+    check=_check_spatial_gradient, impl=_spatial_gradient, fake=_empty_spatial_gradient, setup=_setup_spatial_gradient, grad=_grad_spatial_gradient,
     jvp=_jvp_spatial_gradient, vmap=each_image("spatial_gradient", 1),
 )  # fmt: skip
 sobel_backward = register(
     "sobel_backward",
     "(Tensor dy, Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
-    impl=_sobel_backward, fake=_empty_sobel_backward, setup=_setup_sobel_backward, grad=_grad_sobel_backward,
+    check=_check_sobel_backward, impl=_sobel_backward, fake=_empty_sobel_backward, setup=_setup_sobel_backward, grad=_grad_sobel_backward,
     jvp=_jvp_sobel_backward, vmap=each_image("sobel_backward", 2),
 )  # fmt: skip
 spatial_gradient_backward = register(
     "spatial_gradient_backward", "(Tensor dg, bool normalized, str padding_mode) -> Tensor",
-    impl=_spatial_gradient_backward, fake=_empty_spatial_gradient_backward, setup=_setup_spatial_gradient_backward,
+    check=_check_spatial_gradient_backward, impl=_spatial_gradient_backward, fake=_empty_spatial_gradient_backward, setup=_setup_spatial_gradient_backward,
     grad=_grad_spatial_gradient_backward, jvp=_jvp_spatial_gradient_backward,
     vmap=each_image("spatial_gradient_backward", 1),
 )  # fmt: skip

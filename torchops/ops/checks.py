@@ -1,0 +1,83 @@
+"""What kernels trust. Public functions refuse more, and in the words of their arguments; an operator that is called by itself,
+`torch.ops.torchops.<name>`, refuses this before it reads or writes anything.
+
+Fakes refuse the same. Of symbolic sizes nothing is asked that a public function has not asked already, so that a graph of
+theirs is bound by nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from torchops.shapes import pool_size
+
+FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
+PADDING_MODES = "replicate", "reflect", "circular", "zeros", "constant"
+
+
+def check_tensors(
+    dims: int, *, like: Tensor | None = None, dtypes: Collection[torch.dtype] = (), **tensors: Tensor | None
+) -> None:  # fmt: skip
+    """Dense tensors of so many dimensions, on the device of `like`, of one of these dtypes, or of that of `like`."""
+    dtypes = dtypes or ((like.dtype,) if like is not None else FLOATS)
+    for name, t in tensors.items():
+        if t is None:
+            continue
+        if t.layout != torch.strided:
+            raise TypeError(f"`{name}` must be a dense tensor, got layout {t.layout}")
+        if t.dtype not in dtypes:
+            raise TypeError(f"`{name}` must be of {' or '.join(map(str, dtypes))}, got {t.dtype}")
+        if t.dim() != dims:
+            raise ValueError(f"`{name}` must have {dims} dimensions, got shape {tuple(t.shape)}")
+        if like is not None and t.device != like.device:
+            raise RuntimeError(f"`{name}` must be on the device of the first tensor (={like.device}), got {t.device}")
+
+
+def check_shape(name: str, shape: Sequence[int], expected: Sequence[int]) -> None:
+    if tuple(shape) != tuple(expected):
+        raise ValueError(f"`{name}` must have shape {tuple(expected)}, got {tuple(shape)}")
+
+
+def check_numbers(least: int, **numbers: Sequence[int]) -> None:
+    for name, values in numbers.items():
+        for value in values:
+            if value < least:
+                raise ValueError(f"`{name}` must {'be positive' if least else 'not be negative'}, got {tuple(values)}")
+
+
+def check_word(name: str, word: str, words: Collection[str]) -> None:
+    if word not in words:
+        raise ValueError(f"`{name}` must be one of {', '.join(words)}, got {word!r}")
+
+
+def check_border(size: Sequence[int], padding: Sequence[int], padding_mode: str) -> None:
+    """padding: left, right, top and bottom of an image of that many rows and columns."""
+    check_word("padding_mode", padding_mode, PADDING_MODES)
+    # reflection leaves out the border itself
+    least = {"reflect": 1, "circular": 0}.get(padding_mode)
+    if least is not None and (max(padding[2:]) + least > size[0] or max(padding[:2]) + least > size[1]):
+        raise ValueError(
+            f"`padding_mode` {padding_mode!r} with a padding of {tuple(padding)} needs a larger image than {tuple(size)} pixels"
+        )
+
+
+def check_windows(
+    size: Sequence[int], windows: Sequence[int], kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int] = (1, 1), *, inside: bool = False,
+) -> None:  # fmt: skip
+    """So many windows on an image of that size as there is room for, or one more, which `inside` has to begin in it."""
+    check_numbers(1, kernel_size=kernel_size, stride=stride, dilation=dilation, size=size)
+    check_numbers(0, padding=padding)
+    for n, count, k, s, p, d in zip(size, windows, kernel_size, stride, padding, dilation, strict=True):
+        if 2 * p > k:
+            raise ValueError(f"`padding` {tuple(padding)} must be at most half of `kernel_size` {tuple(kernel_size)}")
+        fit = pool_size(n, k, s, p, d, ceil_mode=False)
+        most = pool_size(n, k, s, p, d, ceil_mode=True) if inside else fit + 1
+        if count < 1 or (count != fit and count != most):
+            raise ValueError(
+                f"{tuple(windows)} windows of `kernel_size` {tuple(kernel_size)} with `stride` {tuple(stride)}, `padding` "
+                f"{tuple(padding)} and `dilation` {tuple(dilation)} are not those of an image of {tuple(size)} pixels"
+            )
