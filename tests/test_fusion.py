@@ -18,7 +18,7 @@ import torchops
 from bench.networks import with_statistics
 from torchops.fusion import Report
 
-from .conformance import close
+from .conformance import OPERATOR, close
 from .inside import on_a_gpu_that_is_not_there
 from .networks import NETWORKS, Block, as_torch_has_it, image, small
 
@@ -303,6 +303,7 @@ def _in_half(weight: float, variance: float, scale: float, cls: type[nn.Module] 
     return model
 
 
+@OPERATOR
 @pytest.mark.parametrize("cls", [nn.Conv2d, nn.ConvTranspose2d])
 @pytest.mark.parametrize(
     ("weight", "variance", "scale", "folded"),
@@ -314,17 +315,17 @@ def _in_half(weight: float, variance: float, scale: float, cls: type[nn.Module] 
     ],
 )
 def test_norms_that_a_dtype_cannot_hold_stay(
-    cls: type[nn.Module], weight: float, variance: float, scale: float, folded: bool
+    cls: type[nn.Module], weight: float, variance: float, scale: float, folded: bool, device: torch.device
 ) -> None:
     """Folded weights have the range of the sum's scale and the weights' together, which in float16 is soon too much."""
-    model = _in_half(weight, variance, scale, cls)
+    model = _in_half(weight, variance, scale, cls).to(device)
     fused, report = torchops.fuse(model)
     op = "conv2d" if cls is nn.Conv2d else "conv_transpose2d"
     assert report.fused == {"0": f"{op} + batch_norm" if folded else op}
     assert report.kept == (
         {} if folded else {"1": "folded into the weights, it would leave the range of torch.float16"}
     )
-    x = torch.full((1, 1, 2, 2), 100.0 if weight < 1 else 0.1, dtype=torch.float16)
+    x = torch.full((1, 1, 2, 2), 100.0 if weight < 1 else 0.1, dtype=torch.float16, device=device)
     close(fused(x), model.double()(x.double()).half(), torch.float16, 2)
 
 
