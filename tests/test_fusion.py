@@ -311,6 +311,7 @@ def _in_half(weight: float, variance: float, scale: float, cls: type[nn.Module] 
         pytest.param(300.0, 0.0, 1.0, False, id="overflows"),
         pytest.param(1e-3, 6e4, 1e-2, False, id="vanishes"),
         pytest.param(1e-3, 1.0, 1e-6, True, id="counts_for_nothing"),
+        pytest.param(0.1, 1.0, 30.0, True, id="large_scale"),
         pytest.param(0.0, 1.0, 1.0, True, id="zero"),
     ],
 )

@@ -212,7 +212,9 @@ def _take_norm(calls: Calls, chain: Chain, node: fx.Node) -> bool:
         chain.weight.detach().double(), bias, mean, variance, eps, scale, shift, transpose=transposed
     )
     dtype, trains = chain.weight.dtype, chain.weight.requires_grad
-    if not _fits(folded[0].transpose(0, 1) if transposed else folded[0], folded[1], scale, dtype):
+    # how far a trained norm's results spread, for they are rounded too; little where it is of a channel that is pruned
+    spread = (variance / (variance + eps)).sqrt() * (1.0 if scale is None else scale.abs())
+    if not _fits(folded[0].transpose(0, 1) if transposed else folded[0], folded[1], spread, dtype):
         name = owner(node) if module is not None else f"{owner(node)}.batch_norm".lstrip(".")
         calls.unfit[name] = f"folded into the weights, it would leave the range of {dtype}"
         return False
@@ -222,14 +224,13 @@ def _take_norm(calls: Calls, chain: Chain, node: fx.Node) -> bool:
     return True
 
 
-def _fits(weight: Tensor, bias: Tensor, scale: Tensor | None, dtype: torch.dtype) -> bool:
-    """Whether folded weights, in float64, can be had in the dtype: none overflows, and of a channel that counts for anything
-    beside the results' own rounding they do not vanish."""
-    weights = weight.detach().flatten(1)
-    error, size = (weights.to(dtype).double() - weights).norm(dim=1), weights.norm(dim=1)
-    # results of a batch norm are about as large as its scale
-    counts = 1.0 if scale is None else scale.abs()
-    return bool(bias.to(dtype).isfinite().all() and (error * counts <= torch.finfo(dtype).eps * size).all())
+def _fits(weight: Tensor, bias: Tensor, spread: Tensor, dtype: torch.dtype) -> bool:
+    """Whether folded weights, in float64, can be had in the dtype: none overflows, and a channel's are not rounded by more than
+    weights are, unless its results spread so little that this is lost beside others of about 1."""
+    weights, rounded = weight.detach().flatten(1), weight.detach().flatten(1).to(dtype)
+    finite = rounded.isfinite().all() and bias.to(dtype).isfinite().all()
+    error, size = (rounded.double() - weights).norm(dim=1), weights.norm(dim=1)
+    return bool(finite and (error * spread.clamp(max=1.0) <= torch.finfo(dtype).eps * size).all())
 
 
 def _take_addition(calls: Calls, chain: Chain, node: fx.Node) -> None:
