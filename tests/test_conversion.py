@@ -152,6 +152,14 @@ def test_quantization_that_would_leave_a_layer_out_raises(layer: nn.Module) -> N
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.ao.quantization is deprecated")
+def test_quantization_of_other_layers_works() -> None:
+    model, _ = torchops.convert(nn.Sequential(conv(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)))
+    quantized = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    assert [type(quantized[i]) for i in (0, 3)] == [torchops.nn.Conv2d, torch.ao.nn.quantized.dynamic.Linear]
+    close(quantized(image(1, 4, 5, 5)), model(image(1, 4, 5, 5)), torch.bfloat16, 4)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.ao.quantization is deprecated")
 def test_a_model_prepared_for_quantization_keeps_what_is_to_be_quantized() -> None:
     model = nn.Sequential(conv(), nn.ConvTranspose2d(4, 4, 2), nn.MaxPool2d(2))
     model.qconfig = torch.ao.quantization.get_default_qat_qconfig("qnnpack")

@@ -11,13 +11,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
 from torchvision.ops import FrozenBatchNorm2d
 
 import torchops
 from bench.networks import with_statistics
 from torchops.fusion import Report
 
-from .conformance import close
+from .conformance import OPERATOR, close
 from .inside import on_a_gpu_that_is_not_there
 from .networks import NETWORKS, Block, as_torch_has_it, image, small
 
@@ -151,6 +152,28 @@ def test_pads_become_the_border(which: str) -> None:
     assert report.after["pad"] == (parts is None)
 
 
+class Named(nn.Conv2d):
+    """A user's class, with the forward of torch.nn's."""
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.scale = nn.Sequential(conv(), nn.BatchNorm2d(4)), nn.Parameter(torch.rand(4, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x) * self.scale
+
+
+class _Double(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+def _doubled(module: nn.Module, name: str) -> nn.Module:
+    return parametrize.register_parametrization(module, name, _Double())
+
+
 LAYERS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "transposed": (
         lambda: sequential(nn.ConvTranspose2d(4, 6, 3, 2), nn.BatchNorm2d(6), nn.ReLU()),
@@ -180,8 +203,17 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
         ["conv2d + batch_norm + relu"],
     ),
     "parametrized": (
-        lambda: sequential(nn.utils.parametrizations.weight_norm(conv()), nn.BatchNorm2d(4)), ["conv2d + batch_norm"],
+        lambda: sequential(parametrizations.weight_norm(conv()), nn.BatchNorm2d(4)), ["conv2d + batch_norm"],
     ),
+    "parametrized_subclass": (
+        lambda: sequential(parametrizations.weight_norm(conv(cls=Named)), nn.BatchNorm2d(4)), ["conv2d + batch_norm"],
+    ),
+    "parametrized_transposed": (
+        lambda: sequential(parametrizations.spectral_norm(nn.ConvTranspose2d(4, 6, 3, 2)), nn.BatchNorm2d(6)),
+        ["conv_transpose2d + batch_norm"],
+    ),
+    "parametrized_norm": (lambda: sequential(conv(), _doubled(nn.BatchNorm2d(4), "weight")), ["conv2d + batch_norm"]),
+    "parametrized_module": (lambda: sequential(_doubled(Scaled(), "scale"), nn.ReLU()), ["conv2d + batch_norm"]),
 }  # fmt: skip
 
 
@@ -259,6 +291,53 @@ def test_low_precision(dtype: torch.dtype) -> None:
         exact = copy.deepcopy(model).double()(x.double())
         own, other = ((y.double() - exact).norm() for y in (fused(x), model(x)))
     assert own <= 1.5 * other
+
+
+def _in_half(weight: float, variance: float, scale: float, cls: type[nn.Module] = nn.Conv2d) -> nn.Module:
+    model = nn.Sequential(cls(1, 2, 1, bias=False), nn.BatchNorm2d(2)).eval().half()
+    with torch.no_grad():
+        for parameter, value in ((model[0].weight, weight), (model[1].running_var, variance), (model[1].weight, scale)):
+            # of the other channel, as everywhere
+            parameter.fill_(1.0)
+            parameter.flatten()[0] = value
+    return model
+
+
+@OPERATOR
+@pytest.mark.parametrize("cls", [nn.Conv2d, nn.ConvTranspose2d])
+@pytest.mark.parametrize(
+    ("weight", "variance", "scale", "folded"),
+    [
+        pytest.param(300.0, 0.0, 1.0, False, id="overflows"),
+        pytest.param(1e-3, 6e4, 1e-2, False, id="vanishes"),
+        pytest.param(1e-3, 1.0, 1e-6, True, id="counts_for_nothing"),
+        pytest.param(0.1, 1.0, 30.0, True, id="large_scale"),
+        pytest.param(0.0, 1.0, 1.0, True, id="zero"),
+    ],
+)
+def test_norms_that_a_dtype_cannot_hold_stay(
+    cls: type[nn.Module], weight: float, variance: float, scale: float, folded: bool, device: torch.device
+) -> None:
+    """Folded weights have the range of the sum's scale and the weights' together, which in float16 is soon too much."""
+    model = _in_half(weight, variance, scale, cls).to(device)
+    fused, report = torchops.fuse(model)
+    op = "conv2d" if cls is nn.Conv2d else "conv_transpose2d"
+    assert report.fused == {"0": f"{op} + batch_norm" if folded else op}
+    assert report.kept == (
+        {} if folded else {"1": "folded into the weights, it would leave the range of torch.float16"}
+    )
+    x = torch.full((1, 1, 2, 2), 100.0 if weight < 1 else 0.1, dtype=torch.float16, device=device)
+    close(fused(x), model.double()(x.double()).half(), torch.float16, 2)
+
+
+def test_functions_that_a_dtype_cannot_hold_stay_by_the_name_of_their_module() -> None:
+    model = net(lambda m, x: F.batch_norm(m.a(x), m.bn.running_mean, m.bn.running_var)).half()
+    with torch.no_grad():
+        model.a.weight.fill_(300)
+        model.bn.running_var.zero_()
+    _, report = torchops.fuse(nn.Sequential(model).eval())
+    assert report.fused == {"0.a": "conv2d"}
+    assert list(report.kept) == ["0.batch_norm"]
 
 
 def test_memory_formats() -> None:

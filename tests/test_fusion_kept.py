@@ -43,8 +43,9 @@ def test_what_cannot_be_traced_is_kept_whole() -> None:
     fused, report = fused_as_before(model)
     assert report.fused == {"0": "conv2d + batch_norm", "3": "conv2d + relu"}
     assert list(report.kept) == ["2"]
-    assert report.kept["2"].startswith(
-        "TraceError: symbolically traced variables cannot be used as inputs to control flow"
+    line = Gate.forward.__code__.co_firstlineno + 1
+    assert report.kept["2"] == (
+        f"TraceError: symbolically traced variables cannot be used as inputs to control flow ({__file__}:{line})"
     )
     assert type(fused.get_submodule("2.body.0")) is torchops.nn.Conv2d
     assert report.after["Gate"] == 1
@@ -54,6 +55,8 @@ def test_what_cannot_be_traced_is_kept_whole() -> None:
     whole, report = torchops.fuse(model[2])
     assert type(whole) is Gate
     assert list(report.kept) == [""]
+    assert report.kept[""].endswith(f"({__file__}:{line})")
+    assert report.before == report.after == {"Gate": 1}
     # as the docstring says
     whole.body, report = torchops.fuse(whole.body)
     assert report.fused == {"0": "conv2d + batch_norm + relu"}
@@ -162,6 +165,9 @@ def test_what_a_trace_would_do_once_and_for_all(which: str) -> None:
     fused, report = torchops.fuse(model)
     assert report.fused == {"0": "conv2d + relu"}
     assert why in report.kept["2"]
+    code = step.__code__
+    place = "{}:{}".format(*report.kept["2"][:-1].rpartition(" (")[2].rsplit(":", 1))
+    assert place in {f"{code.co_filename}:{code.co_firstlineno + below}" for below in range(4)}
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
     for size in (5, 6):
         close(fused(image(1, 4, size, 5)), other(image(1, 4, size, 5)), torch.float32, 10)
@@ -255,6 +261,7 @@ def test_models_that_are_kept_altogether(which: str) -> None:
     _, report = fused_as_before(with_statistics(make()).eval())
     assert report.kept[""].startswith(why)
     assert report.fused == {}
+    assert report.before == report.after == {make().__class__.__name__: 1}
 
 
 def test_replaced_forwards_are_kept() -> None:

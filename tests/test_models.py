@@ -112,6 +112,17 @@ def test_export_and_reload(make: Any, x: Tensor) -> None:
         close(program.module()(size), model(size), torch.float32)
 
 
+@made
+def test_export_for_any_size(make: Any) -> None:
+    """Residuals, borders and positions of maxima: what they compare sizes for, holds for all."""
+    model = make()
+    sizes = {d: 4 * torch.export.Dim(name, min=3, max=999) for d, name in ((2, "rows"), (3, "columns"))}
+    program = torch.export.export(model, (image(2, 3, 16, 12),), dynamic_shapes=(sizes,)).module()
+    for size in ((12, 32), (20, 12)):
+        x = image(2, 3, *size)
+        close(program(x), model(x), torch.float32)
+
+
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "conv2d": lambda: torchops.nn.Conv2d(3, 4, 3, stride=2, padding=1, padding_mode="reflect", activation="relu"),
     "conv_transpose2d": lambda: torchops.nn.ConvTranspose2d(3, 4, 3, stride=2),

@@ -45,7 +45,7 @@ _blocks: ContextVar[tuple[override, ...]] = ContextVar("torchops_override", defa
 def _is_of_an_op(error: Exception) -> bool:
     """Whether an op was running when it was raised: what checks the arguments runs before any."""
     frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_globals["__name__"].startswith("torchops.ops.") for frame, _ in frames)
+    return any(frame.f_globals.get("__name__", "").startswith("torchops.ops.") for frame, _ in frames)
 
 
 class override(TorchFunctionMode):  # noqa: N801  a context manager, named as torch.no_grad is

@@ -20,7 +20,7 @@ def shared_copy(model: Module) -> Module:
     Raises:
         TypeError: if something in the model refuses to be copied, or copies itself in a way of its own.
     """
-    own = _reached(model)
+    own = reached(model)
     # compiled code refers to its own tensors: nothing of it will change
     memo: dict[int, Any] = {
         key: thing for key, thing in own.items() if isinstance(thing, (Tensor, torch.jit.ScriptModule))
@@ -61,10 +61,10 @@ def _same_tensors(module: Module, twin: Module) -> bool:
     return isinstance(module, torch.jit.ScriptModule) or all(one is other for one, other in pairs)
 
 
-def _reached(model: Module) -> dict[int, Any]:
-    """All that the model holds, but for its hooks: modules, tensors, what lies in containers and in other objects."""
+def reached(thing: Any) -> dict[int, Any]:
+    """All that a model or an object holds, but for hooks: modules, tensors, what lies in containers and in other objects."""
     found: dict[int, Any] = {}
-    waiting: list[Any] = [model]
+    waiting = [thing]
     while waiting:
         thing = waiting.pop()
         if id(thing) not in found:

@@ -117,7 +117,7 @@ def inexpressible(module: Module) -> str | None:
         return "not torchops's"
     if not isinstance(module, tuple(COUNTERPARTS)):
         return f"torch.nn has no {_public_name(module)}"
-    if _theirs(_plain_class(module)) is None:
+    if _theirs(plain_class(module)) is None:
         return f"{_public_name(module)} is a subclass of torchops's"
     if "forward" in vars(module):
         return "the forward of this one layer is replaced"
@@ -139,14 +139,14 @@ _ORIGIN = "_torchops_origin"
 """Attribute of a class that was made of a user's: that class."""
 
 
-def _plain_class(module: Module) -> type[Module]:
+def plain_class(module: Module) -> type[Module]:
     """The class of a layer; of a parametrized one, which has a class of its own to hold properties, the class under that."""
     cls = type(module)
     return cls.__bases__[0] if parametrize.is_parametrized(module) else cls
 
 
 def _public_name(module: Module) -> str:
-    return _plain_class(module).__name__
+    return plain_class(module).__name__
 
 
 def make_ours(module: Module) -> str:
@@ -164,11 +164,11 @@ def make_theirs(module: Module) -> str:
         module._reversed_padding_repeated_twice = _twice(module.padding)
     for name in next(names for base, names in _OWN.items() if isinstance(module, base)):
         module.__dict__.pop(name, None)
-    return f"{'torch.nn.' if _plain_class(module) in COUNTERPARTS else ''}{_public_name(module)}"
+    return f"{'torch.nn.' if plain_class(module) in COUNTERPARTS else ''}{_public_name(module)}"
 
 
 def _change_class(module: Module, changed: Callable[[type[Module]], type[Module]]) -> None:
-    plain = changed(_plain_class(module))
+    plain = changed(plain_class(module))
     if parametrize.is_parametrized(module):
         own = {name: value for name, value in vars(type(module)).items() if name not in ("__dict__", "__weakref__")}
         plain = type(type(module).__name__, (plain,), own)

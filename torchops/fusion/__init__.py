@@ -3,6 +3,7 @@
 tracing.py    a model as graphs of calls
 calls.py      what a node of the graph calls, and how many kernels that takes
 chains.py     a convolution, and all around it that its kernel can do as well
+fused.py      the module that is returned
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from torch.nn import Module
 
 from torchops.conversion import Selection, check_model, convert, selection, table
 
-from .calls import HOOKS, Calls, first_argument
+from .calls import HOOKS, Calls, first_argument, owner
 from .chains import Chain, grow, pool, start
+from .fused import fused_module
 from .tracing import trace
 
 __all__ = ["Report", "fuse"]
@@ -30,7 +32,8 @@ class Report:
     fused: dict[str, str] = field(default_factory=dict)
     """For every convolution, by its name in the fused model: what its kernel does."""
     kept: dict[str, str] = field(default_factory=dict)
-    """For every module that was not looked into, or layer not taken over: why; "" is the model itself."""
+    """For every module that was not looked into, layer not taken over, or batch norm that could not be folded: why; "" is the
+    model itself."""
     before: Counter[str] = field(default_factory=Counter)
     """Kernels of a forward of the model as torch.nn runs it, by op: one for each call but views, and one for the bias of a
     convolution. A module that was not looked into counts as one, by its class."""
@@ -57,7 +60,8 @@ def fuse(
     The layers are converted as by :func:`torchops.convert`. Then batch norm that follows a convolution is folded into its
     weights, and bias, the addition of another tensor (a residual) and an activation that follow move into its kernel, as do
     explicit pads before it: `nn.ReflectionPad2d`, `nn.ZeroPad2d`, `F.pad` and their like become its border. Of a bottleneck of
-    a ResNet three kernels are left. Functions are seen as well as layers.
+    a ResNet three kernels are left. Functions are seen as well as layers. A batch norm stays, and the report says so, if folded
+    weights would leave the range of their dtype, as in float16 they may.
 
     `torch.fx` traces the model. Modules that it cannot follow, that have hooks or a replaced forward, are kept whole, and
     nothing in them is fused; the report says which, and why. If that is the model itself, fuse what it calls, as in
@@ -73,9 +77,11 @@ def fuse(
             depend on strides, as where a view is read after a write.
 
     Returns:
-        The fused model, a `torch.fx.GraphModule`, and a :class:`Report`. Of the model's methods and attributes it has the
-        forward alone; its state_dict has the folded weights, and it shares the Parameters that did not change. Results differ
-        from the model's by rounding, but for the cases below.
+        The fused model, a `torch.fx.GraphModule`, and a :class:`Report`. It is no instance of the model's class, but answers
+        for its methods, properties and constants, and for the model's attributes that hold no module. It does not answer for
+        special methods, nor for what the class overrides of `torch.nn.Module`, as `train`: those may be about layers that are
+        no more. Its state_dict has the folded weights, and it shares the Parameters that did not change. Results differ from
+        the model's by rounding, but for the cases below.
 
     Known to give other results, without a word: a forward that appends to lists or draws from Python's or NumPy's random
     numbers; a sum in place, or torchvision's FrozenBatchNorm2d, of another dtype than the convolution; batch norm of unbatched
@@ -114,7 +120,7 @@ def fuse(
     graph, probe, kept = trace(model)
     report.kept |= kept
     if graph is None:
-        return model, report
+        return model, _untouched(model, report.kept)
     calls = Calls(graph, model, probe, kept)
     report.before = calls.kernels(fused_bias=False)
     if channels_last is None:
@@ -122,17 +128,24 @@ def fuse(
         channels_last = not kept and not calls.needs_strides()
     report.fused = _rewrite(calls, refused, channels_last)
     report.after = calls.kernels(fused_bias=True)
+    report.kept |= calls.unfit
     # a layer with a forward of its own is kept by convert, but its calls can be seen through
     report.kept = {name: why for name, why in report.kept.items() if name not in report.fused}
     targets = {str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr")}
     try:
-        fused = fx.GraphModule({target: calls.find(target) for target in targets}, graph, type(model).__name__).eval()
+        fused = fused_module(model, {target: calls.find(target) for target in targets}, graph)
     except SyntaxError:
         # torch.fx writes a forward of names, of which Python has some for itself
-        return model, Report(kept={**report.kept, "": "names of its modules cannot be written in Python"})
+        return model, _untouched(model, {**report.kept, "": "names of its modules cannot be written in Python"})
     # they see what goes in and out, which is as it was
     vars(fused).update((name, hooks) for name, hooks in vars(model).items() if name in HOOKS)
     return fused, report
+
+
+def _untouched(model: Module, kept: dict[str, str]) -> Report:
+    """Of a model that was not looked into: whatever it runs, it runs as before."""
+    kernels = Counter({type(model).__name__: 1})
+    return Report(kept=kept, before=kernels, after=kernels.copy())
 
 
 def _rewrite(calls: Calls, refused: Callable[[str, Module], str | None], channels_last: bool) -> dict[str, str]:
@@ -146,19 +159,19 @@ def _rewrite(calls: Calls, refused: Callable[[str, Module], str | None], channel
     taken: set[fx.Node] = set()
     # from the end: of two that meet in a sum, the later one takes the other's result as its residual
     for node in reversed(list(graph.nodes)):
-        owner = next(reversed(node.meta.get("nn_module_stack", {"": ("", None)}).values()))[0]
-        if node in taken or (node.op == "call_function" and refused(owner, calls.root.get_submodule(owner))):
+        place = owner(node)
+        if node in taken or (node.op == "call_function" and refused(place, calls.root.get_submodule(place))):
             continue
         if (found := pool(node)) is not None:
             with graph.inserting_before(node):
                 call = graph.call_module("", (), found[1])
-            call.target = calls.add(found[0], owner or calls.name(node))
+            call.target = calls.add(found[0], place or calls.name(node))
             node.replace_all_uses_with(call)
             graph.erase_node(node)
         elif (chain := start(calls, node)) is not None:
             grow(calls, chain)
             taken.update(chain.nodes)
-            name = _fold_up(calls, chain, owner or "conv2d", channels_last)
+            name = _fold_up(calls, chain, place or "conv2d", channels_last)
             fused[name] = " + ".join(chain.parts)
     if channels_last:
         for node in graph.nodes:

@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 from torch.nn import Module
+from torch.nn.utils import parametrize
 
 from torchops import nn
+from torchops.conversion.layers import plain_class
 
 OURS = ("torchops.nn", "torchops.fusion.chains")
 """Where classes of layers are; those of torchops.models are networks, to be looked into."""
@@ -89,6 +91,8 @@ class Calls:
     """Names of the modules that are not looked into."""
     layers: dict[str, Module] = field(default_factory=dict)
     """New ones, by the names of calls."""
+    unfit: dict[str, str] = field(default_factory=dict)
+    """Why batch norms stay that follow a convolution, by name."""
 
     @functools.cached_property
     def exposed(self) -> set[int]:
@@ -193,18 +197,19 @@ class Calls:
         module = self.module(node)
         if module is None or has_hooks(module) or "forward" in vars(module):
             return ""
-        if type(module) in _LAYERS:
-            return _LAYERS[type(module)]
-        if type(module) in PADS:
+        cls = layer_class(module)
+        if cls in _LAYERS:
+            return _LAYERS[cls]
+        if cls in PADS:
             return "pad"
         if is_frozen_norm(module):
             return "batch_norm"
-        if not type(module).__module__.startswith(("torch.nn.", *OURS)):
+        if not cls.__module__.startswith(("torch.nn.", *OURS)):
             return ""
         if isinstance(module, nn.Conv2d):
             return "conv2d"
         # AdaptiveAvgPool2d: adaptive_avg_pool2d
-        return re.sub(r"(?<=[a-z\d])(?=[A-Z][a-z])", "_", type(module).__name__).lower()
+        return re.sub(r"(?<=[a-z\d])(?=[A-Z][a-z])", "_", cls.__name__).lower()
 
     def mutates(self, node: fx.Node) -> bool:
         """Whether it may write to a tensor that exists already."""
@@ -266,6 +271,22 @@ class Calls:
                 bias = argument(node, "bias", None) if module is None else getattr(module, "bias", None)
                 counts["bias"] += bias is not None
         return +counts
+
+
+def layer_class(module: Module) -> type[Module]:
+    """The class that says what a module computes: of a parametrized one, whose class torch makes, that of torchops whose
+    forward runs, or else the one beneath."""
+    if not parametrize.is_parametrized(module):
+        return type(module)
+    cls = plain_class(module)
+    runs = next(c for c in cls.__mro__ if "forward" in vars(c))
+    return runs if runs.__module__ in OURS else cls
+
+
+def owner(node: fx.Node) -> str:
+    """The name of the module that is called, or that calls the function."""
+    stack: Any = node.meta.get("nn_module_stack", {"": ("", None)})
+    return str(next(reversed(stack.values()))[0])
 
 
 def is_frozen_norm(module: Module) -> bool:

@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchops import arguments, functional, nn
 from torchops.reference import ACTIVATIONS
 
-from .calls import PADS, Calls, argument, first_argument, mutates_left
+from .calls import PADS, Calls, argument, first_argument, layer_class, mutates_left, owner
 
 
 class AddConv2d(nn.Conv2d):
@@ -126,7 +126,7 @@ def start(calls: Calls, node: fx.Node) -> Chain | None:
     if (
         not isinstance(x, fx.Node)
         or not arguments.is_floating(weight)
-        or calls.is_exposed(*_tensors_of(module, weight, bias))
+        or calls.is_exposed(weight, bias, *_tensors_in(module))
     ):
         return None
     if values["padding"] == "valid":
@@ -138,9 +138,9 @@ def start(calls: Calls, node: fx.Node) -> Chain | None:
     )  # fmt: skip
 
 
-def _tensors_of(module: torch.nn.Module | None, weight: Tensor, bias: Tensor | None) -> tuple[Any, ...]:
-    """What a convolution reads; of a parametrized one, also what its weight is computed of."""
-    return (weight, bias) if module is None else (weight, bias, *module.parameters(), *module.buffers())
+def _tensors_in(module: torch.nn.Module | None) -> tuple[Tensor, ...]:
+    """What a layer holds: of a parametrized one, what its weight is computed of."""
+    return () if module is None else (*module.parameters(), *module.buffers())
 
 
 def grow(calls: Calls, chain: Chain) -> None:
@@ -200,26 +200,37 @@ def _take_norm(calls: Calls, chain: Chain, node: fx.Node) -> bool:
         return False
     tensors = [found[name] for name in names[:4]]
     channels = chain.weight.shape[0 if chain.op == "conv2d" else 1]
-    if calls.is_exposed(*tensors) or mean.numel() != channels:
+    if calls.is_exposed(*tensors, *_tensors_in(module)) or mean.numel() != channels:
         return False
-    if not all(t is None or isinstance(t, Tensor) for t in tensors) or not _take(calls, chain, node, "batch_norm"):
+    if not all(t is None or isinstance(t, Tensor) for t in tensors):
         return False
     mean, variance, scale, shift = (cast(Any, None) if t is None else t.detach().double() for t in tensors)
     # in float64: what is rounded is the result
     bias = None if chain.bias is None else chain.bias.detach().double()
+    transposed = chain.op == "conv_transpose2d"
     folded = fuse_conv_bn_weights(
-        chain.weight.detach().double(),
-        bias,
-        mean,
-        variance,
-        eps,
-        scale,
-        shift,
-        transpose=chain.op == "conv_transpose2d",
+        chain.weight.detach().double(), bias, mean, variance, eps, scale, shift, transpose=transposed
     )
     dtype, trains = chain.weight.dtype, chain.weight.requires_grad
+    # how far a trained norm's results spread, for they are rounded too; little where it is of a channel that is pruned
+    spread = (variance / (variance + eps)).sqrt() * (1.0 if scale is None else scale.abs())
+    if not _fits(folded[0].transpose(0, 1) if transposed else folded[0], folded[1], spread, dtype):
+        name = owner(node) if module is not None else f"{owner(node)}.batch_norm".lstrip(".")
+        calls.unfit[name] = f"folded into the weights, it would leave the range of {dtype}"
+        return False
+    if not _take(calls, chain, node, "batch_norm"):
+        return False
     chain.weight, chain.bias = (Parameter(t.detach().to(dtype), trains) for t in folded)
     return True
+
+
+def _fits(weight: Tensor, bias: Tensor, spread: Tensor, dtype: torch.dtype) -> bool:
+    """Whether folded weights, in float64, can be had in the dtype: none overflows, and a channel's are not rounded by more than
+    weights are, unless its results spread so little that this is lost beside others of about 1."""
+    weights, rounded = weight.detach().flatten(1), weight.detach().flatten(1).to(dtype)
+    finite = rounded.isfinite().all() and bias.to(dtype).isfinite().all()
+    error, size = (rounded.double() - weights).norm(dim=1), weights.norm(dim=1)
+    return bool(finite and (error * spread.clamp(max=1.0) <= torch.finfo(dtype).eps * size).all())
 
 
 def _take_addition(calls: Calls, chain: Chain, node: fx.Node) -> None:
@@ -277,7 +288,7 @@ def _take_pad(calls: Calls, chain: Chain) -> None:
         value = argument(node, "value", None) or 0.0
     else:
         pad, value = module.padding, getattr(module, "value", 0.0)
-        mode = PADS[type(module)]
+        mode = PADS[layer_class(module)]
     if (
         not isinstance(pad, (tuple, list))
         or len(pad) not in (2, 4)

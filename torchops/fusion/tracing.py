@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import operator
+import traceback
 from collections.abc import Callable, Container, Iterator
 from typing import Any
 
@@ -16,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchops.conversion import shared_copy
 
-from .calls import IN_PLACE, OURS, has_hooks, is_frozen_norm
+from .calls import IN_PLACE, OURS, has_hooks, is_frozen_norm, layer_class
 
 
 class _Proxy(fx.Proxy):
@@ -89,25 +91,31 @@ class Tracer(fx.Tracer):
         self.inside: list[str] = []
         self.failed: list[str] | None = None
         """Where the trace was when it first met what it cannot follow, whether or not the model caught the error."""
+        self.line = ""
+        """The file and the line of the model's code there, in parentheses."""
 
     def is_leaf_module(self, m: Module, module_qualified_name: str) -> bool:
+        cls = layer_class(m)
         # the latter is plain arithmetic, which nothing could recognise
-        ours = type(m).__module__ in OURS or is_frozen_norm(m)
-        return ours or module_qualified_name in self.whole or super().is_leaf_module(m, module_qualified_name)
+        if cls.__module__ in OURS or is_frozen_norm(m) or module_qualified_name in self.whole:
+            return True
+        # a parametrized module's own class is torch's
+        return cls.__module__.startswith("torch.") and super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         self.inside.append(self.path_of_module(m))
         try:
             return super().call_module(m, forward, args, kwargs)
-        except Exception:
-            self.fail()
+        except Exception as error:
+            self.fail(error)
             raise
         finally:
             self.inside.pop()
 
-    def fail(self) -> None:
+    def fail(self, error: Exception | None = None) -> None:
         if self.failed is None:
             self.failed = list(self.inside)
+            self.line = _line(error)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
@@ -119,14 +127,25 @@ class Tracer(fx.Tracer):
     def iter(self, obj: fx.Proxy) -> Any:
         try:
             return super().iter(obj)
-        except TraceError:
-            self.fail()
+        except TraceError as error:
+            self.fail(error)
             raise
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         if _autocast_blocks() != self.autocast_blocks or not torch.is_grad_enabled():
             raise TraceError("it sets autocast or no_grad by itself, which a graph of calls does not record")
         return super().create_node(*args, **kwargs)
+
+
+def _line(error: Exception | None) -> str:
+    """The innermost line that is no business of torch's or ours: of the error, or of the trace that is running."""
+    deeper = [] if error is None else reversed(list(traceback.walk_tb(error.__traceback__)))
+    running = itertools.takewhile(lambda at: at[0].f_code is not trace.__code__, traceback.walk_stack(None))
+    for frame, line in (*deeper, *running):
+        name = f"{frame.f_globals.get('__name__', '')}."
+        if name.startswith("torchops.models.") or not name.startswith(("torch.", "torchops.")):
+            return f" ({frame.f_code.co_filename}:{line})"
+    return ""
 
 
 def trace(model: Module) -> tuple[fx.Graph | None, Module, dict[str, str]]:
@@ -155,7 +174,7 @@ def trace(model: Module) -> tuple[fx.Graph | None, Module, dict[str, str]]:
             with _NothingHappens(), _attributes_stay(probe), torch.enable_grad():
                 graph = tracer.trace(probe, defaults or None)
         except Exception as error:
-            tracer.fail()
+            tracer.fail(error)
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
         if tracer.failed is None:
             for node in graph.nodes:
@@ -164,6 +183,7 @@ def trace(model: Module) -> tuple[fx.Graph | None, Module, dict[str, str]]:
                     node.type = None
             called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
             return graph, probe, {name: why for name, why in whole.items() if name in called}
+        reason += tracer.line
         within = [name for name in tracer.failed if name not in whole]
         if not within:
             return None, model, {"": reason}
