@@ -179,8 +179,9 @@ def examine(
         manner = manner.without_repeated("grad")
     grad = manner.arranged("grad", grad.to(device, dtype)).detach()
     exact_grad = _exact(grad).view(expected.shape)
-    places_by_name = dict(zip(("indices",), places, strict=False))
-    written = {**{name: _memory(t) for name, t in views.items()}, **places_by_name, "output": out}.get(manner.written)
+    writable = {name: _memory(t) for name, t in views.items()}
+    writable.update(zip(("output", "indices"), (out, *places), strict=False))
+    written = writable.get(manner.written)
     if written is not None:
         # indices stay indices
         written.mul_(-2 if written.is_floating_point() or written.is_complex() else 0)
@@ -202,13 +203,16 @@ def examine(
         _check(f"gradient of {name}", a, e, TOLERANCE[dtype] * factors[1], unit)
     if written is None:
         check_memory(*found)
+        assert torch.equal(_exact(grad), exact_grad.detach().view(grad.shape)), "the incoming gradient was written to"
     if twice:
+        sources, exact_sources = {**leaves, "grad": grad}, [*exact_leaves.values(), exact_grad]
         along = [_exact(torch.randn(e.shape).to(dtype)) for e in wanted]
-        further = {"allow_unused": True, "materialize_grads": True}
         mine_along = [v.to(device, dtype).view(a.shape) for v, a in zip(along, found, strict=True)]
-        found = torch.autograd.grad(found, [*leaves.values(), grad], mine_along, **further)
-        wanted = torch.autograd.grad(wanted, [*exact_leaves.values(), exact_grad], along, **further)
-        for name, a, e in zip((*leaves, "grad"), found, wanted, strict=True):
+        # what is linear in a tensor has no second derivative in it
+        unused = {"allow_unused": True, "materialize_grads": True}
+        found = torch.autograd.grad(found, list(sources.values()), mine_along, **unused)
+        wanted = torch.autograd.grad(wanted, exact_sources, along, **unused)
+        for name, a, e in zip(sources, found, wanted, strict=True):
             _check(f"second gradient of {name}", a, e, TOLERANCE[dtype] * factors[1] * 4, unit)
 
 

@@ -129,7 +129,6 @@ def _shifted(x: Tensor) -> Tensor:
 
 def _strides_of_one(x: Tensor) -> Tensor:
     """Dimensions of one element have strides that mean nothing."""
-    x = x.contiguous()
     return x.as_strided(
         x.shape, [step if size > 1 else 999_983 for size, step in zip(x.shape, x.stride(), strict=True)]
     )
@@ -154,7 +153,8 @@ VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "batch_last": lambda x: x.movedim(0, -1).contiguous().movedim(-1, 0),
     "stepped": _stepped,
     "shifted": _shifted,
-    "strides_of_one": _strides_of_one,
+    "strides_of_one": lambda x: _strides_of_one(x.contiguous()),
+    "strides_of_one_channels_last": lambda x: _strides_of_one(_channels_last(x)),
     "negative": _negative,
     "negative_channels_last": lambda x: _negative(_channels_last(x)),
     "real": lambda x: torch.complex(x, x).conj().real if x.dtype in (torch.float32, torch.float64) else x,

@@ -168,6 +168,9 @@ def transposed_problems(draw: st.DrawFn) -> Problem:
     )  # fmt: skip
 
 
+ODD_STRIDES = Manner(views={"input": "channels_last", "weight": "strides_of_one_channels_last"})
+
+
 def _try(problem: Problem, device: torch.device, tier: str) -> None:
     smooth = problem.is_smooth if problem.activation in KINKS else None
     with drawn("conv_transpose2d" if problem.transposed else "conv2d", problem):
@@ -189,12 +192,24 @@ def _try(problem: Problem, device: torch.device, tier: str) -> None:
         manner=Manner(torch.bfloat16, {"weight": "sliced_channels_last"}),
     )
 )  # fmt: skip
+# a gradient that overlaps itself, which ATen's GELU refuses
+@example(Problem((1, 1, 2), (1, 1, 2), (1, 1), activation="gelu", manner=Manner(views={"grad": "overlapping"})))
+# ATen computes something else where a dimension of one element has an odd stride
+@example(Problem((2, 5, 6), (2, 2, 2), (1, 3), manner=ODD_STRIDES))
 @given(problems())
 def test_convolution_is_its_formula(device: torch.device, tier: str, problem: Problem) -> None:
     _try(problem, device, tier)
 
 
 @EVERY_TIER
+@example(Problem((2, 5, 6), (2, 2, 2), (1, 3), output_padding=(0, 0), manner=ODD_STRIDES))
+# whose copy in float32 has such a stride
+@example(
+    Problem(
+        (1, 1, 2), (2, 2, 2), (1, 3), output_padding=(0, 0),
+        manner=Manner(torch.float16, {"input": "channels_last", "weight": "overlapping"}),
+    )
+)  # fmt: skip
 @given(transposed_problems())
 def test_transposed_convolution_is_its_formula(device: torch.device, tier: str, problem: Problem) -> None:
     _try(problem, device, tier)
