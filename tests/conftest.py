@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from torchops.workers import GPU_LOST, gpu_is_lost
 
+from .drawn import keep_diary
 from .gates import no_constant_dropped
 from .opinfo import LAYOUTS, OpInfo
 
@@ -27,7 +28,7 @@ _DTYPES = {
     "gpu": (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8),
 }
 TIERS = tuple(_DTYPES)
-_EXAMPLES = {"aten": 2000, "interpreter": 300, "ir": 100, "compile": 30, "gpu": 300}
+_EXAMPLES = {"aten": 3000, "interpreter": 400, "ir": 100, "compile": 30, "gpu": 400}
 """What `make fuzz` draws for a property test that does not say; `make test` draws a tenth, the same every time."""
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -46,6 +47,7 @@ _FILTERS = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tier", choices=TIERS, default="aten", help="which tier of proof to run (default: aten)")
     parser.addoption("--fuzz", action="store_true", help="ten times the examples of property tests, new every time")
+    parser.addoption("--diary", type=Path, help="file that every drawn example is added to before it is tried")
     parser.addoption(
         "--journal", type=Path, help="file that every test's outcome is added to, one as JSON a line, as it comes"
     )
@@ -62,6 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
     global _journal
     # workers of pytest-xdist report to the process that started them
     _journal = None if hasattr(config, "workerinput") else config.getoption("journal")
+    keep_diary(config.getoption("--diary"))
     config.addinivalue_line("markers", "tiers(*names): the tiers that run this test (default: aten)")
     tier = config.getoption("--tier")
     # of xdist, which need not be installed

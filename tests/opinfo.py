@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchops import catalog
@@ -103,6 +104,68 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 def laid_out(x: Tensor, layout: str) -> Tensor:
     """x in another layout. "expanded" repeats the first image, so its values differ from x's. Vectors stay as they are."""
     return LAYOUTS[layout](x) if x.dim() == 4 else x
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.movedim(1, -1).contiguous().movedim(-1, 1) if x.dim() > 1 else x
+
+
+def _stepped(x: Tensor) -> Tensor:
+    larger = x.new_zeros((*x.shape[:-1], 2 * x.shape[-1] + 3))
+    return larger[..., 1 : 2 * x.shape[-1] + 1 : 2].copy_(x)
+
+
+def _negative(x: Tensor) -> Tensor:
+    """As `fft2(x).conj().imag` is one: its memory holds -x, and a bit says so."""
+    if x.dtype in (torch.float32, torch.float64):
+        return torch.complex(torch.zeros_like(x), -x).conj().imag
+    return torch._neg_view(-x) if x.is_floating_point() else x
+
+
+def _shifted(x: Tensor) -> Tensor:
+    """Its first element lies on no boundary of 16 bytes."""
+    return x.new_zeros(x.numel() + 3)[3:].view(x.shape).copy_(x)
+
+
+def _strides_of_one(x: Tensor) -> Tensor:
+    """Dimensions of one element have strides that mean nothing."""
+    return x.as_strided(
+        x.shape, [step if size > 1 else 999_983 for size, step in zip(x.shape, x.stride(), strict=True)]
+    )
+
+
+def _overlapping(x: Tensor) -> Tensor:
+    """Windows of one line of values, as `unfold` makes them."""
+    step = [1]
+    for size in x.shape[:0:-1]:
+        step.insert(0, max(1, step[0] * size // 2))
+    return x.flatten().clone().as_strided(x.shape, step)
+
+
+# Further views, of any number of dimensions. What drawn tests call an op with.
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "contiguous": LAYOUTS["contiguous"],
+    "channels_last": _channels_last,
+    "sliced": lambda x: laid_out(x, "sliced"),
+    "sliced_channels_last": lambda x: laid_out(x, "sliced_channels_last"),
+    "rows_of_channels_last": lambda x: _channels_last(F.pad(x, (2, 0, 1, 1)))[..., 1:-1, 2:] if x.dim() > 3 else x,
+    "transposed": lambda x: x.mT.contiguous().mT if x.dim() > 1 else x,
+    "batch_last": lambda x: x.movedim(0, -1).contiguous().movedim(-1, 0),
+    "stepped": _stepped,
+    "shifted": _shifted,
+    "strides_of_one": lambda x: _strides_of_one(x.contiguous()),
+    "strides_of_one_channels_last": lambda x: _strides_of_one(_channels_last(x)),
+    "negative": _negative,
+    "negative_channels_last": lambda x: _negative(_channels_last(x)),
+    "real": lambda x: torch.complex(x, x).conj().real if x.dtype in (torch.float32, torch.float64) else x,
+}
+# these repeat values, so that theirs differ from x's
+REPEATING: dict[str, Callable[[Tensor], Tensor]] = {
+    "expanded": lambda x: x[:1].expand(x.shape),
+    "expanded_columns": lambda x: x[..., :1].expand(x.shape),
+    "one_value": lambda x: x.flatten()[:1].expand(x.shape) if x.numel() else x,
+    "overlapping": _overlapping,
+}
 
 
 def strides(x: Tensor) -> tuple[int, ...]:

@@ -7,17 +7,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 
 import torchops
-from torchops import catalog, reference
+from torchops import catalog
 from torchops.ops import avg_pool2d as ops
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .opinfo import OpInfo, Rejection, Sample
 from .test_max_pool2d import ARCHS, rejections_of_windows
-from .windows import Window, windows
 
 
 class TestAvgPool2d(Conformance):
@@ -195,34 +192,3 @@ def test_matches_aten_in_every_mode(channels_last: bool, device: torch.device) -
         for further in ({}, {"count_include_pad": False}, {"divisor_override": 7}):
             kwargs: dict[str, Any] = {"kernel_size": 4, "stride": 3, "padding": 2, "ceil_mode": ceil_mode, **further}
             close(torchops.avg_pool2d(x.to(device), **kwargs), F.avg_pool2d(x, **kwargs), torch.float32)
-
-
-class TestProperties:
-    @EVERY_TIER
-    def test_any_window(self, device: torch.device, tier: str) -> None:
-        """Both directions and their gradients, against the reference in float64."""
-        dtypes = [torch.float32, torch.float16, *([torch.bfloat16] if tier in ("aten", "ir", "gpu") else [])]
-        modes = st.sampled_from([{}, {"count_include_pad": False}, {"divisor_override": 3}])
-
-        @given(windows(), st.sampled_from(dtypes), st.booleans(), modes, st.tuples(*(st.floats(0, 1),) * 2))
-        def check(
-            w: Window, dtype: torch.dtype, channels_last: bool, mode: dict[str, Any], place: tuple[float, float]
-        ) -> None:
-            form = torch.channels_last if channels_last else torch.contiguous_format
-
-            def compare(function: Any, specified: Any, shape: tuple[int, ...], *args: Any, **kwargs: Any) -> None:
-                x = torch.randn(shape, device=device).to(dtype).contiguous(memory_format=form).requires_grad_()
-                exact = x.detach().double().cpu().requires_grad_()
-                y, expected = function(x, *args, **kwargs), specified(exact, *args, **kwargs)
-                close(y, expected, dtype)
-                grad = torch.randn_like(y)
-                (dx,) = torch.autograd.grad(y, x, grad)
-                close(dx, torch.autograd.grad(expected, exact, grad.double().cpu())[0], dtype, factor=2)
-
-            compare(torchops.avg_pool2d, reference.avg_pool2d, w.shape, **w.kwargs, **mode)
-            size = w.output_size(place)
-            if min(size) > 0:
-                window = w.kernel_size, w.stride, w.padding, size
-                compare(torchops.avg_unpool2d, reference.avg_unpool2d, w.pooled_shape, *window)
-
-        check()

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import given
 from torch import Tensor
 
 import torchops
@@ -330,30 +329,6 @@ def test_windows_of_more_than_256_pixels(channels_last: bool, device: torch.devi
 
 
 class TestProperties:
-    @EVERY_TIER
-    def test_any_window(self, device: torch.device, tier: str) -> None:
-        """Values and indices against ATen, the gradient against the reference."""
-        dtypes = [torch.float32, torch.float16, *([torch.bfloat16] if tier in ("aten", "ir", "gpu") else [])]
-
-        @given(windows(dilated=True), st.sampled_from(dtypes), st.booleans(), st.booleans(), st.integers(0, 2**16))
-        @example(Window((2, 3, 9, 11), (3, 3), (2, 2), (1, 1), (1, 1), True), torch.float32, True, False, 0)
-        def check(w: Window, dtype: torch.dtype, channels_last: bool, smallest: bool, seed: int) -> None:
-            torch.manual_seed(seed)
-            form = torch.channels_last if channels_last else torch.contiguous_format
-            hard = _hard(w.shape).to(device, dtype).contiguous(memory_format=form)
-            check_against_aten(hard, smallest, **w.kwargs, dilation=w.dilation)
-            x = torch.randn(w.shape, device=device).to(dtype).contiguous(memory_format=form).requires_grad_()
-            y = FUNCTIONS[smallest](x, **w.kwargs, dilation=w.dilation)
-            exact = x.detach().double().cpu().requires_grad_()
-            specified = (reference.min_pool2d if smallest else reference.max_pool2d)(
-                exact, **w.kwargs, dilation=w.dilation
-            )
-            grad = torch.randn_like(y)
-            (dx,) = torch.autograd.grad(y, x, grad)
-            close(dx, torch.autograd.grad(specified, exact, grad.double().cpu())[0], dtype, factor=2)
-
-        check()
-
     @given(windows(dilated=True))
     def test_minimum_is_the_mirrored_maximum(self, w: Window) -> None:
         x = torch.randn(w.shape)

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 import torchops
@@ -16,11 +14,11 @@ from torchops import catalog, reference
 from torchops.ops import max_unpool2d as ops
 from torchops.ops import tiling
 
-from .conformance import EVERY_TIER, OPERATOR, Conformance, close
+from .conformance import OPERATOR, Conformance, close
 from .opinfo import OpInfo, Rejection, Sample, laid_out
 from .test_avg_pool2d import unpool_rejections
 from .test_max_pool2d import ARCHS
-from .windows import Window, windows
+from .windows import Window
 
 SAMPLES = (
     Sample((2, 3, 4, 8), {"kernel_size": 2}),
@@ -199,45 +197,6 @@ class TestOffsetsKnowTheirWindows:
         y, positions = torchops.max_pool2d(torch.randn(1, 1, 8, 8), 2, return_indices=True)
         same = torchops.max_unpool2d(y, positions, 3, 2, 1, output_size=(8, 8))
         assert torch.equal(same, torchops.max_unpool2d(y, positions, 2))
-
-
-class TestProperties:
-    @EVERY_TIER
-    def test_any_window(self, device: torch.device, tier: str) -> None:
-        """Both kinds of indices, and positions that point anywhere, against the reference; gradients too."""
-        dtypes = [torch.float32, torch.float16, *([torch.bfloat16] if tier in ("aten", "ir", "gpu") else [])]
-        kinds = st.sampled_from(["offset", "position", "anywhere"])
-
-        @given(
-            windows(dilated=True), st.sampled_from(dtypes), st.booleans(), kinds,
-            st.tuples(st.floats(0, 1), st.floats(0, 1)), st.integers(0, 2**16),
-        )  # fmt: skip
-        def check(
-            w: Window, dtype: torch.dtype, channels_last: bool, kind: str, place: tuple[float, float], seed: int
-        ) -> None:
-            generator = torch.Generator().manual_seed(seed)
-            size, form = w.output_size(place), torch.channels_last if channels_last else torch.contiguous_format
-            shape = w.pooled_shape
-            if min(size) < 1:
-                return
-            if kind == "anywhere":
-                indices = torch.randint(0, size[0] * size[1], shape, generator=generator)
-            else:
-                if (reference._positions(size, w.pooled, *w.geometry) < 0).all(-1).any():
-                    return  # a window beyond the output has no index
-                indices = pool_made(shape, size, w, kind, generator)
-            x = torch.randn(shape, generator=generator).to(device, dtype).contiguous(memory_format=form)
-            x.requires_grad_()
-            exact = x.detach().double().cpu().requires_grad_()
-            window = *w.geometry[:3], size
-            y = torchops.max_unpool2d(x, indices.to(device), *window, dilation=w.dilation)
-            expected = reference.max_unpool2d(exact, indices, *window, dilation=w.dilation)
-            assert torch.equal(y.double().cpu(), expected)
-            grad = torch.randn(y.shape, generator=generator).to(device, dtype)
-            (dx,) = torch.autograd.grad(y, x, grad)
-            assert torch.equal(dx.double().cpu(), torch.autograd.grad(expected, exact, grad.double().cpu())[0])
-
-        check()
 
 
 @pytest.mark.tiers("aten", "interpreter", "gpu")

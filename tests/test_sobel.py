@@ -235,20 +235,6 @@ _IMAGES = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.
 
 
 class TestProperties:
-    @EVERY_TIER
-    def test_any_geometry(self, device: torch.device, tier: str) -> None:
-        @settings(max_examples={"aten": 200, "gpu": 200}.get(tier, 8), deadline=None, derandomize=True, database=None)
-        @given(_IMAGES, st.sampled_from(PADDING_MODES), st.booleans(), st.booleans())
-        def check(shape: tuple[int, ...], padding_mode: str, channels_last: bool, normalized: bool) -> None:
-            if padding_mode == "reflect" and min(shape[2:]) < 2:
-                padding_mode = "circular"
-            x = torch.randn(shape, device=device)
-            x = x.to(memory_format=torch.channels_last) if channels_last else x
-            expected = reference.sobel(x.double().cpu(), normalized, padding_mode=padding_mode)
-            close(torchops.sobel(x, normalized, padding_mode=padding_mode), expected, torch.float32)
-
-        check()
-
     @settings(max_examples=50, deadline=None, derandomize=True, database=None)
     @given(_IMAGES)
     def test_mirrored_image_has_mirrored_edges(self, shape: tuple[int, ...]) -> None:

@@ -39,6 +39,10 @@ class Window:
         return self.kernel_size, self.stride, self.padding, self.dilation
 
     @property
+    def taps(self) -> int:
+        return self.kernel_size[0] * self.kernel_size[1]
+
+    @property
     def kwargs(self) -> dict[str, Any]:
         """The arguments of all pools."""
         return {name: getattr(self, name) for name in ("kernel_size", "stride", "padding", "ceil_mode")}
@@ -65,11 +69,14 @@ class Window:
 def windows(draw: st.DrawFn, dilated: bool = False) -> Window:
     """Any pool, small enough for the interpreter, of an image that it fits into."""
     n, c = draw(st.integers(1, 3)), draw(st.sampled_from([1, 3, 4, 8, 17]))
-    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 5)))
+    # most are small, and some larger than the offsets of one byte
+    sides = st.one_of(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5), st.integers(1, 18))
+    kernel = draw(st.tuples(sides, sides))
     stride = draw(st.tuples(st.integers(1, 4), st.integers(1, 5)))
-    padding = draw(st.tuples(*(st.integers(0, k // 2) for k in kernel)))
-    dilation = draw(st.tuples(st.integers(1, 3), st.integers(1, 2))) if dilated else (1, 1)
+    padding = draw(st.tuples(*(st.one_of(st.integers(0, k // 2), st.just(k // 2)) for k in kernel)))
+    dilation = draw(st.tuples(st.integers(1, 3), st.integers(1, 3))) if dilated else (1, 1)
     # smaller images than the dilation have windows without a pixel
     least = [max(d, d * (k - 1) + 1 - 2 * p) for k, p, d in zip(kernel, padding, dilation, strict=True)]
-    h, w = draw(st.integers(least[0], least[0] + 8)), draw(st.integers(least[1], least[1] + 20))
+    more = draw(st.one_of(st.tuples(st.integers(0, 8), st.integers(0, 20)), st.tuples(*(st.integers(0, 1),) * 2)))
+    h, w = (n + m for n, m in zip(least, more, strict=True))
     return Window((n, c, h, w), kernel, stride, padding, dilation, draw(st.booleans()))
