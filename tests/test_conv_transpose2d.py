@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 import torchops
 from torchops import catalog
@@ -18,6 +18,7 @@ from torchops.ops import conv2d as ops
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .opinfo import LAYOUTS, OpInfo, Rejection, Sample, laid_out, strides
+from .test_conv2d import compare_two_orders
 
 
 def problem(shape: tuple[int, ...], weight: tuple[int, ...], **kwargs: Any) -> Sample:
@@ -85,6 +86,25 @@ class TestConvTranspose2d(Conformance):
         lowers_in_autocast=True,
     )
 
+    @EVERY_TIER
+    @pytest.mark.parametrize(
+        ("shape", "weight", "geometry"),
+        [
+            ((3, 6, 4, 2), (6, 5, 2, 1), (2, 1, 0, 1, 2)),
+            ((1, 32, 14, 3), (32, 18, 3, 1), (3, (3, 1), (2, 0), 2, 3)),
+            ((2, 3, 3, 4), (3, 1, 1, 2), ((1, 2), (1, 3), (0, 1), 3, (1, 2))),
+        ],
+        ids=str,
+    )
+    def test_nothing_left_of_the_copies_of_some_pixels(
+        self, shape: Any, weight: Any, geometry: Any, float_dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """All that they add is cut off: where ATen's own gradient, which is a convolution, may crash the process."""
+        size = (weight[1] * geometry[3],)
+        x, w, b = self.info.op.random_inputs(shape, float_dtype, parameters=(weight, size))
+        tensors = [*(laid_out(t.to(device), "channels_last") for t in (x, w)), b.to(device)]
+        compare_two_orders(lambda module, *tensors: module.conv_transpose2d(*tensors, *geometry), tensors)
+
     @OPERATOR
     def test_module(self, device: torch.device) -> None:
         kwargs = {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2}
@@ -150,3 +170,17 @@ def test_any_geometry_is_atens(geometry: tuple[int, ...]) -> None:
             torch.autograd.grad(out, leaves, grad), torch.autograd.grad(expected, twins, grad), strict=True
         ):
             close(a, e, torch.float64, factor=4)
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [(2, 1), (1, 2)])
+def test_gradients_of_the_third_and_fourth_order_with_output_padding(stride: int, dilation: int) -> None:
+    """ATen's own end at the second."""
+    leaves = [torch.randn(size, dtype=torch.float64).requires_grad_() for size in ((1, 2, 2, 3), (2, 3, 3, 2), (3,))]
+
+    def second(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        y = torchops.conv_transpose2d(x, w, b, stride, 1, (0, 1), dilation=dilation)
+        grads = torch.autograd.grad(y.pow(4).sum(), (x, w, b), create_graph=True)
+        return torch.autograd.grad([grad.square().sum() for grad in grads], (x, w, b), create_graph=True)
+
+    assert torch.autograd.gradcheck(second, leaves, fast_mode=True)
+    assert torch.autograd.gradgradcheck(second, leaves, fast_mode=True)

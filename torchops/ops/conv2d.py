@@ -20,7 +20,16 @@ from torchops.shapes import conv_size, memory_format
 
 from .checks import check_border, check_numbers, check_shape, check_tensors, check_word
 from .conv2d_aten import ACTIVATIONS as ACTIVATIONS
-from .conv2d_aten import Ints, aten_conv2d, aten_input_grad, aten_weight_grad, empty, is_channels_last
+from .conv2d_aten import (
+    Ints,
+    aten_conv2d,
+    aten_input_grad,
+    aten_weight_grad,
+    empty,
+    is_channels_last,
+    is_differentiable,
+    uncut,
+)
 from .registration import register, uses_triton
 
 _aten = torch.ops.aten
@@ -39,14 +48,19 @@ def _is_plain(
 ) -> bool:  # fmt: skip
     """Whether it is ATen's convolution and nothing else: on a CPU, where that sums its gradients in one order."""
     plain = residual is None and padding_mode == "zeros" and activation == "none"
-    return plain and x.is_cpu and x.numel() != 0 and not uses_triton(x)
+    return plain and x.is_cpu and x.numel() != 0 and not uses_triton(x) and is_differentiable(x)
 
 
 def _is_plain_adjoint(
     dy: Tensor, weight: Tensor, bias: Tensor | None, size: Ints,
     stride: Ints, padding: Ints, dilation: Ints, groups: int, padding_mode: str, channels_last: bool,
 ) -> bool:  # fmt: skip
-    return padding_mode == "zeros" and dy.is_cpu and dy.numel() != 0 and not uses_triton(dy)
+    plain = padding_mode == "zeros" and dy.is_cpu and dy.numel() != 0 and not uses_triton(dy) and is_differentiable(dy)
+    if not plain:
+        return False
+    _, more, _ = uncut(dy.shape, weight.shape, size, stride, padding, dilation, padding_mode)
+    # ATen has no third derivative of a transposed convolution that adds rows or columns
+    return more == (0, 0)
 
 
 def _empty_conv2d(

@@ -64,9 +64,23 @@ def _wide(t: Tensor) -> Tensor:
     return t.float() if _is_half(t) and t.device.type == "cpu" and not _is_native(t.dtype) else t
 
 
+def is_differentiable(x: Tensor) -> bool:
+    """Whether ATen's own gradients of a convolution of x are right on a CPU: oneDNN's of a weight, in its halves, are not.
+
+    In bfloat16 it was seen to leave weights unwritten, for strides of 3 and images few pixels wide, and to crash.
+    """
+    return not _is_half(x) or not _is_native(x.dtype)
+
+
 def _overhangs(kernel_size: Ints, padding: Ints, dilation: Ints) -> bool:
-    """Whether a window may lie beyond the border altogether: oneDNN may crash there in bfloat16."""
-    return any(p > d * (k - 1) for p, d, k in zip(padding, dilation, kernel_size[-2:], strict=True))
+    """Whether a window may lie beyond the border altogether.
+
+    Of a padding of its own, oneDNN may read what is not there then, and crash: in float32 and bfloat16, with strides and
+    dilations of 2 or more. Of pixels that are there it cannot.
+    """
+    left, right, top, bottom = padding
+    rows, cols = dilation[0] * (kernel_size[-2] - 1), dilation[1] * (kernel_size[-1] - 1)
+    return left > cols or top > rows or right > cols or bottom > rows
 
 
 def _in_dtype(value: float, dtype: torch.dtype) -> float:
@@ -93,7 +107,7 @@ def _unpadded(
 ) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
     """What ATen's convolution pads by itself (rows, columns), and what is left to pad before it."""
     left, right, top, bottom = padding
-    if padding_mode != "zeros":
+    if padding_mode != "zeros" or _overhangs(weight_size, padding, dilation):
         return (0, 0), (left, right, top, bottom)
     if left == right and top == bottom:
         return (top, left), (0, 0, 0, 0)
@@ -117,12 +131,12 @@ def _unpadded(
     return (own[1], own[0]), (rest[0], rest[1], rest[2], rest[3])
 
 
-def _uncut(
+def uncut(
     dy_size: Ints, weight_size: Ints, size: Ints, stride: Ints, padding: Ints, dilation: Ints, padding_mode: str
 ) -> tuple[tuple[int, int], tuple[int, int], Ints]:
     """What ATen's transposed convolution cuts off by itself (rows, columns), what it adds at the end, what is left to fold."""
     (p, q), (r, s), (left, right, top, bottom) = dy_size[-2:], weight_size[-2:], padding
-    if padding_mode == "zeros":
+    if padding_mode == "zeros" and not _overhangs(weight_size, padding, dilation):
         rows = size[0] - conv_transpose_size(p, r, stride[0], 2 * top, 0, dilation[0])
         cols = size[1] - conv_transpose_size(q, s, stride[1], 2 * left, 0, dilation[1])
         if 0 <= rows < max(stride[0], dilation[0]) and 0 <= cols < max(stride[1], dilation[1]):
@@ -173,8 +187,13 @@ def aten_conv2d(
     padding_value = _in_dtype(padding_value, dtype)
     own, rest = _unpadded(x.shape, weight.shape, stride, padding, dilation, padding_mode)
     if _is_half(x):
-        # one rounding, after the epilogue
-        exact = residual is None and activation in _EXACT and not _overhangs(weight.shape, own, dilation)
+        # one rounding, after the epilogue; and several outputs of one channel each, oneDNN was seen to compute wrongly
+        # in bfloat16, where they are one column wide
+        exact = (
+            residual is None
+            and activation in _EXACT
+            and (groups == 1 or weight.shape[1] > 1 or weight.shape[0] == groups)
+        )
         widen = _wide if exact else Tensor.float
         x, weight, bias = widen(x), widen(weight), None if bias is None else widen(bias)
     y = torch.conv2d(_padded(x, rest, padding_mode, padding_value), weight, bias, stride, own, dilation, groups)
@@ -190,11 +209,10 @@ def aten_input_grad(
     stride: Ints, padding: Ints, dilation: Ints, groups: int, padding_mode: str, channels_last: bool,
 ) -> Tensor:  # fmt: skip
     dtype = dy.dtype
-    own, more, rest = _uncut(dy.shape, weight.shape, size, stride, padding, dilation, padding_mode)
+    own, more, rest = uncut(dy.shape, weight.shape, size, stride, padding, dilation, padding_mode)
     if _is_half(dy):
         # oneDNN takes no more output padding than this, and knows neither our bias nor a fold
         native = bias is None and not any(rest) and more[0] < stride[0] and more[1] < stride[1]
-        native = native and not _overhangs(weight.shape, own, dilation)
         widen = _wide if native else Tensor.float
         dy, weight, bias = widen(dy), widen(weight), None if bias is None else widen(bias)
     # oneDNN would sum the gradient of a bias with ten times the error
@@ -213,7 +231,7 @@ def aten_weight_grad(
     k = dy.shape[1]
     padding_value = _in_dtype(padding_value, x.dtype)
     own, rest = _unpadded(x.shape, kernel_size, stride, padding, dilation, padding_mode)
-    # called by itself, oneDNN's bfloat16 gradient was seen to leave weights of small depthwise kernels unwritten
+    # in halves, see `is_differentiable`
     dy, wide_x = (dy.float(), x.float()) if _is_half(x) else (dy, x)
     wide_x = _padded(wide_x, rest, padding_mode, padding_value)
     # only its size is read
