@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from . import functional
-from .arguments import is_floating, is_plain
+from .arguments import is_floating, is_plain, upsampling
 from .ops.registration import is_implementing
 
 
@@ -24,6 +24,11 @@ def _max_pool2d_with_indices(
     return functional.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
+def _adaptive_max_pool2d_with_indices(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+    """What `F.adaptive_max_pool2d` with indices calls, likewise."""
+    return functional.adaptive_max_pool2d(input, output_size, True)
+
+
 COUNTERPARTS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     F.conv2d: functional.conv2d,
     F.conv_transpose2d: functional.conv_transpose2d,
@@ -32,17 +37,34 @@ COUNTERPARTS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     F.max_pool2d: functional.max_pool2d,
     torch.max_pool2d: functional.max_pool2d,
     F.max_pool2d_with_indices: _max_pool2d_with_indices,
+    F.adaptive_avg_pool2d: functional.adaptive_avg_pool2d,
+    F.adaptive_max_pool2d: functional.adaptive_max_pool2d,
+    F.adaptive_max_pool2d_with_indices: _adaptive_max_pool2d_with_indices,
+    F.interpolate: functional.interpolate,
 }
 """torch's functions, as a mode or a tracer sees them, and ours, which take the same arguments."""
 
 
+def _enlarges(
+    input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: Any = None,
+    recompute_scale_factor: Any = None, antialias: bool = False,
+) -> bool:  # fmt: skip
+    """Whether our interpolation does what is asked for."""
+    try:
+        upsampling(input.shape, size, scale_factor, mode, align_corners, antialias)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 class override(TorchFunctionMode):  # noqa: N801  a context manager, named as torch.no_grad is
-    """Inside the block, `F.conv2d`, `F.conv_transpose2d`, `F.max_pool2d`, `F.avg_pool2d` and `F.max_unpool2d` are torchops's.
+    """Inside the block, `F.conv2d`, `F.conv_transpose2d`, `F.max_pool2d`, `F.avg_pool2d`, `F.adaptive_max_pool2d`,
+    `F.adaptive_avg_pool2d`, `F.max_unpool2d` and `F.interpolate` are torchops's.
 
     For models whose forward calls functions, where :func:`torchops.convert` finds no layer to swap; torch.nn's layers call
     them too. Blocks nest; other threads see nothing of it, and neither do the backends inside torchops. Calls that torchops
-    has no kernel for stay torch's: of integer, complex, quantized and sparse tensors, of subclasses of Tensor, and under
-    forward-mode differentiation.
+    has no kernel for stay torch's: of integer, complex, quantized and sparse tensors, of subclasses of Tensor, under
+    forward-mode differentiation, and interpolation that is not of images, by the nearest pixel and by whole factors.
 
     A backward sees nothing of it either: checkpointed code, which runs again there, needs the block inside itself.
 
@@ -76,6 +98,7 @@ class override(TorchFunctionMode):  # noqa: N801  a context manager, named as to
         # which our ops refuse
         forward_mode = torch.autograd.forward_ad._current_level >= 0
         served = not forward_mode and isinstance(first, Tensor) and is_floating(first) and all(map(is_plain, tensors))
+        served = served and (func is not F.interpolate or _enlarges(*args, **kwargs))
         if not torch.compiler.is_compiling():
             (self.swapped if served else self.kept)[ours.__name__.removeprefix("_").removesuffix("_with_indices")] += 1
         return (ours if served else func)(*args, **kwargs)
