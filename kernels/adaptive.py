@@ -22,7 +22,7 @@ import triton.language as tl
 
 from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs
 from .launch import Cost, launch, target_device
-from .windows import Config, Pair, launch_axes, plane_offset, vector_in
+from .windows import Config, Pair, at_equal_steps, launch_axes, plane_offset, plane_step, vector_in
 
 LARGE = 32
 """Pixels from which a window is one program's."""
@@ -140,11 +140,13 @@ def window_tile(
 @triton.jit
 def window_cols(w, w1, VEC_COLS: tl.constexpr, WIDE: tl.constexpr, BLOCK_COLS: tl.constexpr):
     """Columns from w on, and which lie in the window."""
-    cols = w + tl.arange(0, BLOCK_COLS)  # [BLOCK_COLS]
+    j = tl.arange(0, BLOCK_COLS)
+    cols = w + j  # [BLOCK_COLS]
+    # windows begin and end at a multiple of VEC_COLS, which the compiler cannot know
+    mask = j // VEC_COLS < (w1 - w) // VEC_COLS
     if VEC_COLS > 1:
-        # windows begin and end at a multiple of it
         cols = tl.max_contiguous(tl.multiple_of(cols, VEC_COLS), VEC_COLS)
-    return cols.to(tl.int64) if WIDE else cols, cols // VEC_COLS < w1 // VEC_COLS
+    return cols.to(tl.int64) if WIDE else cols, mask
 
 
 @dataclass(frozen=True)
@@ -189,27 +191,30 @@ def _cost(problem: Problem, config: Config) -> Cost:
     )
 
 
+_SECTOR = 32
+"""Bytes of DRAM that are fetched together."""
+
+
 def candidates(device: Device, problem: Problem) -> list[Config]:
-    """The configs that can be picked: planes and columns of a tile, of 16 to 64 bytes a thread, no larger than the window."""
+    """The configs that can be picked: planes and columns of a tile, of 16 or 32 bytes a thread, no larger than the window.
+
+    Where planes lie back to back, one to eight sectors of them, or one, where there are few; else as many columns as there are.
+    """
+    longest, most_planes = (triton.next_power_of_2(n) for n in (problem.window[1], problem.planes))
 
     def configs() -> Iterator[Config]:
         for num_warps in (4, 16):
-            for chunks in (1, 2, 4):
+            for chunks in (1, 2):
                 size = num_warps * device.warp_size * chunks * (16 // problem.itemsize)
-                for planes in (2**i for i in range(size.bit_length())):
-                    yield Config(
-                        min(planes, triton.next_power_of_2(problem.planes)),
-                        min(size // planes, triton.next_power_of_2(problem.window[1])),
-                        num_warps,
-                    )
+                back_to_back = [1, *(_SECTOR * n // problem.itemsize for n in (1, 2, 4, 8))]
+                for planes in back_to_back if problem.interleaved else [max(1, size // longest)]:
+                    yield Config(min(planes, most_planes), min(size // planes, longest), num_warps)
 
     return list(dict.fromkeys(configs()))
 
 
 _TRIP_US = 0.7
 """Assumed latency of one trip of a loop that waits for what it loads."""
-_SECTOR = 32
-"""Bytes of DRAM that are fetched together."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -217,7 +222,7 @@ def pick_config(problem: Problem, device: Device) -> Config:
     """The block sizes for a problem: a pure function of the problem and the device.
 
     Long tiles take few trips, each of which waits for memory; small ones are more programs, for a GPU that a small problem
-    leaves idle. What lies back to back is read at least a sector at a time.
+    leaves idle.
     """
     rows, cols = problem.window
     if device is INTERPRETER:
@@ -228,10 +233,11 @@ def pick_config(problem: Problem, device: Device) -> Config:
         count, trips = _programs(problem, config), _trips(problem, config)
         elements = config.rows * config.cols / (config.num_warps * device.warp_size)
         tiles = count * trips * config.rows * config.cols
-        used = problem.planes * problem.rows.size * problem.cols.size * rows * cols / tiles
+        used = problem.planes * problem.rows.size * problem.cols.size * rows * cols / tiles * min(1.0, elements)
         full = min(1.0, count * used / resident_programs(device, config.num_warps, int(32 + 2 * elements)))
-        sectors = max(1.0, _SECTOR / (problem.itemsize * (config.rows if problem.interleaved else config.cols)))
-        memory = memory_us(int(sectors * _cost(problem, config).bytes_moved), device)
+        # of a plane among others, whole sectors are fetched
+        sectors = max(1, _SECTOR // (problem.itemsize * config.rows)) if problem.interleaved else 1
+        memory = memory_us(sectors * _cost(problem, config).bytes_moved, device)
         issue = issue_us(count * config.num_warps * (150 + trips * (30 + 4 * elements)), device)
         return max(memory, issue) / full + 0.1 * issue + _TRIP_US * trips
 
@@ -244,12 +250,18 @@ def _vector_cols(x: torch.Tensor, size: int, vec: int) -> int:
     return vector_in(x, math.gcd(vec, width // size), 3) if width % size == 0 else 1
 
 
+def _plane_strides(t: torch.Tensor) -> tuple[int, int, int]:
+    """C, and the strides of images and channels."""
+    return (1, plane_step(t), 0) if at_equal_steps(t) else (t.shape[1], t.stride(0), t.stride(1))
+
+
 def launch_windows(
     kernel: Any, x: torch.Tensor, outputs: tuple[torch.Tensor, ...], config: Config | None, **meta: Any
 ) -> None:  # fmt: skip
     """Launch a program for every window of some planes of x (N, C, H, W); outputs (N, C, P, Q) have the strides of the first.
 
-    The kernel takes x and outputs; the number of planes, C, H, W, P and Q; and the strides of x and of the outputs.
+    The kernel takes x and outputs; the number of planes; C, H and W; C, P and Q; and the strides of x and of the outputs. C is
+    1, and the stride of a channel 0, where planes lie at equal steps.
     """
     out = outputs[0]
     n, c, p, q = out.shape
@@ -260,11 +272,12 @@ def launch_windows(
         n * c, *_axes(out, x), interleaved, x.element_size(), sum(t.element_size() for t in outputs)
     )  # fmt: skip
     config = config or pick_config(problem, target_device(out))
+    (x_c, *x_strides), (y_c, *y_strides) = _plane_strides(x), _plane_strides(out)
     launch(
         kernel, _programs(problem, config),
         x, *outputs,
-        n * c, c, *x.shape[2:], p, q,
-        *x.stride(), *out.stride(),
+        n * c, x_c, *x.shape[2:], y_c, p, q,
+        *x_strides, *x.stride()[2:], *y_strides, *out.stride()[2:],
         config=config, cost=lambda: _cost(problem, config), num_warps=config.num_warps,
         ACC=tl.float64 if x.dtype == torch.float64 else tl.float32,
         VEC_PLANES=vec_planes, VEC_COLS=1 if vec_planes > 1 else _vector_cols(x, q, vec),

@@ -13,8 +13,6 @@ import triton
 import triton.language as tl
 
 from .adaptive import (
-    end_of,
-    first_of,
     in_one_row,
     is_large,
     launch_gather,
@@ -24,7 +22,7 @@ from .adaptive import (
     window_cols,
     window_tile,
 )  # fmt: skip
-from .windows import Config, col_offset, plane_offset, row_offset, tile
+from .windows import Config, col_offset, interleaved, plane_offset, row_offset, tile
 
 
 @triton.jit
@@ -61,10 +59,30 @@ def adaptive_avg_pool2d_kernel(
 
 
 @triton.jit
+def adaptive_avg_pool2d_spread_kernel(
+    x_ptr,  # in:  [N, C, 1, 1], any strides
+    y_ptr,  # out: [G, Q]
+    G, P, Q, L, C, H, W,
+    x_sn, x_sc, x_sh, x_sw,
+    TRANSPOSED: tl.constexpr, TAPS_H: tl.constexpr, TAPS_W: tl.constexpr, LONG: tl.constexpr,
+    UNROLL: tl.constexpr, ACC: tl.constexpr, VEC: tl.constexpr, VEC_IN: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
+):  # fmt: skip
+    """One program fills BLOCK_ROWS rows of BLOCK_COLS columns with what one window gives to each of its pixels, for planes
+    whose columns lie back to back (grid: blocks of rows * blocks of columns)."""
+    plane, _p, _q, _lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
+    x = tl.load(x_ptr + plane_offset(plane, C, x_sn, x_sc), mask=mask_g, other=0).to(ACC)  # [BLOCK_ROWS]
+    if TRANSPOSED:
+        x *= 1 / (tl.cast(P, ACC) * tl.cast(Q, ACC))
+    y = tl.broadcast_to(x.to(y_ptr.dtype.element_ty)[:, None], (BLOCK_ROWS, BLOCK_COLS))
+    tl.store(y_ptr + rows[:, None] + cols[None, :], y, mask=mask_g[:, None] & mask_j[None, :])
+
+
+@triton.jit
 def adaptive_avg_pool2d_large_kernel(
     x_ptr,  # in:  [N, C, H, W], any strides
     y_ptr,  # out: [N, C, P, Q]
-    planes, C, H, W, P, Q,
+    planes, C, H, W, C_OUT, P, Q,
     x_sn, x_sc, x_sh, x_sw,
     y_sn, y_sc, y_sp, y_sq,
     TRANSPOSED: tl.constexpr,
@@ -89,14 +107,17 @@ def adaptive_avg_pool2d_large_kernel(
     y = tl.sum(acc, axis=1)
     if not TRANSPOSED:
         y *= share_of(p, P, H, LONG, ACC) * share_of(q, Q, W, LONG, ACC)
-    y_ptrs = y_ptr + plane_offset(plane, C, y_sn, y_sc) + (p.to(tl.int64) * y_sp + q * y_sq)
+    y_ptrs = y_ptr + plane_offset(plane, C_OUT, y_sn, y_sc) + (p.to(tl.int64) * y_sp + q * y_sq)
     tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=mask)
 
 
 def adaptive_avg_pool2d(x: torch.Tensor, y: torch.Tensor, transposed: bool, *, config: Config | None = None) -> None:
     """Write the means of the windows of x (N, C, H, W) to y (N, C, P, Q), dense; or what the windows x give to the pixels y."""
-    x, y = in_one_row(x, y), in_one_row(y, x)
+    x = in_one_row(x, y)
     if is_large(y, x):
         launch_windows(adaptive_avg_pool2d_large_kernel, x, (y,), config, TRANSPOSED=transposed)
-    else:
-        launch_gather(adaptive_avg_pool2d_kernel, (x,), (y,), config, TRANSPOSED=transposed)
+        return
+    kernel = adaptive_avg_pool2d_kernel
+    if x.shape[2] == x.shape[3] == 1 and not interleaved(y, x):
+        kernel, y = adaptive_avg_pool2d_spread_kernel, in_one_row(y, x)
+    launch_gather(kernel, (x,), (y,), config, TRANSPOSED=transposed)

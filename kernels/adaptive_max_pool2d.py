@@ -3,7 +3,8 @@
     pool:   y[p] = max of x[h] over the pixels h of window p, and index[p], the position h*W + w of that pixel
     unpool: y[h] = sum of x[p] over the windows p whose index points to pixel h
 
-The first of equal values counts, and a NaN wins over all; of several NaN the last, as in ATen. Windows are those of adaptive.py.
+The first of equal values counts, and a NaN wins over all; of several NaN the last, as in ATen. Windows are those of
+adaptive.py.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def adaptive_max_pool2d_kernel(
 def adaptive_max_pool2d_large_kernel(
     x_ptr,  # in:  [N, C, H, W], any strides
     y_ptr, idx_ptr,  # out: [N, C, P, Q] values, and where they lie
-    planes, C, H, W, P, Q,
+    planes, C, H, W, C_OUT, P, Q,
     x_sn, x_sc, x_sh, x_sw,
     y_sn, y_sc, y_sp, y_sq,
     POS: tl.constexpr,
@@ -87,7 +88,7 @@ def adaptive_max_pool2d_large_kernel(
     number = tl.max(tl.where(is_nan, float("-inf"), best), axis=1)
     first_number = tl.min(tl.where(best == number[:, None], pixel, none), axis=1)
     y = tl.where(last_nan >= 0, float("nan"), number)
-    offs = plane_offset(plane, C, y_sn, y_sc) + (p.to(tl.int64) * y_sp + q * y_sq)
+    offs = plane_offset(plane, C_OUT, y_sn, y_sc) + (p.to(tl.int64) * y_sp + q * y_sq)
     tl.store(y_ptr + offs, y.to(y_ptr.dtype.element_ty), mask=mask)
     tl.store(idx_ptr + offs, tl.where(last_nan >= 0, last_nan, first_number).to(tl.int64), mask=mask)
 
@@ -140,4 +141,6 @@ def adaptive_max_unpool2d(
     x: torch.Tensor, indices: torch.Tensor, y: torch.Tensor, *, config: Config | None = None
 ) -> None:
     """Write what x (N, C, P, Q) adds up to where indices point to y (N, C, H, W), dense. Indices lie in their windows."""
-    launch_gather(adaptive_max_unpool2d_kernel, (x, indices), (in_one_row(y, x),), config)
+    # where channels lie back to back, rows share what they read
+    y = in_one_row(y, x) if y.is_contiguous() else y
+    launch_gather(adaptive_max_unpool2d_kernel, (x, indices), (y,), config)

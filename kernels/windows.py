@@ -272,6 +272,15 @@ def vector_in(t: torch.Tensor, vec: int, dim: int = 1) -> int:
     return math.gcd(vec, t.data_ptr() // t.element_size(), *strides)
 
 
+def at_equal_steps(*tensors: torch.Tensor) -> bool:
+    """Whether the planes of each lie at equal steps: then it is all one image, or images of one plane."""
+    return all(1 in t.shape[:2] or t.stride(0) == t.shape[1] * t.stride(1) for t in tensors)
+
+
+def plane_step(t: torch.Tensor) -> int:
+    return t.stride(0 if t.shape[1] == 1 else 1)
+
+
 def _axes(out: torch.Tensor, x: torch.Tensor, windows: bool, geometry: Geometry) -> tuple[Axis, Axis]:
     rows, cols = (
         Axis(out.shape[2 + d], x.shape[2 + d], dilation * (kernel - 1) + 1, stride, padding, windows)
@@ -341,13 +350,18 @@ def launch_axes(
     count = programs(problem, config)
     report = torch.empty(count, dtype=torch.int32, device=out.device) if reports else None
     vec = _vector(out, lanes, w)
+    strides: list[int] = [stride for t in inputs for stride in t.stride()]
+    if lanes == 1 and at_equal_steps(*inputs):
+        # nothing to divide by
+        planes_an_image = 1
+        strides = [stride for t in inputs for stride in (plane_step(t), 0, *t.stride()[2:])]
     # the furthest that any column lies from the first, in elements
     reach = max((t.shape[3] - 1) * t.stride(3) + (c - 1) * t.stride(1) for t in (*inputs, out))
     launch(
         kernel, count,
         *inputs, *outputs, *(() if report is None else (report,)),
         planes * h, h, w, lanes, planes_an_image, *x.shape[2:],
-        *(stride for t in inputs for stride in t.stride()),
+        *strides,
         config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps,
         UNROLL=unroll, ACC=tl.float64 if out.dtype == torch.float64 else tl.float32,
         VEC=vec, VEC_IN=min(vector_in(t, vec) for t in inputs) if lanes > 1 else 1,

@@ -112,7 +112,9 @@ class TestProperties:
         dtypes = [torch.float32, torch.float16, *([torch.bfloat16] if tier in ("aten", "ir", "gpu") else [])]
         sides = st.tuples(st.integers(1, 40), st.integers(1, 12))
 
-        @given(st.integers(1, 3), st.sampled_from([1, 3, 4, 8, 17]), sides, sides, st.sampled_from(dtypes), st.booleans())
+        @given(
+            st.integers(1, 3), st.sampled_from([1, 3, 4, 8, 17]), sides, sides, st.sampled_from(dtypes), st.booleans()
+        )
         def check(
             n: int, c: int, rows: tuple[int, int], cols: tuple[int, int], dtype: torch.dtype, channels_last: bool
         ) -> None:

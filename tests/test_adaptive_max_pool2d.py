@@ -37,6 +37,7 @@ class TestAdaptiveMaxPool2d(Conformance):
         ),
         implementation=ops._pool,
         module=(torchops.nn.AdaptiveMaxPool2d, {"output_size": (3, None)}),
+        outputs=2,
         registered=("adaptive_max_pool2d", "adaptive_max_unpool2d"),
     )
 

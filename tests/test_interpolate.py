@@ -44,7 +44,9 @@ class TestInterpolate(Conformance):
             _rejection("antialias", ValueError, r"`antialias` .* got True", _X, (12, 14), antialias=True),
             _rejection("neither", ValueError, r"one of `size` and `scale_factor` .* got None and None", _X),
             _rejection("both", ValueError, r"one of `size` and `scale_factor` .* got 12 and 2", _X, 12, 2),
-            _rejection("no_multiple", ValueError, r"`size` must be a multiple of \(6, 7\), .* \(12, 15\)", _X, (12, 15)),
+            _rejection(
+                "no_multiple", ValueError, r"`size` must be a multiple of \(6, 7\), .* \(12, 15\)", _X, (12, 15)
+            ),
             _rejection("smaller", ValueError, r"`size` must be a multiple of \(6, 7\), .* \(3, 7\)", _X, (3, 7)),
             _rejection("size_float", TypeError, r"`size` must be an integer .* got 12\.0", _X, 12.0),
             _rejection("half", ValueError, r"`scale_factor` must be a whole number .* got 0\.5", _X, None, 0.5),

@@ -234,8 +234,8 @@ class AvgUnpool2d(nn.Module):
 
 
 class Upsample(nn.Upsample):
-    """Images enlarged by whole factors. Constructor and attributes are torch.nn's; (N, C, L) and (N, C, D, H, W), which the same
-    layer takes there, are enlarged by torch.
+    """Images enlarged by whole factors. Constructor and attributes are torch.nn's; (N, C, L) and (N, C, D, H, W), which the
+    same layer takes there, are enlarged by torch.
 
     Args: as :func:`torchops.interpolate`.
 

@@ -38,8 +38,8 @@ def adaptive_avg_pool2d(input: Tensor, output_size: _Size) -> Tensor:
     Differs from `torch.nn.functional.adaptive_avg_pool2d` in the errors, in leaving integers to torch, in refusing an
     `output_size` of 0, and in a gradient that is the same every run on a GPU too.
 
-    Source: K. He et al., "Spatial pyramid pooling in deep convolutional networks for visual recognition", 2014; M. Lin, Q. Chen,
-    S. Yan, "Network in network", 2013, for one window.
+    Source: K. He et al., "Spatial pyramid pooling in deep convolutional networks for visual recognition", 2014; M. Lin,
+    Q. Chen, S. Yan, "Network in network", 2013, for one window.
 
     >>> import torch, torchops
     >>> torchops.adaptive_avg_pool2d(torch.tensor([[[1.0, 3, 2, 4, 8]]]), (1, 2))
@@ -57,9 +57,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: _Size) -> Tensor:
 @overload
 def adaptive_max_pool2d(input: Tensor, output_size: _Size, return_indices: Literal[False] = False) -> Tensor: ...
 @overload
-def adaptive_max_pool2d(
-    input: Tensor, output_size: _Size, return_indices: Literal[True]
-) -> tuple[Tensor, Tensor]: ...
+def adaptive_max_pool2d(input: Tensor, output_size: _Size, return_indices: Literal[True]) -> tuple[Tensor, Tensor]: ...
 @overload
 def adaptive_max_pool2d(input: Tensor, output_size: _Size, return_indices: bool = False) -> Any: ...
 def adaptive_max_pool2d(input: Tensor, output_size: _Size, return_indices: bool = False) -> Any:

@@ -341,11 +341,11 @@ def interpolate(
 
     Raises:
         TypeError: if an argument is of the wrong type, or `input` not dense or not floating point.
-        ValueError: if `input` is no (N, C, H, W), a factor is no whole number, or another argument asks for what it does not do.
+        ValueError: if `input` is no (N, C, H, W), a factor no whole number, or another argument asks for what it does not do.
 
-    Differs from `torch.nn.functional.interpolate`, which it takes the arguments of, in leaving other modes, other factors, other
-    dimensions and integers to torch; and in being right where torch's "nearest" rounds: a factor of 41 takes pixel 41 from the
-    first one there.
+    Differs from `torch.nn.functional.interpolate`, whose arguments it takes, in leaving other modes, other factors, other
+    dimensions and integers to torch; and in being right where torch's "nearest" rounds: by a factor of 41, that gives pixel 41
+    the value of the first.
 
     Source: nearest-neighbour interpolation, as in the decoder of A. Odena, V. Dumoulin, C. Olah, "Deconvolution and
     checkerboard artifacts", 2016.

@@ -319,7 +319,7 @@ _LEFT_OUT = object()
 
 
 def pool(node: fx.Node) -> tuple[torch.nn.Module, dict[str, Any]] | None:
-    """Our layer for a function that pools or unpools, and what to call it with. A layer can be pickled, a call of ours cannot."""
+    """Our layer for a function that pools, and what to call it with. A layer can be pickled, a call of ours cannot."""
     if node.op != "call_function" or node.target not in _POOLS:
         return None
     cls, called_with, further = _POOLS[node.target]

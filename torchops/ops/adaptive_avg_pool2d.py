@@ -1,7 +1,7 @@
 """Means of the windows of an adaptive pool, and back: `torchops::adaptive_avg_pool2d`.
 
-Window p of P along a dimension of H pixels goes from floor(p H / P) to ceil((p + 1) H / P). The pixels that it covers are
-covered by the windows of the pool from P to H, so that the transpose is such a pool too, with other weights: one operator, which
+Window p of P along a dimension of H pixels goes from floor(p H / P) to ceil((p + 1) H / P). The windows over a pixel are a
+window of the pool the other way, from P to H, so that the transpose is such a pool too, with other weights: one operator, which
 is its own gradient, to every order.
 """
 

@@ -29,9 +29,9 @@ def _kernels() -> ModuleType:
 
 
 def _empty_pool(x: Tensor, size: Ints) -> tuple[Tensor, Tensor]:
-    form = memory_format(x.shape, x.stride())
-    y = torch.empty((*x.shape[:2], *size), dtype=x.dtype, device=x.device, memory_format=form)
-    return y, torch.empty_like(y, dtype=torch.int64)
+    shape, form = (*x.shape[:2], *size), memory_format(x.shape, x.stride())
+    y, indices = (torch.empty(shape, dtype=t, device=x.device, memory_format=form) for t in (x.dtype, torch.int64))
+    return y, indices
 
 
 def _pool(x: Tensor, size: Ints) -> tuple[Tensor, Tensor]:
