@@ -131,14 +131,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _function(module: ModuleType, layer: PoolLayer, indices: Tensor | None) -> Callable[[Tensor], Any]:
     """The layer of torchops, or of its reference."""
-    op, window, size = getattr(module, layer.op), (layer.kernel, layer.stride, layer.padding), (layer.H, layer.W)
+    op, window, size = getattr(module, layer.op), layer.arguments, (layer.H, layer.W)
     if layer.op == "max_unpool2d":
         return lambda x: op(x, indices, *window, size)
     if layer.op == "avg_unpool2d":
         return lambda x: op(x, *window, size)
-    if layer.op == "avg_pool2d":
-        return lambda x: op(x, *window)
-    return lambda x: op(x, *window, return_indices=RETURN_INDICES[layer.indices])
+    if layer.op in ("max_pool2d", "min_pool2d"):
+        return lambda x: op(x, *window, return_indices=RETURN_INDICES[layer.indices])
+    return lambda x: op(x, *window)
 
 
 def _others(case: Case, positions: Tensor | None) -> dict[str, Callable[[Tensor], Any]]:
@@ -175,8 +175,8 @@ def _eager(layer: PoolLayer, positions: Tensor | None, dtype: torch.dtype) -> di
         return {"aten": lambda x: F.max_pool2d(x, *window, return_indices=returns)}
     if layer.op == "min_pool2d":
         return {"aten": lambda x: -F.max_pool2d(-x, *window)}
-    if layer.op == "avg_pool2d":
-        return {"aten": lambda x: F.avg_pool2d(x, *window)}
+    if layer.op in ("avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "interpolate"):
+        return {"aten": lambda x: getattr(F, layer.op)(x, *layer.arguments)}
     if layer.op == "max_unpool2d":
         return {"aten": lambda x: F.max_unpool2d(x, positions, *window, size)}
     if layer.overlaps:
@@ -208,7 +208,8 @@ def _pass(what: str, function: Callable[[Tensor], Any], x: Tensor, dy: Tensor) -
 def _bytes_least(layer: PoolLayer, what: str, dtype: torch.dtype) -> int:
     """The backward pass moves as much as the forward pass; of the maxima, it has to be told where they were."""
     image, windows = math.prod(layer.image_shape), math.prod(layer.window_shape)
-    index = {"none": int(what == "train" and not layer.op.startswith("avg")), "position": 8, "offset": 1}[layer.indices]
+    told = what == "train" and any(kind in layer.op for kind in ("max", "min"))
+    index = {"none": int(told), "position": 8, "offset": 1}[layer.indices]
     return (2 if what == "train" else 1) * ((image + windows) * dtype.itemsize + windows * index)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from torchops.layers import CASES as CASES
 from torchops.layers import LAYERS as LAYERS
@@ -13,7 +14,8 @@ from torchops.shapes import pool_size
 
 @dataclass(frozen=True)
 class PoolLayer:
-    """N images, C channels of H x W that are pooled, or that are the result of unpooling; square windows."""
+    """N images, C channels of H x W that are pooled, or that are the result of unpooling; square windows, of adaptive pools
+    the largest."""
 
     layer: str
     """The network and its layer."""
@@ -46,7 +48,14 @@ class PoolLayer:
 
     @property
     def unpools(self) -> bool:
-        return "unpool" in self.op
+        return "unpool" in self.op or self.op == "interpolate"
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What the op is called with after its tensors, but for the size of an unpool."""
+        if self.op.startswith("adaptive"):
+            return (self.window_shape[2:],)
+        return ((self.H, self.W),) if self.op == "interpolate" else (self.kernel, self.stride, self.padding)
 
     @property
     def overlaps(self) -> bool:
@@ -73,7 +82,13 @@ POOLS = (
     PoolLayer("googlenet.pool3", "max_pool2d", 32, 256, 28, 28, 3, 1, 1, on_cpu=4),
     PoolLayer("densenet.transition", "avg_pool2d", 32, 128, 56, 56, 2, 2, on_cpu=4),
     PoolLayer("erosion", "min_pool2d", 8, 1, 512, 512, 3, 1, 1),
+    PoolLayer("resnet50.avgpool", "adaptive_avg_pool2d", 32, 2048, 7, 7, 7, 7),
+    PoolLayer("efficientnet_b0.se", "adaptive_avg_pool2d", 32, 96, 112, 112, 112, 112, on_cpu=4),
+    PoolLayer("pspnet.pool6", "adaptive_avg_pool2d", 8, 2048, 64, 64, 12, 10, on_cpu=1),
+    PoolLayer("cbam.max", "adaptive_max_pool2d", 32, 256, 56, 56, 56, 56, on_cpu=4),
+    PoolLayer("fpn.upsample", "interpolate", 8, 256, 128, 128, 2, 2, on_cpu=1),
     PoolLayer("decoder.avg_unpool", "avg_unpool2d", 8, 64, 128, 128, 2, 2),
     PoolLayer("decoder.avg_unpool.overlap", "avg_unpool2d", 8, 64, 127, 127, 3, 2, 1),
 )
-"""GoogLeNet's is the pool of a block; erosion is that of images, not of a network."""
+"""GoogLeNet's is the pool of a block; erosion is that of images, not of a network. The windows of PSPNet's pool, 6 x 6 of
+64 x 64 pixels, are of 11 or 12 rows and columns, and overlap."""

@@ -23,11 +23,10 @@ KINDS = {"none": None, "position": torch.int64, "offset": torch.uint8}
 def reports(layer: PoolLayer, arch: str, form: torch.memory_format) -> tuple[list[LaunchReport], list[LaunchReport]]:
     """Of the forward and of the backward, in bfloat16."""
     function = getattr(torchops, layer.op)
-    window = layer.kernel, layer.stride, layer.padding
     shape = layer.window_shape if layer.unpools else layer.image_shape
     inputs = [torch.empty(shape, dtype=torch.bfloat16, memory_format=form)]
     kwargs: dict[str, object] = {}
-    if layer.unpools:
+    if "unpool" in layer.op:
         kwargs["output_size"] = layer.image_shape[2:]
     if layer.op == "max_unpool2d":
         inputs.append(torch.empty_like(inputs[0], dtype=KINDS[layer.indices]))
@@ -36,7 +35,7 @@ def reports(layer: PoolLayer, arch: str, form: torch.memory_format) -> tuple[lis
     device = DEVICES[arch]
 
     def call(*tensors: torch.Tensor) -> torch.Tensor:
-        y = function(*tensors, *window, **kwargs)
+        y = function(*tensors, *layer.arguments, **kwargs)
         return y if isinstance(y, torch.Tensor) else y[0]
 
     with torch.no_grad():

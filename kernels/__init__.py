@@ -9,6 +9,7 @@ Nothing here imports the rest of torchops: a kernel file can be read, and run, o
     activations.py      activations of an epilogue
     tiles.py            two-dimensional tiles of any strides
     windows.py          tiles over the windows of pools, and the choice of their sizes
+    adaptive.py         windows of adaptive pools; tiles for large ones, and the choice of their sizes
     strips.py           Sobel's tiles, which slide down an image, and the choice of their sizes
     conv2d_*.py         convolution: gather (a matrix product, or none for narrow groups), shift (taps of a row share a load),
                         weight_grad, epilogue; config, the choice of block sizes

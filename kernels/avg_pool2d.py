@@ -16,6 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
+from .adaptive_avg_pool2d import adaptive_avg_pool2d
 from .borders import in_range
 from .windows import (
     Config,
@@ -128,10 +129,20 @@ def avg_unpool2d_kernel(
     )
 
 
+def _is_all(image: torch.Tensor, windows: torch.Tensor, geometry: Geometry, mean: str) -> bool:
+    """Whether the only window is the whole image, which an adaptive pool of one window knows better how to read."""
+    kernel_size, _, padding, _ = geometry
+    one = windows.shape[2] == windows.shape[3] == 1 and padding == (0, 0) and kernel_size == tuple(image.shape[2:])
+    return one and mean != "fixed"
+
+
 def avg_pool2d(
     x: torch.Tensor, y: torch.Tensor, geometry: Geometry, mean: str, divisor: int, *, config: Config | None = None
 ) -> None:
     """Write the means of the windows of x (N, C, H, W) to y (N, C, P, Q), dense."""
+    if _is_all(x, y, geometry, mean):
+        adaptive_avg_pool2d(x, y, mean == "cover", config=config)
+        return
     launch_tiles(
         avg_pool2d_kernel, (x,), (y,), geometry, config, windows=True,
         MEAN=mean, DIVISOR=divisor,
@@ -142,6 +153,9 @@ def avg_unpool2d(
     x: torch.Tensor, y: torch.Tensor, geometry: Geometry, mean: str, divisor: int, *, config: Config | None = None
 ) -> None:
     """Write what the windows x (N, C, P, Q) give to the pixels that they cover to y (N, C, H, W), dense."""
+    if _is_all(y, x, geometry, mean):
+        adaptive_avg_pool2d(x, y, mean != "cover", config=config)
+        return
     launch_tiles(
         avg_unpool2d_kernel, (x,), (y,), geometry, config, windows=False,
         MEAN=mean, DIVISOR=divisor, **taps(geometry),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import triton
@@ -99,6 +99,16 @@ def _unroll(rows: int, cols: int) -> int:
     return cols if cols <= 8 else 1
 
 
+class Reads(Protocol):
+    """Rows, or columns, of an output of `size`, and what of an input they read."""
+
+    @property
+    def size(self) -> int: ...
+
+    def read(self, first: int, last: int) -> int:
+        """How many of the input the outputs from first to last read."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """Rows, or columns, of an output of `size`, and what of an input of `size_in` they read."""
@@ -113,7 +123,6 @@ class Axis:
     """Whether outputs are windows, which read pixels; else they are pixels, which read the windows over them."""
 
     def read(self, first: int, last: int) -> int:
-        """How many of the input the outputs from first to last read."""
         if not self.windows:
             begin = -(-(first + self.padding - self.reach + 1) // self.stride)
             end = (last + self.padding) // self.stride
@@ -131,8 +140,8 @@ class Problem:
 
     planes: int
     lanes: int
-    rows: Axis
-    cols: Axis
+    rows: Reads
+    cols: Reads
     bytes_in: int
     """Bytes read an element, all inputs."""
     bytes_out: int
@@ -243,7 +252,7 @@ def _frugal(problem: Problem, configs: list[Config]) -> list[Config]:
     return frugal or configs
 
 
-def _interleaved(out: torch.Tensor, x: torch.Tensor) -> bool:
+def interleaved(out: torch.Tensor, x: torch.Tensor) -> bool:
     """Whether the channels of a dense output are its lanes; where it has one pixel, as those of x lie."""
     if not out.is_contiguous():
         return True
@@ -255,12 +264,21 @@ def _vector(out: torch.Tensor, lanes: int, width: int) -> int:
     return math.gcd(16 // out.element_size(), lanes if lanes > 1 else width)
 
 
-def _vector_in(t: torch.Tensor, vec: int) -> int:
-    """Elements of one access along the channels of an input, as far as its strides and its address allow."""
-    if t.stride(1) != 1:
+def vector_in(t: torch.Tensor, vec: int, dim: int = 1) -> int:
+    """Elements of one access along a dimension of an input, its channels, as far as its strides and its address allow."""
+    if t.stride(dim) != 1:
         return 1
-    strides = (s for d, s in enumerate(t.stride()) if d != 1 and t.shape[d] > 1)
+    strides = (s for d, s in enumerate(t.stride()) if d != dim and t.shape[d] > 1)
     return math.gcd(vec, t.data_ptr() // t.element_size(), *strides)
+
+
+def at_equal_steps(*tensors: torch.Tensor) -> bool:
+    """Whether the planes of each lie at equal steps: then it is all one image, or images of one plane."""
+    return all(1 in t.shape[:2] or t.stride(0) == t.shape[1] * t.stride(1) for t in tensors)
+
+
+def plane_step(t: torch.Tensor) -> int:
+    return t.stride(0 if t.shape[1] == 1 else 1)
 
 
 def _axes(out: torch.Tensor, x: torch.Tensor, windows: bool, geometry: Geometry) -> tuple[Axis, Axis]:
@@ -287,43 +305,66 @@ def launch_tiles(
     kernel: Any, inputs: tuple[torch.Tensor, ...], outputs: tuple[torch.Tensor | None, ...], geometry: Geometry,
     config: Config | None, *, windows: bool, reports: bool = False, **meta: Any,
 ) -> Tiles:  # fmt: skip
-    """Lay out the planes and lanes of the first output (N, C, H, W), pick the block sizes, launch.
+    """Launch over the windows of a geometry, whose numbers the kernel takes as constants.
 
-    `windows` says whether outputs are windows, and inputs pixels, or the other way round. The kernel takes inputs, outputs
-    and, if it `reports`, an int32 a program; then G, H, W, L and C of the output, rows and columns of the first input, and the
-    strides of the inputs, four each.
+    `windows` says whether outputs are windows, and inputs pixels, or the other way round.
     """
     (kernel_h, kernel_w), (stride_h, stride_w), (pad_h, pad_w), (dil_h, dil_w) = geometry
+    assert outputs[0] is not None
+    # a loop goes through the pixels of a window, or through the windows over a pixel
+    taps = (meta["TAPS_H"], meta["TAPS_W"]) if "TAPS_H" in meta else (kernel_h, kernel_w)
+    return launch_axes(
+        kernel, inputs, outputs, _axes(outputs[0], inputs[0], windows, geometry), taps, config, reports=reports,
+        R=kernel_h, S=kernel_w, STRIDE_H=stride_h, STRIDE_W=stride_w, PAD_H=pad_h, PAD_W=pad_w, DIL_H=dil_h, DIL_W=dil_w,
+        **meta,
+    )  # fmt: skip
+
+
+def launch_axes(
+    kernel: Any, inputs: tuple[torch.Tensor, ...], outputs: tuple[torch.Tensor | None, ...],
+    axes: tuple[Reads, Reads], taps: Pair, config: Config | None, *, reports: bool = False, **meta: Any,
+) -> Tiles:  # fmt: skip
+    """Lay out the planes and lanes of the first output (N, C, H, W), pick the block sizes, launch.
+
+    The kernel takes inputs, outputs and, if it `reports`, an int32 a program; then G, H, W, L and C of the output, rows and
+    columns of the first input, and the strides of the inputs, four each.
+
+    Args:
+        axes: rows and columns of the first output, and what of the first input they read.
+        taps: rows and columns of the inputs that an output reads at most: what a loop of the kernel goes through.
+    """
     out, x = outputs[0], inputs[0]
     assert out is not None
     n, c, h, w = out.shape
-    planes, lanes, planes_an_image = (n, c, 1) if _interleaved(out, x) else (n * c, 1, c)
-    # a loop goes through the pixels of a window, or through the windows over a pixel
-    rows, cols = (meta["TAPS_H"], meta["TAPS_W"]) if "TAPS_H" in meta else (kernel_h, kernel_w)
-    unroll = _unroll(rows, cols)
+    planes, lanes, planes_an_image = (n, c, 1) if interleaved(out, x) else (n * c, 1, c)
+    unroll = _unroll(*taps)
     # further inputs are of the size of the first, or else of the output, and are read as it is written
     beside = [t for t in inputs if t.shape[2:] != x.shape[2:]]
     problem = Problem(
-        planes, lanes, *_axes(out, x, windows, geometry),
+        planes, lanes, *axes,
         bytes_in=sum(t.element_size() for t in inputs) - sum(t.element_size() for t in beside),
         bytes_out=sum(t.element_size() for t in (*outputs, *beside) if t is not None),
-        itemsize=out.element_size(), taps=rows * cols, unroll=unroll, heavy=reports or rows * cols > 1,
+        itemsize=out.element_size(), taps=math.prod(taps), unroll=unroll, heavy=reports or math.prod(taps) > 1,
     )  # fmt: skip
     config = config or pick_config(problem, target_device(out))
     count = programs(problem, config)
     report = torch.empty(count, dtype=torch.int32, device=out.device) if reports else None
     vec = _vector(out, lanes, w)
+    strides: list[int] = [stride for t in inputs for stride in t.stride()]
+    if lanes == 1 and at_equal_steps(*inputs):
+        # nothing to divide by
+        planes_an_image = 1
+        strides = [stride for t in inputs for stride in (plane_step(t), 0, *t.stride()[2:])]
     # the furthest that any column lies from the first, in elements
     reach = max((t.shape[3] - 1) * t.stride(3) + (c - 1) * t.stride(1) for t in (*inputs, out))
     launch(
         kernel, count,
         *inputs, *outputs, *(() if report is None else (report,)),
         planes * h, h, w, lanes, planes_an_image, *x.shape[2:],
-        *(stride for t in inputs for stride in t.stride()),
+        *strides,
         config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps,
-        R=kernel_h, S=kernel_w, STRIDE_H=stride_h, STRIDE_W=stride_w, PAD_H=pad_h, PAD_W=pad_w, DIL_H=dil_h, DIL_W=dil_w,
         UNROLL=unroll, ACC=tl.float64 if out.dtype == torch.float64 else tl.float32,
-        VEC=vec, VEC_IN=min(_vector_in(t, vec) for t in inputs) if lanes > 1 else 1,
+        VEC=vec, VEC_IN=min(vector_in(t, vec) for t in inputs) if lanes > 1 else 1,
         WIDE=max(reach, planes * h, w * lanes) >= 2**31,
         BLOCK_ROWS=config.rows, BLOCK_COLS=config.cols, **meta,
     )  # fmt: skip

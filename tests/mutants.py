@@ -192,6 +192,26 @@ MUTANTS = (
         "test_avg_pool2d.py",
     ),
     Mutant(
+        "last pixel of an adaptive window left out",
+        "interpreter",
+        "test_matches_aten",
+        (("kernels/adaptive.py", "* size_in + size - 1) // size", "* size_in) // size"),),
+        "test_adaptive_avg_pool2d.py",
+    ),
+    Mutant(
+        "maximum of the last lane, not the first",
+        "interpreter",
+        "test_last_nan_wins_and_the_first_of_equals",
+        (
+            (
+                "kernels/adaptive_max_pool2d.py",
+                "tl.min(tl.where(best == number[:, None], pixel, none)",
+                "tl.max(tl.where(best == number[:, None], pixel, 0)",
+            ),
+        ),
+        "test_adaptive_max_pool2d.py",
+    ),
+    Mutant(
         "channels not told to lie together",
         "compile",
         "test_channels_that_are_no_multiple_of_16_stay_wide",

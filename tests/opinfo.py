@@ -59,6 +59,8 @@ class OpInfo:
     """Its module, with arguments that are not those of the catalog's example."""
     launches: tuple[int, int] = (1, 1)
     """Kernel launches of a forward and, at most, of a backward."""
+    outputs: int = 1
+    """What the forward returns: tensors, whether they are wanted or not."""
     reports: bool = False
     """Whether the forward takes a number a program besides its output."""
     indices: str | None = None

@@ -108,7 +108,20 @@ KEPT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "convolution_replaced": (tiling, "the _conv_forward of this one layer is replaced"),
     "padding_changed": (repadded, "its padding was changed after it was made"),
     "other_dimensions": (lambda: nn.Conv1d(4, 4, 3), "torchops has no Conv1d"),
-    "adaptive": (lambda: nn.AdaptiveAvgPool2d(1), "torchops has no AdaptiveAvgPool2d"),
+    "powers": (lambda: nn.LPPool2d(2, 2), "torchops has no LPPool2d"),
+    "bilinear": (
+        lambda: nn.UpsamplingBilinear2d(scale_factor=2),
+        "`mode` must be 'nearest' or 'nearest-exact': torchops has no other, got 'bilinear'",
+    ),
+    "broken_factor": (
+        lambda: nn.Upsample(scale_factor=1.5),
+        "`scale_factor` must be a whole number or a pair of them, got 1.5",
+    ),
+    "factor_of_a_volume": (
+        lambda: nn.Upsample(scale_factor=(2, 2, 2)),
+        "`scale_factor` must be a whole number or a pair of them, got (2.0, 2.0, 2.0)",
+    ),
+    "upsampled_to_a_size": (lambda: nn.Upsample((8, 8)), "its size is (8, 8): the factors depend on the input"),
     "ours": (lambda: torchops.nn.MinPool2d(2), "torchops's already"),
 }
 
@@ -436,3 +449,25 @@ def test_revert_what_torch_can_express(which: str) -> None:
         # as if torchops had never been there
         fresh = type(reverted[0])(*(2,) if "Pool" in note or "pool" in note else (3, 4, 3))
         assert vars(reverted[0]).keys() == vars(fresh).keys()
+
+
+def test_adaptive_pools_and_upsampling() -> None:
+    model = nn.Sequential(
+        nn.AdaptiveMaxPool2d((5, None)), nn.Upsample(scale_factor=2), nn.UpsamplingNearest2d(scale_factor=(1, 3)),
+        nn.AdaptiveAvgPool2d(2),
+    )  # fmt: skip
+    classes = [type(layer) for layer in model]
+    converted, report = torchops.convert(model)
+    assert [row.note for row in report.rows] == [f"torchops.nn.{cls.__name__}" for cls in classes]
+    x = image(2, 3, 7, 6)
+    close(converted(x), model(x), torch.float32)
+    assert torch.equal(pickle.loads(pickle.dumps(converted))(x), converted(x))
+    back, report = torchops.revert(converted)
+    assert [type(layer) for layer in back] == classes
+    assert len(report.swapped) == 4
+
+
+def test_upsampling_of_other_dimensions_goes_on() -> None:
+    """torch.nn's layer takes rows, images and volumes; which, nobody knows before it runs."""
+    model, _ = torchops.convert(nn.Sequential(nn.Conv3d(1, 2, 3), nn.Upsample(scale_factor=2)))
+    assert model(image(1, 1, 4, 5, 6)).shape == (1, 2, 4, 6, 8)

@@ -394,6 +394,31 @@ def test_functions_are_taken_over() -> None:
     assert report.before == report.after
 
 
+class Adaptive(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.up = nn.AdaptiveAvgPool2d(3), nn.Upsample(scale_factor=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, indices = F.adaptive_max_pool2d(x, (6, 5), return_indices=True)
+        y = F.adaptive_max_pool2d(y, 4) + F.adaptive_avg_pool2d(indices.float(), (None, 4))[:, :, :4]
+        y = F.interpolate(self.up(self.mean(y)), scale_factor=2)
+        return y + F.interpolate(x[:, :, :2, :2], size=(12, 12)) + F.interpolate(x, (12, 12), mode="bilinear")
+
+
+def test_adaptive_pools_and_upsampling_are_taken_over() -> None:
+    """But for interpolation to a size, and of another mode."""
+    fused, report = fused_as_before(Adaptive().eval(), image(1, 4, 9, 8))
+    with on_a_gpu_that_is_not_there() as (launches, inside):
+        fused(image(1, 4, 9, 8))
+    assert len(launches) == 6
+    assert {name: report.after[name] for name in ("adaptive_avg_pool2d", "adaptive_max_pool2d", "interpolate")} == {
+        "adaptive_avg_pool2d": 2, "adaptive_max_pool2d": 2, "interpolate": 4,
+    }  # fmt: skip
+    assert report.before == report.after
+    assert sum(inside.calls[False][name] for name in ("upsample_nearest2d", "upsample_bilinear2d")) == 2
+
+
 def test_annotations_that_are_strings_are_left_out() -> None:
     """As `from __future__ import annotations` has them, here too: torch 2.11 could not pickle the network."""
     assert small().forward.__annotations__["x"] == "Tensor"

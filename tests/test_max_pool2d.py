@@ -125,7 +125,7 @@ def _aten(x: Tensor, smallest: bool, **kwargs: Any) -> tuple[Tensor, Tensor]:
     return -y, indices
 
 
-def _hard(shape: tuple[int, ...]) -> Tensor:
+def hard_images(shape: tuple[int, ...]) -> Tensor:
     """Ties, NaN, several of them in a window, infinities, windows of nothing else, and zeros of both signs."""
     x = torch.randint(-3, 4, shape).float()
     x[torch.rand(shape) < 0.1] = torch.nan
@@ -163,18 +163,18 @@ class TestIndices:
     @pytest.mark.parametrize("smallest", [False, True], ids=["max", "min"])
     @pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.id)
     def test_match_aten(self, sample: Sample, smallest: bool, device: torch.device) -> None:
-        check_against_aten(_hard(sample.shape).to(device), smallest, **sample.kwargs)
+        check_against_aten(hard_images(sample.shape).to(device), smallest, **sample.kwargs)
 
     @EVERY_TIER
     @pytest.mark.parametrize("layout", list(LAYOUTS))
     def test_match_aten_in_any_layout(self, layout: str, device: torch.device) -> None:
-        check_against_aten(laid_out(_hard((2, 8, 9, 13)).to(device), layout), False, **SAMPLES[0].kwargs)
+        check_against_aten(laid_out(hard_images((2, 8, 9, 13)).to(device), layout), False, **SAMPLES[0].kwargs)
 
     @EVERY_TIER
     @pytest.mark.parametrize("smallest", [False, True], ids=["max", "min"])
     def test_match_aten_in_every_dtype(self, smallest: bool, device: torch.device, tier: str) -> None:
         for dtype in (torch.float16, torch.float64 if tier == "interpreter" else torch.bfloat16):
-            check_against_aten(_hard((2, 8, 9, 13)).to(device, dtype), smallest, **SAMPLES[0].kwargs)
+            check_against_aten(hard_images((2, 8, 9, 13)).to(device, dtype), smallest, **SAMPLES[0].kwargs)
 
     @OPERATOR
     def test_last_nan_wins(self, device: torch.device) -> None:
@@ -317,7 +317,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
 def test_windows_of_more_than_256_pixels(channels_last: bool, device: torch.device) -> None:
     """Too many for a byte: the gradient keeps positions."""
     form = torch.channels_last if channels_last else torch.contiguous_format
-    hard = _hard((1, 3, 20, 19)).contiguous(memory_format=form)
+    hard = hard_images((1, 3, 20, 19)).contiguous(memory_format=form)
     check_against_aten(hard.to(device), False, kernel_size=17, stride=3, padding=8)
     x = torch.randn(1, 3, 20, 19).contiguous(memory_format=form)
     ours, atens = x.to(device).requires_grad_(), x.clone().requires_grad_()
@@ -361,4 +361,4 @@ def test_offsets_beyond_31_bits(shape: tuple[int, ...], stride: tuple[int, ...],
 def test_minimum_goes_through_many_images_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiling, "PART", 200)
     for form in (torch.contiguous_format, torch.channels_last):
-        check_against_aten(_hard((5, 3, 8, 8)).contiguous(memory_format=form), True, kernel_size=2)
+        check_against_aten(hard_images((5, 3, 8, 8)).contiguous(memory_format=form), True, kernel_size=2)

@@ -53,6 +53,27 @@ def test_same_results_and_gradients(device: torch.device) -> None:
         close(grad, reference, torch.float32)
 
 
+@EVERY_TIER
+def test_adaptive_pools_and_interpolation(device: torch.device) -> None:
+    x = image(2, 3, 7, 6, device=device).requires_grad_()
+
+    def forward() -> Tensor:
+        y, _ = F.adaptive_max_pool2d(x, (5, 4), return_indices=True)
+        y = nn.Upsample(scale_factor=(1.0, 2.0))(F.adaptive_max_pool2d(y, 3))
+        return F.interpolate(F.adaptive_avg_pool2d(y, (2, None)), size=(4, 6))
+
+    with as_torch_has_it():
+        expected = forward()
+        expected_grad = torch.autograd.grad(expected.square().mean(), x)[0]
+    with torchops.override() as calls:
+        y = forward()
+        grad = torch.autograd.grad(y.square().mean(), x)[0]
+    assert calls.swapped == {"adaptive_max_pool2d": 2, "interpolate": 2, "adaptive_avg_pool2d": 1}
+    assert calls.kept == {}
+    close(y, expected, torch.float32)
+    close(grad, expected_grad, torch.float32)
+
+
 def test_launches_are_ours() -> None:
     with torch.no_grad(), on_a_gpu_that_is_not_there() as (launches, inside), torchops.override():
         Functions()(image(1, 3, 8, 6))
@@ -177,6 +198,10 @@ KEPT: dict[str, Any] = {
     "integers": lambda: F.max_pool2d(torch.arange(16).view(1, 1, 4, 4), 2),
     "complex": lambda: F.conv2d(torch.ones(1, 1, 4, 4, dtype=torch.complex64), torch.ones(1, 1, 2, 2, dtype=torch.complex64)),
     "subclass": lambda: F.avg_pool2d(torch.ones(1, 1, 4, 4).as_subclass(Special), 2),
+    "interpolation_of_another_mode": lambda: F.interpolate(torch.ones(1, 1, 4, 4), scale_factor=2, mode="bilinear"),
+    "interpolation_by_a_broken_factor": lambda: F.interpolate(torch.ones(1, 1, 4, 4), scale_factor=1.5),
+    "interpolation_of_a_volume": lambda: F.interpolate(torch.ones(1, 1, 4, 4, 4), scale_factor=2),
+    "interpolation_of_integers": lambda: F.interpolate(torch.ones(1, 1, 4, 4, dtype=torch.uint8), scale_factor=2),
     "weight_of_a_subclass": lambda: F.conv2d(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 2, 2).as_subclass(Special)),
 }  # fmt: skip
 

@@ -12,10 +12,13 @@ from ._version import __version__
 from .backend import get_backend, use_backend
 from .conversion import convert, revert
 from .functional import (
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
     avg_pool2d,
     avg_unpool2d,
     conv2d,
     conv_transpose2d,
+    interpolate,
     max_pool2d,
     max_unpool2d,
     min_pool2d,
@@ -28,6 +31,8 @@ from .overrides import override
 
 __all__ = [
     "__version__",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
     "avg_pool2d",
     "avg_unpool2d",
     "conv2d",
@@ -37,6 +42,7 @@ __all__ = [
     "functional",
     "fuse",
     "get_backend",
+    "interpolate",
     "max_pool2d",
     "max_unpool2d",
     "min_pool2d",

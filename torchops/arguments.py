@@ -358,6 +358,55 @@ def unpool_size(
     return size[0], size[1]
 
 
+def adaptive_size(input: Sequence[int], output_size: Any) -> Pair:
+    """Rows and columns of the result of an adaptive pool; None for as many as `input` has."""
+    given = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    if len(given) != 2 or output_size is None:
+        raise TypeError(f"`output_size` must be an integer or a pair of integers or None, got {output_size!r}")
+    size = tuple(n if wanted is None else _integer(wanted) for n, wanted in zip(_sizes(input[-2:]), given, strict=True))
+    if None in size:
+        raise TypeError(f"`output_size` must be an integer or a pair of integers or None, got {output_size!r}")
+    if size[0] < 1 or size[1] < 1:
+        raise ValueError(f"`output_size` must be positive, got {output_size!r}")
+    return size[0], size[1]
+
+
+def upsampling(
+    input: Sequence[int], size: Any, scale_factor: Any, mode: str, align_corners: bool | None, antialias: bool
+) -> Pair:
+    """The whole factors by which rows and columns are repeated."""
+    if mode not in ("nearest", "nearest-exact"):
+        raise ValueError(f"`mode` must be 'nearest' or 'nearest-exact': torchops has no other, got {mode!r}")
+    if align_corners is not None:
+        raise ValueError(f"`align_corners` must be None for `mode` {mode!r}, got {align_corners!r}")
+    if antialias:
+        raise ValueError(f"`antialias` must be False for `mode` {mode!r}, got {antialias!r}")
+    if len(input) != 4:
+        raise ValueError(f"`input` must have shape (N, C, H, W), got {tuple(input)}")
+    if (size is None) == (scale_factor is None):
+        raise ValueError(f"one of `size` and `scale_factor` must be given, got {size!r} and {scale_factor!r}")
+    if size is not None:
+        rows, cols = pair("size", tuple(_sizes(size)) if isinstance(size, (tuple, list)) else size, 1)
+        h, w = _sizes(input[-2:])
+        if rows % h != 0 or cols % w != 0:
+            raise ValueError(f"`size` must be a multiple of {(h, w)}, the pixels of `input`, got {size!r}")
+        return rows // h, cols // w
+    factors = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor, scale_factor)
+    if len(factors) != 2 or not all(is_whole_factor(factor) for factor in factors):
+        raise ValueError(f"`scale_factor` must be a whole number or a pair of them, got {scale_factor!r}")
+    return int(factors[0]), int(factors[1])
+
+
+def is_whole_factor(factor: Any) -> bool:
+    """Whether images can be enlarged by it, each pixel to as many."""
+    return (
+        isinstance(factor, numbers.Real)
+        and not isinstance(factor, bool)
+        and float(factor) >= 1
+        and float(factor).is_integer()
+    )
+
+
 def check_indices(indices: Tensor, input: Tensor) -> None:
     if not isinstance(indices, Tensor):
         raise TypeError(f"`indices` must be a tensor, got {type(indices).__name__}")

@@ -103,6 +103,8 @@ _IMAGE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, to
 _FLOAT_DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 _IMAGES, _POOLED = (8, 64, 512, 512), (8, 64, 256, 256)
 """The first level of a U-Net, and the second."""
+_FEATURES = (256, 2048, 7, 7)
+"""What a ResNet-50 classifies by."""
 
 OPS = {
     op.name: op
@@ -145,6 +147,23 @@ OPS = {
             {"kernel_size": 2},
             offsets=4,
         ),
+        Op(
+            "adaptive_avg_pool2d",
+            functional.adaptive_avg_pool2d,
+            reference.adaptive_avg_pool2d,
+            _FLOAT_DTYPES,
+            _FEATURES,
+            {"output_size": 1},
+        ),
+        Op(
+            "adaptive_max_pool2d",
+            functional.adaptive_max_pool2d,
+            reference.adaptive_max_pool2d,
+            _FLOAT_DTYPES,
+            _FEATURES,
+            {"output_size": 1},
+        ),
         Op("avg_unpool2d", functional.avg_unpool2d, reference.avg_unpool2d, _FLOAT_DTYPES, _POOLED, {"kernel_size": 2}),
+        Op("interpolate", functional.interpolate, reference.interpolate, _FLOAT_DTYPES, _POOLED, {"scale_factor": 2}),
     )
 }

@@ -177,6 +177,34 @@ class AvgPool2d(_Layer, nn.AvgPool2d):
         )  # fmt: skip
 
 
+class AdaptiveAvgPool2d(_Layer, nn.AdaptiveAvgPool2d):
+    """Mean of every window, of as many as are asked for. Constructor and attributes are torch.nn's.
+
+    Args: as :func:`torchops.adaptive_avg_pool2d`.
+
+    >>> import torch, torchops
+    >>> torchops.nn.AdaptiveAvgPool2d((1, None))(torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 3, 1, 8])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(input, cast(Any, self.output_size))
+
+
+class AdaptiveMaxPool2d(_Layer, nn.AdaptiveMaxPool2d):
+    """Maximum of every window, of as many as are asked for. Constructor and attributes are torch.nn's.
+
+    Args: as :func:`torchops.adaptive_max_pool2d`.
+
+    >>> import torch, torchops
+    >>> torchops.nn.AdaptiveMaxPool2d(3)(torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 3, 3, 3])
+    """
+
+    def forward(self, input: Tensor) -> Any:
+        return F.adaptive_max_pool2d(input, cast(Any, self.output_size), self.return_indices)
+
+
 class MaxUnpool2d(_Layer, nn.MaxUnpool2d):
     """Maxima back to where they were, zeros elsewhere. Constructor and attributes are torch.nn's.
 
@@ -223,6 +251,37 @@ class AvgUnpool2d(_Layer):
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class Upsample(_Layer, nn.Upsample):
+    """Images enlarged by whole factors. Constructor and attributes are torch.nn's; (N, C, L) and (N, C, D, H, W), which the
+    same layer takes there, are enlarged by torch.
+
+    Args: as :func:`torchops.interpolate`.
+
+    >>> import torch, torchops
+    >>> torchops.nn.Upsample(scale_factor=2)(torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 3, 16, 16])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dim() in (3, 5):
+            return super().forward(input)
+        size: Any = self.size
+        return F.interpolate(
+            input, size, self.scale_factor, self.mode, self.align_corners, self.recompute_scale_factor
+        )  # fmt: skip
+
+
+class UpsamplingNearest2d(Upsample, nn.UpsamplingNearest2d):
+    """:class:`Upsample` with the constructor of torch.nn's layer of this name.
+
+    >>> import torch, torchops
+    >>> torchops.nn.UpsamplingNearest2d(scale_factor=2)(torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 3, 16, 16])
+    """
+
+    __init__ = nn.UpsamplingNearest2d.__init__
 
 
 class Sobel(_Layer):

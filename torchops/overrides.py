@@ -26,6 +26,11 @@ def _max_pool2d_with_indices(
     return functional.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
+def _adaptive_max_pool2d_with_indices(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+    """What `F.adaptive_max_pool2d` with indices calls, likewise."""
+    return functional.adaptive_max_pool2d(input, output_size, True)
+
+
 COUNTERPARTS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     F.conv2d: functional.conv2d,
     F.conv_transpose2d: functional.conv_transpose2d,
@@ -34,6 +39,10 @@ COUNTERPARTS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     F.max_pool2d: functional.max_pool2d,
     torch.max_pool2d: functional.max_pool2d,
     F.max_pool2d_with_indices: _max_pool2d_with_indices,
+    F.adaptive_avg_pool2d: functional.adaptive_avg_pool2d,
+    F.adaptive_max_pool2d: functional.adaptive_max_pool2d,
+    F.adaptive_max_pool2d_with_indices: _adaptive_max_pool2d_with_indices,
+    F.interpolate: functional.interpolate,
 }
 """torch's functions, as a mode or a tracer sees them, and ours, which take the same arguments."""
 
@@ -49,7 +58,8 @@ def _is_of_an_op(error: Exception) -> bool:
 
 
 class override(TorchFunctionMode):  # noqa: N801  a context manager, named as torch.no_grad is
-    """Inside the block, `F.conv2d`, `F.conv_transpose2d`, `F.max_pool2d`, `F.avg_pool2d` and `F.max_unpool2d` are torchops's.
+    """Inside the block, `F.conv2d`, `F.conv_transpose2d`, `F.max_pool2d`, `F.avg_pool2d`, `F.adaptive_max_pool2d`,
+    `F.adaptive_avg_pool2d`, `F.max_unpool2d` and `F.interpolate` are torchops's.
 
     For models whose forward calls functions, where :func:`torchops.convert` finds no layer to swap; torch.nn's layers call
     them too. Blocks nest; other threads see nothing of it, and neither do other asyncio tasks, but for those started inside,
@@ -57,8 +67,8 @@ class override(TorchFunctionMode):  # noqa: N801  a context manager, named as to
 
     Calls that torchops has no kernel for stay torch's: of integer, complex, quantized and sparse tensors, and of subclasses of
     Tensor. So do calls whose arguments torchops's functions refuse by a TypeError or a ValueError: torch raises its own error,
-    most often a RuntimeError, or computes what ours will not, as a convolution of no channels. Errors from within a computation
-    are torchops's.
+    most often a RuntimeError, or computes what ours will not, as a convolution of no channels or bilinear interpolation. Errors
+    from within a computation are torchops's.
 
     A backward sees nothing of it either: checkpointed code, which runs again there, needs the block inside itself. While code
     is compiled, every block of the thread is seen, those of other tasks too.

@@ -191,3 +191,40 @@ def _unpooled(size: Any, kernel_size: Any, stride: Any, padding: Any, output_siz
         return list(output_size[-2:])
     args = map(_pair, (kernel_size, kernel_size if stride is None else stride, padding, dilation))
     return [conv_transpose_size(n, k, u, 2 * t, 0, d) for n, k, u, t, d in zip(size, *args, strict=True)]
+
+
+def _adaptive(size: int, count: int) -> list[slice]:
+    """The windows of an adaptive pool along one dimension."""
+    return [slice(p * size // count, -(-(p + 1) * size // count)) for p in range(count)]
+
+
+def _adaptive_windows(input: Tensor, output_size: Any) -> list[list[tuple[slice, slice]]]:
+    sizes = (n if wanted is None else wanted for n, wanted in zip(input.shape[2:], _pair(output_size), strict=True))
+    rows, cols = (_adaptive(n, count) for n, count in zip(input.shape[2:], sizes, strict=True))
+    return [[(h, w) for w in cols] for h in rows]
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
+    """Mean of every window, (N, C, P, Q)."""
+    rows = _adaptive_windows(input, output_size)
+    return torch.stack([torch.stack([input[:, :, h, w].mean((2, 3)) for h, w in row], -1) for row in rows], -2)
+
+
+def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+    """Maximum of every window, and where it lies: the last NaN, or else the first of the largest."""
+    positions = torch.arange(input[0, 0].numel()).view(input.shape[2:])
+
+    def pooled(h: slice, w: slice) -> tuple[Tensor, Tensor]:
+        y, tap = max_pool2d(input[:, :, h, w], positions[h, w].shape, return_indices=True)
+        return y, positions[h, w].flatten()[tap]
+
+    rows = [[pooled(h, w) for h, w in row] for row in _adaptive_windows(input, output_size)]
+    y, indices = (torch.cat([torch.cat([window[i] for window in row], -1) for row in rows], -2) for i in range(2))
+    return (y, indices) if return_indices else y
+
+
+def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest") -> Tensor:
+    """Every pixel as a rectangle of its value, (N, C, a H, b W)."""
+    h, w = input.shape[2:]
+    a, b = _pair(scale_factor) if size is None else (wanted // n for wanted, n in zip(_pair(size), (h, w), strict=True))
+    return input.repeat_interleave(int(a), 2).repeat_interleave(int(b), 3)

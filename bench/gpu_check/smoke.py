@@ -135,6 +135,9 @@ def _pools() -> Iterator[Check]:
         for kind in ("position", "offset"):
             yield Check("unpools", f"{label}, {kind}", "max_unpool2d", image, window, indices=kind)
     yield Check("unpools", "positions anywhere", "max_unpool2d", (2, 8, 20, 26), {"kernel_size": 2}, indices="anywhere")
+    for op, size in itertools.product(("adaptive_avg_pool2d", "adaptive_max_pool2d"), ((4, 5), 1, (25, 30))):
+        yield Check("pools", f"adaptive, to {size}", op, (2, 8, 21, 26), {"output_size": size})
+    yield Check("unpools", "nearest, by 2x3", "interpolate", (2, 8, 9, 12), {"scale_factor": (2, 3)})
 
 
 def _sobels() -> Iterator[Check]:

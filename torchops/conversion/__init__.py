@@ -67,7 +67,8 @@ def convert(
 ) -> tuple[Module, Report]:
     """Swap the convolutions and pools of a model for torchops's, and say what became of each.
 
-    Swapped are `Conv2d`, `ConvTranspose2d`, `MaxPool2d`, `AvgPool2d` and `MaxUnpool2d` of torch.nn, and subclasses that do not
+    Swapped are `Conv2d`, `ConvTranspose2d`, `MaxPool2d`, `AvgPool2d`, `AdaptiveAvgPool2d`, `AdaptiveMaxPool2d`, `MaxUnpool2d`
+    and, where they enlarge by whole factors, `Upsample` and `UpsamplingNearest2d` of torch.nn, and subclasses that do not
     override their forward. Parameters and buffers are the same objects, before and after: an optimizer goes on, tied layers
     stay tied, the state_dict is the same. So are hooks, parametrizations, training flags, devices and memory formats.
 
@@ -94,12 +95,12 @@ def convert(
         ValueError: if `include` or `exclude` names nothing in the model.
 
     >>> import torch, torchops
-    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.AdaptiveMaxPool2d(1))
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.LPPool2d(2, 2))
     >>> model, report = torchops.convert(model)
     >>> print(report)
     name  layer
-    0     Conv2d             swapped  torchops.nn.Conv2d
-    2     AdaptiveMaxPool2d  kept     torchops has no AdaptiveMaxPool2d
+    0     Conv2d    swapped  torchops.nn.Conv2d
+    2     LPPool2d  kept     torchops has no LPPool2d
     1 swapped, 1 kept
     """
     check_model(model)

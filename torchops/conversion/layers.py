@@ -12,6 +12,8 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 from torch.nn import (
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
     AvgPool2d,
     Conv2d,
     ConvTranspose2d,
@@ -20,26 +22,32 @@ from torch.nn import (
     MaxPool2d,
     MaxUnpool2d,
     Module,
+    Upsample,
+    UpsamplingNearest2d,
 )
 from torch.nn.modules import conv, pooling
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 from torchops import nn
-from torchops.arguments import is_floating
+from torchops.arguments import is_floating, upsampling
 
 COUNTERPARTS: dict[type[Module], type[Module]] = {
     Conv2d: nn.Conv2d,
     ConvTranspose2d: nn.ConvTranspose2d,
     MaxPool2d: nn.MaxPool2d,
     AvgPool2d: nn.AvgPool2d,
+    AdaptiveAvgPool2d: nn.AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d: nn.AdaptiveMaxPool2d,
     MaxUnpool2d: nn.MaxUnpool2d,
+    UpsamplingNearest2d: nn.UpsamplingNearest2d,
+    Upsample: nn.Upsample,
 }
-"""torch.nn's layers, and ours."""
+"""torch.nn's layers, and ours; a class before its bases."""
 _OURS = (*COUNTERPARTS.values(), nn.MinPool2d, nn.AvgUnpool2d, nn.Sobel)
 _KINDS = (
     conv._ConvNd, pooling._MaxPoolNd, pooling._AvgPoolNd, pooling._MaxUnpoolNd, pooling._LPPoolNd,
-    pooling._AdaptiveAvgPoolNd, pooling._AdaptiveMaxPoolNd, FractionalMaxPool2d, FractionalMaxPool3d,
+    pooling._AdaptiveAvgPoolNd, pooling._AdaptiveMaxPoolNd, FractionalMaxPool2d, FractionalMaxPool3d, Upsample,
 )  # fmt: skip
 """Layers that a report speaks of, whether we have them or not."""
 _NAMES = {base.__name__ for base in COUNTERPARTS}
@@ -77,6 +85,8 @@ def obstacle(module: Module) -> str | None:
         return f"{cls.__name__} overrides {overridden[0]}"
     if (why := _replaced(module)) is not None:
         return why
+    if isinstance(module, Upsample) and (why := refuses(module)) is not None:
+        return why
     clash = [name for name in _OWN[base] if hasattr(module, name)]
     if clash:
         return f"it has an attribute `{clash[0]}` of its own"
@@ -85,6 +95,17 @@ def obstacle(module: Module) -> str | None:
             return f"`{name}` is on the meta device: convert it when it has values"
         if not is_floating(parameter):
             return f"`{name}` is {_described(parameter)}"
+    return None
+
+
+def refuses(layer: Upsample) -> str | None:
+    """Why ours does not do what this layer does to images; None if it does."""
+    if layer.size is not None:
+        return f"its size is {layer.size}: the factors depend on the input"
+    try:
+        upsampling((1, 1, 1, 1), None, layer.scale_factor, layer.mode, layer.align_corners, antialias=False)
+    except ValueError as error:
+        return str(error)
     return None
 
 

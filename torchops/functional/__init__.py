@@ -7,16 +7,20 @@ import torch
 
 from torchops.arguments import PADDING_MODES
 
+from .adaptive import adaptive_avg_pool2d, adaptive_max_pool2d
 from .convolution import conv2d, conv_transpose2d
 from .edges import sobel, spatial_gradient
-from .pooling import avg_pool2d, avg_unpool2d, max_pool2d, max_unpool2d, min_pool2d
+from .pooling import avg_pool2d, avg_unpool2d, interpolate, max_pool2d, max_unpool2d, min_pool2d
 
 __all__ = [
     "PADDING_MODES",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
     "avg_pool2d",
     "avg_unpool2d",
     "conv2d",
     "conv_transpose2d",
+    "interpolate",
     "max_pool2d",
     "max_unpool2d",
     "min_pool2d",

@@ -209,8 +209,8 @@ def max_unpool2d(
 
     .. math:: y_{nchw} = x_{ncpq} \text{ of the last window } (p, q) \text{ whose index points to } (h, w)
 
-    "Last" is in row-major order: where windows overlap, several may point to one pixel. It is the same every run, for any number
-    of threads.
+    "Last" is in row-major order: where windows overlap, several may point to one pixel. It is the same every run, for any
+    number of threads.
 
     Args:
         input: (N, C, P, Q) or (C, P, Q); float16, bfloat16, float32 or float64; any strides.
@@ -316,3 +316,47 @@ def avg_unpool2d(
     x = input if input.dim() == 4 else input.unsqueeze(0)
     y: Tensor = _avg.avg_unpool2d(x, *window[:3], size, "cover", 1, is_channels_last(x))
     return y if input.dim() == 4 else y.squeeze(0)
+
+
+def interpolate(
+    input: Tensor, size: _Ints | None = None, scale_factor: float | Sequence[float] | None = None, mode: str = "nearest",
+    align_corners: bool | None = None, recompute_scale_factor: bool | None = None, antialias: bool = False,
+) -> Tensor:  # fmt: skip
+    r"""Enlarge images by whole factors: every pixel becomes a rectangle of its value.
+
+    .. math:: y_{nchw} = x_{n,\, c,\, \lfloor h / a \rfloor,\, \lfloor w / b \rfloor}
+
+    with the factors a and b. It is :func:`avg_unpool2d` of a x b windows without overlap.
+
+    Args:
+        input: (N, C, H, W); float16, bfloat16, float32 or float64; any strides.
+        size: rows and columns of the result: one number, or (rows, columns), each a multiple of those of `input`.
+        scale_factor: a whole number, or (rows, columns), instead of `size`.
+        mode: "nearest", or "nearest-exact", which is the same for whole factors.
+        align_corners: None, which is all that "nearest" takes.
+        recompute_scale_factor: makes no difference for whole factors.
+        antialias: False, which is all that "nearest" takes.
+
+    Returns:
+        (N, C, a H, b W), in the dtype and the memory format of `input`.
+
+    Raises:
+        TypeError: if an argument is of the wrong type, or `input` not dense or not floating point.
+        ValueError: if `input` is no (N, C, H, W), a factor no whole number, or another argument asks for what it does not do.
+
+    Differs from `torch.nn.functional.interpolate`, whose arguments it takes, in leaving other modes, other factors, other
+    dimensions and integers to torch; and in being right where torch's "nearest" rounds: by a factor of 41, that gives pixel 41
+    the value of the first.
+
+    Source: nearest-neighbour interpolation, as in the decoder of A. Odena, V. Dumoulin, C. Olah, "Deconvolution and
+    checkerboard artifacts", 2016.
+
+    >>> import torch, torchops
+    >>> torchops.interpolate(torch.tensor([[[[1.0, 3.0]]]]), scale_factor=(1, 2))
+    tensor([[[[1., 1., 3., 3.]]]])
+    """
+    arguments.check_pooled(input)
+    factors = arguments.upsampling(input.shape, size, scale_factor, mode, align_corners, antialias)
+    rows, cols = (n * k for n, k in zip(input.shape[2:], factors, strict=True))
+    y: Tensor = _avg.avg_unpool2d(input, factors, factors, (0, 0), (rows, cols), "cover", 1, is_channels_last(input))
+    return y

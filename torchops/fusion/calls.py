@@ -26,7 +26,8 @@ _LAYERS = {
     torch.nn.ReLU: "relu", torch.nn.ReLU6: "relu6", torch.nn.LeakyReLU: "leaky_relu", torch.nn.SiLU: "silu",
     torch.nn.GELU: "gelu", torch.nn.Tanh: "tanh", torch.nn.Sigmoid: "sigmoid",
     torch.nn.Hardsigmoid: "hardsigmoid", torch.nn.Hardswish: "hardswish", torch.nn.BatchNorm2d: "batch_norm",
-    torch.nn.SyncBatchNorm: "batch_norm",
+    torch.nn.SyncBatchNorm: "batch_norm", torch.nn.Upsample: "interpolate", torch.nn.UpsamplingNearest2d: "interpolate",
+    torch.nn.UpsamplingBilinear2d: "interpolate", nn.Upsample: "interpolate", nn.UpsamplingNearest2d: "interpolate",
 }  # fmt: skip
 PADS: dict[type[Module], str] = {
     torch.nn.ReflectionPad2d: "reflect", torch.nn.ReplicationPad2d: "replicate", torch.nn.CircularPad2d: "circular",
@@ -69,7 +70,10 @@ IN_PLACE = (
     "irshift",
 )
 """Functions of `operator` that write to their first argument."""
-_FRESH = ("conv2d", "conv_transpose2d", "batch_norm", "linear", "max_pool2d", "avg_pool2d", "cat")
+_FRESH = (
+    "conv2d", "conv_transpose2d", "batch_norm", "linear", "max_pool2d", "avg_pool2d", "adaptive_max_pool2d",
+    "adaptive_avg_pool2d", "interpolate", "cat",
+)  # fmt: skip
 """Their results are memory of their own."""
 _MAYBE_COPIES = ("view", "reshape", "flatten", "contiguous", "ravel", "unflatten")
 """Views or copies, by the strides of what they are given."""
@@ -341,6 +345,7 @@ _SIGNATURES: dict[Any, tuple[str, ...]] = {
         "input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override",
     ),
     F.max_pool2d: ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"),
+    F.adaptive_max_pool2d: ("input", "output_size", "return_indices"),
     torch.batch_norm: ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps"),
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ from torch.nn import Parameter
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from torchops import arguments, functional, nn
+from torchops.conversion.layers import refuses
 from torchops.reference import ACTIVATIONS
 
 from .calls import PADS, Calls, argument, first_argument, layer_class, mutates_left, owner
@@ -318,7 +319,11 @@ _POOLS: dict[Any, tuple[type[torch.nn.Module], tuple[str, ...], dict[str, Any]]]
     F.max_pool2d: (nn.MaxPool2d, ("input",), {}),
     F.max_pool2d_with_indices: (nn.MaxPool2d, ("input",), {"return_indices": True}),
     F.avg_pool2d: (nn.AvgPool2d, ("input",), {}),
+    F.adaptive_avg_pool2d: (nn.AdaptiveAvgPool2d, ("input",), {}),
+    F.adaptive_max_pool2d: (nn.AdaptiveMaxPool2d, ("input",), {}),
+    F.adaptive_max_pool2d_with_indices: (nn.AdaptiveMaxPool2d, ("input",), {"return_indices": True}),
     F.max_unpool2d: (nn.MaxUnpool2d, ("input", "indices", "output_size"), {}),
+    F.interpolate: (nn.Upsample, ("input",), {}),
 }
 """torch's functions, our layers, what those are called with, and how they are made."""
 _LEFT_OUT = object()
@@ -334,6 +339,10 @@ def pool(node: fx.Node) -> tuple[torch.nn.Module, dict[str, Any]] | None:
     given = {name: value for name in made_of if (value := argument(node, name, _LEFT_OUT)) is not _LEFT_OUT}
     tensors = {name: value for name in called_with if (value := argument(node, name, None)) is not None}
     known = [value for value in tensors.values() if isinstance(value, fx.Node)]
-    if "kernel_size" not in given or not set(node.all_input_nodes) <= set(known):
+    # the windows, which a call may give as what a trace does not know
+    if made_of[0] not in given or not set(node.all_input_nodes) <= set(known):
         return None
-    return cls(**given, **further).eval(), tensors
+    layer = cls(**given, **further).eval()
+    if isinstance(layer, nn.Upsample) and (refuses(layer) or argument(node, "antialias", False) is not False):
+        return None
+    return layer, tensors

@@ -149,7 +149,8 @@ def _aten_unpool(x: Tensor, y: Tensor, kernel_size: Ints, stride: Ints, padding:
     disjoint = not overlap(kernel_size, stride)
     tiled = tuple(kernel_size) == tuple(stride) and max(padding) == 0
     if mean == "cover" and tiled and all(n == p * k for n, p, k in zip(size, windows, kernel_size, strict=True)):
-        _aten.upsample_nearest2d.out(x, size, None, None, out=y)
+        # the plain one computes pixel i as that of floor(i * float32(1 / 41)), which is 0 for i = 41
+        _aten._upsample_nearest_exact2d.out(x, size, None, None, out=y)
         return
     arguments = _arguments(size, kernel_size, stride, padding, windows, mean, divisor)
     target = y

@@ -223,6 +223,11 @@ def _silu_backward(dy: Tensor, x: Tensor) -> Tensor:
     return dy * s * (1 + x * (1 - s))
 
 
+def _gelu_backward(dy: Tensor, x: Tensor) -> Tensor:
+    # oneDNN computes ATen's on a CPU and refuses memory that overlaps, which an incoming gradient's may
+    return _aten.gelu_backward(dy.contiguous(memory_format=memory_format(x.shape, x.stride())), x)
+
+
 _FROM_OUTPUT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "relu": lambda dy, y: _aten.threshold_backward(dy, y, 0),
     "relu6": lambda dy, y: _aten.hardtanh_backward(dy, y, 0.0, 6.0),
@@ -233,7 +238,7 @@ _FROM_OUTPUT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 _FROM_INPUT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "silu": _silu_backward,
-    "gelu": _aten.gelu_backward,
+    "gelu": _gelu_backward,
     "hardswish": _aten.hardswish_backward,
 }
 """These have no gradient in terms of the output: what they are applied to is computed once more, instead of kept."""
@@ -445,6 +450,6 @@ conv2d_weight_grad = register(
     "conv2d_weight_grad",
     "(Tensor dy, Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[4] padding, SymInt[2] dilation, SymInt groups, "
     "str padding_mode, float padding_value, bool with_bias, bool channels_last) -> (Tensor, Tensor)",
-    check=_check_weight_grad, impl=_conv2d_weight_grad, fake=_empty_weight_grad, setup=_setup_weight_grad, grad=_grad_weight_grad,
-    jvp=_jvp_weight_grad, vmap=_vmap_weight_grad,
+    check=_check_weight_grad, impl=_conv2d_weight_grad, fake=_empty_weight_grad, setup=_setup_weight_grad,
+    grad=_grad_weight_grad, jvp=_jvp_weight_grad, vmap=_vmap_weight_grad,
 )  # fmt: skip

@@ -88,7 +88,7 @@ def _check(
     check_windows(size, indices.shape[2:], kernel_size, stride, padding, dilation)
 
 
-def _max_unpool2d(
+def unpool(
     x: Tensor, indices: Tensor, size: Ints, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints,
     duplicates: str, channels_last: bool,
 ) -> Tensor:  # fmt: skip
@@ -105,7 +105,7 @@ def _max_unpool2d(
     return y
 
 
-def _backward(
+def unpool_backward(
     dy: Tensor, indices: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints,
     duplicates: str, channels_last: bool,
 ) -> Tensor:  # fmt: skip
@@ -301,13 +301,13 @@ max_unpool2d = register(
     "max_unpool2d",
     "(Tensor x, Tensor indices, SymInt[2] size, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, "
     "SymInt[2] dilation, str duplicates, bool channels_last) -> Tensor",
-    check=_check_max_unpool2d, impl=_max_unpool2d, fake=_empty_max_unpool2d, setup=_setup_max_unpool2d, grad=_grad_max_unpool2d,
+    check=_check_max_unpool2d, impl=unpool, fake=_empty_max_unpool2d, setup=_setup_max_unpool2d, grad=_grad_max_unpool2d,
     jvp=_jvp_max_unpool2d, vmap=each_image("max_unpool2d", 2),
 )  # fmt: skip
 max_unpool2d_backward = register(
     "max_unpool2d_backward",
     "(Tensor dy, Tensor indices, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, "
     "str duplicates, bool channels_last) -> Tensor",
-    check=_check_backward, impl=_backward, fake=_empty_backward, setup=_setup_backward, grad=_grad_backward,
+    check=_check_backward, impl=unpool_backward, fake=_empty_backward, setup=_setup_backward, grad=_grad_backward,
     jvp=_jvp_backward, vmap=each_image("max_unpool2d_backward", 2),
 )  # fmt: skip

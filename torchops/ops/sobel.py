@@ -41,9 +41,10 @@ def _empty_sobel(x: Tensor, *_: Any) -> Tensor:
 
 def _empty_spatial_gradient(x: Tensor, *_: Any) -> Tensor:
     n, c, h, w = x.shape
-    if memory_format(x.shape, x.stride()) == torch.channels_last:
-        return torch.empty((n, 2, h, w, c), dtype=_output_dtype(x), device=x.device).permute(0, 4, 1, 2, 3)
-    return torch.empty((n, c, 2, h, w), dtype=_output_dtype(x), device=x.device)
+    channels_last = memory_format(x.shape, x.stride()) == torch.channels_last
+    stride = (2 * h * w * c, 1, h * w * c, w * c, c) if channels_last else (2 * c * h * w, 2 * h * w, h * w, w, 1)
+    # no view of another tensor: under autograd nobody could write to that
+    return torch.empty_strided((n, c, 2, h, w), stride, dtype=_output_dtype(x), device=x.device)
 
 
 def _empty_sobel_backward(dy: Tensor, x: Tensor, *_: Any) -> Tensor:
@@ -341,18 +342,18 @@ sobel = register(
 )  # fmt: skip
 spatial_gradient = register(
     "spatial_gradient", "(Tensor x, bool normalized, str padding_mode, float padding_value) -> Tensor",
-    check=_check_spatial_gradient, impl=_spatial_gradient, fake=_empty_spatial_gradient, setup=_setup_spatial_gradient, grad=_grad_spatial_gradient,
-    jvp=_jvp_spatial_gradient, vmap=each_image("spatial_gradient", 1),
+    check=_check_spatial_gradient, impl=_spatial_gradient, fake=_empty_spatial_gradient, setup=_setup_spatial_gradient,
+    grad=_grad_spatial_gradient, jvp=_jvp_spatial_gradient, vmap=each_image("spatial_gradient", 1),
 )  # fmt: skip
 sobel_backward = register(
     "sobel_backward",
     "(Tensor dy, Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
-    check=_check_sobel_backward, impl=_sobel_backward, fake=_empty_sobel_backward, setup=_setup_sobel_backward, grad=_grad_sobel_backward,
-    jvp=_jvp_sobel_backward, vmap=each_image("sobel_backward", 2),
+    check=_check_sobel_backward, impl=_sobel_backward, fake=_empty_sobel_backward, setup=_setup_sobel_backward,
+    grad=_grad_sobel_backward, jvp=_jvp_sobel_backward, vmap=each_image("sobel_backward", 2),
 )  # fmt: skip
 spatial_gradient_backward = register(
     "spatial_gradient_backward", "(Tensor dg, bool normalized, str padding_mode) -> Tensor",
-    check=_check_spatial_gradient_backward, impl=_spatial_gradient_backward, fake=_empty_spatial_gradient_backward, setup=_setup_spatial_gradient_backward,
-    grad=_grad_spatial_gradient_backward, jvp=_jvp_spatial_gradient_backward,
-    vmap=each_image("spatial_gradient_backward", 1),
+    check=_check_spatial_gradient_backward, impl=_spatial_gradient_backward, fake=_empty_spatial_gradient_backward,
+    setup=_setup_spatial_gradient_backward, grad=_grad_spatial_gradient_backward,
+    jvp=_jvp_spatial_gradient_backward, vmap=each_image("spatial_gradient_backward", 1),
 )  # fmt: skip

@@ -1,0 +1,88 @@
+"""Means of the windows of an adaptive pool, and back: `torchops::adaptive_avg_pool2d`.
+
+Window p of P along a dimension of H pixels goes from floor(p H / P) to ceil((p + 1) H / P). The windows over a pixel are a
+window of the pool the other way, from P to H, so that the transpose is such a pool too, with other weights: one operator, which
+is its own gradient, to every order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchops.shapes import is_channels_last
+
+from .checks import check_numbers, check_tensors
+from .registration import accumulation_dtype, each_image, prefer_huge_pages, register, uses_triton
+
+Ints = Sequence[int]
+_aten = torch.ops.aten
+
+
+def _kernels() -> ModuleType:
+    from torchops.kernels import adaptive_avg_pool2d
+
+    return adaptive_avg_pool2d
+
+
+def _check(x: Tensor, size: Ints, transposed: bool, channels_last: bool) -> None:
+    check_tensors(4, x=x)
+    check_numbers(1, size=size, x=x.shape[2:])
+
+
+def _empty(x: Tensor, size: Ints, transposed: bool, channels_last: bool) -> Tensor:
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty((*x.shape[:2], *size), dtype=x.dtype, device=x.device, memory_format=form)
+
+
+def _adaptive_avg_pool2d(x: Tensor, size: Ints, transposed: bool, channels_last: bool) -> Tensor:
+    y = _empty(x, size, transposed, channels_last)
+    if y.numel() == 0:
+        return y
+    if uses_triton(x):
+        _kernels().adaptive_avg_pool2d(x, y, transposed)
+    elif transposed:
+        _aten_transposed(x, y)
+    elif tuple(size) == (1, 1):
+        _aten.mean.out(x, (2, 3), True, out=y)
+    else:
+        y.copy_(_aten._adaptive_avg_pool2d(x, size))
+    return y
+
+
+def _aten_transposed(x: Tensor, y: Tensor) -> None:
+    prefer_huge_pages(y)
+    windows, size = x.shape[2:], y.shape[2:]
+    # ATen rounds halves after every window, and after every division
+    x = x.to(accumulation_dtype(x.dtype))
+    if tuple(windows) == (1, 1):
+        y.copy_(x / math.prod(size))
+        return
+    # of the image that was pooled, ATen wants to know the size
+    y.copy_(_aten._adaptive_avg_pool2d_backward(x, torch.empty_like(y, dtype=x.dtype)))
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, _, ctx.transposed, _ = inputs
+    ctx.size, ctx.channels_last = x.shape[2:], is_channels_last(x)
+
+
+def _grad(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+    return adaptive_avg_pool2d(dy, ctx.size, not ctx.transposed, ctx.channels_last), None, None, None
+
+
+def _jvp(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:
+    y: Tensor = adaptive_avg_pool2d(t, *args[1:])
+    return y
+
+
+adaptive_avg_pool2d = register(
+    "adaptive_avg_pool2d", "(Tensor x, SymInt[2] size, bool transposed, bool channels_last) -> Tensor",
+    check=_check, impl=_adaptive_avg_pool2d, fake=_empty, setup=_setup, grad=_grad, jvp=_jvp,
+    vmap=each_image("adaptive_avg_pool2d", 1),
+)  # fmt: skip
