@@ -62,6 +62,31 @@ class TestAvgPool2d(Conformance):
         registered=("avg_pool2d", "avg_unpool2d"),
     )
 
+    @EVERY_TIER
+    @pytest.mark.parametrize(("kernel", "divisor"), [(17, None), (2, 70000), (2, 2049), (3, -65537)])
+    def test_divisor_that_the_dtype_does_not_hold(
+        self, kernel: int, divisor: int | None, float_dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """70,000 is infinite in float16, and 289 is 288 in bfloat16: results and gradients are rounded once nonetheless."""
+        self.compare_rounded(kernel, divisor, float_dtype, device)
+
+    # a loop of 65,536 turns, which an interpreter takes minutes for
+    @pytest.mark.tiers("aten", "gpu")
+    def test_window_of_more_pixels_than_the_dtype_holds(self, float_dtype: torch.dtype, device: torch.device) -> None:
+        self.compare_rounded(256, None, float_dtype, device)
+
+    def compare_rounded(self, kernel: int, divisor: int | None, dtype: torch.dtype, device: torch.device) -> None:
+        x = torch.full((1, 2, kernel, kernel), 3.0, device=device).to(dtype).requires_grad_()
+        y = torchops.avg_pool2d(x, kernel, divisor_override=divisor)
+        dy = torch.tensor([1.0, 0.3], device=device).to(dtype).view(1, 2, 1, 1)
+        (dx,) = torch.autograd.grad(y, x, dy)
+        taps = kernel * kernel
+        sums = torch.full((1, 2, 1, 1), 3.0 * taps, dtype=torch.float64)
+        for actual, exact in ((y, sums), (dx, dy.double().cpu())):
+            expected = (exact / (divisor or taps)).to(dtype).expand(actual.shape)
+            rtol = 0.0 if dtype.itemsize == 2 else 4 * torch.finfo(dtype).eps
+            torch.testing.assert_close(actual.detach().cpu(), expected, rtol=rtol, atol=0)
+
 
 def unpool_rejections(function: Any) -> tuple[Rejection, ...]:
     """What both unpoolings refuse; `function(input, kernel_size, stride, padding, output_size)`."""

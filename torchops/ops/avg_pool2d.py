@@ -154,8 +154,8 @@ def _aten_unpool(x: Tensor, y: Tensor, kernel_size: Ints, stride: Ints, padding:
         return
     arguments = _arguments(size, kernel_size, stride, padding, windows, mean, divisor)
     target = y
-    if arguments is None or not (disjoint or y.dtype in (torch.float32, torch.float64)):
-        # windows beyond the image need more room; a sum of several halves would be rounded on the way
+    if arguments is None or y.dtype not in (torch.float32, torch.float64):
+        # windows beyond the image need more room; ATen rounds the divisor to a half, and a sum of several on the way
         span = size if arguments else _span(size, windows, kernel_size, stride, padding)
         target = torch.empty(
             (*y.shape[:2], *span), dtype=accumulation_dtype(y.dtype), device=y.device,
@@ -173,8 +173,9 @@ def _aten_unpool(x: Tensor, y: Tensor, kernel_size: Ints, stride: Ints, padding:
 def _is_plain(
     x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
 ) -> bool:
-    """Whether it is ATen's pool, with a gradient that rounds once: on a CPU."""
-    exact = x.dtype in (torch.float32, torch.float64) or not overlap(kernel_size, stride)
+    """Whether it is ATen's pool, with a gradient that rounds once: on a CPU, and not in halves, of which it makes the divisor
+    one."""
+    exact = x.dtype in (torch.float32, torch.float64)
     return exact and mean != "cover" and x.is_cpu and x.numel() != 0 and not uses_triton(x)
 
 
