@@ -41,8 +41,8 @@ def sobel(
         TypeError: if `input` is not a dense tensor of one of these dtypes.
         ValueError: if an argument is out of its range, or `input` is too small for the border.
 
-    Same inputs, same bits; on a CPU for a number of threads (`torch.set_num_threads`): the gradient of a large image is summed in
-    tiles, whose size follows it.
+    Same inputs, same bits; on a CPU for a number of threads (`torch.set_num_threads`): the gradient of a large image is summed
+    in tiles, whose size follows it.
 
     Differs from `kornia.filters.sobel`, which has the same defaults, in taking any border, uint8 and unbatched images. The
     middle tap of the filters is 0 and is not read: a NaN reaches its eight neighbours, not its own place.

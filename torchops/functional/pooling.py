@@ -209,8 +209,8 @@ def max_unpool2d(
 
     .. math:: y_{nchw} = x_{ncpq} \text{ of the last window } (p, q) \text{ whose index points to } (h, w)
 
-    "Last" is in row-major order: where windows overlap, several may point to one pixel. It is the same every run, for any number
-    of threads.
+    "Last" is in row-major order: where windows overlap, several may point to one pixel. It is the same every run, for any
+    number of threads.
 
     Args:
         input: (N, C, P, Q) or (C, P, Q); float16, bfloat16, float32 or float64; any strides.
