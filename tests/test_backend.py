@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.profiler import profile
 
 import torchops
 from torchops import backend, catalog
 from torchops.kernels.hardware import DEVICES
 from torchops.kernels.launch import record
+
+from .inside import Inside
 
 
 def test_auto_serves_cpu_tensors_with_aten() -> None:
@@ -46,9 +47,6 @@ def test_explain_names_kernel_and_config_and_computes_nothing(monkeypatch: pytes
 
 @pytest.mark.parametrize("name", ["sobel", "conv2d"])
 def test_explain_says_how_long_a_gpu_should_take(name: str) -> None:
-    from torchops.kernels.hardware import DEVICES
-    from torchops.kernels.launch import record
-
     op = catalog.OPS[name]
     with record(DEVICES["sm_90"]), torchops.use_backend("triton"):
         explanation = torchops.explain(name, *op.inputs((2, 64, 56, 56), torch.float32), **op.kwargs)
@@ -190,7 +188,7 @@ def test_backward_runs_on_the_backend_of_its_forward_by_every_path_of_a_call(cal
         with torchops.use_backend("aten"):
             _, backward = torch.func.vjp(torchops.sobel, x)
     else:
-        with torchops.use_backend("aten"), profile() if call == "watched" else contextlib.nullcontext():
+        with torchops.use_backend("aten"), Inside() if call == "watched" else contextlib.nullcontext():
             y = torchops.sobel(x)
     # which raises here
     with torchops.use_backend("triton"):

@@ -64,7 +64,7 @@ def conv2d(
     and hardsigmoid keep the result for the backward; silu, gelu and hardswish keep what they need to compute the convolution
     again.
 
-    Same inputs, same bits; on a CPU for a number of threads (`torch.set_num_threads`), by which ATen splits sums of
+    Same inputs, same bits; on a CPU for a number of threads (`torch.set_num_threads`), by which ATen splits the sums of
     gradients and picks its kernels.
 
     Differs from `torch.nn.functional.conv2d` in all that is keyword-only, and in a padding of four sides.
