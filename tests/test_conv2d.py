@@ -417,3 +417,34 @@ def test_padding_value_has_the_dtype_of_the_image(device: torch.device) -> None:
     x, w = torch.zeros(1, 1, 2, 2, device=device).half(), torch.ones(1, 1, 1, 1, device=device).half()
     y = torchops.conv2d(x, w, None, padding=1, padding_mode="constant", padding_value=2049.0, activation="relu")
     assert y[0, 0, 0].tolist() == [2048.0] * 4
+
+
+@EVERY_TIER
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("transposed", [False, True], ids=["conv2d", "conv_transpose2d"])
+def test_strides_of_single_elements_say_nothing(
+    transposed: bool, dtype: torch.dtype, device: torch.device, tier: str
+) -> None:
+    """Along a dimension of one element any stride will do. oneDNN took some for another format and multiplied other weights."""
+    if tier == "ir" and dtype == torch.float64:
+        pytest.skip("the IR tier has no float64")
+    function = torchops.conv_transpose2d if transposed else torchops.conv2d
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 1, 6, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    w = torch.randn(4, 2, 1, 3, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+
+    def results(x: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+        leaves = x.detach().requires_grad_(), w.detach().requires_grad_()
+        y = function(*leaves, groups=2)
+        return (
+            y,
+            *torch.autograd.grad(y, leaves, torch.linspace(-1, 1, y.numel(), device=device).view_as(y).to(dtype)),
+        )
+
+    expected = results(x.contiguous(), w.contiguous())
+    odd = x.as_strided(x.shape, (24, 1, 2, 4)), w.as_strided(w.shape, (6, 1, 1, 2))
+    assert torch.equal(odd[0], x)
+    assert torch.equal(odd[1], w)
+    for inputs in ((odd[0], w), (x, odd[1]), odd):
+        for a, e in zip(results(*inputs), expected, strict=True):
+            close(a, e, dtype)

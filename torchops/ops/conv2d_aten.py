@@ -88,18 +88,44 @@ def _in_dtype(value: float, dtype: torch.dtype) -> float:
     return float(torch.tensor(value, dtype=torch.float64).to(dtype)) if value != 0.0 and dtype in _HALVES else value
 
 
+_FORMATS = {False: torch.contiguous_format, True: torch.channels_last}
+
+
+def _stride(size: Ints, channels_last: bool) -> tuple[int, int, int, int]:
+    """The strides of `empty`."""
+    _, c, h, w = size
+    return (c * h * w, 1, w * c, c) if channels_last else (c * h * w, h * w, w, 1)
+
+
 def _promised(t: Tensor, channels_last: bool, dtype: torch.dtype) -> Tensor:
     """t with the dtype and the very strides of `empty`, which the fake promised."""
-    n, c, h, w = t.shape
-    stride = (c * h * w, 1, w * c, c) if channels_last else (c * h * w, h * w, w, 1)
+    stride = _stride(t.shape, channels_last)
     if t.dtype == dtype:
         if t.stride() == stride:
             return t
-        if t.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format):
+        if t.is_contiguous(memory_format=_FORMATS[channels_last]):
             # in place: a view could not be modified under autograd
-            return t.as_strided_((n, c, h, w), stride)
-    out = torch.empty_strided((n, c, h, w), stride, dtype=dtype, device=t.device)
+            return t.as_strided_(t.shape, stride)
+    out = torch.empty_strided(t.shape, stride, dtype=dtype, device=t.device)
     return out.copy_(t)
+
+
+def _settled(t: Tensor) -> Tensor:
+    """t with the strides of `empty` in dimensions of one element too, where any would do.
+
+    oneDNN takes others for another memory format and computes grouped convolutions of other numbers; ATen's float64 refuses
+    them.
+    """
+    if 1 not in t.shape:
+        return t
+    given, likely = t.stride(), is_channels_last(t, t)
+    for channels_last in (likely, not likely):
+        stride = _stride(t.shape, channels_last)
+        if given == stride:
+            return t
+        if t.is_contiguous(memory_format=_FORMATS[channels_last]):
+            return t.as_strided(t.shape, stride)
+    return t
 
 
 def _unpadded(
@@ -196,7 +222,8 @@ def aten_conv2d(
         )
         widen = _wide if exact else Tensor.float
         x, weight, bias = widen(x), widen(weight), None if bias is None else widen(bias)
-    y = torch.conv2d(_padded(x, rest, padding_mode, padding_value), weight, bias, stride, own, dilation, groups)
+    x, weight = _settled(_padded(x, rest, padding_mode, padding_value)), _settled(weight)
+    y = torch.conv2d(x, weight, bias, stride, own, dilation, groups)
     if residual is not None:
         y.add_(residual)
     if activation != "none":
@@ -217,7 +244,7 @@ def aten_input_grad(
         dy, weight, bias = widen(dy), widen(weight), None if bias is None else widen(bias)
     # oneDNN would sum the gradient of a bias with ten times the error
     fused = None if bias is None or any(rest) or (bias.requires_grad and torch.is_grad_enabled()) else bias
-    dx = torch.conv_transpose2d(dy, weight, fused, stride, own, more, groups, dilation)
+    dx = torch.conv_transpose2d(_settled(dy), _settled(weight), fused, stride, own, more, groups, dilation)
     dx = _folded(dx, size, rest, padding_mode)
     if bias is not None and fused is None:
         dx.add_(bias.view(-1, 1, 1))
@@ -233,11 +260,11 @@ def aten_weight_grad(
     own, rest = _unpadded(x.shape, kernel_size, stride, padding, dilation, padding_mode)
     # in halves, see `is_differentiable`
     dy, wide_x = (dy.float(), x.float()) if _is_half(x) else (dy, x)
-    wide_x = _padded(wide_x, rest, padding_mode, padding_value)
+    wide_x = _settled(_padded(wide_x, rest, padding_mode, padding_value))
     # only its size is read
     weight = empty((k, x.shape[1] // groups, *kernel_size), wide_x, channels_last)
     _, dw, db = _aten.convolution_backward.default(
-        dy, wide_x, weight, (k,) if with_bias else None, stride, own, dilation, False, (0, 0), groups,
+        _settled(dy), wide_x, weight, (k,) if with_bias else None, stride, own, dilation, False, (0, 0), groups,
         (False, True, with_bias),
     )  # fmt: skip
     if not with_bias:
