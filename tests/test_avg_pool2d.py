@@ -36,6 +36,12 @@ class TestAvgPool2d(Conformance):
         rejections=(
             *rejections_of_windows(torchops.avg_pool2d),
             Rejection(
+                "stride_huge",
+                lambda: torchops.avg_pool2d(torch.rand(1, 4, 4), 2, 2**31),
+                ValueError,
+                r"`stride` must be smaller than 2\^31, got 2147483648",
+            ),
+            Rejection(
                 "divisor_0",
                 lambda: torchops.avg_pool2d(torch.rand(1, 4, 4), 2, divisor_override=0),
                 ValueError,

@@ -74,6 +74,26 @@ def _rejections() -> tuple[Rejection, ...]:
         reject("groups_bool", TypeError, "`groups` must be an integer, got True", x, w, groups=True),
         reject("padding_bool", TypeError, "`padding` must be an integer or .* got True", x, w, padding=True),
         reject("stride_0", ValueError, "`stride` must be positive, got 0", x, w, stride=0),
+        reject(
+            "stride_huge",
+            ValueError,
+            r"`stride` must be smaller than 2\^31, got \(1, 2147483648\)",
+            x,
+            w,
+            stride=(1, 2**31),
+        ),
+        reject(
+            "dilation_huge", ValueError, r"`dilation` must be smaller than 2\^31", x, w[..., :1, :1], dilation=2**31
+        ),
+        reject("padding_huge", ValueError, r"`padding` must be smaller than 2\^31", x, w, padding=2**31, stride=2**30),
+        reject(
+            "stride_tensor",
+            TypeError,
+            r"`stride` must be an integer or .* got tensor\(2\)",
+            x,
+            w,
+            stride=torch.tensor(2),
+        ),
         reject("stride_triple", TypeError, r"`stride` .* pair of integers, got \(1, 1, 1\)", x, w, stride=(1, 1, 1)),
         reject("stride_float", TypeError, r"`stride` .* integers, got \(1, 2\.0\)", x, w, stride=(1, 2.0)),
         reject("dilation", ValueError, r"`dilation` must be positive, got \(1, -1\)", x, w, dilation=(1, -1)),

@@ -142,6 +142,55 @@ def test_backward_ignores_autocast() -> None:
             assert torch.equal(a, e)
 
 
+class _UpTo(nn.Module):
+    """To the size of another, as the decoder of a U-Net."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torchops.nn.ConvTranspose2d(3, 4, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x, [2 * n + 2 for n in x.shape[-2:]])
+        return out
+
+
+def _traced() -> dict[str, nn.Module]:
+    def conv(kernel_size: Any = (3, 2), padding_mode: str = "zeros") -> nn.Conv2d:
+        return nn.Conv2d(3, 4, kernel_size, padding="same", padding_mode=padding_mode)
+
+    return {
+        "module": torchops.nn.Conv2d(3, 4, (3, 2), padding="same"),
+        "four sides": torchops.nn.Conv2d(3, 4, 3, padding=(1, 0, 2, 1)),
+        "reflect": torchops.nn.Conv2d(3, 4, 3, padding="same", padding_mode="reflect"),
+        "transposed": torchops.nn.ConvTranspose2d(3, 4, 3, 2, output_padding=1),
+        "output size": _UpTo(),
+        "converted": torchops.convert(conv())[0],
+        "fused": torchops.fuse(nn.Sequential(conv(), nn.BatchNorm2d(4), nn.ReLU()).eval())[0],
+    }
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # of checks, whose answer the trace keeps
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
+@pytest.mark.parametrize("name", _traced())
+def test_jit_trace(name: str) -> None:
+    model, x = _traced()[name], torch.rand(2, 3, 6, 7)
+    for example in (x, x.clone().requires_grad_(), x[0]):
+        assert torch.equal(torch.jit.trace(model, example)(example), model(example))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
+@pytest.mark.parametrize("padding", ["same", "valid", 1, (0, 1), (1, 2, 0, 1)], ids=str)
+def test_jit_trace_of_the_function(padding: Any) -> None:
+    """Of a weight that is an input too, with arguments that are made of sizes."""
+
+    def call(x: Tensor, w: Tensor) -> Tensor:
+        return torchops.conv2d(x, w, None, x.shape[1] // 3, padding, w.shape[2] // 2, activation="relu")
+
+    x, w, _, _ = operands()
+    assert torch.equal(torch.jit.trace(call, (x, w))(x, w), call(x, w))
+
+
 def test_symbolic_trace() -> None:
     """torch.fx records the functions as they are called, as it does torch.nn.functional's."""
     layers = torchops.nn.Conv2d(3, 4, 3, padding_mode="reflect", padding=1), torchops.nn.ConvTranspose2d(4, 3, 2, 2)

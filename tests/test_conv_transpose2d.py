@@ -54,6 +54,7 @@ def _rejections() -> tuple[Rejection, ...]:
         reject("groups", ValueError, r"`groups` \(=3\) must divide `in_channels` \(=8\)", x, w, groups=3),
         reject("bias", ValueError, r"`bias` must have shape \(8,\), got \(4,\)", x, w, b, groups=2),
         reject("stride", ValueError, "`stride` must be positive, got -1", x, w, stride=-1),
+        reject("stride_huge", ValueError, r"`stride` must be smaller than 2\^31, got 2147483648", x, w, stride=2**31),
         reject("padding", ValueError, "`padding` must not be negative, got -1", x, w, padding=-1),
         reject("padding_word", TypeError, "`padding` must be an integer or .* got 'same'", x, w, padding="same"),
         reject("dilation", ValueError, "`dilation` must be positive, got 0", x, w, dilation=0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from torch import Tensor
 
 import torchops
-from torchops import catalog, reference
+from torchops import arguments, catalog, reference
 from torchops.ops import max_pool2d as ops
 from torchops.ops import max_unpool2d as unpool_ops
 from torchops.ops import tiling
@@ -238,15 +239,28 @@ class TestIndices:
     @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # opcheck's own
     def test_the_operator_without_indices(self) -> None:
         """What an exported inference graph calls; its gradient looks for the indices again."""
-        arguments = ([3, 3], [2, 2], [1, 1], [1, 1], [5, 7], False)
+        constants = ([3, 3], [2, 2], [1, 1], [1, 1], [5, 7], False)
         for form in (torch.contiguous_format, torch.channels_last):
             x = torch.randn(2, 3, 9, 13).contiguous(memory_format=form).requires_grad_()
-            torch.library.opcheck(torch.ops.torchops.max_pool2d.default, (x, *arguments))
-            y = torch.ops.torchops.max_pool2d(x, *arguments)
+            torch.library.opcheck(torch.ops.torchops.max_pool2d.default, (x, *constants))
+            y = torch.ops.torchops.max_pool2d(x, *constants)
             expected = F.max_pool2d(x, 3, 2, 1)
             assert torch.equal(y, expected)
             grad = torch.randn_like(y)
             close(torch.autograd.grad(y, x, grad)[0], torch.autograd.grad(expected, x, grad)[0], torch.float32)
+
+
+def test_windows_without_a_pixel_are_found_without_going_through_them() -> None:
+    for n, step, before, apart in itertools.product(range(1, 7), range(1, 9), range(9), range(1, 12)):
+        steps_over = any(begin % apart >= n for begin in range(-before, 0, step))
+        if apart <= n or not steps_over:
+            arguments._check_windows((n, n), (step, 1), (before, 0), (apart, 1))
+            continue
+        with pytest.raises(ValueError, match=rf"leaves windows without a pixel of the image, which has {n} rows"):
+            arguments._check_windows((n, n), (step, 1), (before, 0), (apart, 1))
+    # a loop would take minutes
+    with pytest.raises(ValueError, match="leaves windows without a pixel"):
+        torchops.max_pool2d(torch.rand(1, 1, 1), 2**31 - 1, 1, 2**30 - 1, 2)
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # of checks, whose answer the trace keeps
@@ -256,6 +270,8 @@ def test_jit_trace() -> None:
     for function in (
         lambda t: torchops.max_pool2d(t, 2),
         lambda t: torchops.avg_pool2d(t, 3, 2, 1),
+        lambda t: torchops.avg_pool2d(t, t.shape[-2:]),
+        lambda t: torchops.min_pool2d(t[0], t.shape[2] // 2, padding=t.shape[1] // 2),
         lambda t: torchops.avg_unpool2d(t, 2),
         lambda t: torchops.max_unpool2d(*torchops.max_pool2d(t, 2, return_indices="offset"), 2, output_size=t.shape),
     ):

@@ -109,10 +109,13 @@ def check_bias(bias: Tensor | None, channels: int) -> None:
 
 
 def _integer(value: Any) -> Any:
-    """An int, from NumPy's too, or a symbolic one; None for anything else, True and False among them."""
+    """An int, from NumPy's too, or a symbolic one, or a size in a trace; None for anything else, True and False among them."""
     if isinstance(value, _INTS):
         return None if isinstance(value, bool) else value
-    return int(value) if hasattr(value, "__index__") and not isinstance(value, Tensor) else None
+    if isinstance(value, Tensor):
+        sized = value.dim() == 0 and value.dtype == torch.int64 and torch._C._get_tracing_state() is not None
+        return _sizes((value,))[0] if sized else None
+    return int(value) if hasattr(value, "__index__") else None
 
 
 def group_count(groups: int) -> int:
@@ -120,6 +123,10 @@ def group_count(groups: int) -> int:
     if number is None:
         raise TypeError(f"`groups` must be an integer, got {groups!r}")
     return number
+
+
+_TOO_MANY = 2**31
+"""Pixels that neither ATen's pools and gradients nor the kernels can count."""
 
 
 def pair(name: str, value: int | Sequence[int], least: int) -> Pair:
@@ -130,6 +137,8 @@ def pair(name: str, value: int | Sequence[int], least: int) -> Pair:
         raise TypeError(f"`{name}` must be an integer or a pair of integers, got {value!r}")
     if first < least or second < least:
         raise ValueError(f"`{name}` must {'be positive' if least else 'not be negative'}, got {value!r}")
+    if first >= _TOO_MANY or second >= _TOO_MANY:
+        raise ValueError(f"`{name}` must be smaller than 2^31, got {value!r}")
     return first, second
 
 
@@ -210,8 +219,8 @@ def conv_geometry(
 ) -> tuple[Sides, tuple[int, ...]]:  # fmt: skip
     """Left, right, top and bottom padding, and the shape of the result, for inputs of these shapes."""
     _check_conv_shapes(input, weight, groups)
-    *batch, c, h, w = input
-    k, channels, r, s = weight
+    *batch, c, h, w = _sizes(input)
+    k, channels, r, s = _sizes(weight)
     if channels * groups != c:
         raise ValueError(
             f"`weight` of shape {tuple(weight)} with `groups` (={groups}) takes {channels * groups} channels, "
@@ -294,10 +303,28 @@ def window(kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> tu
     return kernel_size, stride, padding, dilation
 
 
+def _sum_of_quotients(count: int, step: int, begin: int, divisor: int) -> int:
+    """The sum of (begin + i step) // divisor over i < count, in as many turns as Euclid's algorithm takes."""
+    total = 0
+    while count > 0:
+        total += step // divisor * (count * (count - 1) // 2) + begin // divisor * count
+        step, begin = step % divisor, begin % divisor
+        # the points below a line, counted along the other axis
+        (count, begin), divisor, step = divmod(step * count + begin, divisor), step, divisor
+    return total
+
+
+def _steps_over(n: int, step: int, before: int, apart: int) -> bool:
+    """Whether a window that begins in the padding before n pixels, its own `apart`, has none of them in reach."""
+    count, begin = -(-before // step), -before % apart
+    # the first of its pixels at 0 or beyond lies at n or beyond: then the quotient is one more
+    return _sum_of_quotients(count, step, begin + apart - n, apart) != _sum_of_quotients(count, step, begin, apart)
+
+
 def _check_windows(size: Sequence[int], stride: Pair, padding: Pair, dilation: Pair) -> None:
     """Refuse windows that begin in the padding and step over the whole image: their maximum would lie nowhere."""
     for name, n, step, before, apart in zip(("rows", "columns"), size, stride, padding, dilation, strict=True):
-        if apart > n and any(begin % apart >= n for begin in range(-before, 0, step)):
+        if apart > n and _steps_over(n, step, before, apart):
             raise ValueError(
                 f"`dilation` {dilation} with `padding` {padding} leaves windows without a pixel of the image, "
                 f"which has {n} {name}"

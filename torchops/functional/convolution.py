@@ -38,7 +38,8 @@ def conv2d(
         stride: of the window, in pixels: one number, or (rows, columns).
         padding: pixels added on both sides: one number, or (rows, columns); or on each side, (left, right, top, bottom), as
             `torch.nn.functional.pad` has them; "valid" for none; "same" for an output of the size of `input`, where an even
-            kernel has the extra pixel at the bottom and on the right.
+            kernel has the extra pixel at the bottom and on the right. "reflect" takes less than the size of `input`, "circular"
+            no more than that, as `torch.nn.functional.pad` does: neither goes around an image twice.
         dilation: distance of the taps of the kernel, in pixels: one number, or (rows, columns).
         groups: of channels that see only each other; divides C and K.
         padding_mode: what lies beyond the border: "zeros", "constant", "reflect", "replicate" or "circular".
@@ -54,7 +55,8 @@ def conv2d(
 
     Raises:
         TypeError: if an argument is of the wrong type, or a tensor not dense or not floating point.
-        ValueError: if a shape or a number is out of its range, or `input` is too small for the kernel or the border.
+        ValueError: if a shape or a number is out of its range, all of which end at 2^31, or `input` is too small for the kernel
+            or the border.
         RuntimeError: if dtypes or devices differ. Under autocast, dtypes of up to 32 bits may.
 
     Memory: on the Triton backend the result is all that is allocated, whatever the border, but for a copy of the weight where
