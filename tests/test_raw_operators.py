@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -58,6 +58,16 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
     "max_unpool2d_backward": lambda: {
         "dy": torch.randn(_PIXELS), "indices": _positions(), **_DILATED, "duplicates": "last", "channels_last": False,
     },
+    "adaptive_avg_pool2d": lambda: {
+        "x": torch.randn(_PIXELS), "size": [4, 9], "transposed": False, "channels_last": False,
+    },
+    "adaptive_max_pool2d": lambda: {"x": torch.randn(_PIXELS), "size": [4, 9]},
+    "adaptive_max_unpool2d": lambda: {
+        "x": torch.randn(_WINDOWS), "indices": _positions(), "size": [6, 7], "channels_last": False,
+    },
+    "adaptive_max_unpool2d_backward": lambda: {
+        "dy": torch.randn(_PIXELS), "indices": _positions(), "channels_last": False,
+    },
     "sobel": lambda: {
         "x": torch.randn(2, 3, 4, 5), "normalized": True, "eps": 1e-6, "padding_mode": "reflect", "padding_value": 0.0,
     },
@@ -77,8 +87,10 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
 _FREE = {"conv2d_input_grad": 1} | dict.fromkeys(
     ("avg_pool2d", "avg_unpool2d", "max_pool2d", "max_pool2d_with_indices", "sobel", "spatial_gradient",
      "spatial_gradient_backward"), 2,
-)  # fmt: skip
+) | dict.fromkeys(("adaptive_avg_pool2d", "adaptive_max_pool2d"), 4)  # fmt: skip
 """How many leading dimensions of the first tensor no other argument has to agree with."""
+_BOUND = {"adaptive_max_unpool2d_backward": 2}
+"""How many leading dimensions there are that another argument has to agree with, where it is not all."""
 
 
 def call(name: str, arguments: dict[str, Any]) -> Any:
@@ -93,9 +105,9 @@ def refusal(name: str, arguments: dict[str, Any]) -> str:
     return "accepted"
 
 
-def bad_tensors(t: Tensor, free: int) -> Iterator[tuple[str, Tensor]]:
+def bad_tensors(t: Tensor, dims: Iterable[int]) -> Iterator[tuple[str, Tensor]]:
     yield "a dimension less", t[0]
-    for dim in range(free, t.dim()):
+    for dim in dims:
         yield f"one element in dimension {dim}", t.narrow(dim, 0, 1)
     yield "another dtype", t.to(torch.complex64 if t.dtype == torch.int64 else torch.int64)
     yield "sparse", t.to_sparse()
@@ -112,7 +124,9 @@ def bad_calls(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if isinstance(value, Tensor):
             spoilt += [
                 (how, t)
-                for how, t in bad_tensors(value, 0 if position else _FREE.get(name, 0))
+                for how, t in bad_tensors(
+                    value, range(0 if position else _FREE.get(name, 0), _BOUND.get(name, value.dim()))
+                )
                 # one tensor alone may be anywhere
                 if len(tensors) > 1 or how != "elsewhere"
             ]
@@ -120,6 +134,9 @@ def bad_calls(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 spoilt.append(("float64", value.double()))
         elif isinstance(value, list):
             wrong = (0, -1, 1000) if argument in ("kernel_size", "stride", "dilation") else (-2, 1000)
+            if name.startswith("adaptive"):
+                # there are windows of any size
+                wrong = (0, -1)
             spoilt += [(str(n), [*value[:i], n, *value[i + 1 :]]) for i in range(len(value)) for n in wrong]
         elif isinstance(value, str):
             spoilt.append(("no word", "mirror"))

@@ -6,7 +6,7 @@ import functools
 import numbers
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -114,7 +114,7 @@ def _integer(value: Any) -> Any:
         return None if isinstance(value, bool) else value
     if isinstance(value, Tensor):
         sized = value.dim() == 0 and value.dtype == torch.int64 and torch._C._get_tracing_state() is not None
-        return _sizes((value,))[0] if sized else None
+        return _sizes((cast(Any, value),))[0] if sized else None
     return int(value) if hasattr(value, "__index__") else None
 
 
