@@ -198,6 +198,21 @@ def test_backward_runs_on_the_backend_of_its_forward_by_every_path_of_a_call(cal
             y.sum().backward()
 
 
+@pytest.mark.tiers("interpreter", "gpu")
+def test_backward_after_the_block_is_the_blocks(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU it runs in a thread of autograd's, which is inside no block."""
+    from torchops.kernels import sobel
+
+    monkeypatch.setattr(sobel, "sobel_bwd", None)
+    x = torch.rand(1, 1, 5, 5, device=device, requires_grad=True)
+    with torchops.use_backend("aten"):
+        y = torchops.sobel(x)
+    y.sum().backward()
+    assert x.grad is not None
+    with torchops.use_backend("triton"), pytest.raises(TypeError, match="'NoneType' object is not callable"):
+        torchops.sobel(x).sum().backward()
+
+
 def test_compiled_code_runs_on_the_backend_around_its_call() -> None:
     torch.compiler.reset()
     compiled = torch.compile(torchops.sobel, backend="aot_eager", fullgraph=True)

@@ -331,7 +331,7 @@ def _check_windows(size: Sequence[int], stride: Pair, padding: Pair, dilation: P
             )
 
 
-def _sizes(shape: Sequence[int]) -> Sequence[int]:
+def _sizes(shape: Sequence[Any]) -> Sequence[int]:
     """Sizes as numbers: `torch.jit.trace` makes tensors of them, which an operator does not take."""
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is None:
         return shape
