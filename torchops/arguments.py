@@ -399,7 +399,12 @@ def upsampling(
 
 def is_whole_factor(factor: Any) -> bool:
     """Whether images can be enlarged by it, each pixel to as many."""
-    return isinstance(factor, numbers.Real) and not isinstance(factor, bool) and factor >= 1 and factor == factor // 1
+    return (
+        isinstance(factor, numbers.Real)
+        and not isinstance(factor, bool)
+        and float(factor) >= 1
+        and float(factor).is_integer()
+    )
 
 
 def check_indices(indices: Tensor, input: Tensor) -> None:
