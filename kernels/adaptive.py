@@ -20,7 +20,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs
+from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs, wave_efficiency
 from .launch import Cost, launch, target_device
 from .windows import Config, Pair, at_equal_steps, launch_axes, plane_offset, plane_step, vector_in
 
@@ -234,11 +234,14 @@ def pick_config(problem: Problem, device: Device) -> Config:
         elements = config.rows * config.cols / (config.num_warps * device.warp_size)
         tiles = count * trips * config.rows * config.cols
         used = problem.planes * problem.rows.size * problem.cols.size * rows * cols / tiles * min(1.0, elements)
-        full = min(1.0, count * used / resident_programs(device, config.num_warps, int(32 + 2 * elements)))
+        slots = resident_programs(device, config.num_warps, int(24 + elements))
+        full = min(wave_efficiency(count, slots), count * used / slots)
         # of a plane among others, whole sectors are fetched
         sectors = max(1, _SECTOR // (problem.itemsize * config.rows)) if problem.interleaved else 1
         memory = memory_us(sectors * _cost(problem, config).bytes_moved, device)
-        issue = issue_us(count * config.num_warps * (150 + trips * (30 + 4 * elements)), device)
+        # read off the machine code of means, on an H100
+        instructions = 250 + 4 * elements + trips * (110 + elements)
+        issue = issue_us(count * config.num_warps * instructions, device)
         return max(memory, issue) / full + 0.1 * issue + _TRIP_US * trips
 
     return min(candidates(device, problem), key=modelled_us)

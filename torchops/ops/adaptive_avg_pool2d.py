@@ -46,25 +46,25 @@ def _adaptive_avg_pool2d(x: Tensor, size: Ints, transposed: bool, channels_last:
         return y
     if uses_triton(x):
         _kernels().adaptive_avg_pool2d(x, y, transposed)
-    elif transposed:
-        _aten_transposed(x, y)
-    elif tuple(size) == (1, 1):
+    elif tuple(size) == (1, 1) and not transposed:
         _aten.mean.out(x, (2, 3), True, out=y)
     else:
-        y.copy_(_aten._adaptive_avg_pool2d(x, size))
+        result = _aten_transposed(x, y) if transposed else _aten._adaptive_avg_pool2d(x, size)
+        y = result if (result.dtype, result.stride()) == (y.dtype, y.stride()) else y.copy_(result)
     return y
 
 
-def _aten_transposed(x: Tensor, y: Tensor) -> None:
-    prefer_huge_pages(y)
+def _aten_transposed(x: Tensor, y: Tensor) -> Tensor:
+    """The result in accumulation precision, or in y; but for that, y only says its size and format."""
     windows, size = x.shape[2:], y.shape[2:]
     # ATen rounds halves after every window, and after every division
     x = x.to(accumulation_dtype(x.dtype))
     if tuple(windows) == (1, 1):
-        y.copy_(x / math.prod(size))
-        return
+        prefer_huge_pages(y)
+        return y.copy_(x / math.prod(size))
     # of the image that was pooled, ATen wants to know the size
-    y.copy_(_aten._adaptive_avg_pool2d_backward(x, torch.empty_like(y, dtype=x.dtype)))
+    image = y if y.dtype == x.dtype else torch.empty_like(y, dtype=x.dtype)
+    return _aten._adaptive_avg_pool2d_backward(x, image)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
