@@ -138,23 +138,26 @@ def _pooled(size: Pair, kernel_size: Pair, stride: Pair, padding: Pair, dilation
     return [_count(*dim, ceil_mode) for dim in dims]
 
 
+def _flat(rows: Tensor, cols: Tensor, width: int) -> Tensor:
+    """The flat position of every tap of every window, (P, Q, R S); BEYOND where it lies beyond."""
+    i, j = rows[:, None, :, None], cols[None, :, None, :]
+    return torch.where((i != BEYOND) & (j != BEYOND), i * width + j, BEYOND).flatten(2)
+
+
 def positions(size: Pair, windows: Pair, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
-    """The flat position of every tap of every window in an image of that size, (P, Q, R S); BEYOND where it lies beyond."""
+    """Of every tap of every window in an image of that size, (P, Q, R S)."""
     rows, cols = (
         _inside(_windows(*dim), n)
         for n, *dim in zip(size, windows, kernel_size, stride, padding, dilation, strict=True)
     )
-    i, j = rows[:, None, :, None], cols[None, :, None, :]
-    return torch.where((i != BEYOND) & (j != BEYOND), i * size[1] + j, BEYOND).flatten(2)
+    return _flat(rows, cols, size[1])
 
 
-def max_pool2d(
-    input: Tensor, *, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool,
-    return_indices: bool | str, smallest: bool = False,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Tap after tap: a pixel takes the place of one that is smaller, and a NaN that of anything."""
-    size, geometry = input.shape[2:], (kernel_size, stride, padding, dilation)
-    seen = positions(size, _pooled(size, *geometry, ceil_mode), *geometry)
+def _largest(input: Tensor, seen: Tensor, smallest: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every window, the position and the tap too.
+
+    Tap after tap, a pixel takes the place of one that is smaller, and a NaN that of anything.
+    """
     x = (-input if smallest else input).flatten(2)
     found = torch.full((*x.shape[:2], *seen.shape[:2]), BEYOND)
     taps, best = found.clone(), torch.full(found.shape, -math.inf, dtype=x.dtype)
@@ -164,7 +167,16 @@ def max_pool2d(
         best, found, taps = (
             torch.where(takes, new, old) for new, old in ((value, best), (at, found), (torch.tensor(tap), taps))
         )
-    y = input.flatten(2).gather(2, found.flatten(2)).view(found.shape)
+    return input.flatten(2).gather(2, found.flatten(2)).view(found.shape), found, taps
+
+
+def max_pool2d(
+    input: Tensor, *, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool,
+    return_indices: bool | str, smallest: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    size, geometry = input.shape[2:], (kernel_size, stride, padding, dilation)
+    seen = positions(size, _pooled(size, *geometry, ceil_mode), *geometry)
+    y, found, taps = _largest(input, seen, smallest)
     return y, taps if return_indices == "offset" else found
 
 
@@ -181,6 +193,29 @@ def avg_pool2d(
     ]
     divisor = counts[0][:, None] * counts[1] if divisor_override is None else divisor_override
     return _read(input, *map(_inside, seen, size)).sum((3, 5)) / divisor
+
+
+def _parts(size: int, count: int) -> Tensor:
+    """The pixels of every window of an adaptive pool along one dimension, (count, longest); BEYOND after a shorter one."""
+    p = torch.arange(count)
+    first, end = p * size // count, -(-(p + 1) * size // count)
+    index = first[:, None] + torch.arange(int((end - first).max()))
+    return torch.where(index < end[:, None], index, BEYOND)
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: Pair) -> Tensor:
+    rows, cols = map(_parts, input.shape[2:], output_size)
+    return _read(input, rows, cols).sum((3, 5)) / ((rows != BEYOND).sum(1)[:, None] * (cols != BEYOND).sum(1))
+
+
+def adaptive_max_pool2d(input: Tensor, output_size: Pair) -> tuple[Tensor, Tensor]:
+    rows, cols = map(_parts, input.shape[2:], output_size)
+    return _largest(input, _flat(rows, cols, input.shape[3]))[:2]
+
+
+def interpolate(input: Tensor, factors: Pair) -> Tensor:
+    rows, cols = (torch.arange(n * factor) // factor for n, factor in zip(input.shape[2:], factors, strict=True))
+    return input[:, :, rows[:, None], cols]
 
 
 def max_unpool2d(

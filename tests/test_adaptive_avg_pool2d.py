@@ -106,30 +106,6 @@ def test_a_window_of_more_pixels_than_a_half_can_count(device: torch.device) -> 
 
 
 class TestProperties:
-    @EVERY_TIER
-    def test_any_size(self, device: torch.device, tier: str) -> None:
-        """Values and gradients, against the reference in float64."""
-        dtypes = [torch.float32, torch.float16, *([torch.bfloat16] if tier in ("aten", "ir", "gpu") else [])]
-        sides = st.tuples(st.integers(1, 40), st.integers(1, 12))
-
-        @given(
-            st.integers(1, 3), st.sampled_from([1, 3, 4, 8, 17]), sides, sides, st.sampled_from(dtypes), st.booleans()
-        )
-        def check(
-            n: int, c: int, rows: tuple[int, int], cols: tuple[int, int], dtype: torch.dtype, channels_last: bool
-        ) -> None:
-            form = torch.channels_last if channels_last else torch.contiguous_format
-            (h, p), (w, q) = rows, cols
-            x = torch.randn(n, c, h, w, device=device).to(dtype).contiguous(memory_format=form).requires_grad_()
-            exact = x.detach().double().cpu().requires_grad_()
-            y, expected = torchops.adaptive_avg_pool2d(x, (p, q)), reference.adaptive_avg_pool2d(exact, (p, q))
-            close(y, expected, dtype)
-            grad = torch.randn_like(y)
-            (dx,) = torch.autograd.grad(y, x, grad)
-            close(dx, torch.autograd.grad(expected, exact, grad.double().cpu())[0], dtype, factor=2)
-
-        check()
-
     @given(st.integers(1, 200), st.integers(1, 200))
     def test_the_longest_window_is_known(self, size: int, size_in: int) -> None:
         axis = adaptive.Axis(size, size_in)

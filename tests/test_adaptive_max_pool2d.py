@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 import torchops
-from torchops import catalog, reference
+from torchops import catalog
 from torchops.ops import adaptive_max_pool2d as ops
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
@@ -127,31 +125,3 @@ class TestIndices:
         up = torchops.max_unpool2d(y, indices, (2, 3))
         assert torch.equal(up[up != 0], x[up != 0])
         assert torch.equal(torchops.adaptive_max_pool2d(up.where(up != 0, -torch.inf), 4), y)
-
-
-class TestProperties:
-    @EVERY_TIER
-    def test_any_size(self, device: torch.device, tier: str) -> None:
-        dtypes = [torch.float32, torch.float16, *([torch.bfloat16] if tier in ("aten", "ir", "gpu") else [])]
-        sides = st.tuples(st.integers(1, 40), st.integers(1, 12))
-
-        @given(
-            st.integers(1, 3), st.sampled_from([1, 3, 4, 8, 17]), sides, sides, st.sampled_from(dtypes), st.booleans(),
-            st.integers(0, 2**31),
-        )  # fmt: skip
-        def check(
-            n: int, c: int, rows: tuple[int, int], cols: tuple[int, int], dtype: torch.dtype, channels_last: bool, seed: int
-        ) -> None:  # fmt: skip
-            torch.manual_seed(seed)
-            form = torch.channels_last if channels_last else torch.contiguous_format
-            (h, p), (w, q) = rows, cols
-            check_against_aten(hard_images((n, c, h, w)).to(device, dtype).contiguous(memory_format=form), (p, q))
-            x = torch.randn(n, c, h, w, device=device).to(dtype).contiguous(memory_format=form).requires_grad_()
-            y = torchops.adaptive_max_pool2d(x, (p, q))
-            exact = x.detach().double().cpu().requires_grad_()
-            grad = torch.randn_like(y)
-            (dx,) = torch.autograd.grad(y, x, grad)
-            expected = reference.adaptive_max_pool2d(exact, (p, q))
-            close(dx, torch.autograd.grad(expected, exact, grad.double().cpu())[0], dtype, factor=2)
-
-        check()

@@ -63,6 +63,17 @@ def test_pools_by_hand() -> None:
     assert torch.equal(spread, _image([1, 2, 3, 0]))
 
 
+def test_as_many_windows_by_hand() -> None:
+    line = _image([1, 3, 2, 4, 8])
+    torch.testing.assert_close(independent.adaptive_avg_pool2d(line, (1, 2)), _image([2, 14 / 3]))
+    assert torch.equal(independent.adaptive_avg_pool2d(COUNTING, (2, 1)), _image([3.5], [6.5]))
+    assert torch.equal(independent.adaptive_avg_pool2d(_image([1, 2]), (2, 3)), _image([1, 1.5, 2], [1, 1.5, 2]))
+    y, positions = independent.adaptive_max_pool2d(_image([1, 5, 5], [torch.nan, 0, 7]), (1, 2))
+    torch.testing.assert_close(y, _image([torch.nan, 7]), equal_nan=True)
+    assert positions.tolist() == [[[[3, 5]]]]
+    assert torch.equal(independent.interpolate(_image([1, 2]), (2, 3)), _image(*[[1, 1, 1, 2, 2, 2]] * 2))
+
+
 def test_edges_by_hand() -> None:
     gradient = independent.spatial_gradient(COUNTING, False)
     assert torch.equal(gradient[0, 0, :, 1], torch.tensor([[4.0, 8.0, 4.0], [24.0, 24.0, 24.0]]).double())
@@ -82,6 +93,7 @@ def test_edges_by_hand() -> None:
         ("avg_pool2d", [(2, 3, 9, 8)], {**POOL, "kernel_size": (3, 4), "padding": (1, 2), "ceil_mode": True}),
         ("avg_pool2d", [(2, 3, 9, 8)], {**POOL, "padding": (1, 0), "ceil_mode": False, "count_include_pad": False}),
         ("avg_unpool2d", [(2, 3, 4, 5)], {**POOL, "kernel_size": (3, 3), "padding": (1, 0), "output_size": (8, 11)}),
+        *(("adaptive_avg_pool2d", [(2, 3, 9, 4)], {"output_size": size}) for size in ((1, 1), (3, 2), (4, 7), (12, 3))),
         ("sobel", [(2, 3, 5, 6)], {"padding_mode": "reflect"}),
         ("spatial_gradient", [(2, 3, 5, 1)], {"padding_mode": "circular", "normalized": False}),
     ],
@@ -106,3 +118,17 @@ def test_maxima_agree_with_the_reference(op: str, indices: bool | str) -> None:
     assert torch.equal(found, places.long())
     back = [m.max_unpool2d(y, places, **kwargs, output_size=(8, 9)) for m in (independent, reference)]
     torch.testing.assert_close(*back, equal_nan=True)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 3), (12, 20)])
+def test_maxima_of_as_many_windows_agree_with_the_reference(size: tuple[int, int]) -> None:
+    x = torch.tensor([-1.0, 0.0, 1.0, torch.inf, torch.nan]).double()[torch.randint(5, (2, 3, 8, 9))]
+    y, found = independent.adaptive_max_pool2d(x, size)
+    expected, places = reference.adaptive_max_pool2d(x, size, return_indices=True)
+    torch.testing.assert_close(y, expected, equal_nan=True)
+    assert torch.equal(found, places)
+
+
+def test_enlarged_images_agree_with_the_reference() -> None:
+    x = torch.randn(2, 3, 4, 5).double()
+    assert torch.equal(independent.interpolate(x, (3, 2)), reference.interpolate(x, scale_factor=(3, 2)))

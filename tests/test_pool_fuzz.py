@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,20 +22,21 @@ PLACES = st.tuples(st.floats(0, 1), st.floats(0, 1))
 OFFSETS = 256
 
 
+def _values(shape: tuple[int, ...], hard: bool) -> Tensor:
+    """Normal ones, or hard: many are equal, and some infinite or not a number."""
+    if not hard:
+        return torch.randn(shape, dtype=torch.float64)
+    values = torch.tensor([-1.0, 0.0, 0.0, 1.0, 1.0, torch.inf, -torch.inf, torch.nan], dtype=torch.float64)
+    return values[torch.randint(len(values), shape)]
+
+
 @dataclass(frozen=True)
 class MaxPool:
     window: Window
     smallest: bool
     indices: bool | str
     hard: bool
-    """Whether many values are equal, and some infinite or not a number."""
     manner: Manner
-
-    def input(self) -> Tensor:
-        if not self.hard:
-            return torch.randn(self.window.shape, dtype=torch.float64)
-        values = torch.tensor([-1.0, 0.0, 0.0, 1.0, 1.0, torch.inf, -torch.inf, torch.nan], dtype=torch.float64)
-        return values[torch.randint(len(values), self.window.shape)]
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,29 @@ class Unpool:
         return found
 
 
+@dataclass(frozen=True)
+class AdaptivePool:
+    shape: tuple[int, ...]
+    output_size: tuple[int, int]
+    hard: bool
+    manner: Manner
+
+
+@dataclass(frozen=True)
+class Enlargement:
+    shape: tuple[int, ...]
+    factors: tuple[int, int]
+    sized: bool
+    """Whether it is asked for by its size."""
+    manner: Manner
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        if not self.sized:
+            return {"scale_factor": self.factors}
+        return {"size": tuple(n * factor for n, factor in zip(self.shape[2:], self.factors, strict=True))}
+
+
 @st.composite
 def max_pools(draw: st.DrawFn) -> MaxPool:
     window = draw(windows(dilated=True))
@@ -112,6 +136,35 @@ def unpools(draw: st.DrawFn, *, of_maxima: bool) -> Unpool:
     return Unpool(window, size, kind, draw(manners(*names)))
 
 
+BATCHES, CHANNELS = st.sampled_from((1, 2, 3, 1, 2, 3, 0)), st.sampled_from((1, 3, 4, 8, 17))
+# pixels and windows of one dimension
+ADAPTED = st.one_of(
+    st.tuples(st.integers(1, 40), st.integers(1, 12)),
+    st.tuples(st.integers(1, 40), st.just(1)),
+    # windows that do not overlap
+    st.tuples(st.integers(1, 6), st.integers(1, 7)).map(lambda pair: (pair[0] * pair[1], pair[0])),
+    # as many windows as pixels, or more
+    st.tuples(st.integers(1, 8), st.integers(0, 24)).map(lambda pair: (pair[0], sum(pair))),
+)
+
+
+@st.composite
+def adaptive_pools(draw: st.DrawFn, *, of_maxima: bool) -> AdaptivePool:
+    (h, p), (w, q) = draw(st.tuples(ADAPTED, ADAPTED))
+    names = ("input", "indices") if of_maxima else ("input",)
+    hard = of_maxima and draw(st.booleans())
+    return AdaptivePool((draw(BATCHES), draw(CHANNELS), h, w), (p, q), hard, draw(manners(*names)))
+
+
+@st.composite
+def enlargements(draw: st.DrawFn) -> Enlargement:
+    rows, cols = draw(st.tuples(*(st.tuples(st.integers(1, 12), st.integers(1, 9)),) * 2))
+    # a (C, H, W) is no image to it
+    manner = replace(draw(manners("input")), batched=True)
+    shape, factors = zip(rows, cols, strict=True)
+    return Enlargement((draw(BATCHES), draw(CHANNELS), *shape), factors, draw(st.booleans()), manner)
+
+
 @EVERY_TIER
 @example(MaxPool(Window((2, 3, 9, 11), (3, 3), (2, 2), (1, 1), (1, 1), True), False, True, True, Manner()))
 @given(max_pools())
@@ -124,7 +177,7 @@ def test_maxima_and_minima_are_their_formula(device: torch.device, tier: str, po
         return (y, indices) if pool.indices else y
 
     with drawn("max_pool2d", pool):
-        tensors = {"input": pool.input()}
+        tensors = {"input": _values(pool.window.shape, pool.hard)}
         examine(partial(function, **kwargs), specified, tensors, pool.manner, device, tier, factors=(0, 2))
 
 
@@ -151,3 +204,38 @@ def test_means_go_back_by_their_formula(device: torch.device, tier: str, unpool:
     functions = (partial(module.avg_unpool2d, **unpool.kwargs) for module in (torchops, independent))
     with drawn("avg_unpool2d", unpool):
         examine(*functions, unpool.tensors(), unpool.manner, device, tier, factors=(1, 2))
+
+
+@EVERY_TIER
+@given(adaptive_pools(of_maxima=True), st.booleans())
+def test_maxima_of_as_many_windows_are_their_formula(
+    device: torch.device, tier: str, pool: AdaptivePool, indices: bool
+) -> None:
+    function = partial(torchops.adaptive_max_pool2d, output_size=pool.output_size, return_indices=indices)
+
+    def specified(input: Tensor) -> Any:
+        y, found = independent.adaptive_max_pool2d(input, pool.output_size)
+        return (y, found) if indices else y
+
+    with drawn("adaptive_max_pool2d", pool):
+        tensors = {"input": _values(pool.shape, pool.hard)}
+        examine(function, specified, tensors, pool.manner, device, tier, factors=(0, 2))
+
+
+@EVERY_TIER
+@given(adaptive_pools(of_maxima=False))
+def test_means_of_as_many_windows_are_their_formula(device: torch.device, tier: str, pool: AdaptivePool) -> None:
+    functions = (partial(m.adaptive_avg_pool2d, output_size=pool.output_size) for m in (torchops, independent))
+    with drawn("adaptive_avg_pool2d", pool):
+        examine(*functions, {"input": _values(pool.shape, pool.hard)}, pool.manner, device, tier, factors=(1, 2))
+
+
+@EVERY_TIER
+@given(enlargements())
+def test_enlarged_images_are_their_formula(device: torch.device, tier: str, problem: Enlargement) -> None:
+    functions = (
+        partial(torchops.interpolate, **problem.kwargs),
+        partial(independent.interpolate, factors=problem.factors),
+    )
+    with drawn("interpolate", problem):
+        examine(*functions, {"input": _values(problem.shape, False)}, problem.manner, device, tier, factors=(0, 2))
