@@ -56,7 +56,7 @@ class TestInterpolate(Conformance):
         ),
         implementation=ops._avg_unpool2d,
         module=(torchops.nn.Upsample, {"scale_factor": (1, 3)}),
-        registered=("avg_unpool2d",),
+        registered=("avg_unpool2d", "avg_pool2d"),
     )
 
     def call(self, inputs: Any, sample: Sample) -> Tensor:

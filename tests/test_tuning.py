@@ -63,7 +63,7 @@ class TestCalls:
 
     def test_a_model_has_those_of_its_convolutions(self) -> None:
         calls = model_calls("torchvision:resnet18", (2, 3, 64, 64), backward=False)
-        assert Counter(call.operator for call in calls) == {"conv2d": 20, "max_pool2d": 1}
+        assert Counter(call.operator for call in calls) == {"conv2d": 20, "max_pool2d": 1, "adaptive_avg_pool2d": 1}
         # the image has no gradient
         assert len(convolutions("torchvision:resnet18", (2, 3, 64, 64))) == 3 * 20 - 1
 
@@ -257,7 +257,10 @@ class TestCommand:
             (("--dry-run", "--case", "nose"), "--case must be one of body, .* got 'nose'"),
             (("--dry-run", "--case", "body", "--model", "torchvision:vgg11"), "exclude each other"),
             (("--dry-run", "--model", "torchvision:resnet50", "--input", "8x3x224"), "--input must be four"),
-            (("--dry-run", "--model", "torchvision:resnet50", "--input", "8x1x64x64"), "channels"),
+            (
+                ("--dry-run", "--model", "torchvision:resnet50", "--input", "8x1x64x64"),
+                r"does not take an input of \(8, 1, 64, 64\).*channel",
+            ),
             (("--dry-run", "--model", "torchvision:nonet"), "torchvision has no 'nonet'"),
             (("--dry-run", "--model", "timm:nonet"), "timm has no 'nonet'"),
             (("--dry-run", "--model", "resnet50"), "must be torchvision:NAME or timm:NAME"),

@@ -288,10 +288,12 @@ def model_calls(
     model = model.to(dtype)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
-    with override():
-        return module_calls(
-            name.partition(":")[2], model, _on_meta(shape, dtype, channels_last), backward=backward
-        )  # fmt: skip
+    image = _on_meta(shape, dtype, channels_last)
+    try:
+        with override():
+            return module_calls(name.partition(":")[2], model, image, backward=backward)
+    except RuntimeError as error:
+        raise RuntimeError(f"{name} does not take an input of {tuple(shape)}: {error}") from error
 
 
 def _untrained(name: str) -> nn.Module:

@@ -75,8 +75,8 @@ def check_windows(
         if 2 * p > k:
             raise ValueError(f"`padding` {tuple(padding)} must be at most half of `kernel_size` {tuple(kernel_size)}")
         fit = pool_size(n, k, s, p, d, ceil_mode=False)
-        most = pool_size(n, k, s, p, d, ceil_mode=True) if inside else fit + 1
-        if count < 1 or (count != fit and count != most):
+        # the larger number is asked for last: it would bind symbolic sizes
+        if count < 1 or (count != fit and count != (pool_size(n, k, s, p, d, ceil_mode=True) if inside else fit + 1)):
             raise ValueError(
                 f"{tuple(windows)} windows of `kernel_size` {tuple(kernel_size)} with `stride` {tuple(stride)}, `padding` "
                 f"{tuple(padding)} and `dilation` {tuple(dilation)} are not those of an image of {tuple(size)} pixels"
