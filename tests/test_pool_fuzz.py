@@ -20,6 +20,8 @@ from .windows import Window, windows
 
 PLACES = st.tuples(st.floats(0, 1), st.floats(0, 1))
 OFFSETS = 256
+TERMS = 33
+"""Equal values are rounded the same way again and again: as many, added one by one, stay within the tolerance of float32."""
 
 
 def _values(shape: tuple[int, ...], hard: bool) -> Tensor:
@@ -28,6 +30,11 @@ def _values(shape: tuple[int, ...], hard: bool) -> Tensor:
         return torch.randn(shape, dtype=torch.float64)
     values = torch.tensor([-1.0, 0.0, 0.0, 1.0, 1.0, torch.inf, -torch.inf, torch.nan], dtype=torch.float64)
     return values[torch.randint(len(values), shape)]
+
+
+def _of_sums(manner: Manner, terms: int) -> Manner:
+    """The same, but without repeated values where sums have more terms than that."""
+    return manner if terms <= TERMS else manner.without_repeated("input").without_repeated("grad")
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,8 @@ def max_pools(draw: st.DrawFn) -> MaxPool:
 def avg_pools(draw: st.DrawFn) -> AvgPool:
     divisors = st.sampled_from((1, 3, -2, 70_000)).map(lambda divisor: {"divisor_override": divisor})
     mean = draw(st.one_of(st.sampled_from(({}, {"count_include_pad": False})), divisors))
-    return AvgPool(draw(windows()), mean, draw(manners("input")))
+    window = draw(windows())
+    return AvgPool(window, mean, _of_sums(draw(manners("input")), window.taps))
 
 
 @st.composite
@@ -133,7 +141,8 @@ def unpools(draw: st.DrawFn, *, of_maxima: bool) -> Unpool:
         assume((independent.positions(size, window.pooled, *window.geometry) >= 0).any(-1).all())
         kinds = ("position", "anywhere", "offset") if window.taps <= OFFSETS else ("position", "anywhere")
         kind, names = draw(st.sampled_from(kinds)), ("input", "indices")
-    return Unpool(window, size, kind, draw(manners(*names)))
+    manner = draw(manners(*names))
+    return Unpool(window, size, kind, manner if of_maxima else _of_sums(manner, window.taps))
 
 
 BATCHES, CHANNELS = st.sampled_from((1, 2, 3, 1, 2, 3, 0)), st.sampled_from((1, 3, 4, 8, 17))
@@ -152,8 +161,11 @@ ADAPTED = st.one_of(
 def adaptive_pools(draw: st.DrawFn, *, of_maxima: bool) -> AdaptivePool:
     (h, p), (w, q) = draw(st.tuples(ADAPTED, ADAPTED))
     names = ("input", "indices") if of_maxima else ("input",)
-    hard = of_maxima and draw(st.booleans())
-    return AdaptivePool((draw(BATCHES), draw(CHANNELS), h, w), (p, q), hard, draw(manners(*names)))
+    hard, manner = of_maxima and draw(st.booleans()), draw(manners(*names))
+    if not of_maxima:
+        # of the pixels of a window, or of the windows of a pixel
+        manner = _of_sums(manner, max((h // p + 2) * (w // q + 2), (p // h + 2) * (q // w + 2)))
+    return AdaptivePool((draw(BATCHES), draw(CHANNELS), h, w), (p, q), hard, manner)
 
 
 @st.composite
