@@ -18,7 +18,7 @@ from torch import Tensor
 from torchops.shapes import is_channels_last
 
 from .checks import check_numbers, check_tensors
-from .registration import accumulation_dtype, each_image, prefer_huge_pages, register, uses_triton
+from .registration import accumulation_dtype, each_image, linear, prefer_huge_pages, register, uses_triton
 
 Ints = Sequence[int]
 _aten = torch.ops.aten
@@ -76,13 +76,8 @@ def _grad(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     return adaptive_avg_pool2d(dy, ctx.size, not ctx.transposed, ctx.channels_last), None, None, None
 
 
-def _jvp(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:
-    y: Tensor = adaptive_avg_pool2d(t, *args[1:])
-    return y
-
-
 adaptive_avg_pool2d = register(
     "adaptive_avg_pool2d", "(Tensor x, SymInt[2] size, bool transposed, bool channels_last) -> Tensor",
-    check=_check, impl=_adaptive_avg_pool2d, fake=_empty, setup=_setup, grad=_grad, jvp=_jvp,
+    check=_check, impl=_adaptive_avg_pool2d, fake=_empty, setup=_setup, grad=_grad, jvp=linear("adaptive_avg_pool2d"),
     vmap=each_image("adaptive_avg_pool2d", 1),
 )  # fmt: skip

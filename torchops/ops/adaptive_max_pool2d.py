@@ -17,7 +17,7 @@ from torchops.shapes import is_channels_last, memory_format
 
 from .checks import check_numbers, check_shape, check_tensors
 from .max_unpool2d import Ints, unpool, unpool_backward
-from .registration import each_image, register, uses_triton
+from .registration import each_image, linear, register, uses_triton
 
 _ANY = (1, 1), (1, 1), (0, 0), (1, 1)
 """A geometry for what looks at positions alone, and not at the windows that they lie in."""
@@ -114,11 +114,6 @@ def _grad_unpool(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     return adaptive_max_unpool2d_backward(dy, indices, ctx.channels_last), None, None, None
 
 
-def _jvp_unpool(args: tuple[Any, ...], _: Tensor, t: Tensor, __: None) -> Tensor:
-    y: Tensor = adaptive_max_unpool2d(t, *args[1:])
-    return y
-
-
 def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     dy, indices, _ = inputs
     ctx.size, ctx.channels_last = dy.shape[2:], is_channels_last(dy)
@@ -130,11 +125,6 @@ def _grad_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
     return adaptive_max_unpool2d(v, indices, ctx.size, ctx.channels_last), None, None
 
 
-def _jvp_backward(args: tuple[Any, ...], _: Tensor, t: Tensor, __: None) -> Tensor:
-    dx: Tensor = adaptive_max_unpool2d_backward(t, *args[1:])
-    return dx
-
-
 adaptive_max_pool2d = register(
     "adaptive_max_pool2d", "(Tensor x, SymInt[2] size) -> (Tensor, Tensor)",
     check=_check_pool, impl=_pool, fake=_empty_pool, setup=_setup_pool, grad=_grad_pool, jvp=_jvp_pool,
@@ -143,10 +133,10 @@ adaptive_max_pool2d = register(
 adaptive_max_unpool2d = register(
     "adaptive_max_unpool2d", "(Tensor x, Tensor indices, SymInt[2] size, bool channels_last) -> Tensor",
     check=_check_unpool, impl=_unpool, fake=_empty_unpool, setup=_setup_unpool, grad=_grad_unpool,
-    jvp=_jvp_unpool, vmap=each_image("adaptive_max_unpool2d", 2),
+    jvp=linear("adaptive_max_unpool2d"), vmap=each_image("adaptive_max_unpool2d", 2),
 )  # fmt: skip
 adaptive_max_unpool2d_backward = register(
     "adaptive_max_unpool2d_backward", "(Tensor dy, Tensor indices, bool channels_last) -> Tensor",
     check=_check_backward, impl=_backward, fake=_empty_backward, setup=_setup_backward, grad=_grad_backward,
-    jvp=_jvp_backward, vmap=each_image("adaptive_max_unpool2d_backward", 2),
+    jvp=linear("adaptive_max_unpool2d_backward"), vmap=each_image("adaptive_max_unpool2d_backward", 2),
 )  # fmt: skip

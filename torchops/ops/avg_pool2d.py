@@ -20,7 +20,7 @@ from torch import Tensor
 from torchops.shapes import is_channels_last, overlap, pool_size
 
 from .checks import check_tensors, check_windows, check_word
-from .registration import accumulation_dtype, each_image, prefer_huge_pages, register, uses_triton
+from .registration import accumulation_dtype, each_image, linear, prefer_huge_pages, register, uses_triton
 
 Ints = Sequence[int]
 _aten = torch.ops.aten
@@ -192,27 +192,17 @@ def _grad_unpool(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     return avg_pool2d(dy, *ctx.geometry, ctx.size, ctx.mean, ctx.divisor, ctx.channels_last), *(None,) * 7
 
 
-def _jvp_pool(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:
-    y: Tensor = avg_pool2d(t, *args[1:])
-    return y
-
-
-def _jvp_unpool(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:
-    y: Tensor = avg_unpool2d(t, *args[1:])
-    return y
-
-
 _ARGUMENTS = (
     "(Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] size, str mean, SymInt divisor, "
     "bool channels_last) -> Tensor"
 )
 avg_pool2d = register(
     "avg_pool2d", _ARGUMENTS,
-    check=_check_pool, impl=_avg_pool2d, fake=_empty, setup=_setup, grad=_grad_pool, jvp=_jvp_pool,
+    check=_check_pool, impl=_avg_pool2d, fake=_empty, setup=_setup, grad=_grad_pool, jvp=linear("avg_pool2d"),
     vmap=each_image("avg_pool2d", 1), composed=_is_plain,
 )  # fmt: skip
 avg_unpool2d = register(
     "avg_unpool2d", _ARGUMENTS,
-    check=_check_unpool, impl=_avg_unpool2d, fake=_empty, setup=_setup, grad=_grad_unpool, jvp=_jvp_unpool,
+    check=_check_unpool, impl=_avg_unpool2d, fake=_empty, setup=_setup, grad=_grad_unpool, jvp=linear("avg_unpool2d"),
     vmap=each_image("avg_unpool2d", 1),
 )  # fmt: skip

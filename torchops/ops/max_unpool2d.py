@@ -20,7 +20,7 @@ from torchops.backend import checks_indices
 from torchops.shapes import is_channels_last, overlap
 
 from .checks import check_shape, check_tensors, check_windows, check_word
-from .registration import each_image, prefer_huge_pages, register, uses_triton
+from .registration import each_image, linear, prefer_huge_pages, register, uses_triton
 from .tiling import parts
 
 Ints = Sequence[int]
@@ -287,27 +287,17 @@ def _grad_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
     return max_unpool2d(v, indices, ctx.size, *ctx.constants, ctx.channels_last), *(None,) * 7
 
 
-def _jvp_max_unpool2d(args: tuple[Any, ...], _: Tensor, t: Tensor, __: None) -> Tensor:
-    y: Tensor = max_unpool2d(t, *args[1:])
-    return y
-
-
-def _jvp_backward(args: tuple[Any, ...], _: Tensor, t: Tensor, __: None) -> Tensor:
-    dx: Tensor = max_unpool2d_backward(t, *args[1:])
-    return dx
-
-
 max_unpool2d = register(
     "max_unpool2d",
     "(Tensor x, Tensor indices, SymInt[2] size, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, "
     "SymInt[2] dilation, str duplicates, bool channels_last) -> Tensor",
     check=_check_max_unpool2d, impl=unpool, fake=_empty_max_unpool2d, setup=_setup_max_unpool2d, grad=_grad_max_unpool2d,
-    jvp=_jvp_max_unpool2d, vmap=each_image("max_unpool2d", 2),
+    jvp=linear("max_unpool2d"), vmap=each_image("max_unpool2d", 2),
 )  # fmt: skip
 max_unpool2d_backward = register(
     "max_unpool2d_backward",
     "(Tensor dy, Tensor indices, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, "
     "str duplicates, bool channels_last) -> Tensor",
     check=_check_backward, impl=unpool_backward, fake=_empty_backward, setup=_setup_backward, grad=_grad_backward,
-    jvp=_jvp_backward, vmap=each_image("max_unpool2d_backward", 2),
+    jvp=linear("max_unpool2d_backward"), vmap=each_image("max_unpool2d_backward", 2),
 )  # fmt: skip

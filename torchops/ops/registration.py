@@ -328,6 +328,16 @@ def register(
     return call
 
 
+def linear(name: str) -> Callable[..., Tensor]:
+    """The tangent of an op that is linear in its first tensor, and has no other that a tangent could be of: itself, of that."""
+
+    def tangent(args: tuple[Any, ...], output: Tensor, t: Tensor, *none: None) -> Tensor:
+        y: Tensor = getattr(torch.ops.torchops, name)(t, *args[1:])
+        return y
+
+    return tangent
+
+
 def each_image(name: str, tensors: int) -> Callable[..., tuple[Any, Any]]:
     """The vmap rule of an op that treats every (C, H, W) image alike: the mapped dimension joins the batch.
 

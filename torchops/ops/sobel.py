@@ -15,7 +15,7 @@ from torch import Tensor
 from torchops.shapes import memory_format
 
 from .checks import FLOATS, check_border, check_numbers, check_shape, check_tensors
-from .registration import accumulation_dtype, each_image, prefer_huge_pages, register, uses_triton
+from .registration import accumulation_dtype, each_image, linear, prefer_huge_pages, register, uses_triton
 from .tiling import Scratch, halo, is_inside, planar, read_padded, runs, tiles
 
 
@@ -330,11 +330,6 @@ def _jvp_sobel_backward(args: tuple[Any, ...], _: Tensor, t_dy: Tensor | None, t
     return t
 
 
-def _jvp_spatial_gradient_backward(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:
-    dx: Tensor = spatial_gradient_backward(t, *args[1:])
-    return dx
-
-
 sobel = register(
     "sobel", "(Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
     check=_check_sobel, impl=_sobel, fake=_empty_sobel, setup=_setup_sobel, grad=_grad_sobel, jvp=_jvp_sobel,
@@ -355,5 +350,5 @@ spatial_gradient_backward = register(
     "spatial_gradient_backward", "(Tensor dg, bool normalized, str padding_mode) -> Tensor",
     check=_check_spatial_gradient_backward, impl=_spatial_gradient_backward, fake=_empty_spatial_gradient_backward,
     setup=_setup_spatial_gradient_backward, grad=_grad_spatial_gradient_backward,
-    jvp=_jvp_spatial_gradient_backward, vmap=each_image("spatial_gradient_backward", 1),
+    jvp=linear("spatial_gradient_backward"), vmap=each_image("spatial_gradient_backward", 1),
 )  # fmt: skip
