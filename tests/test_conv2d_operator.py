@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections import Counter
 from typing import Any
 
@@ -220,3 +222,23 @@ def test_class_of_a_module_may_be_changed() -> None:
     expected = module(torch.ones(1, 3, 4, 4))
     module.__class__ = torchops.nn.Conv2d
     torch.testing.assert_close(module(torch.ones(1, 3, 4, 4)), expected)
+
+
+def test_at_rest_nothing_is_watched() -> None:
+    """A thread and tensors with nothing about them take the short way, also where torchops was imported inside a mode."""
+    from torchops.ops import registration
+
+    x = torch.rand(1, 3, 4, 4)
+    assert not registration._is_watched((x, torch.nn.Parameter(x), None))
+    with torch.inference_mode():
+        assert not registration._is_watched((x, x.clone()))
+    code = (
+        "import torch\n"
+        "from torch._subclasses.fake_tensor import FakeTensorMode\n"
+        "with FakeTensorMode() as mode:\n"
+        "    import torchops\n"
+        "    from torchops.ops.registration import _is_watched\n"
+        "    assert _is_watched((torch.rand(1, 3, 4, 4),))\n"
+        "assert not _is_watched((torch.rand(1, 3, 4, 4),))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -98,10 +98,6 @@ def _register_autocast(operator: Any, device_type: str) -> None:
 _FORWARD_AD = torch.autograd.forward_ad
 _PLAIN = frozenset((Tensor, torch.nn.Parameter, type(None)))
 _local_keys, _keys = torch._C._dispatch_tls_local_include_set, torch._C._dispatch_keys
-_AT_REST = [_local_keys()]
-"""The keys of a thread in which nothing is in force, outside of inference mode and inside."""
-with torch.inference_mode():
-    _AT_REST.append(_local_keys())
 
 
 def _key_set(*names: str) -> torch._C.DispatchKeySet:
@@ -109,6 +105,8 @@ def _key_set(*names: str) -> torch._C.DispatchKeySet:
     return functools.reduce(lambda some, more: some | more, sets)
 
 
+_AT_REST = [_key_set("BackendSelect", "ADInplaceOrView"), _key_set("BackendSelect")]
+"""The keys of a thread in which nothing is in force, outside of inference mode and inside."""
 _DENSE = [
     _key_set(device, f"Autocast{device}", *more)
     for device in ("CPU", "CUDA")
