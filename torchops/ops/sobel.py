@@ -42,9 +42,9 @@ def _empty_sobel(x: Tensor, *_: Any) -> Tensor:
 def _empty_spatial_gradient(x: Tensor, *_: Any) -> Tensor:
     n, c, h, w = x.shape
     channels_last = memory_format(x.shape, x.stride()) == torch.channels_last
-    stride = (2 * h * w * c, 1, h * w * c, w * c, c) if channels_last else (2 * c * h * w, 2 * h * w, h * w, w, 1)
+    form = torch.channels_last_3d if channels_last else torch.contiguous_format
     # no view of another tensor: under autograd nobody could write to that
-    return torch.empty_strided((n, c, 2, h, w), stride, dtype=_output_dtype(x), device=x.device)
+    return torch.empty((n, c, 2, h, w), dtype=_output_dtype(x), device=x.device, memory_format=form)
 
 
 def _empty_sobel_backward(dy: Tensor, x: Tensor, *_: Any) -> Tensor:
