@@ -116,15 +116,14 @@ def _settled(t: Tensor) -> Tensor:
     oneDNN takes others for another memory format and computes grouped convolutions of other numbers; ATen's float64 refuses
     them.
     """
-    if 1 not in t.shape:
+    size = t.shape
+    if 1 not in size or t.stride() == _stride(size, False):
         return t
-    given, likely = t.stride(), is_channels_last(t, t)
+    likely = is_channels_last(t, t)
     for channels_last in (likely, not likely):
-        stride = _stride(t.shape, channels_last)
-        if given == stride:
-            return t
         if t.is_contiguous(memory_format=_FORMATS[channels_last]):
-            return t.as_strided(t.shape, stride)
+            stride = _stride(size, channels_last)
+            return t if t.stride() == stride else t.as_strided(size, stride)
     return t
 
 
