@@ -20,6 +20,7 @@ import torch
 import triton
 import triton.language as tl
 
+from .compilers import compiler_version, large_windows_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs, wave_efficiency
 from .launch import Cost, launch, target_device
 from .windows import Config, Pair, at_equal_steps, launch_axes, plane_offset, plane_step, vector_in
@@ -210,7 +211,8 @@ def candidates(device: Device, problem: Problem) -> list[Config]:
                 for planes in back_to_back if problem.interleaved else [max(1, size // longest)]:
                     yield Config(min(planes, most_planes), min(size // planes, longest), num_warps)
 
-    return list(dict.fromkeys(configs()))
+    found = list(dict.fromkeys(configs()))
+    return found if compiler_version() >= (3, 7) else large_windows_before_3_7(found, problem.itemsize, device.arch)
 
 
 _TRIP_US = 0.7

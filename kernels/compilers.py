@@ -1,6 +1,7 @@
 """Which Triton compiles, and the block sizes that an older one spills.
 
-The block sizes in conv2d_config.py and windows.py are clean with the pinned Triton. What another makes of them is known here.
+The block sizes in conv2d_config.py, windows.py and adaptive.py are clean with the pinned Triton. What another makes of them is
+known here.
 """
 
 from __future__ import annotations
@@ -105,3 +106,12 @@ def windows_before_3_7(configs: list[windows.Config], itemsize: int, arch: str) 
         # 3x3 windows of float64 spill 2 instructions
         spilled = [(8, 32)] if (itemsize, arch) == (8, "sm_80") else []
     return [c for c in configs if (c.rows, c.cols) not in spilled]
+
+
+def large_windows_before_3_7(configs: list[windows.Config], itemsize: int, arch: str) -> list[windows.Config]:
+    """Of the configs of adaptive pools' large windows, those with which triton 3.6 spills no registers.
+
+    The maximum of 32 planes of 64 columns spills 2 instructions (8 bytes of stack) on sm_80 in 2-byte dtypes. The kernels of
+    the compile tier were asked, and on sm_80 and sm_89 the maximum in bfloat16, float32 and float64.
+    """
+    return [c for c in configs if (itemsize, arch, c.rows, c.cols, c.num_warps) != (2, "sm_80", 32, 64, 4)]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torchops import inspect
 from torchops.kernels import adaptive, adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d
+from torchops.kernels.compilers import compiler_version
 from torchops.kernels.hardware import DEVICES, memory_us
 from torchops.kernels.launch import Launch, record
 from torchops.kernels.windows import Config
@@ -101,8 +102,9 @@ def test_one_window_takes_little_longer_than_memory(form: torch.memory_format, s
     for name in ("avg_pool", "avg_pool_bwd"):
         r = inspect.report(launched(name, shape, (1, 1), form, torch.bfloat16))
         floor = memory_us(r.bytes_least, DEVICES["sm_90"])
-        # rows of 49 columns are read and written one by one
-        assert r.modelled_us <= (1.3 if shape[3] > 7 or form == CHANNELS_LAST else 2.5) * floor, r
+        # rows of 49 columns are read and written one by one, with a few instructions more by an older Triton
+        narrow = 2.5 if compiler_version() >= (3, 7) else 2.55
+        assert r.modelled_us <= (1.3 if shape[3] > 7 or form == CHANNELS_LAST else narrow) * floor, r
 
 
 @pytest.mark.tiers("compile")
