@@ -41,17 +41,25 @@ def _empty(x: Tensor, size: Ints, transposed: bool, channels_last: bool) -> Tens
 
 
 def _adaptive_avg_pool2d(x: Tensor, size: Ints, transposed: bool, channels_last: bool) -> Tensor:
+    on_triton = uses_triton(x)
+    if tuple(size) == (1, 1) and x.numel() != 0 and not transposed and not on_triton:
+        return _mean(x, channels_last)
     y = _empty(x, size, transposed, channels_last)
     if y.numel() == 0:
         return y
-    if uses_triton(x):
+    if on_triton:
         _kernels().adaptive_avg_pool2d(x, y, transposed)
-    elif tuple(size) == (1, 1) and not transposed:
-        _aten.mean.out(x, (2, 3), True, out=y)
     else:
         result = _aten_transposed(x, y) if transposed else _aten._adaptive_avg_pool2d(x, size)
         y = result if (result.dtype, result.stride()) == (y.dtype, y.stride()) else y.copy_(result)
     return y
+
+
+def _mean(x: Tensor, channels_last: bool) -> Tensor:
+    y = x.mean((2, 3), keepdim=True)
+    n, c, _, _ = y.shape
+    stride = (c, 1, c, c) if channels_last else (c, 1, 1, 1)
+    return y if y.stride() == stride else y.as_strided_((n, c, 1, 1), stride)
 
 
 def _aten_transposed(x: Tensor, y: Tensor) -> Tensor:
