@@ -66,7 +66,7 @@ def test_small_network_end_to_end(form: torch.memory_format, x: Tensor, device: 
 @pytest.mark.parametrize("low", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 def test_autocast_training_step(low: torch.dtype, x: Tensor, device: torch.device, tier: str) -> None:
     if tier == "interpreter" and low is torch.bfloat16:
-        pytest.skip("Triton's interpreter computes bfloat16 wrongly")
+        pytest.skip("bfloat16 raises in Triton's interpreter, which computes it wrongly")
     model = converted(device)
     exact = gradients(copy.deepcopy(model).double(), x.double())[1]
     with torch.autocast(device.type, dtype=low):

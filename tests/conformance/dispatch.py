@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_map_only
 
 from tests.opinfo import Sample
 
-from .base import EVERY_TIER, OPERATOR, Questions, close, differentiable
+from .base import EVERY_TIER, OPERATOR, Questions, close
 
 
 def negative_view(x: Tensor) -> Tensor:
@@ -227,4 +227,3 @@ class Dispatch(Questions):
         for i in range(1, len(inputs)):
             with pytest.raises(RuntimeError, match="device"):
                 self.call((*inputs[:i], inputs[i].to("meta"), *inputs[i + 1 :]), sample)
-        assert all(g.device == device for g in self.results(inputs, sample)), differentiable(inputs)

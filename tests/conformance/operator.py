@@ -93,7 +93,7 @@ class Operator(Questions):
     def test_autocast(self, low: torch.dtype, compiled: bool, device: torch.device, tier: str) -> None:
         """The dtype in force, whichever it is; gradients in the dtype of what they are gradients of."""
         if tier == "interpreter" and low == torch.bfloat16:
-            pytest.skip("the interpreter computes bfloat16 wrongly")
+            pytest.skip("bfloat16 raises in Triton's interpreter, which computes it wrongly")
         torch._dynamo.reset()
         sample = self.info.samples[0]
         leaves = self.with_grad(self.inputs(sample, torch.float32, device))

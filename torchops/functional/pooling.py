@@ -254,10 +254,8 @@ def max_unpool2d(
     arguments.check_indices(indices, input)
     geometry = arguments.window(kernel_size, stride, padding, dilation)
     size = arguments.unpool_size(input.shape, *geometry, output_size)
-    if indices.dtype == torch.uint8 and geometry[0][0] * geometry[0][1] > _max.OFFSETS:
-        raise ValueError(
-            f"offsets point into a window of at most {_max.OFFSETS} pixels, got `kernel_size` {geometry[0]}"
-        )
+    if indices.dtype == torch.uint8:
+        _unpool.check_kind("offset", geometry[0])
     if indices.dtype == torch.uint8 and not torch.compiler.is_compiling():
         made_for, version = getattr(indices, _MADE_FOR, (geometry, 0))
         if made_for != geometry and version == _version(indices):
