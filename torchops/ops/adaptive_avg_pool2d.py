@@ -41,18 +41,22 @@ def _empty(x: Tensor, size: Ints, transposed: bool, channels_last: bool) -> Tens
 
 
 def _adaptive_avg_pool2d(x: Tensor, size: Ints, transposed: bool, channels_last: bool) -> Tensor:
-    on_triton = uses_triton(x)
-    if tuple(size) == (1, 1) and x.numel() != 0 and not transposed and not on_triton:
-        return _mean(x, channels_last)
+    if uses_triton(x):
+        y = _empty(x, size, transposed, channels_last)
+        if y.numel() != 0:
+            _kernels().adaptive_avg_pool2d(x, y, transposed)
+        return y
+    if not transposed and x.numel() != 0:
+        if tuple(size) == (1, 1):
+            return _mean(x, channels_last)
+        # ATen's result takes its format from x, and so from whatever gradient comes
+        if channels_last == is_channels_last(x):
+            return _aten._adaptive_avg_pool2d(x, size)
     y = _empty(x, size, transposed, channels_last)
     if y.numel() == 0:
         return y
-    if on_triton:
-        _kernels().adaptive_avg_pool2d(x, y, transposed)
-    else:
-        result = _aten_transposed(x, y) if transposed else _aten._adaptive_avg_pool2d(x, size)
-        y = result if (result.dtype, result.stride()) == (y.dtype, y.stride()) else y.copy_(result)
-    return y
+    result = _aten_transposed(x, y) if transposed else _aten._adaptive_avg_pool2d(x, size)
+    return result if (result.dtype, result.stride()) == (y.dtype, y.stride()) else y.copy_(result)
 
 
 def _mean(x: Tensor, channels_last: bool) -> Tensor:
@@ -75,6 +79,13 @@ def _aten_transposed(x: Tensor, y: Tensor) -> Tensor:
     return _aten._adaptive_avg_pool2d_backward(x, image)
 
 
+def _is_plain(x: Tensor, size: Ints, transposed: bool, channels_last: bool) -> bool:
+    """Whether it is ATen's pool, with a gradient that rounds once: on a CPU, and not in halves. That of a mean of the whole
+    image forgets that the image was channels_last."""
+    exact = x.dtype in (torch.float32, torch.float64) and not (channels_last and tuple(size) == (1, 1))
+    return exact and not transposed and x.is_cpu and x.numel() != 0 and not uses_triton(x)
+
+
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, _, ctx.transposed, _ = inputs
     ctx.size, ctx.channels_last = x.shape[2:], is_channels_last(x)
@@ -87,5 +98,5 @@ def _grad(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
 adaptive_avg_pool2d = register(
     "adaptive_avg_pool2d", "(Tensor x, SymInt[2] size, bool transposed, bool channels_last) -> Tensor",
     check=_check, impl=_adaptive_avg_pool2d, fake=_empty, setup=_setup, grad=_grad, jvp=linear("adaptive_avg_pool2d"),
-    vmap=each_image("adaptive_avg_pool2d", 1),
+    vmap=each_image("adaptive_avg_pool2d", 1), composed=_is_plain,
 )  # fmt: skip

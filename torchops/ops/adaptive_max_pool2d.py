@@ -53,12 +53,11 @@ def _empty_pool(x: Tensor, size: Ints) -> tuple[Tensor, Tensor]:
 
 
 def _pool(x: Tensor, size: Ints) -> tuple[Tensor, Tensor]:
+    if x.numel() != 0 and not uses_triton(x):
+        return torch.ops.aten.adaptive_max_pool2d(x, size)
     y, indices = _empty_pool(x, size)
-    if y.numel() == 0:
-        return y, indices
-    if not uses_triton(x):
-        return torch.ops.aten.adaptive_max_pool2d.out(x, size, out=y, indices=indices)
-    _kernels().adaptive_max_pool2d(x, y, indices)
+    if y.numel() != 0:
+        _kernels().adaptive_max_pool2d(x, y, indices)
     return y, indices
 
 
@@ -84,6 +83,11 @@ def _empty_backward(dy: Tensor, indices: Tensor, channels_last: bool) -> Tensor:
 def _backward(dy: Tensor, indices: Tensor, channels_last: bool) -> Tensor:
     dx: Tensor = unpool_backward(dy, indices, *_ANY, "sum", channels_last)
     return dx
+
+
+def _is_plain(x: Tensor, size: Ints) -> bool:
+    """Whether it is ATen's pool, with a gradient that rounds once: on a CPU, and not in halves, which it adds as they are."""
+    return x.dtype in (torch.float32, torch.float64) and x.is_cpu and x.numel() != 0 and not uses_triton(x)
 
 
 def _setup_pool(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -128,7 +132,7 @@ def _grad_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
 adaptive_max_pool2d = register(
     "adaptive_max_pool2d", "(Tensor x, SymInt[2] size) -> (Tensor, Tensor)",
     check=_check_pool, impl=_pool, fake=_empty_pool, setup=_setup_pool, grad=_grad_pool, jvp=_jvp_pool,
-    vmap=each_image("adaptive_max_pool2d", 1),
+    vmap=each_image("adaptive_max_pool2d", 1), composed=_is_plain,
 )  # fmt: skip
 adaptive_max_unpool2d = register(
     "adaptive_max_unpool2d", "(Tensor x, Tensor indices, SymInt[2] size, bool channels_last) -> Tensor",
