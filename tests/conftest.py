@@ -124,7 +124,7 @@ def _with_room(test: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         return test(*args, **kwargs)
 
-    # in pointers: 800 kB, of a piece of 1 MiB
+    # it is counted in pointers: 800 kB, for which a piece of 1 MiB is mapped, and the rest serves the test
     call.__code__ = call.__code__.replace(co_stacksize=100_000)  # type: ignore[attr-defined]
     return call
 

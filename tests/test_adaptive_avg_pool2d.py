@@ -95,6 +95,19 @@ def test_gradient_of_halves_is_rounded_once(size: Any, channels_last: bool, devi
     assert (dx.cpu() == expected.half()).double().mean() > 0.98
 
 
+@EVERY_TIER
+@pytest.mark.parametrize("op", [torchops.adaptive_avg_pool2d, torchops.adaptive_max_pool2d], ids=["avg", "max"])
+@pytest.mark.parametrize("size", [(4, 5), 1, (7, 30)], ids=["overlapping", "global", "more_than_pixels"])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"])
+def test_gradient_has_the_format_of_the_image(
+    op: Callable[..., Any], size: Any, form: torch.memory_format, device: torch.device
+) -> None:
+    """ATen's gradient of a mean over rows and columns is NCHW whatever the image is."""
+    x = torch.randn(2, 8, 9, 13, device=device).contiguous(memory_format=form).requires_grad_()
+    (dx,) = torch.autograd.grad(op(x, size).square().sum(), x)
+    assert dx.is_contiguous(memory_format=form)
+
+
 @OPERATOR
 def test_a_window_of_more_pixels_than_a_half_can_count(device: torch.device) -> None:
     x = torch.ones(1, 1, 256, 300, dtype=torch.float16, device=device, requires_grad=True)

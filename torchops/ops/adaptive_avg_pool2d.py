@@ -80,8 +80,8 @@ def _aten_transposed(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _is_plain(x: Tensor, size: Ints, transposed: bool, channels_last: bool) -> bool:
-    """Whether it is ATen's pool, with a gradient that rounds once: on a CPU, and not in halves. That of a mean of the whole
-    image forgets that the image was channels_last."""
+    """Whether it is ATen's pool, with a gradient that rounds once: on a CPU, and not in halves. The gradient of
+    a mean of the whole image forgets that the image was channels_last."""
     exact = x.dtype in (torch.float32, torch.float64) and not (channels_last and tuple(size) == (1, 1))
     return exact and not transposed and x.is_cpu and x.numel() != 0 and not uses_triton(x)
 
