@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import torchops
-from torchops.providers import threads
+from torchops.measure.rivals import threads
+from torchops.workloads import CASES, LAYERS, ConvLayer
 
 from .harness import (
     CLOCK,
@@ -29,7 +30,6 @@ from .harness import (
     replay,
     short,
 )
-from .layers import CASES, LAYERS, ConvLayer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = (torch.bfloat16, torch.float32, torch.float16)

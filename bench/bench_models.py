@@ -24,8 +24,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import torchops
-from torchops.providers import threads
-from torchops.timing import ratio
+from torchops.measure.race import ratio
+from torchops.measure.rivals import threads
 
 from .harness import CLOCK, Contest, blank, close, compete, hold, leave_default_stream, normal
 from .networks import NETWORKS, OURS, in_torch_nn

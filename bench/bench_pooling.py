@@ -18,7 +18,7 @@ from torch import Tensor
 
 import torchops
 from torchops import reference
-from torchops.providers import threads
+from torchops.measure.rivals import threads
 
 from .harness import (
     CLOCK,
@@ -33,7 +33,7 @@ from .harness import (
     replay,
     short,
 )
-from .layers import POOLS, PoolLayer
+from .pools import POOLS, PoolLayer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 2**-6}

@@ -14,8 +14,8 @@ from torch import Tensor
 
 import torchops
 from torchops import reference
+from torchops.measure.rivals import aten_sobel, sobel_providers, threads
 from torchops.ops import sobel as ops
-from torchops.providers import aten_sobel, sobel_providers, threads
 
 from .harness import (
     CLOCK,

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from torchops.kernels.hardware import Device
-from torchops.plots import figure
+from torchops.files.plots import figure
+from torchops.kernels.planning.hardware import Device
 
 from .runs import Duel, Row
 

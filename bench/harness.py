@@ -1,7 +1,7 @@
 """A case is raced once, all its providers interleaved; pytest-benchmark stores what each took.
 
 pytest-benchmark times one function after another, which a machine that changes its speed turns into nonsense. So the race is
-run by `torchops.timing.race`, and its times are replayed to pytest-benchmark through a clock that only the replay moves. Its
+run by `torchops.measure.race`, and its times are replayed to pytest-benchmark through a clock that only the replay moves. Its
 JSON and statistics then work as usual.
 """
 
@@ -21,8 +21,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from torchops.kernels.hardware import Device, device_of, matrix_us, memory_us
-from torchops.timing import device_seconds, race, ratio, seconds
+from torchops.kernels.planning.hardware import Device, device_of, matrix_us, memory_us
+from torchops.measure.race import device_seconds, race, ratio, seconds
 
 
 class ReplayClock:

@@ -12,9 +12,9 @@ import torch
 from torchops.catalog import OPS
 from torchops.files import replacing
 from torchops.inspect import LaunchReport, plan, report
-from torchops.kernels.hardware import DEVICES
+from torchops.kernels.planning.hardware import DEVICES
+from torchops.workloads import CASES, LAYERS
 
-from .layers import CASES, LAYERS
 from .model import launches
 
 ARCH = "sm_90"

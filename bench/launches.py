@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from torchops import tuning
 from torchops.backend import use_backend
-from torchops.kernels.conv2d_config import ranking
-from torchops.kernels.hardware import Device, listed
 from torchops.kernels.launch import Launch, record
+from torchops.kernels.planning.conv2d import ranking
+from torchops.kernels.planning.hardware import Device, listed
+from torchops.measure import tune as tuning
 from torchops.precompile import Kernel, kernels_of, launches_of, read_kernels
 from torchops.recording import NAMED, layer_calls, record_calls
 

@@ -18,12 +18,11 @@ from matplotlib.figure import Figure
 from torchops import kernels
 from torchops.files import replacing
 from torchops.inspect import LaunchReport, record_launches, report
-from torchops.kernels.compilers import PINNED
-from torchops.kernels.conv2d_config import model_config, row
-from torchops.kernels.hardware import DEVICES, GPUS, Device, matrix_us, memory_us
 from torchops.kernels.launch import Launch
-
-from .layers import CASES, LAYERS, ConvLayer
+from torchops.kernels.planning.compilers import PINNED
+from torchops.kernels.planning.conv2d import model_config, row
+from torchops.kernels.planning.hardware import DEVICES, GPUS, Device, matrix_us, memory_us
+from torchops.workloads import CASES, LAYERS, ConvLayer
 
 PASSES = ("forward", "input_grad", "weight_grad")
 TABLES = {name: GPUS[name] for name in ("A100", "H100", "H200")}

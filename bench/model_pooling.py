@@ -13,9 +13,9 @@ import torch
 import torchops
 from torchops.files import replacing
 from torchops.inspect import LaunchReport, record_launches, report
-from torchops.kernels.hardware import DEVICES, memory_us
+from torchops.kernels.planning.hardware import DEVICES, memory_us
 
-from .layers import POOLS, PoolLayer
+from .pools import POOLS, PoolLayer
 
 KINDS = {"none": None, "position": torch.int64, "offset": torch.uint8}
 

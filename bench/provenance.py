@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from torchops.check import machine
-from torchops.kernels.hardware import device_of
+from torchops.inspect.check import machine
+from torchops.kernels.planning.hardware import device_of
 
 
 def provenance(rounds: int, note: str) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import torch
 from torch._C import DispatchKey
 
 import torchops
-from torchops.kernels.hardware import Device
 from torchops.kernels.launch import Launch, current_recording, record
+from torchops.kernels.planning.hardware import Device
 from torchops.ops import registration
 
 

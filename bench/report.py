@@ -14,8 +14,8 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from matplotlib.figure import Figure
 
 from torchops.files import replacing
-from torchops.kernels.hardware import DEVICES, Device
-from torchops.plots import save
+from torchops.files.plots import save
+from torchops.kernels.planning.hardware import DEVICES, Device
 
 from . import figures
 from .kernel_facts import ARCH, read

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from torchops.timing import device_seconds, race, seconds
+from torchops.measure.race import device_seconds, race, seconds
 
 from .harness import Contest, judged
 

@@ -12,17 +12,11 @@ import torch
 import triton
 import triton.language as tl
 
-from .adaptive import (
-    in_one_row,
-    is_large,
-    launch_gather,
-    launch_windows,
-    share_of,
-    span_of,
-    window_cols,
-    window_tile,
-)  # fmt: skip
-from .windows import Config, col_offset, interleaved, plane_offset, row_offset, tile
+from .device.adaptive import share_of, span_of, window_cols, window_tile
+from .device.windows import col_offset, plane_offset, row_offset, tile
+from .layout.adaptive import in_one_row, is_large, launch_gather, launch_windows
+from .layout.windows import interleaved
+from .planning.windows import Config
 
 
 @triton.jit

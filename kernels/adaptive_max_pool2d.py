@@ -13,8 +13,10 @@ import torch
 import triton
 import triton.language as tl
 
-from .adaptive import in_one_row, is_large, launch_gather, launch_windows, span_of, window_cols, window_tile
-from .windows import Config, col_offset, plane_offset, row_offset, tile
+from .device.adaptive import span_of, window_cols, window_tile
+from .device.windows import col_offset, plane_offset, row_offset, tile
+from .layout.adaptive import in_one_row, is_large, launch_gather, launch_windows
+from .planning.windows import Config
 
 
 @triton.jit

@@ -17,18 +17,10 @@ import triton
 import triton.language as tl
 
 from .adaptive_avg_pool2d import adaptive_avg_pool2d
-from .borders import in_range
-from .windows import (
-    Config,
-    Geometry,
-    col_offset,
-    covering,
-    launch_tiles,
-    plane_offset,
-    row_offset,
-    taps,
-    tile,
-)  # fmt: skip
+from .device.borders import in_range
+from .device.windows import col_offset, covering, plane_offset, row_offset, tile
+from .layout.windows import launch_tiles, taps
+from .planning.windows import Config, Geometry
 
 
 @triton.jit

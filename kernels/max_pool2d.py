@@ -14,8 +14,10 @@ import torch
 import triton
 import triton.language as tl
 
-from .borders import in_range
-from .windows import Config, Geometry, col_offset, launch_tiles, plane_offset, row_offset, tile
+from .device.borders import in_range
+from .device.windows import col_offset, plane_offset, row_offset, tile
+from .layout.windows import launch_tiles
+from .planning.windows import Config, Geometry
 
 
 @triton.jit

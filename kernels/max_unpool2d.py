@@ -19,21 +19,13 @@ import torch
 import triton
 import triton.language as tl
 
-from .borders import in_range
-from .hardware import INTERPRETER
-from .launch import Cost, launch, target_device
-from .windows import (
-    Config,
-    Geometry,
-    Tiles,
-    col_offset,
-    covering,
-    launch_tiles,
-    plane_offset,
-    row_offset,
-    taps,
-    tile,
-)  # fmt: skip
+from .device.borders import in_range
+from .device.windows import col_offset, covering, plane_offset, row_offset, tile
+from .launch import launch, target_device
+from .layout.windows import Tiles, launch_tiles, taps
+from .planning.hardware import INTERPRETER
+from .planning.protocol import Cost
+from .planning.windows import Config, Geometry
 
 
 @triton.jit

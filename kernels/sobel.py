@@ -16,9 +16,10 @@ import torch
 import triton
 import triton.language as tl
 
-from .borders import border_index, in_range
+from .device.borders import border_index, in_range
+from .device.strips import plane_ptr, strip_tile
 from .launch import launch, target_device
-from .strips import Config, Problem, cost, pick_config, plane_ptr, programs, strip_tile
+from .planning.strips import Config, Problem, cost, pick_config, programs
 
 
 @triton.jit

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from torchops.conversion import revert
-from torchops.timing import ratio
+from torchops.measure.race import ratio
 
 from . import pictures
 from .data import Seeded, train_loader

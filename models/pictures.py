@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from torchvision.utils import draw_segmentation_masks
 
-from torchops.plots import figure, save, show
+from torchops.files.plots import figure, save, show
 
 
 def curves(rows: Sequence[Mapping[str, float]], key: str, path: Path) -> Path:

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from torchops.conversion.fusion import fuse as fuse_network
 from torchops.files import replacing
-from torchops.fusion import fuse as fuse_network
-from torchops.images import check_target, write_image
+from torchops.files.images import check_target, write_image
 
 from .checkpoints import Checkpoint, CheckpointError
 from .data import Preprocess, read

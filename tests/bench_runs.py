@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torchops.kernels.hardware import DEVICES
+from torchops.kernels.planning.hardware import DEVICES
 
 H100 = DEVICES["sm_90"]
 

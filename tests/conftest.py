@@ -203,7 +203,7 @@ def _rehearsal(request: pytest.FixtureRequest, _fresh_memory_is_nan: None) -> It
         yield
         return
     from bench.rehearsal import rehearsing
-    from torchops.kernels.hardware import find
+    from torchops.kernels.planning.hardware import find
     from torchops.precompile import kernels_of, write_kernels
 
     with rehearsing(find(gpu)) as launches:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from torchops.machine_code import disassembled
+from torchops.inspect.machine_code import disassembled
 
 
 @contextlib.contextmanager

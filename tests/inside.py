@@ -11,8 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import torchops
-from torchops.kernels.hardware import DEVICES
 from torchops.kernels.launch import Launch, record
+from torchops.kernels.planning.hardware import DEVICES
 
 
 class Inside(TorchDispatchMode):

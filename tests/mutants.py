@@ -30,10 +30,10 @@ class Mutant:
     file: str = "test_sobel.py"
 
 
-SOBEL, BORDERS = "kernels/sobel.py", "kernels/borders.py"
-GATHER, SHIFT, WEIGHT_GRAD = "kernels/conv2d_gather.py", "kernels/conv2d_shift.py", "kernels/conv2d_weight_grad.py"
-EPILOGUE, TILES = "kernels/conv2d_epilogue.py", "test_conv2d_tiles.py"
-WINDOWS, MAX_POOL, MAX_UNPOOL = "kernels/windows.py", "kernels/max_pool2d.py", "kernels/max_unpool2d.py"
+SOBEL, BORDERS = "kernels/sobel.py", "kernels/device/borders.py"
+GATHER, SHIFT, WEIGHT_GRAD = "kernels/conv2d/gemm.py", "kernels/conv2d/shift.py", "kernels/conv2d/weight_grad.py"
+EPILOGUE, TILES = "kernels/conv2d/epilogue.py", "test_conv2d_tiles.py"
+WINDOWS, MAX_POOL, MAX_UNPOOL = "kernels/device/windows.py", "kernels/max_pool2d.py", "kernels/max_unpool2d.py"
 BIAS = "tl.load(bias_ptr + offs_c, mask=mask_c, other=0).to(ACC)[None, :]"
 MUTANTS = (
     Mutant("mask forgotten", "ir", "test_matches_reference", ((SOBEL, STORE, STORE.replace(", mask=mask", "")),)),
@@ -118,7 +118,7 @@ MUTANTS = (
         "constant border not chosen",
         "ir",
         "test_tiles_of_the_kernels_join and gemm-constant",
-        (("kernels/tiles.py", "tl.where(inside_0, ptr + offs_0, pad_ptr)", "ptr + offs_0"),),
+        (("kernels/device/tiles.py", "tl.where(inside_0, ptr + offs_0, pad_ptr)", "ptr + offs_0"),),
         TILES,
     ),
     Mutant(
@@ -195,7 +195,7 @@ MUTANTS = (
         "last pixel of an adaptive window left out",
         "interpreter",
         "test_matches_aten",
-        (("kernels/adaptive.py", "* size_in + size - 1) // size", "* size_in) // size"),),
+        (("kernels/device/adaptive.py", "* size_in + size - 1) // size", "* size_in) // size"),),
         "test_adaptive_avg_pool2d.py",
     ),
     Mutant(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchops import catalog
-from torchops.kernels.hardware import DEVICES
+from torchops.kernels.planning.hardware import DEVICES
 
 
 @dataclass(frozen=True)

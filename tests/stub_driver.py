@@ -15,9 +15,10 @@ from triton import knobs
 from triton.backends.nvidia.driver import CudaDriver, CudaLauncher, CudaUtils
 from triton.runtime import driver
 
-from torchops import launchers, precompile
-from torchops.kernels.hardware import find
-from torchops.machine_code import target_of
+from torchops import precompile
+from torchops.inspect.machine_code import target_of
+from torchops.kernels.planning.hardware import find
+from torchops.precompile import host_code as launchers
 from torchops.recording import read_calls
 
 

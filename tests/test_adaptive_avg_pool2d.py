@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import torchops
 from torchops import catalog, reference
-from torchops.kernels import adaptive
+from torchops.kernels.planning import adaptive
 from torchops.ops import adaptive_avg_pool2d as ops
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close

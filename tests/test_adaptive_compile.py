@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from torchops import inspect
-from torchops.kernels import adaptive, adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d
-from torchops.kernels.compilers import compiler_version
-from torchops.kernels.hardware import DEVICES, memory_us
+from torchops.kernels import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d
 from torchops.kernels.launch import Launch, record
-from torchops.kernels.windows import Config
+from torchops.kernels.planning import adaptive
+from torchops.kernels.planning.compilers import compiler_version
+from torchops.kernels.planning.hardware import DEVICES, memory_us
+from torchops.kernels.planning.windows import Config
 
 from .test_pooling_compile import CHANNELS_LAST, NCHW
 from .traffic import count_traffic

@@ -18,8 +18,8 @@ from torch import Tensor
 
 import torchops
 from torchops import backend, catalog
-from torchops.kernels.hardware import DEVICES
 from torchops.kernels.launch import record
+from torchops.kernels.planning.hardware import DEVICES
 
 from .inside import Inside
 

@@ -17,8 +17,8 @@ from bench import runs
 from bench.__main__ import main
 from bench.conftest import pytest_collection_modifyitems
 from bench.harness import Contest, figures, floor_seconds, hold, too_fast
-from torchops.kernels.hardware import GPUS
-from torchops.timing import device_seconds, race
+from torchops.kernels.planning.hardware import GPUS
+from torchops.measure.race import device_seconds, race
 from torchops.workers import GPU_LOST
 
 from .bench_runs import H100, made_up_run
@@ -132,7 +132,7 @@ class FakeGpu:
         monkeypatch.setattr(torch.cuda, "Event", Event)
         monkeypatch.setattr(torch.cuda, "synchronize", lambda: self.queued.append("synchronize"))
         monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: self.queued.append(cycles))
-        monkeypatch.setattr("torchops.timing.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("torchops.measure.race.time.perf_counter", lambda: self.now)
 
     def run(self) -> None:
         self.now += self.queueing

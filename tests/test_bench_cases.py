@@ -18,10 +18,10 @@ from bench.bench_conv2d import ALONE, BIAS, BLOCK, RELU, SUFFIXES, Epilogue
 from bench.harness import Contest, blank, normal
 from bench.telling import FILES, benchmarks, telling
 from torchops.backend import use_backend
-from torchops.kernels.hardware import GPUS
 from torchops.kernels.launch import Launch, record
-from torchops.layers import ConvLayer
-from torchops.timing import race
+from torchops.kernels.planning.hardware import GPUS
+from torchops.measure.race import race
+from torchops.workloads import ConvLayer
 
 OF_OPS = ("conv2d", "pooling", "sobel")
 TINY = ConvLayer("tiny", "a.layer", 2, 4, 6, 6, 8, 3, 3, padding=1)

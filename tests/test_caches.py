@@ -18,8 +18,8 @@ from torch import Tensor, nn
 import torchops
 from torchops import catalog
 from torchops.conversion import layers
-from torchops.kernels.hardware import DEVICES
 from torchops.kernels.launch import Launch, record
+from torchops.kernels.planning.hardware import DEVICES
 
 
 def shapes(count: int) -> Iterator[tuple[int, ...]]:

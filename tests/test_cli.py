@@ -17,9 +17,10 @@ from skimage import data
 from typer.testing import CliRunner, Result
 
 import torchops
-from torchops import catalog, check, files, inspect
+from torchops import catalog, files, inspect
 from torchops.cli import app
-from torchops.machine_code import Instruction, main_loop
+from torchops.inspect import check
+from torchops.inspect.machine_code import Instruction, main_loop
 
 runner = CliRunner()
 

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from bench import model
-from bench.layers import CASES, LAYERS, ConvLayer
 from torchops import inspect
 from torchops.kernels import conv2d as kernels
-from torchops.kernels import conv2d_config
-from torchops.kernels.compilers import compiler_version
-from torchops.kernels.conv2d_config import Config, Problem, candidates, choices, pick_config
-from torchops.kernels.hardware import DEVICES, Device
 from torchops.kernels.launch import Launch, record
+from torchops.kernels.planning import conv2d as conv2d_config
+from torchops.kernels.planning.compilers import compiler_version
+from torchops.kernels.planning.conv2d import Config, Problem, candidates, choices, pick_config
+from torchops.kernels.planning.hardware import DEVICES, Device
+from torchops.workloads import CASES, LAYERS, ConvLayer
 
 pytestmark = pytest.mark.tiers("compile")
 Pair = tuple[int, int]
@@ -239,7 +239,7 @@ def test_planes_load_what_lies_together(layer: ConvLayer) -> None:
 @pytest.mark.parametrize("name", model.TABLES)
 def test_tables_hold_what_the_model_picks(name: str) -> None:
     """Written by python -m bench.model --write-configs. Measured rows come after them, and there are none yet."""
-    file = Path(conv2d_config.__file__).parent / "configs" / f"{name}.json"
+    file = Path(conv2d_config.__file__).parent.parent / "configs" / f"{name}.json"
     device = model.TABLES[name]
     held, expected = json.loads(file.read_text()), model.configs(device)
     held["rows"] = [row for row in held["rows"] if row["source"] == "model"]

@@ -20,8 +20,8 @@ from torch.utils._pytree import tree_leaves
 
 import torchops
 from torchops import reference
-from torchops.kernels.hardware import DEVICES
 from torchops.kernels.launch import Launch, record
+from torchops.kernels.planning.hardware import DEVICES
 from torchops.ops import conv2d as ops
 
 from .conformance import close

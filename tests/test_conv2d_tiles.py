@@ -11,9 +11,9 @@ from torch import Tensor
 import torchops
 from torchops import reference
 from torchops.kernels import conv2d as kernels
-from torchops.kernels.conv2d_config import Config
-from torchops.kernels.hardware import INTERPRETER
 from torchops.kernels.launch import record
+from torchops.kernels.planning.conv2d import Config
+from torchops.kernels.planning.hardware import INTERPRETER
 
 from .conformance import close
 from .opinfo import laid_out

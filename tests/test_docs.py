@@ -11,8 +11,10 @@ from types import ModuleType
 import pytest
 
 import torchops
-from torchops import backend, conversion, fusion, inspect, nn, overrides
+from torchops import backend, conversion, nn
+from torchops.conversion import fusion, overrides
 from torchops.functional import convolution, edges, pooling
+from torchops.inspect import explanations
 from torchops.models import checkpoints, diffusion, lenet, unet
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +29,7 @@ ROOT = Path(__file__).parent.parent
         convolution,
         edges,
         fusion,
-        inspect,
+        explanations,
         nn,
         overrides,
         pooling,

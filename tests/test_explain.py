@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import torchops
 from torchops import catalog, inspect
-from torchops.kernels.hardware import DEVICES
 from torchops.kernels.launch import record
+from torchops.kernels.planning.hardware import DEVICES
 from torchops.recording import Spec, module_calls
 
 from .conformance import OPERATOR

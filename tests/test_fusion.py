@@ -16,7 +16,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 import torchops
 from bench.networks import with_statistics
-from torchops.fusion import Report
+from torchops.conversion.fusion import Report
 
 from .conformance import OPERATOR, close
 from .inside import on_a_gpu_that_is_not_there

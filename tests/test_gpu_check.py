@@ -24,7 +24,7 @@ from bench.gpu_check.folder import Folder, Outcome
 from bench.gpu_check.stages import STAGES, TOTAL, Session, Stage
 from bench.rehearsal import rehearsing
 from torchops import catalog, precompile
-from torchops.kernels.hardware import find
+from torchops.kernels.planning.hardware import find
 
 ROOT = Path(__file__).parent.parent
 

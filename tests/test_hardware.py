@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.layers import CASES, ConvLayer
 from bench.model import floor_us
-from torchops.kernels import hardware
-from torchops.kernels.conv2d_config import Config, Problem, cost, modelled_us, tiles
-from torchops.kernels.hardware import DEVICES, GPUS, find, l2_us, listed, matrix_us, memory_us, wave_efficiency
+from torchops.kernels.planning import hardware
+from torchops.kernels.planning.conv2d import Config, Problem, cost, modelled_us, tiles
+from torchops.kernels.planning.hardware import DEVICES, GPUS, find, l2_us, listed, matrix_us, memory_us, wave_efficiency
+from torchops.workloads import CASES, ConvLayer
 
 H100 = GPUS["H100"]
 H100_PCIE = replace(H100, sms=114, hbm_gb_s=2000, tflops=(756, 378, 51, 51))

@@ -13,7 +13,8 @@ from hypothesis import given
 from torch import Tensor
 
 import torchops
-from torchops import arguments, catalog, reference
+from torchops import catalog, reference
+from torchops.functional import arguments
 from torchops.ops import max_pool2d as ops
 from torchops.ops import max_unpool2d as unpool_ops
 from torchops.ops import tiling

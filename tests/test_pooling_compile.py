@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from torchops import inspect
-from torchops.kernels import avg_pool2d, max_pool2d, max_unpool2d, windows
-from torchops.kernels.hardware import DEVICES, Device
+from torchops.kernels import avg_pool2d, max_pool2d, max_unpool2d
 from torchops.kernels.launch import Launch, record
-from torchops.kernels.windows import Config, Geometry
+from torchops.kernels.planning import windows
+from torchops.kernels.planning.hardware import DEVICES, Device
+from torchops.kernels.planning.windows import Config, Geometry
 
 from .traffic import count_traffic
 

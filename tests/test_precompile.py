@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tarfile
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ import torch
 from typer.testing import CliRunner, Result
 
 import torchops
-from torchops import archives, precompile
+from torchops import precompile
 from torchops.cli import app
-from torchops.kernels.hardware import find
-from torchops.precompile import Outcome, kernels_of, launches_of
+from torchops.kernels.planning.hardware import find
+from torchops.precompile import Outcome, archives, kernels_of, launches_of
 from torchops.recording import Call, model_calls, module_calls, read_calls, record_calls, write_calls
 
 ROOT = Path(__file__).parent.parent
@@ -263,7 +264,7 @@ class TestCommand:
     def test_an_archive_leads_nowhere_else(self, tmp_path: Path) -> None:
         """A name that climbs out of the cache is no file of one."""
         manifest = {
-            "triton": torchops.check.metadata.version("triton"), "compiler": "", "extension": "", "archs": {}, "launchers": 0,
+            "triton": metadata.version("triton"), "compiler": "", "extension": "", "archs": {}, "launchers": 0,
         }  # fmt: skip
         manifest["compiler"] = archives._compiler([])
         with tarfile.open(tmp_path / "evil.xz", "w:xz") as archive:

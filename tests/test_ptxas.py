@@ -13,14 +13,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from torchops import check, inspect, machine_code, ptxas
+from torchops import inspect
 from torchops.backend import _has_triton
 from torchops.cli import app
+from torchops.inspect import check, machine_code, ptxas
+from torchops.inspect.machine_code import MachineCode, dropped_constants
+from torchops.inspect.ptxas import FAULTY, SOUND, Verdict
 from torchops.kernels import canary
-from torchops.kernels.hardware import DEVICES
 from torchops.kernels.launch import Launch, record
-from torchops.machine_code import MachineCode, dropped_constants
-from torchops.ptxas import FAULTY, SOUND, Verdict
+from torchops.kernels.planning.hardware import DEVICES
 
 from .gates import no_constant_dropped
 

@@ -13,9 +13,9 @@ import torchops
 from torchops import catalog, reference
 from torchops.functional import PADDING_MODES
 from torchops.kernels import sobel as kernels
-from torchops.kernels import strips
-from torchops.kernels.hardware import DEVICES
 from torchops.kernels.launch import record
+from torchops.kernels.planning import strips
+from torchops.kernels.planning.hardware import DEVICES
 from torchops.ops import sobel as ops
 from torchops.ops import tiling
 

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from bench import model
-from torchops.kernels import conv2d_config, tables
-from torchops.kernels.conv2d_config import (
+from torchops.kernels.planning import conv2d as conv2d_config
+from torchops.kernels.planning import tables
+from torchops.kernels.planning.conv2d import (
     Config,
     Problem,
     candidates,
@@ -25,8 +26,8 @@ from torchops.kernels.conv2d_config import (
     pick_config,
     prefer,
     row,
-)  # fmt: skip
-from torchops.kernels.hardware import DEVICES, GPUS, Device
+)
+from torchops.kernels.planning.hardware import DEVICES, GPUS, Device
 
 H100 = GPUS["H100"]
 PROBLEM = Problem("gather", 12544, 96, 64, 9, 3, 1, 1, 2, False, True, 2, True, 0)

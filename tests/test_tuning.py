@@ -17,15 +17,16 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from torchops import recording, tuning, workers
+from torchops import recording, workers
 from torchops.cli import app
 from torchops.inspect import LaunchReport
-from torchops.kernels import conv2d_config
-from torchops.kernels.conv2d_config import Config, choices, key, parse_row, pick_config, ranking
-from torchops.kernels.hardware import GPUS
-from torchops.layers import ConvLayer
+from torchops.kernels.planning import conv2d as conv2d_config
+from torchops.kernels.planning.conv2d import Config, choices, key, parse_row, pick_config, ranking
+from torchops.kernels.planning.hardware import GPUS
+from torchops.measure import tune as tuning
+from torchops.measure.tune import Table, Task, Trial, tasks, tune
 from torchops.recording import layer_calls, model_calls
-from torchops.tuning import Table, Task, Trial, tasks, tune
+from torchops.workloads import ConvLayer
 
 H100 = replace(GPUS["H100"], name="NVIDIA H100 80GB HBM3")
 SMALL = ConvLayer("small", "of a test", 1, 16, 5, 6, 16, 3, 3, padding=1)
@@ -308,7 +309,7 @@ class TestCommand:
 
     @pytest.mark.usefixtures("gpu")
     def test_into_source(self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("torchops.kernels.tables.PACKAGE", tmp_path / "source")
+        monkeypatch.setattr("torchops.kernels.planning.tables.PACKAGE", tmp_path / "source")
         assert invoke("--case", "body", "--into-source").exit_code == 0
         assert (tmp_path / "source" / "H100.json").exists()
         assert not folder.exists()

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from torchops import catalog, check, workers
+from torchops import catalog, workers
+from torchops.inspect import check
 from torchops.workers import Apart, Failure, run
 
 

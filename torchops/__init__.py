@@ -11,6 +11,8 @@ from . import functional, nn
 from ._version import __version__
 from .backend import get_backend, use_backend
 from .conversion import convert, revert
+from .conversion.fusion import fuse
+from .conversion.overrides import override
 from .functional import (
     adaptive_avg_pool2d,
     adaptive_max_pool2d,
@@ -25,9 +27,7 @@ from .functional import (
     sobel,
     spatial_gradient,
 )
-from .fusion import fuse
 from .inspect import explain
-from .overrides import override
 
 __all__ = [
     "__version__",

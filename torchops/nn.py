@@ -7,7 +7,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from . import functional as F
-from .arguments import check_activation, check_padding_mode, check_padding_value
+from .functional.arguments import check_activation, check_padding_mode, check_padding_value
 
 
 class _Layer(nn.Module):

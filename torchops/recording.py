@@ -21,14 +21,14 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .backend import Backend, use_backend
 from .conversion import convert
+from .conversion.fusion import fuse
+from .conversion.overrides import override
 from .files import replacing
-from .fusion import fuse
-from .layers import CASES, LAYERS, ConvLayer
-from .overrides import override
+from .workloads import CASES, LAYERS, ConvLayer
 
 if TYPE_CHECKING:
-    from .kernels.hardware import Device
     from .kernels.launch import Launch
+    from .kernels.planning.hardware import Device
 
 NAMED = {layer.name: layer for layer in CASES + LAYERS}
 _PASSES = {"conv2d": "forward", "conv2d_input_grad": "input_grad", "conv2d_weight_grad": "weight_grad"}

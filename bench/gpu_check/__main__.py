@@ -67,7 +67,7 @@ def main(
     if not dry_run:
         # Triton's, of this process and all that it starts
         os.environ["TRITON_CACHE_DIR"] = str(CACHE)
-    from torchops.tuning import this_gpu
+    from torchops.measure.tune import this_gpu
 
     found = get_commit_info()
     commit = f"{found.get('id', 'unknown')}{', with changes' if found.get('dirty') else ''}"

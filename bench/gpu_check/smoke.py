@@ -19,7 +19,7 @@ from torch import Tensor
 
 import torchops
 from torchops import catalog
-from torchops.kernels.hardware import Device
+from torchops.kernels.planning.hardware import Device
 
 Shape = tuple[int, ...]
 FLOATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
@@ -254,7 +254,7 @@ def _laid_out(t: Tensor, check: Check, device: str) -> Tensor:
 def _as_asked(check: Check, inputs: tuple[Tensor, ...], kwargs: dict[str, Any], gpu: Device | None) -> Iterator[None]:
     """Every problem of the call gets the warps and the taps that the check asks for."""
     from torchops.inspect import record_launches
-    from torchops.kernels.conv2d_config import choices, prefer
+    from torchops.kernels.planning.conv2d import choices, prefer
 
     with contextlib.ExitStack() as stack:
         if gpu is not None and (check.warps or check.taps > 1):

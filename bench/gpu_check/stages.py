@@ -30,8 +30,10 @@ from bench import report, roofs, runs
 from bench.harness import Contest, judged
 from bench.launches import CASES, TOP, TUNED, of_cases
 from bench.telling import FILES, benchmarks, telling
-from torchops import archives, precompile, ptxas, workers
-from torchops.kernels.hardware import DEVICES, Device
+from torchops import precompile, workers
+from torchops.inspect import ptxas
+from torchops.kernels.planning.hardware import DEVICES, Device
+from torchops.precompile import archives
 from torchops.workers import Failure
 
 from . import smoke

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from torchvision.datasets import MNIST, USPS, FashionMNIST, ImageFolder
 from torchvision.transforms import v2
 
-from torchops.images import ImageError
+from torchops.files.images import ImageError
 
 from .loading import Data, Images
 from .preprocess import Preprocess, read

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
-from torchops.images import read_image
+from torchops.files.images import read_image
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def read(path: str | Path, gray: bool = False) -> Tensor:
     """An image file as float32 from 0 to 1, (C, H, W); C is 1 for gray files, or if `gray`.
 
     Raises:
-        torchops.images.ImageError: if it cannot be read.
+        torchops.files.images.ImageError: if it cannot be read.
     """
     picture = read_image(Path(path), gray=gray)
     return picture.pixels.float() / picture.white

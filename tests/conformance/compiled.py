@@ -9,8 +9,8 @@ import torch
 
 import torchops
 from torchops import inspect
-from torchops.kernels.hardware import DEVICES
 from torchops.kernels.launch import record
+from torchops.kernels.planning.hardware import DEVICES
 
 from .base import Questions
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from torchops import check
+from torchops.inspect import check
 
 from .console import app, console, fail, table
 from .networks import run
@@ -21,7 +21,7 @@ def demo(
 ) -> None:
     """Check this machine, draw a real photo's edges, convolve it, pool one, time Sobel, train a LeNet and a U-Net on digits."""
     try:
-        from torchops import demo as demonstration
+        from . import pictures as demonstration
     except ModuleNotFoundError as error:
         fail(f"the demo needs {error.name}: pip install 'torchops[demo]'")
     rows = check.check_all()

@@ -93,7 +93,7 @@ class _Screen:
 def _failing() -> Iterator[None]:
     """One line for what a user can get wrong."""
     try:
-        from torchops.images import ImageError
+        from torchops.files.images import ImageError
         from torchops.models import CheckpointError
         from torchops.models.data import DataError
     except ModuleNotFoundError as error:

@@ -14,8 +14,9 @@ import typer
 from rich.markup import escape
 
 import torchops
-from torchops import catalog, check, inspect, ptxas
-from torchops.images import ImageError, check_target, read_image, write_image
+from torchops import catalog, inspect
+from torchops.files.images import ImageError, check_target, read_image, write_image
+from torchops.inspect import check, ptxas
 from torchops.recording import Spec
 
 from .console import Backend, app, choices, console, fail, table

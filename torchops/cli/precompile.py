@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 import typer
 
-from torchops import archives, precompile, recording
+from torchops import precompile, recording
+from torchops.precompile import archives
 
 from .console import app, bar, console, one_line_errors
 from .ops import parse_dtype, parse_sizes
 
 if TYPE_CHECKING:
-    from torchops.kernels.hardware import Device
+    from torchops.kernels.planning.hardware import Device
     from torchops.precompile import Kernel
 
 
@@ -58,7 +59,7 @@ def precompile_command(
     They are found again by the same Triton with the same torchops, in any folder. Exit code 1 if a kernel does not compile.
     """
     with one_line_errors("stopped; what was compiled is kept"):
-        from torchops.kernels.hardware import find
+        from torchops.kernels.planning.hardware import find
 
         devices = [find(name) for name in arch or ["sm_90"]]
         kind = parse_dtype(dtype)

@@ -12,16 +12,17 @@ import torch
 import typer
 from rich.markup import escape
 
-from torchops import precompile, recording, tuning
+from torchops import precompile, recording
 from torchops.inspect import LaunchReport
+from torchops.measure import tune as tuning
 
 from .console import app, bar, console, fail, one_line_errors, table
 from .ops import parse_dtype, parse_sizes
 from .precompile import compile_ahead
 
 if TYPE_CHECKING:
-    from torchops.kernels.conv2d_config import Config
-    from torchops.kernels.hardware import Device
+    from torchops.kernels.planning.conv2d import Config
+    from torchops.kernels.planning.hardware import Device
 
 _TOP = 8
 
@@ -64,7 +65,7 @@ def tune_command(
         kind = parse_dtype(dtype)
         if kind not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
             raise ValueError(f"--dtype must be float16, bfloat16, float32 or float64, got {dtype!r}")
-        from torchops.kernels.hardware import find
+        from torchops.kernels.planning.hardware import find
 
         device = find(arch or "sm_90") if dry_run else tuning.this_gpu()
         work = tuning.tasks(_calls(case, model, input, kind, channels_last, backward), device)
@@ -99,7 +100,7 @@ def _tile(config: Config) -> str:
 
 
 def _dry_run(work: list[tuning.Task], device: Device, top: int | None) -> None:
-    from torchops.kernels.conv2d_config import ranking
+    from torchops.kernels.planning.conv2d import ranking
 
     jobs = [(task, config) for task in work for config in ranking(task.problem, device)[:top]]
     found = {}
@@ -146,8 +147,8 @@ def _write(journal: Path, task: tuning.Task, trials: list[tuning.Trial]) -> None
 def _tune(
     work: list[tuning.Task], device: Device, top: int, again: bool, into_source: bool, journal: Path | None
 ) -> None:
-    from torchops.kernels.conv2d_config import key, ranking
-    from torchops.kernels.tables import PACKAGE, user_folder
+    from torchops.kernels.planning.conv2d import key, ranking
+    from torchops.kernels.planning.tables import PACKAGE, user_folder
 
     kept = tuning.Table(PACKAGE if into_source else user_folder(), device)
     known = set() if again else kept.measured()

@@ -30,7 +30,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 from torchops import nn
-from torchops.arguments import is_floating, upsampling
+from torchops.functional.arguments import is_floating, upsampling
 
 COUNTERPARTS: dict[type[Module], type[Module]] = {
     Conv2d: nn.Conv2d,

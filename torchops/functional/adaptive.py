@@ -7,10 +7,11 @@ from typing import Any, Literal, TypeAlias, overload
 
 from torch import Tensor
 
-from torchops import arguments
 from torchops.ops import adaptive_avg_pool2d as _avg
 from torchops.ops import adaptive_max_pool2d as _max
 from torchops.shapes import is_channels_last
+
+from . import arguments
 
 _Size: TypeAlias = int | Sequence[int | None]
 

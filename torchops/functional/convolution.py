@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from torchops import arguments
 from torchops.ops import conv2d as _conv2d
+
+from . import arguments
 
 
 def conv2d(

@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from torchops import arguments
 from torchops.ops import sobel as _sobel
+
+from . import arguments
 
 
 def sobel(

@@ -8,11 +8,12 @@ from typing import Any, Literal, TypeAlias, overload
 import torch
 from torch import Tensor
 
-from torchops import arguments
 from torchops.ops import avg_pool2d as _avg
 from torchops.ops import max_pool2d as _max
 from torchops.ops import max_unpool2d as _unpool
 from torchops.shapes import is_channels_last
+
+from . import arguments
 
 _Ints: TypeAlias = int | Sequence[int]
 _MADE_FOR = "_torchops_window"

@@ -1,0 +1,101 @@
+"""How tensors are laid out for kernels of adaptive pools, and their launch: windows are gathered, or one program reads a large
+one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import triton.language as tl
+
+from torchops.kernels.launch import launch, target_device
+from torchops.kernels.planning.adaptive import Axis, Problem, cost, most, pick_config, programs
+from torchops.kernels.planning.windows import Config, Pair
+
+from .windows import at_equal_steps, launch_axes, plane_step, vector_in
+
+LARGE = 32
+"""Pixels from which a window is one program's."""
+
+
+def _axes(out: torch.Tensor, x: torch.Tensor) -> tuple[Axis, Axis]:
+    rows, cols = (Axis(out.shape[d], x.shape[d]) for d in (2, 3))
+    return rows, cols
+
+
+def _taps(out: torch.Tensor, x: torch.Tensor) -> Pair:
+    return most(out.shape[2], x.shape[2]), most(out.shape[3], x.shape[3])
+
+
+def is_large(out: torch.Tensor, x: torch.Tensor) -> bool:
+    """Whether windows of x that out is reduced to are large."""
+    return math.prod(_taps(out, x)) >= LARGE
+
+
+def is_long(out: torch.Tensor, x: torch.Tensor) -> bool:
+    """Whether products of sizes, and of what lies a tile beyond them, need 64 bits."""
+    return any((out.shape[d] + 4096) * (x.shape[d] + 4096) >= 2**31 for d in (2, 3))
+
+
+def in_one_row(image: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """An image as one row of pixels, where its only window is all of it and its rows lie back to back."""
+    n, c, h, w = image.shape
+    if other.shape[2] * other.shape[3] > 1 or h == 1 or (w > 1 and image.stride(2) != w * image.stride(3)):
+        return image
+    step = image.stride(3 if w > 1 else 2)
+    return image.as_strided((n, c, 1, h * w), (*image.stride()[:2], h * w * step, step))
+
+
+def launch_gather(
+    kernel: Any, inputs: tuple[torch.Tensor, ...], outputs: tuple[torch.Tensor, ...], config: Config | None, **meta: Any
+) -> None:  # fmt: skip
+    """Launch over outputs (N, C, P, Q), each of which reads its window of inputs (N, C, H, W)."""
+    out, x = outputs[0], inputs[0]
+    taps_h, taps_w = _taps(out, x)
+    launch_axes(
+        kernel, inputs, outputs, _axes(out, x), (taps_h, taps_w), config,
+        TAPS_H=taps_h, TAPS_W=taps_w, LONG=is_long(out, x), **meta,
+    )  # fmt: skip
+
+
+def _vector_cols(x: torch.Tensor, size: int, vec: int) -> int:
+    """Elements of one access along the columns of x, as far as its strides, its address and its windows allow."""
+    width = x.shape[3]
+    return vector_in(x, math.gcd(vec, width // size), 3) if width % size == 0 else 1
+
+
+def _plane_strides(t: torch.Tensor) -> tuple[int, int, int]:
+    """C, and the strides of images and channels."""
+    return (1, plane_step(t), 0) if at_equal_steps(t) else (t.shape[1], t.stride(0), t.stride(1))
+
+
+def launch_windows(
+    kernel: Any, x: torch.Tensor, outputs: tuple[torch.Tensor, ...], config: Config | None, **meta: Any
+) -> None:  # fmt: skip
+    """Launch a program for every window of some planes of x (N, C, H, W); outputs (N, C, P, Q) have the strides of the first.
+
+    The kernel takes x and outputs; the number of planes; C, H and W; C, P and Q; and the strides of x and of the outputs. C is
+    1, and the stride of a channel 0, where planes lie at equal steps.
+    """
+    out = outputs[0]
+    n, c, p, q = out.shape
+    vec = 16 // x.element_size()
+    vec_planes = vector_in(x, math.gcd(vec, c))
+    interleaved = c > 1 and x.stride(1) == 1
+    problem = Problem(
+        n * c, *_axes(out, x), interleaved, x.element_size(), sum(t.element_size() for t in outputs)
+    )  # fmt: skip
+    config = config or pick_config(problem, target_device(out))
+    (x_c, *x_strides), (y_c, *y_strides) = _plane_strides(x), _plane_strides(out)
+    launch(
+        kernel, programs(problem, config),
+        x, *outputs,
+        n * c, x_c, *x.shape[2:], y_c, p, q,
+        *x_strides, *x.stride()[2:], *y_strides, *out.stride()[2:],
+        config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps,
+        ACC=tl.float64 if x.dtype == torch.float64 else tl.float32,
+        VEC_PLANES=vec_planes, VEC_COLS=1 if vec_planes > 1 else _vector_cols(x, q, vec),
+        WIDE=(x.shape[3] + config.cols) * x.stride(3) >= 2**31, LONG=is_long(out, x),
+        BLOCK_PLANES=config.rows, BLOCK_COLS=config.cols, **meta,
+    )  # fmt: skip

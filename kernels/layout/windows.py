@@ -1,0 +1,147 @@
+"""How tensors are laid out as planes and lanes for kernels over windows, and their launch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton.language as tl
+
+from torchops.kernels.launch import launch, target_device
+from torchops.kernels.planning.windows import Axis, Config, Geometry, Pair, Problem, Reads, cost, pick_config, programs
+
+
+def taps(geometry: Geometry) -> dict[str, Any]:
+    """How many windows may cover a pixel, by rows and by columns."""
+    rows, cols = (
+        -(-(dilation * (kernel - 1) + 1) // stride) for kernel, stride, _, dilation in zip(*geometry, strict=True)
+    )
+    return {"TAPS_H": rows, "TAPS_W": cols}
+
+
+def _unroll(rows: int, cols: int) -> int:
+    """How many taps a loop takes at once: all of a few, or else a row. More loads under way would take too many registers."""
+    if rows * cols <= 4:
+        return rows * cols
+    return cols if cols <= 8 else 1
+
+
+def interleaved(out: torch.Tensor, x: torch.Tensor) -> bool:
+    """Whether the channels of a dense output are its lanes; where it has one pixel, as those of x lie."""
+    if not out.is_contiguous():
+        return True
+    return out.shape[2] == out.shape[3] == 1 and x.stride(1) == 1
+
+
+def _vector(out: torch.Tensor, lanes: int, width: int) -> int:
+    """Elements of one access of a dense output."""
+    return math.gcd(16 // out.element_size(), lanes if lanes > 1 else width)
+
+
+def vector_in(t: torch.Tensor, vec: int, dim: int = 1) -> int:
+    """Elements of one access along a dimension of an input, its channels, as far as its strides and its address allow."""
+    if t.stride(dim) != 1:
+        return 1
+    strides = (s for d, s in enumerate(t.stride()) if d != dim and t.shape[d] > 1)
+    return math.gcd(vec, t.data_ptr() // t.element_size(), *strides)
+
+
+def at_equal_steps(*tensors: torch.Tensor) -> bool:
+    """Whether the planes of each lie at equal steps: then it is all one image, or images of one plane."""
+    return all(1 in t.shape[:2] or t.stride(0) == t.shape[1] * t.stride(1) for t in tensors)
+
+
+def plane_step(t: torch.Tensor) -> int:
+    return t.stride(0 if t.shape[1] == 1 else 1)
+
+
+def _axes(out: torch.Tensor, x: torch.Tensor, windows: bool, geometry: Geometry) -> tuple[Axis, Axis]:
+    rows, cols = (
+        Axis(out.shape[2 + d], x.shape[2 + d], dilation * (kernel - 1) + 1, stride, padding, windows)
+        for d, (kernel, stride, padding, dilation) in enumerate(zip(*geometry, strict=True))
+    )
+    return rows, cols
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How a launch has cut up its output."""
+
+    config: Config
+    lanes: int
+    programs: int
+    programs_a_row: int
+    reports: torch.Tensor | None
+    """(programs,) int32: what each program has reported."""
+
+
+def launch_tiles(
+    kernel: Any, inputs: tuple[torch.Tensor, ...], outputs: tuple[torch.Tensor | None, ...], geometry: Geometry,
+    config: Config | None, *, windows: bool, reports: bool = False, **meta: Any,
+) -> Tiles:  # fmt: skip
+    """Launch over the windows of a geometry, whose numbers the kernel takes as constants.
+
+    `windows` says whether outputs are windows, and inputs pixels, or the other way round.
+    """
+    (kernel_h, kernel_w), (stride_h, stride_w), (pad_h, pad_w), (dil_h, dil_w) = geometry
+    assert outputs[0] is not None
+    # a loop goes through the pixels of a window, or through the windows over a pixel
+    taps = (meta["TAPS_H"], meta["TAPS_W"]) if "TAPS_H" in meta else (kernel_h, kernel_w)
+    return launch_axes(
+        kernel, inputs, outputs, _axes(outputs[0], inputs[0], windows, geometry), taps, config, reports=reports,
+        R=kernel_h, S=kernel_w, STRIDE_H=stride_h, STRIDE_W=stride_w, PAD_H=pad_h, PAD_W=pad_w, DIL_H=dil_h, DIL_W=dil_w,
+        **meta,
+    )  # fmt: skip
+
+
+def launch_axes(
+    kernel: Any, inputs: tuple[torch.Tensor, ...], outputs: tuple[torch.Tensor | None, ...],
+    axes: tuple[Reads, Reads], taps: Pair, config: Config | None, *, reports: bool = False, **meta: Any,
+) -> Tiles:  # fmt: skip
+    """Lay out the planes and lanes of the first output (N, C, H, W), pick the block sizes, launch.
+
+    The kernel takes inputs, outputs and, if it `reports`, an int32 a program; then G, H, W, L and C of the output, rows and
+    columns of the first input, and the strides of the inputs, four each.
+
+    Args:
+        axes: rows and columns of the first output, and what of the first input they read.
+        taps: rows and columns of the inputs that an output reads at most: what a loop of the kernel goes through.
+    """
+    out, x = outputs[0], inputs[0]
+    assert out is not None
+    n, c, h, w = out.shape
+    planes, lanes, planes_an_image = (n, c, 1) if interleaved(out, x) else (n * c, 1, c)
+    unroll = _unroll(*taps)
+    # further inputs are of the size of the first, or else of the output, and are read as it is written
+    beside = [t for t in inputs if t.shape[2:] != x.shape[2:]]
+    problem = Problem(
+        planes, lanes, *axes,
+        bytes_in=sum(t.element_size() for t in inputs) - sum(t.element_size() for t in beside),
+        bytes_out=sum(t.element_size() for t in (*outputs, *beside) if t is not None),
+        itemsize=out.element_size(), taps=math.prod(taps), unroll=unroll, heavy=reports or math.prod(taps) > 1,
+    )  # fmt: skip
+    config = config or pick_config(problem, target_device(out))
+    count = programs(problem, config)
+    report = torch.empty(count, dtype=torch.int32, device=out.device) if reports else None
+    vec = _vector(out, lanes, w)
+    strides: list[int] = [stride for t in inputs for stride in t.stride()]
+    if lanes == 1 and at_equal_steps(*inputs):
+        # nothing to divide by
+        planes_an_image = 1
+        strides = [stride for t in inputs for stride in (plane_step(t), 0, *t.stride()[2:])]
+    # the furthest that any column lies from the first, in elements
+    reach = max((t.shape[3] - 1) * t.stride(3) + (c - 1) * t.stride(1) for t in (*inputs, out))
+    launch(
+        kernel, count,
+        *inputs, *outputs, *(() if report is None else (report,)),
+        planes * h, h, w, lanes, planes_an_image, *x.shape[2:],
+        *strides,
+        config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps,
+        UNROLL=unroll, ACC=tl.float64 if out.dtype == torch.float64 else tl.float32,
+        VEC=vec, VEC_IN=min(vector_in(t, vec) for t in inputs) if lanes > 1 else 1,
+        WIDE=max(reach, planes * h, w * lanes) >= 2**31,
+        BLOCK_ROWS=config.rows, BLOCK_COLS=config.cols, **meta,
+    )  # fmt: skip
+    return Tiles(config, lanes, count, -(-w * lanes // config.cols), report)

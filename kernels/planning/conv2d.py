@@ -1,0 +1,382 @@
+"""Block sizes of convolutions: what can be picked, what it costs, and which the model picks.
+
+A convolution is a matrix product (see conv2d/gemm.py): M pixels, O channels out, and I channels times `taps` in between,
+for each of `groups` and of `phases`. Times are modelled by the slowest of DRAM, L2, matrix units and instruction issue; a
+table of rows for named GPUs comes first (see tables.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from . import tables
+from .compilers import PINNED, Version, compiler_version, conv2d_before_3_7
+from .hardware import INTERPRETER, Device, issue_us, l2_us, matrix_us, memory_us, wave_efficiency
+from .protocol import Cost
+
+
+def method(groups: int, o: int, i: int) -> str:
+    """ "gemm", a matrix product; "flat", one whose taps and few channels make one axis; "direct", of groups too narrow."""
+    if groups > 1 and o * i < 256:
+        return "direct"
+    return "flat" if i < 16 else "gemm"
+
+
+KINDS = ("gather", "ring", "fold", "weight_grad")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a launch has to do, as far as its block sizes depend on it."""
+
+    kind: str
+    """"gather": a forward pass or an input gradient, "ring" for the padding of one, "fold" for what adds it; "weight_grad"."""
+    m: int
+    """Pixels: of one phase, for a gather; those that are summed, for a weight gradient."""
+    o: int
+    """Channels out, of one group."""
+    i: int
+    """Channels in, of one group."""
+    taps: int
+    row: int
+    """Taps of a row of the filter."""
+    phases: int
+    groups: int
+    itemsize: int
+    tf32: bool
+    dense: bool
+    """Channels of the inputs lie back to back and, but in a flat product, 128 bits of them together: wide, asynchronous
+    copies."""
+    span: int
+    """Columns from the first to the last tap of a row, where its taps may share a load (see conv2d/shift.py); else 0."""
+    lean: bool
+    """Zero padding, and no more added to the sums than a bias and a ReLU, or nothing in a transposed convolution: that leaves
+    registers for larger tiles."""
+    bytes_least: int
+    """Every element of the tensors read or written once."""
+
+    @property
+    def method(self) -> str:
+        return method(self.groups, self.o, self.i)
+
+    @property
+    def columns(self) -> int:
+        """Products that one output sums, on average over the phases; what a weight gradient has as columns."""
+        return max(1, self.taps * self.i // self.phases)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Tile of a program, and how it runs.
+
+    A gather loads `block_m` pixels for `taps` products with `block_n` channels, `block_k` channels at a time; a weight
+    gradient computes `taps` products of `block_m` channels out by `block_n` in, `block_k` pixels at a time, in `splits`
+    ranges of pixels.
+    """
+
+    block_m: int
+    block_n: int
+    block_k: int
+    num_warps: int
+    num_stages: int
+    taps: int = 1
+    splits: int = 1
+
+
+def candidates(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
+    """The configs that can be picked; the compile tier holds each of them to the gates.
+
+    Args:
+        compiler: major and minor version of Triton; by default, of the one that is installed.
+    """
+    found = _candidates(problem, device)
+    return found if (compiler or compiler_version()) >= (3, 7) else conv2d_before_3_7(problem, found, device.arch)
+
+
+def _candidates(problem: Problem, device: Device) -> list[Config]:
+    stages = {"sm_90": 4, "sm_100": 4, "sm_80": 3}.get(device.arch, 2)
+    asynchronous = stages == 4  # matrix units that read shared memory, and so leave registers free
+    gradient = problem.kind == "weight_grad"
+    ada = device.arch in ("sm_86", "sm_89")  # ptxas spills in some tiles, to fit more programs into fewer warps
+    if problem.method == "direct":
+        taps = problem.row if gradient and problem.row <= 5 else 1
+        found = [Config(m, n, m, 4, 1, taps) for m, n in _direct_tiles(problem)]
+        return [c for c in found if not (ada and c.block_m == c.block_n == 64)]
+    if problem.itemsize == 8 or (problem.itemsize == 4 and not problem.tf32):
+        if gradient:
+            return [Config(32, 32, 16, 4, 2)]
+        small = Config(32, 32, 16, 2, 2)
+        return [small] if problem.kind == "fold" else [Config(64, 64, 16, 8, 2), small]
+    k = 64 if problem.itemsize == 2 else 32
+    shapes: tuple[tuple[int, int, int, int], ...]
+    if problem.method == "flat":
+        shapes = ((128, 64, 32, 8), (128, 32, 32, 4), (64, 64, 32, 4), (64, 32, 32, 4))
+        if problem.kind in ("ring", "fold"):
+            shapes = ((128, 64, 32, 8), (128, 32, 32, 4), (64, 32, 32, 4))
+        elif asynchronous and problem.lean and problem.itemsize == 2:
+            # loads of single elements: addresses are worth sharing
+            shapes = ((256, 64, 64, 8), (128, 64, 64, 4), *shapes)
+    elif not problem.dense:
+        shapes = ((128, 64, 32, 8), (64, 64, 32, 8 if gradient else 4))
+        if problem.kind == "fold":  # the ring comes with its own addresses
+            shapes = ((64, 64, 32, 8),)
+    elif problem.kind == "ring":
+        shapes = ((64, 64, k, 4),)
+    elif gradient:
+        square = (64, 64, k if asynchronous else k // 2, 8)
+        shapes = ((128, 128, k, 8), (128, 64, k, 8), (64, 128, k, 8), square, (64, 32, k, 4))
+    else:
+        # elsewhere ptxas spills in 128 x 64, to fit two programs
+        middle = (128 if asynchronous else 64, 64, k, 8)
+        shapes = ((128, 128, k, 8), middle, (64, 64, k, 4), (64, 32, k, 4))
+        if problem.lean:
+            shapes = ((256, 64, k, 8), *shapes)
+        if asynchronous and problem.lean and problem.itemsize == 2:
+            shapes = ((128, 256, k, 8), *shapes)
+        if device.arch == "sm_100" and problem.i % k:  # ptxas spills here
+            shapes = tuple(shape for shape in shapes if shape != (128, 128, k, 8))
+        if ada:
+            shapes = tuple(shape for shape in shapes if shape != middle)
+    configs = [Config(*shape, stages) for shape in shapes]
+    if problem.method == "gemm" and problem.row == 3 and problem.dense and problem.kind != "ring":
+        if gradient:
+            several = shapes if asynchronous else ((64, 64, k // 2, 8),)
+            configs += [Config(*shape, 3 if asynchronous else 2, taps=3) for shape in several]
+        elif 0 < problem.span <= 64 and (asynchronous or problem.kind == "gather"):
+            configs.append(Config(128, 64, k if asynchronous else k // 2, 8, stages, taps=3))
+            even = problem.i % k == 0 and problem.o % 64 == 0
+            if asynchronous and problem.lean and problem.itemsize == 2 and problem.span == 2 and even:
+                configs.append(Config(256, 64, k // 2, 8, stages, taps=3))
+    # no tile is much wider than what there is
+    width = max(shapes[-1][1], 1 << ((problem.i if gradient else problem.o) - 1).bit_length())
+    return [c for c in configs if c.block_n <= width and shared_bytes(problem, c) <= device.shared_bytes]
+
+
+def _direct_tiles(problem: Problem) -> tuple[tuple[int, int], ...]:
+    found: tuple[tuple[int, int], ...]
+    if problem.i == 1 and problem.o == 1:
+        found = (64, 64), (32, 64), (64, 32), (64, 16)
+    else:
+        # a channel has inputs of its own: addresses take the registers
+        found = (32, 64), (64, 16), (32, 32)
+    if problem.kind == "fold" or problem.row >= 5:
+        found = found[1:]
+    # ptxas spills here, to fit more programs
+    return found[:-1] if problem.kind == "weight_grad" and problem.row >= 5 else found
+
+
+def shared_bytes(problem: Problem, config: Config) -> int:
+    """Shared memory of the pipeline, without what the epilogue may use instead."""
+    return config.num_stages * (config.block_m + config.taps * config.block_n) * config.block_k * problem.itemsize
+
+
+def tiles(problem: Problem, config: Config) -> int:
+    """Programs of one launch."""
+    if problem.kind == "weight_grad":
+        if problem.method == "direct":
+            per_split = -(-problem.groups * problem.o // config.block_n) * problem.taps // config.taps * problem.i
+        elif problem.method == "flat":
+            per_split = (
+                -(-problem.taps * problem.i // config.block_n) * -(-problem.o // config.block_m) * problem.groups
+            )
+        else:
+            per_split = problem.taps // config.taps * -(-problem.i // config.block_n)
+            per_split *= -(-problem.o // config.block_m) * problem.groups
+        return per_split * config.splits
+    if problem.method == "direct":
+        return -(-problem.m // config.block_m) * -(-problem.groups * problem.o // config.block_n) * problem.phases
+    pixels = config.block_m - (problem.span if config.taps > 1 else 0)
+    return -(-problem.m // pixels) * -(-problem.o // config.block_n) * problem.groups * problem.phases
+
+
+def trips(problem: Problem, config: Config) -> float:
+    """Iterations of the main loop of a program."""
+    if problem.kind == "weight_grad":
+        return -(-problem.m // (config.block_k * config.splits))
+    if problem.method == "direct":
+        # taps of a row are unrolled; few channels go round once each
+        return problem.columns / (problem.row if problem.i == 1 else 1)
+    if problem.method == "flat":
+        return -(-problem.columns // config.block_k)
+    return problem.taps / problem.phases / config.taps * -(-problem.i // config.block_k)
+
+
+def _workspace(problem: Problem, config: Config) -> int:
+    """Bytes of the sums of all ranges of pixels."""
+    accumulator = 8 if problem.itemsize == 8 else 4
+    return accumulator * config.splits * problem.groups * problem.o * problem.i * problem.taps
+
+
+def cost(problem: Problem, config: Config) -> Cost:
+    """What a launch moves and multiplies.
+
+    L2 traffic is what programs load: an implicit product loads a pixel anew for every tap, past L1. Direct kernels load
+    through L1, where neighbouring taps of a row find what the first one brought.
+    """
+    count, loops = tiles(problem, config), trips(problem, config)
+    if problem.method == "direct":
+        pixels, taps = config.block_m, problem.row
+        rows = problem.columns / taps
+        if problem.kind == "weight_grad":
+            pixels, taps, rows = config.block_k, config.taps, loops
+        columns = pixels + problem.span * (taps - 1) // (problem.row - 1) if problem.span else taps * pixels
+        loads = rows * (columns + (pixels if problem.kind == "weight_grad" else 0)) * config.block_n * problem.itemsize
+        flops = 0
+    else:
+        loads = loops * (config.block_m + config.taps * config.block_n) * config.block_k * problem.itemsize
+        flops = round(2.0 * config.block_m * config.taps * config.block_n * config.block_k * loops * count)
+    workspace = _workspace(problem, config) if config.splits > 1 else 0
+    return Cost(
+        bytes_moved=problem.bytes_least + workspace,
+        bytes_least=problem.bytes_least,
+        trips=loops,
+        bytes_l2=round(loads * count),
+        flops=flops,
+        itemsize=problem.itemsize,
+        tf32=problem.tf32,
+    )
+
+
+def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
+    """Assumed length of the main loop and of the rest, in instructions a warp; fitted to what the compiler made for sm_90."""
+    lanes = 32 * config.num_warps
+    if problem.method == "direct":
+        values = config.block_m * config.block_n / lanes
+        unrolled = config.taps if problem.kind == "weight_grad" else problem.row if problem.i == 1 else 1
+        return 20 + (20 + 5 * values) * unrolled, 300 + 20 * values
+    outside = 500 + (14 if problem.kind == "weight_grad" else 9) * config.taps * config.block_m * config.block_n / lanes
+    if problem.method == "flat" or not problem.dense:
+        return 70 + 7 * (config.block_m + config.block_n) * config.block_k / lanes, outside
+    rows = config.block_k * problem.itemsize / 16 / lanes  # copies of 128 bits a thread, for each row of a tile
+    if problem.kind == "weight_grad":
+        return 80 + (12 * config.block_m + (6 + 14 * config.taps) * config.block_n) * rows, outside
+    return 55 + 15 * config.taps + (9 * config.block_m + 3.5 * config.taps * config.block_n) * rows, outside
+
+
+def modelled_us(problem: Problem, config: Config, device: Device) -> float:
+    """Modelled time of a launch before it is compiled; `torchops inspect` counts the instructions instead."""
+    need = cost(problem, config)
+    loop, outside = _instructions(problem, config)
+    count = tiles(problem, config)
+    times = [
+        memory_us(need.bytes_moved, device),
+        l2_us(need.bytes_l2, device),
+        issue_us(count * config.num_warps * (loop * need.trips + outside), device),
+    ]
+    if need.flops:
+        times.append(matrix_us(need.flops, device, problem.itemsize, problem.tf32))
+    # the sum of the ranges of pixels waits for all of them
+    afterwards = l2_us(2 * _workspace(problem, config), device) if config.splits > 1 else 0
+    return max(times) / wave_efficiency(count, device.sms) + afterwards
+
+
+def _with_splits(problem: Problem, config: Config, device: Device) -> list[Config]:
+    """A weight gradient in so many ranges that they fill the device one to four times."""
+    if problem.kind != "weight_grad":
+        return [config]
+    one, steps = tiles(problem, config), -(-problem.m // config.block_k)
+    counts = {max(1, min(steps, round(device.sms * waves / one))) for waves in (1, 2, 3, 4)}
+    counts |= {max(1, min(steps, device.sms * waves // one)) for waves in (1, 2, 3, 4)}
+    # no range may be empty
+    exact = {-(-steps // -(-steps // n)) for n in counts}
+    return [replace(config, splits=n) for n in sorted(exact)]
+
+
+def parse_row(row: dict[str, Any]) -> tuple[Problem, Config]:
+    """A row of a table.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    problem, config = tables.checked(Problem, row.get("problem")), tables.checked(Config, row.get("config"))
+    sizes = problem.m, problem.o, problem.i, problem.taps, problem.row, problem.phases, problem.groups
+    if problem.kind not in KINDS or problem.itemsize not in (2, 4, 8) or min(sizes) < 1 or problem.taps % problem.row:
+        raise ValueError(f"{problem} is none")
+    return key(problem), config
+
+
+@functools.cache
+def table(device: Device) -> dict[Problem, Config]:
+    """The rows for a GPU (see tables.py), as far as they are configs that may be picked: none is run that was never tested."""
+
+    def parse(row: dict[str, Any]) -> tuple[Problem, Config]:
+        problem, config = parse_row(row)
+        if config not in choices(problem, device, PINNED) + choices(problem, device):
+            raise ValueError(f"{config} is none that may be picked")
+        return problem, config
+
+    # what only another compiler takes is no fault of the file
+    return {p: c for p, c in tables.read(device, parse) if c in choices(p, device)}
+
+
+def key(problem: Problem) -> Problem:
+    """The problem as tables know it: a bias or a residual changes nothing."""
+    return replace(problem, bytes_least=0)
+
+
+_preferred: dict[Problem, Config] = {}
+
+
+@contextlib.contextmanager
+def prefer(problem: Problem, config: Config) -> Iterator[None]:
+    """Inside the block a problem gets this config, whatever tables say: for the whole process, as a backward has threads."""
+    outer = dict(_preferred)
+    _preferred[key(problem)] = config
+    pick_config.cache_clear()
+    try:
+        yield
+    finally:
+        _preferred.clear()
+        _preferred.update(outer)
+        pick_config.cache_clear()
+
+
+def forget_tables() -> None:
+    """Read them anew when next they are needed."""
+    table.cache_clear()
+    pick_config.cache_clear()
+
+
+@functools.lru_cache(maxsize=4096)
+def pick_config(problem: Problem, device: Device) -> Config:
+    """The block sizes for a problem: a pure function of the problem, the device and the tables."""
+    if preferred := _preferred.get(key(problem)):
+        return preferred
+    if device is INTERPRETER:
+        # cost is per loop iteration, hardly per element
+        width = min(256, max(16, 1 << (problem.i - 1).bit_length()))
+        if problem.kind == "weight_grad":
+            return Config(16, 64, min(1024, 1 << max(4, (problem.m - 1).bit_length())), 4, 1)
+        shifts = problem.method == "gemm" and 0 < problem.span <= 64
+        return Config(256, 16, width, 4, 1, taps=problem.row if shifts else 1)
+    return table(device).get(key(problem)) or model_config(problem, device)
+
+
+def choices(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
+    """All that may be picked: the candidates and, for a weight gradient, their numbers of splits."""
+    return [c for base in candidates(problem, device, compiler) for c in _with_splits(problem, base, device)]
+
+
+def ranking(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
+    """All that may be picked, in the order of their modelled times."""
+    return sorted(choices(problem, device, compiler), key=lambda c: modelled_us(problem, c, device))
+
+
+def model_config(problem: Problem, device: Device, compiler: Version | None = None) -> Config:
+    """What the model picks."""
+    return ranking(problem, device, compiler)[0]
+
+
+def row(problem: Problem, config: Config, source: str, case: str) -> dict[str, object]:
+    """A row of configs/<GPU>.json; `source` is "model" or "measured"."""
+    return {"case": case, "source": source, "problem": asdict(key(problem)), "config": asdict(config)}
+
+
+def vector(itemsize: int, *numbers: int) -> int:
+    """Elements that one access of 128 bits may move, where all of these sizes and strides are multiples of it."""
+    return math.gcd(16 // itemsize, *numbers)
