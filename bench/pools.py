@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from torchops.shapes import pool_size
+from torchops.kernels.geometry import pool_size
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from torchops.shapes import conv_transpose_size, pool_size
+from torchops.kernels.geometry import conv_transpose_size, pool_size
 
 Pair = tuple[int, int]
 

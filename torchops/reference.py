@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .shapes import conv_transpose_size, pool_size
+from torchops.kernels.geometry import conv_transpose_size, pool_size
 
 
 def pad(input: Tensor, padding: Sequence[int], padding_mode: str, padding_value: float = 0.0) -> Tensor:

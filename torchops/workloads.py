@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from torchops.kernels.geometry import conv_size, conv_transpose_size
+
 from . import functional
-from .shapes import conv_size, conv_transpose_size
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchops.ops import adaptive_avg_pool2d as _avg
 from torchops.ops import adaptive_max_pool2d as _max
-from torchops.shapes import is_channels_last
+from torchops.ops.memory import is_channels_last
 
 from . import arguments
 

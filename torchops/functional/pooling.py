@@ -11,7 +11,7 @@ from torch import Tensor
 from torchops.ops import avg_pool2d as _avg
 from torchops.ops import max_pool2d as _max
 from torchops.ops import max_unpool2d as _unpool
-from torchops.shapes import is_channels_last
+from torchops.ops.memory import is_channels_last
 
 from . import arguments
 

@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchops.shapes import is_channels_last
-
 from .checks import check_numbers, check_tensors
-from .registration import accumulation_dtype, each_image, linear, prefer_huge_pages, register, uses_triton
+from .memory import is_channels_last, prefer_huge_pages
+from .registration import accumulation_dtype, each_image, linear, register, uses_triton
 
 Ints = Sequence[int]
 _aten = torch.ops.aten
@@ -92,7 +91,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _grad(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-    return adaptive_avg_pool2d(dy, ctx.size, not ctx.transposed, ctx.channels_last), None, None, None
+    return (adaptive_avg_pool2d(dy, ctx.size, not ctx.transposed, ctx.channels_last),)
 
 
 adaptive_avg_pool2d = register(

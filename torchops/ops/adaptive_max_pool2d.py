@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchops.shapes import is_channels_last, memory_format
-
 from .checks import check_numbers, check_shape, check_tensors
 from .max_unpool2d import Ints, unpool, unpool_backward
+from .memory import is_channels_last, memory_format
 from .registration import each_image, linear, register, uses_triton
 
 _ANY = (1, 1), (1, 1), (0, 0), (1, 1)
@@ -100,7 +99,7 @@ def _setup_pool(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]
 
 def _grad_pool(ctx: Any, dy: Tensor | None, _: Any) -> tuple[Any, ...]:
     (indices,) = ctx.saved_tensors
-    return None if dy is None else adaptive_max_unpool2d(dy, indices, ctx.size, ctx.channels_last), None
+    return (None if dy is None else adaptive_max_unpool2d(dy, indices, ctx.size, ctx.channels_last),)
 
 
 def _jvp_pool(args: tuple[Any, ...], output: tuple[Tensor, Tensor], t: Tensor) -> tuple[Tensor, None]:
@@ -115,7 +114,7 @@ def _setup_unpool(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _grad_unpool(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     (indices,) = ctx.saved_tensors
-    return adaptive_max_unpool2d_backward(dy, indices, ctx.channels_last), None, None, None
+    return adaptive_max_unpool2d_backward(dy, indices, ctx.channels_last), None
 
 
 def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -126,7 +125,7 @@ def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _grad_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
     (indices,) = ctx.saved_tensors
-    return adaptive_max_unpool2d(v, indices, ctx.size, ctx.channels_last), None, None
+    return adaptive_max_unpool2d(v, indices, ctx.size, ctx.channels_last), None
 
 
 adaptive_max_pool2d = register(

@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torchops.shapes import is_channels_last, overlap, pool_size
+from torchops.kernels.geometry import Window, pool_size
 
 from .checks import check_tensors, check_windows, check_word
-from .registration import accumulation_dtype, each_image, linear, prefer_huge_pages, register, uses_triton
+from .memory import is_channels_last, prefer_huge_pages
+from .registration import accumulation_dtype, each_image, linear, register, uses_triton
 
 Ints = Sequence[int]
 _aten = torch.ops.aten
@@ -128,7 +129,7 @@ def _aten_pool(
     x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
 ) -> Tensor:
     dtype = x.dtype
-    if mean == "cover" and overlap(kernel_size, stride):
+    if mean == "cover" and Window(kernel_size, stride, padding).overlap():
         x = _divide_by_cover(x.to(accumulation_dtype(dtype), copy=True), size, kernel_size, stride, padding)
     arguments = _arguments(x.shape[2:], kernel_size, stride, padding, size, mean, divisor)
     if arguments is None:
@@ -146,7 +147,7 @@ def _aten_pool(
 def _aten_unpool(x: Tensor, y: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, mean: str, divisor: int) -> None:
     prefer_huge_pages(y)
     windows, size = x.shape[2:], y.shape[2:]
-    disjoint = not overlap(kernel_size, stride)
+    disjoint = not Window(kernel_size, stride, padding).overlap()
     tiled = tuple(kernel_size) == tuple(stride) and max(padding) == 0
     if mean == "cover" and tiled and all(n == p * k for n, p, k in zip(size, windows, kernel_size, strict=True)):
         # the plain one computes pixel i as that of floor(i * float32(1 / 41)), which is 0 for i = 41
@@ -185,11 +186,11 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _grad_pool(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-    return avg_unpool2d(dy, *ctx.geometry, ctx.size, ctx.mean, ctx.divisor, ctx.channels_last), *(None,) * 7
+    return (avg_unpool2d(dy, *ctx.geometry, ctx.size, ctx.mean, ctx.divisor, ctx.channels_last),)
 
 
 def _grad_unpool(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-    return avg_pool2d(dy, *ctx.geometry, ctx.size, ctx.mean, ctx.divisor, ctx.channels_last), *(None,) * 7
+    return (avg_pool2d(dy, *ctx.geometry, ctx.size, ctx.mean, ctx.divisor, ctx.channels_last),)
 
 
 _ARGUMENTS = (

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from torchops.shapes import pool_size
+from torchops.kernels.geometry import pool_size
 
 FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
 PADDING_MODES = "replicate", "reflect", "circular", "zeros", "constant"

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchops.shapes import is_channels_last, memory_format, overlap, pool_size
+from torchops.kernels.geometry import Window, pool_size
 
 from .checks import check_tensors, check_windows
 from .max_unpool2d import OFFSETS, Ints, check_kind, max_unpool2d, max_unpool2d_backward, offsets_of
-from .registration import each_image, prefer_huge_pages, register, uses_triton
+from .memory import is_channels_last, memory_format, prefer_huge_pages
+from .registration import each_image, register, uses_triton
 from .tiling import parts
 
 
@@ -116,7 +117,7 @@ def _is_plain(
     indices: str = "position",
 ) -> bool:  # fmt: skip
     """Whether it is ATen's pool, with a gradient that rounds once: on a CPU, where that sums in one order."""
-    exact = x.dtype in (torch.float32, torch.float64) or not overlap(kernel_size, stride, dilation)
+    exact = x.dtype in (torch.float32, torch.float64) or not Window(kernel_size, stride, padding, dilation).overlap()
     return exact and not smallest and indices == "position" and x.is_cpu and x.numel() != 0 and not uses_triton(x)
 
 
@@ -129,7 +130,7 @@ def _grad_max_pool2d(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     (x,) = ctx.saved_tensors
     kernel_size, *_ = ctx.constants
     _, indices = max_pool2d_with_indices(x.detach(), *ctx.constants, kept_indices(x, kernel_size))
-    return _grad(dy, indices, x.shape, is_channels_last(x), ctx.constants), *(None,) * 6
+    return (_grad(dy, indices, x.shape, is_channels_last(x), ctx.constants),)
 
 
 def _setup_with_indices(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -142,7 +143,7 @@ def _setup_with_indices(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor,
 
 def _grad_with_indices(ctx: Any, dy: Tensor | None, _: Any) -> tuple[Any, ...]:
     (indices,) = ctx.saved_tensors
-    return None if dy is None else _grad(dy, indices, ctx.size, ctx.channels_last, ctx.constants), *(None,) * 7
+    return (None if dy is None else _grad(dy, indices, ctx.size, ctx.channels_last, ctx.constants),)
 
 
 def _grad(dy: Tensor, indices: Tensor, size: Ints, channels_last: bool, constants: Any) -> Tensor:

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from torchops.backend import checks_indices
-from torchops.shapes import is_channels_last, overlap
+from torchops.kernels.geometry import Window
 
 from .checks import check_shape, check_tensors, check_windows, check_word
-from .registration import each_image, linear, prefer_huge_pages, register, uses_triton
+from .memory import is_channels_last, prefer_huge_pages
+from .registration import each_image, linear, register, uses_triton
 from .tiling import parts
 
 Ints = Sequence[int]
@@ -242,7 +243,7 @@ def _aten_bwd(dy: Tensor, indices: Tensor, dx: Tensor, geometry: tuple[Ints, ...
     dim = 1 if channels_last else 2
     kernel_size, stride, _, dilation = geometry
     # offsets in windows without overlap point to a pixel of their own
-    every = accumulate or (indices.dtype == torch.uint8 and not overlap(kernel_size, stride, dilation))
+    every = accumulate or (indices.dtype == torch.uint8 and not Window(kernel_size, stride, (0, 0), dilation).overlap())
     for positions, grad, out in _chunks(indices, size, geometry, channels_last, dy, dx):
         out.copy_(grad.gather(dim, positions))
         if not every:
@@ -273,7 +274,7 @@ def _setup_max_unpool2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> No
 
 def _grad_max_unpool2d(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     (indices,) = ctx.saved_tensors
-    return max_unpool2d_backward(dy, indices, *ctx.constants, ctx.channels_last), *(None,) * 8
+    return max_unpool2d_backward(dy, indices, *ctx.constants, ctx.channels_last), None
 
 
 def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -284,7 +285,7 @@ def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _grad_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
     (indices,) = ctx.saved_tensors
-    return max_unpool2d(v, indices, ctx.size, *ctx.constants, ctx.channels_last), *(None,) * 7
+    return max_unpool2d(v, indices, ctx.size, *ctx.constants, ctx.channels_last), None
 
 
 max_unpool2d = register(

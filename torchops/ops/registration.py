@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
-import mmap
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -30,29 +27,6 @@ def uses_triton(x: Tensor) -> bool:
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """float64 for float64, float32 for everything else."""
     return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-@functools.cache
-def _madvise() -> Callable[[int, int, int], int] | None:
-    if sys.platform != "linux":
-        return None
-    function = ctypes.CDLL(None).madvise
-    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    return function
-
-
-def prefer_huge_pages(t: Tensor) -> None:
-    """Ask Linux for 2 MiB pages behind a large, fresh CPU tensor, as NumPy does for its arrays.
-
-    The first touch of every page costs a trip into the kernel; for an op that writes each element once, those of 4 KiB take
-    about as long as the arithmetic. The system may ignore the advice.
-    """
-    size = t.numel() * t.element_size()
-    if t.device.type != "cpu" or size < 4 << 20 or (madvise := _madvise()) is None:
-        return
-    start = -(-t.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    length = (t.data_ptr() + size - start) // mmap.PAGESIZE * mmap.PAGESIZE
-    madvise(start, length, mmap.MADV_HUGEPAGE)
 
 
 def _lowered(args: tuple[Any, ...], device_type: str) -> tuple[Any, ...]:
@@ -173,6 +147,32 @@ def _on_its_backend(grad: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+class Packed:
+    """Where an operator's flat arguments hold a geometry, which its functions take as one.
+
+    Args:
+        kind: the NamedTuple; its fields are arguments of the operator in its order, the last of them perhaps left out.
+        first: position of its first field among the arguments.
+        fields: how many of them are arguments.
+    """
+
+    def __init__(self, kind: Callable[..., tuple[Any, ...]], first: int, fields: int) -> None:
+        self.kind, self.first, self.end, self.fields = kind, first, first + fields, fields
+
+    def pack(self, args: Sequence[Any]) -> tuple[Any, ...]:
+        """The operator's arguments as its functions take them."""
+        found = (tuple(a) if isinstance(a, list) else a for a in args[self.first : self.end])
+        return *args[: self.first], self.kind(*found), *args[self.end :]
+
+    def unpack(self, args: Sequence[Any]) -> tuple[Any, ...]:
+        """The other way round."""
+        return *args[: self.first], *args[self.first][: self.fields], *args[self.first + 1 :]
+
+    def packing(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, called with the operator's arguments."""
+        return lambda *args: function(*self.pack(args))
+
+
 class _Here(threading.local):
     implementing = False
 
@@ -200,30 +200,43 @@ def _known_as_implementing(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _tensors(op: Any) -> int:
+    """How many of its arguments are tensors; they come first."""
+    return sum("Tensor" in str(a.type) for a in op._schema.arguments)
+
+
 def _register_gradient(
-    op: Any, tensors: int, setup: Callable[..., None], grad: Callable[..., tuple[Any, ...]], jvp: Callable[..., Any]
+    op: Any,
+    pack: Callable[[Sequence[Any]], Sequence[Any]],
+    setup: Callable[..., None],
+    grad: Callable[..., tuple[Any, ...]],
+    jvp: Callable[..., Any],
 ) -> None:
     """As `torch.library.register_autograd` does, which knows neither forward mode nor the transforms of `torch.func`.
 
     The dispatcher brings a call here once for every level of transforms; `redispatch` goes to the next one.
     """
+    tensors = _tensors(op)
+    # of what is no tensor, and of the two arguments beside the operator's
+    none = (None,) * (len(op._schema.arguments) - tensors + 2)
 
     def forward(ctx: Any, *args: Any) -> Any:
         *inputs, keys, below = args
         with torch._C._AutoDispatchBelowAutograd(), below():
             output = op.redispatch(keys & torch._C._after_autograd_keyset, *inputs)
-        setup(ctx, inputs, output)
+        setup(ctx, pack(inputs), output)
         # for the tangents only, which are computed at once or not at all
         ctx.save_for_forward(*inputs[:tensors], *((output,) if isinstance(output, Tensor) else output))
         ctx.others = inputs[tensors:]
         return output
 
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        return *grad(ctx, *grads), None, None
+        return *grad(ctx, *grads)[:tensors], *none
 
     def tangent(ctx: Any, *tangents: Any) -> Any:
         inputs, outputs = ctx.saved_tensors[:tensors], ctx.saved_tensors[tensors:]
-        return jvp((*inputs, *ctx.others), outputs if len(outputs) > 1 else outputs[0], *tangents[:tensors])
+        args = pack((*inputs, *ctx.others))
+        return jvp(args, outputs if len(outputs) > 1 else outputs[0], *tangents[:tensors])
 
     function = type(
         op._opname,
@@ -269,6 +282,7 @@ def register(
     grad: Callable[..., tuple[Any, ...]],
     jvp: Callable[..., Any],
     vmap: Callable[..., tuple[Any, Any]],
+    packed: Packed | None = None,
     autocast: bool = False,
     composed: Callable[..., bool] = lambda *args: False,
 ) -> Callable[..., Any]:
@@ -284,10 +298,11 @@ def register(
             checked more.
         impl: computes it; looks at the backend in force.
         fake: uninitialised outputs of the right size, strides, dtype and device.
-        setup, grad: `setup_context` and `backward`, as in `torch.autograd.Function`.
+        setup, grad: `setup_context` and `backward`, as in `torch.autograd.Function`, but `grad` returns those of tensors only.
         jvp: the tangents of its results, from the tuple of its arguments, its results, and the tangent of each tensor among
             its arguments; None for none.
-        vmap: rule for a mapped dimension, as in `torch.library.register_vmap`.
+        vmap: rule for a mapped dimension, as in `torch.library.register_vmap`; it takes the operator's own arguments.
+        packed: which of the operator's arguments all other functions, and the one that is returned, take as one.
         autocast: run in the low precision under `torch.autocast`, as ATen's convolutions do.
         composed: whether for these arguments `impl` is made of calls that autograd can follow. A plain eager call then leaves
             the gradient to them: a Python function in the graph costs more than a small convolution.
@@ -296,12 +311,15 @@ def register(
     impl, setup = _known_as_implementing(impl), _noting_the_backend(setup)
     grad = _known_as_implementing(_in_its_dtypes(_on_its_backend(grad)))
     jvp = _known_as_implementing(_in_its_dtypes(jvp))
+    checked_impl, checked_fake = _after(check, impl), _after(check, fake)
+    if packed is not None:
+        checked_impl, checked_fake = packed.packing(checked_impl), packed.packing(checked_fake)
     torch.library.define(qualified, schema)
-    torch.library.impl(qualified, "default", _after(check, impl))
-    torch.library.register_fake(qualified, _after(check, fake))
+    torch.library.impl(qualified, "default", checked_impl)
+    torch.library.register_fake(qualified, checked_fake)
     torch.library.register_vmap(qualified, vmap)
     operator = getattr(torch.ops.torchops, name).default
-    _register_gradient(operator, schema.partition("->")[0].count("Tensor"), setup, grad, jvp)
+    _register_gradient(operator, tuple if packed is None else packed.pack, setup, grad, jvp)
     if autocast:
         for device_type in ("cpu", "cuda"):
             _register_autocast(operator, device_type)
@@ -311,26 +329,39 @@ def register(
         setup(ctx, args, output)
         return output
 
+    tensors, count = _tensors(operator), len(operator._schema.arguments)
+    none = (None,) * (count - tensors - (0 if packed is None else packed.fields - 1))
+
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        return *grad(ctx, *grads), *none
+
     # without a `setup_context`, for which `apply` would look up the signature of `forward` at every call
-    eager = type(name, (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": staticmethod(grad)})
+    eager = type(
+        name, (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    )
 
     def call(*args: Any) -> Any:
         if torch.compiler.is_compiling() or _FORWARD_AD._current_level >= 0 or _is_watched(args):
-            return operator(*args)
+            return operator(*args) if packed is None else operator(*packed.unpack(args))
         if autocast and torch._C._is_any_autocast_enabled() and in_autocast(args[0].device.type):
-            return operator(*args)
+            return operator(*args) if packed is None else operator(*packed.unpack(args))
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*args) and not composed(*args):
             return eager.apply(*args)  # type: ignore[attr-defined]
         return impl(*args)
 
+    _CALLS[name] = call
     return call
+
+
+_CALLS: dict[str, Callable[..., Any]] = {}
+"""What `register` has returned, by the name of the operator."""
 
 
 def linear(name: str) -> Callable[..., Tensor]:
     """The tangent of an op that is linear in its first tensor, and has no other that a tangent could be of: itself, of that."""
 
     def tangent(args: tuple[Any, ...], output: Tensor, t: Tensor, *none: None) -> Tensor:
-        y: Tensor = getattr(torch.ops.torchops, name)(t, *args[1:])
+        y: Tensor = _CALLS[name](t, *args[1:])
         return y
 
     return tangent

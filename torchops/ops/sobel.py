@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from torchops.shapes import memory_format
-
 from .checks import FLOATS, check_border, check_numbers, check_shape, check_tensors
-from .registration import accumulation_dtype, each_image, linear, prefer_huge_pages, register, uses_triton
+from .memory import memory_format, prefer_huge_pages
+from .registration import accumulation_dtype, each_image, linear, register, uses_triton
 from .tiling import Scratch, halo, is_inside, planar, read_padded, runs, tiles
 
 
@@ -248,7 +247,7 @@ def _setup_sobel(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _grad_sobel(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     (x,) = ctx.saved_tensors
-    return sobel_backward(dy, x, *ctx.constants), None, None, None, None
+    return (sobel_backward(dy, x, *ctx.constants),)
 
 
 def _setup_spatial_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -256,7 +255,7 @@ def _setup_spatial_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -
 
 
 def _grad_spatial_gradient(ctx: Any, dg: Tensor) -> tuple[Any, ...]:
-    return spatial_gradient_backward(dg, ctx.normalized, ctx.padding_mode), None, None, None
+    return (spatial_gradient_backward(dg, ctx.normalized, ctx.padding_mode),)
 
 
 def _setup_spatial_gradient_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -264,7 +263,7 @@ def _setup_spatial_gradient_backward(ctx: Any, inputs: tuple[Any, ...], output: 
 
 
 def _grad_spatial_gradient_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
-    return spatial_gradient(v, ctx.normalized, *_border_of_adjoint(ctx.padding_mode)), None, None
+    return (spatial_gradient(v, ctx.normalized, *_border_of_adjoint(ctx.padding_mode)),)
 
 
 def _setup_sobel_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -303,7 +302,7 @@ def _grad_sobel_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
     along, across = _turn(v, x, *ctx.constants)
     d_dy = along.to(dy.dtype) if ctx.needs_input_grad[0] else None
     d_x = _hessian(dy, across, normalized, padding_mode, x.dtype) if ctx.needs_input_grad[1] else None
-    return d_dy, d_x, None, None, None, None
+    return d_dy, d_x
 
 
 def _jvp_sobel(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchops.kernels.geometry import conv_size
 from torchops.ops.checks import check_border, check_numbers, check_shape, check_tensors, check_word
+from torchops.ops.memory import memory_format
 from torchops.ops.registration import register, uses_triton
-from torchops.shapes import conv_size, memory_format
 
 from .aten import (
     ACTIVATIONS,
@@ -278,10 +279,7 @@ def _grad_conv2d(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
         )  # fmt: skip
     elif needs_bias:
         db = dy.sum((0, 2, 3))
-    return (
-        dx, dw, db if needs_bias else None, dy if needs_residual else None,
-        None, None, None, None, None, None, None,
-    )  # fmt: skip
+    return dx, dw, db if needs_bias else None, dy if needs_residual else None
 
 
 def _setup_input_grad(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -301,7 +299,7 @@ def _grad_input_grad(ctx: Any, v: Tensor) -> tuple[Any, ...]:
         dw, _ = conv2d_weight_grad(dy, v, ctx.kernel_size, *ctx.constants, *border, False, ctx.channels_last)
     if ctx.needs_input_grad[2]:
         db = v.sum((0, 2, 3))
-    return d_dy, dw, db, None, None, None, None, None, None, None
+    return d_dy, dw, db
 
 
 def _setup_weight_grad(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -328,7 +326,7 @@ def _grad_weight_grad(ctx: Any, v_dw: Tensor | None, v_db: Tensor | None) -> tup
             dy, v_dw, None, ctx.size, stride, padding, dilation, groups,
             _border_of_adjoint(padding_mode), ctx.channels_last,
         )  # fmt: skip
-    return d_dy, dx, None, None, None, None, None, None, None, None, None
+    return d_dy, dx
 
 
 def _jvp_conv2d(

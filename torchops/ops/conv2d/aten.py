@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchops.kernels.geometry import conv_size, conv_transpose_size
+from torchops.ops.memory import memory_format
 from torchops.reference import pad
-from torchops.shapes import conv_size, conv_transpose_size, memory_format
 
 Ints = Sequence[int]
 _aten = torch.ops.aten
