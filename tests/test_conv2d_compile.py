@@ -16,6 +16,7 @@ from torch import Tensor
 from bench import model
 from torchops import inspect
 from torchops.kernels import conv2d as kernels
+from torchops.kernels.geometry import Conv2d
 from torchops.kernels.launch import Launch, record
 from torchops.kernels.planning import conv2d as conv2d_config
 from torchops.kernels.planning.compilers import compiler_version
@@ -58,19 +59,16 @@ class Pass:
         x, w, y = tensor(8, c, 57, 59), tensor(k, c // self.groups, self.kernel, self.kernel), tensor(8, k, p, q)
         bias = torch.empty(k if self.what == "fwd" else c, dtype=self.dtype)
         top, left = (d * (self.kernel // 2) for d in self.dilation)
-        geometry = self.stride, (top, left), self.dilation, self.groups, self.padding_mode
+        conv = Conv2d(self.stride, (left, left, top, top), self.dilation, self.groups, self.padding_mode, self.value)
         with torch.backends.cudnn.flags(allow_tf32=self.tf32):
             if self.what == "fwd":
                 residual = y if self.activation == "gelu" else None
-                kernels.conv2d_fwd(x, w, bias, residual, y, *geometry, self.value, self.activation)
+                kernels.conv2d_fwd(x, w, bias, residual, y, conv, self.activation)
             elif self.what == "input_grad":
                 further = None if self.activation == "none" else bias
-                sides = left, left, top, top
-                kernels.conv2d_input_grad(
-                    y, w, further, x, self.stride, sides, self.dilation, self.groups, self.padding_mode
-                )
+                kernels.conv2d_input_grad(y, w, further, x, conv.adjoint())
             else:
-                kernels.conv2d_weight_grad(y, x, w, None, *geometry, self.value)
+                kernels.conv2d_weight_grad(y, x, w, None, conv)
 
 
 def _passes() -> Iterator[Pass]:
@@ -192,7 +190,7 @@ def test_a_border_mode_costs_no_more_than_zeros(padding_mode: str, channels: Pai
                for s in ((32, c, 56, 56), (k, c, 3, 3), (32, k, 56, 56)))  # fmt: skip
     value = 0.5 if padding_mode == "constant" else 0.0
     with record(DEVICES["sm_90"]) as launches:
-        kernels.conv2d_fwd(x, w, None, y, y, (1, 1), (1, 1), (1, 1), 1, padding_mode, value, "relu")
+        kernels.conv2d_fwd(x, w, None, y, y, Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, padding_mode, value), "relu")
     (launch,) = launches
     r = inspect.report(launch)
     assert (r.spills, r.stack_bytes) == (0, 0), r
@@ -207,8 +205,9 @@ def test_a_slice_of_channels_is_not_taken_for_aligned(padding_mode: str) -> None
             for s in ((64, 64, 3, 3), (32, 64, 56, 56)))  # fmt: skip
     value = 0.5 if padding_mode == "constant" else 0.0
     with record(DEVICES["sm_90"]) as launches:
-        kernels.conv2d_fwd(x, w, None, None, y, (1, 1), (1, 1), (1, 1), 1, padding_mode, value, "none")
-        kernels.conv2d_weight_grad(y, x, w, None, (1, 1), (1, 1), (1, 1), 1, padding_mode, value)
+        conv = Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, padding_mode, value)
+        kernels.conv2d_fwd(x, w, None, None, y, conv, "none")
+        kernels.conv2d_weight_grad(y, x, w, None, conv)
     for launch in launches[:2]:
         r = inspect.report(launch)
         pixels = launch.config.block_k if "weight_grad" in r.kernel else launch.config.block_m
@@ -226,7 +225,8 @@ def test_planes_load_what_lies_together(layer: ConvLayer) -> None:
     x, y = torch.empty(layer.input_shape, dtype=torch.bfloat16), torch.empty(layer.output_shape, dtype=torch.bfloat16)
     w = torch.empty(layer.weight_shape, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
     with record(DEVICES["sm_90"]) as launches:
-        kernels.conv2d_fwd(x, w, None, None, y, (1, 1), (layer.padding,) * 2, (1, 1), 1, "zeros", 0.0, "none")
+        left = top = layer.padding
+        kernels.conv2d_fwd(x, w, None, None, y, Conv2d((1, 1), (left, left, top, top), (1, 1), 1, "zeros"), "none")
     (launch,) = launches
     r = inspect.report(launch)
     assert (r.spills, r.stack_bytes) == (0, 0), r
