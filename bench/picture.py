@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import torchops
+from torchops.activations import ACTIVATIONS
 from torchops.files import replacing
 
 from .networks import NETWORKS
@@ -18,7 +19,7 @@ KINDS = {
     "convolution": (("conv2d", "conv_transpose2d"), "#1f4e79"),
     "batch norm": (("batch_norm",), "#d1495b"),
     "bias, pad, add": (("bias", "pad", "add"), "#edae49"),
-    "activation": (("relu", "relu6", "silu", "sigmoid", "hardswish", "hardsigmoid"), "#00798c"),
+    "activation": (tuple(ACTIVATIONS), "#00798c"),
     "all else": ((), "#b8b8b8"),
 }
 

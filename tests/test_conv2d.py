@@ -15,8 +15,8 @@ from torch import Tensor
 import torchops
 from torchops import catalog, reference
 from torchops.kernels.geometry import Conv2d
+from torchops.activations import ACTIVATIONS
 from torchops.ops import conv2d as ops
-from torchops.ops.conv2d import ACTIVATIONS
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .opinfo import LAYOUTS, OpInfo, Rejection, Sample, laid_out, strides

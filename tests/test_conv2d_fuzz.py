@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import torchops
+from torchops.activations import ACTIVATIONS
 from torchops.functional import PADDING_MODES
-from torchops.ops.conv2d import ACTIVATIONS
 
 from . import independent
 from .conformance import EVERY_TIER

@@ -5,13 +5,14 @@ Nothing here is fast. Run it in float64 for an oracle; autograd differentiates i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchops.activations import ACTIVATIONS
 from torchops.kernels.geometry import conv_transpose_size, pool_size
 
 
@@ -43,12 +44,6 @@ def sobel(
     return (g.square().sum(2) + eps).sqrt()
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu, "relu6": F.relu6, "leaky_relu": F.leaky_relu, "silu": F.silu,
-    "gelu": F.gelu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "hardsigmoid": F.hardsigmoid, "hardswish": F.hardswish,
-}  # fmt: skip
-
-
 def conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     groups: int = 1, *, padding_mode: str = "zeros", padding_value: float = 0.0,
@@ -66,7 +61,7 @@ def conv2d(
         sides = (left, left, top, top)
     y = F.conv2d(pad(input, sides, padding_mode, padding_value), weight, bias, stride, 0, dilation, groups)
     y = y if residual is None else y + residual
-    return y if activation is None else ACTIVATIONS[activation](y)
+    return y if activation is None else ACTIVATIONS[activation].function(y)
 
 
 def conv_transpose2d(

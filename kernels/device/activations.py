@@ -3,8 +3,6 @@
 import triton
 import triton.language as tl
 
-ACTIVATIONS = ("none", "relu", "relu6", "leaky_relu", "silu", "gelu", "tanh", "sigmoid", "hardsigmoid", "hardswish")
-
 
 @triton.jit
 def _sigmoid(x):

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
+from torchops.activations import ACTIVATIONS
 from torchops.kernels.geometry import conv_size, conv_transpose_size, pool_size
 from torchops.ops.checks import PADDING_MODES
-from torchops.ops.conv2d import ACTIVATIONS
 from torchops.ops.registration import in_autocast
 
 Pair = tuple[int, int]

@@ -18,15 +18,15 @@ from torch.nn import Module
 from torch.nn.utils import parametrize
 
 from torchops import nn
+from torchops.activations import ACTIVATIONS
 from torchops.conversion.layers import plain_class
 
 OURS = ("torchops.nn", "torchops.conversion.fusion.chains")
 """Where classes of layers are; those of torchops.models are networks, to be looked into."""
 _LAYERS = {
-    torch.nn.ReLU: "relu", torch.nn.ReLU6: "relu6", torch.nn.LeakyReLU: "leaky_relu", torch.nn.SiLU: "silu",
-    torch.nn.GELU: "gelu", torch.nn.Tanh: "tanh", torch.nn.Sigmoid: "sigmoid",
-    torch.nn.Hardsigmoid: "hardsigmoid", torch.nn.Hardswish: "hardswish", torch.nn.BatchNorm2d: "batch_norm",
-    torch.nn.SyncBatchNorm: "batch_norm", torch.nn.Upsample: "interpolate", torch.nn.UpsamplingNearest2d: "interpolate",
+    **{activation.layer: name for name, activation in ACTIVATIONS.items()},
+    torch.nn.BatchNorm2d: "batch_norm", torch.nn.SyncBatchNorm: "batch_norm",
+    torch.nn.Upsample: "interpolate", torch.nn.UpsamplingNearest2d: "interpolate",
     torch.nn.UpsamplingBilinear2d: "interpolate", nn.Upsample: "interpolate", nn.UpsamplingNearest2d: "interpolate",
 }  # fmt: skip
 PADS: dict[type[Module], str] = {

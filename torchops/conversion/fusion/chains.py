@@ -19,9 +19,9 @@ from torch.nn import Parameter
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from torchops import functional, nn
+from torchops.activations import ACTIVATIONS
 from torchops.conversion.layers import refuses
 from torchops.functional import arguments
-from torchops.reference import ACTIVATIONS
 
 from .calls import PADS, Calls, argument, first_argument, layer_class, mutates_left, owner
 
@@ -46,7 +46,7 @@ class AddConv2d(nn.Conv2d):
         border: Any = {"padding_mode": self.padding_mode, "padding_value": self.padding_value}
         y = functional.conv2d(input, self.weight, self.bias, *geometry, **border)
         y = y.add_(residual) if self.in_place else y + residual
-        return y if self.activation is None else ACTIVATIONS[self.activation](y)
+        return y if self.activation is None else ACTIVATIONS[self.activation].function(y)
 
 
 @dataclass
@@ -264,8 +264,7 @@ def _take_activation(calls: Calls, chain: Chain, node: fx.Node) -> None:
     ):
         name = "relu6"
     plain = name in ACTIVATIONS and first_argument(node) is chain.last
-    plain = plain and (name != "leaky_relu" or _setting(node, module, "negative_slope", 0.01) == 0.01)
-    plain = plain and (name != "gelu" or _setting(node, module, "approximate", "none") == "none")
+    plain = plain and all(_setting(node, module, *item) == item[1] for item in ACTIVATIONS[name].settings.items())
     # a sum may have more dimensions than the convolution, which would be asked instead of it
     asked = chain.residual is not None and any(map(calls.asks_only, chain.last.users))
     if plain and not asked and _take(calls, chain, node, name):

@@ -9,20 +9,19 @@ counted: right and bottom may be negative.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from torchops.activations import ACTIVATIONS
 from torchops.kernels.geometry import conv_size
 from torchops.ops.checks import check_border, check_numbers, check_shape, check_tensors, check_word
 from torchops.ops.memory import memory_format
 from torchops.ops.registration import register, uses_triton
 
 from .aten import (
-    ACTIVATIONS,
     Ints,
     aten_conv2d,
     aten_input_grad,
@@ -32,8 +31,6 @@ from .aten import (
     is_differentiable,
     uncut,
 )
-
-_aten = torch.ops.aten
 
 
 def _kernels() -> ModuleType:
@@ -216,33 +213,10 @@ def _border_of_adjoint(padding_mode: str) -> str:
     return "zeros" if padding_mode == "constant" else padding_mode
 
 
-def _silu_backward(dy: Tensor, x: Tensor) -> Tensor:
-    if not torch.is_grad_enabled():
-        return _aten.silu_backward(dy, x)
-    # ATen's is not differentiable
-    s = x.sigmoid()
-    return dy * s * (1 + x * (1 - s))
-
-
-def _gelu_backward(dy: Tensor, x: Tensor) -> Tensor:
-    # oneDNN computes ATen's on a CPU and refuses memory that overlaps, which an incoming gradient's may
-    return _aten.gelu_backward(dy.contiguous(memory_format=memory_format(x.shape, x.stride())), x)
-
-
-_FROM_OUTPUT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "relu": lambda dy, y: _aten.threshold_backward(dy, y, 0),
-    "relu6": lambda dy, y: _aten.hardtanh_backward(dy, y, 0.0, 6.0),
-    "leaky_relu": lambda dy, y: _aten.leaky_relu_backward(dy, y, 0.01, True),
-    "tanh": _aten.tanh_backward,
-    "sigmoid": _aten.sigmoid_backward,
-    "hardsigmoid": lambda dy, y: torch.where((y > 0) & (y < 1), dy / 6, 0),
-}
-_FROM_INPUT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "silu": _silu_backward,
-    "gelu": _gelu_backward,
-    "hardswish": _aten.hardswish_backward,
-}
-"""These have no gradient in terms of the output: what they are applied to is computed once more, instead of kept."""
+_FROM_OUTPUT, _FROM_INPUT = (
+    {a.name: a.backward for a in ACTIVATIONS.values() if a.keeps == kept} for kept in ("output", "input")
+)
+"""Gradients of activations. What those of the second kind are applied to is computed once more, instead of kept."""
 
 
 def _setup_conv2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

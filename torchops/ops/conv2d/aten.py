@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchops.activations import ACTIVATIONS
 from torchops.kernels.geometry import conv_size, conv_transpose_size
 from torchops.ops.memory import memory_format
 from torchops.reference import pad
@@ -28,22 +29,6 @@ def is_channels_last(x: Tensor, weight: Tensor) -> bool:
 def empty(size: Ints, like: Tensor, channels_last: bool) -> Tensor:
     form = torch.channels_last if channels_last else torch.contiguous_format
     return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=form)
-
-
-_EPILOGUE: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu_,
-    "relu6": lambda y: F.hardtanh_(y, 0.0, 6.0),
-    "leaky_relu": F.leaky_relu_,
-    "silu": _aten.silu_,
-    "gelu": _aten.gelu_,
-    "tanh": torch.tanh_,
-    "sigmoid": torch.sigmoid_,
-    "hardsigmoid": _aten.hardsigmoid_,
-    "hardswish": _aten.hardswish_,
-}
-_EXACT = ("none", "relu", "relu6")
-"""Rounding commutes with these."""
-ACTIVATIONS = tuple(_EPILOGUE)
 
 
 @functools.cache
@@ -217,7 +202,7 @@ def aten_conv2d(
         # in bfloat16, where they are one column wide
         exact = (
             residual is None
-            and activation in _EXACT
+            and (activation == "none" or ACTIVATIONS[activation].exact)
             and (groups == 1 or weight.shape[1] > 1 or weight.shape[0] == groups)
         )
         widen = _wide if exact else Tensor.float
@@ -227,7 +212,7 @@ def aten_conv2d(
     if residual is not None:
         y.add_(residual)
     if activation != "none":
-        _EPILOGUE[activation](y)
+        ACTIVATIONS[activation].in_place(y)
     return _promised(y, channels_last, dtype)
 
 
