@@ -57,16 +57,16 @@ class Config:
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("size", 8), ("crops", 1), ("workers", 0), ("freeze", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}")
+                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
         for name, least in (("examples", 1), ("patience", 1)):
             if getattr(self, name) is not None and getattr(self, name) < least:
-                raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}")
+                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
         if not 0 < self.lr < float("inf"):
-            raise ValueError(f"--lr must be positive, got {self.lr}")
+            raise ValueError(f"`lr` must be positive, got {self.lr}")
         if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"--layer-decay must lie within 0 and 1, got {self.layer_decay}")
+            raise ValueError(f"`layer_decay` must lie within 0 and 1, got {self.layer_decay}")
         if self.ema is not None and not 0 <= self.ema < 1:
-            raise ValueError(f"--ema must lie within 0 and 1, got {self.ema}")
+            raise ValueError(f"`ema` must lie within 0 and 1, got {self.ema}")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Run:
         """Raise `CheckpointError` if something was trained here."""
         if self.last.exists():
             raise CheckpointError(
-                f"{self.path}: holds a run already; --resume {self.path} goes on with it, --out says another folder"
+                f"{self.path}: holds a run already; `resume` goes on with it, another `path` starts anew"
             )
 
     @property

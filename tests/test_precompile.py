@@ -232,7 +232,7 @@ class TestCommand:
             (("--model", "resnet50"), "must be torchvision:NAME or timm:NAME"),
             (("--model", "torchvision:resnet18", "--train", "--fuse"), "--fuse is for inference"),
             (("--model", "torchvision:resnet18", "--input", "3x224"), "--input must be four"),
-            (("--model", "torchvision:resnet18", "--arch", "sm_1"), "`arch` must be one of"),
+            (("--model", "torchvision:resnet18", "--arch", "sm_1"), "--arch must be one of"),
             (("--model", "torchvision:resnet18", "--dtype", "uint8"), "--dtype must be float16"),
             (("--cases", "nose"), "--cases must be one of smoke, telling, tune, tests, bench, got 'nose'"),
             (("--calls", "/nowhere/calls.jsonl"), "No such file"),

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import torchops
 
-from .console import Backend, app, choices, console, fail, table
+from .console import Backend, Commands, app, choices, console, fail, table
 
 if TYPE_CHECKING:
     from torchops.models.runs import Run
@@ -26,10 +26,12 @@ Layers = choices("Layers", ("torchops", "torch"))
 Border = choices("Border", ("zeros", "reflect", "replicate", "circular"))
 Compared = choices("Compared", ("lenet", "resnet", "unet", "diffusion"))
 
-train = typer.Typer(help="Train a network; what comes of it is in a folder of its own.", no_args_is_help=True)
+train = typer.Typer(
+    cls=Commands, help="Train a network; what comes of it is in a folder of its own.", no_args_is_help=True
+)
 app.add_typer(train, name="train")
 
-_Out = Annotated[Path | None, typer.Option(help="The run's folder; runs/NET-TIME by default.")]
+_Out = Annotated[Path | None, typer.Option("--out", help="The run's folder; runs/NET-TIME by default.")]
 _Data = Annotated[Path | None, typer.Option(help="A folder with a folder of images for every class.")]
 _Dataset = Annotated[DatasetName, typer.Option(help="A set by its name, if there is no --data.")]  # type: ignore[valid-type]
 _Root = Annotated[Path, typer.Option(help="Where torchvision keeps the files of its sets, or puts them.")]
@@ -163,7 +165,7 @@ def _print_summary(run: Run, summary: dict[str, Any]) -> None:
 
 @train.command()
 def lenet(
-    data: _Data = None, dataset: _Dataset = DatasetName["digits"], root: _Root = Path("data"), out: _Out = None,
+    data: _Data = None, dataset: _Dataset = DatasetName["digits"], root: _Root = Path("data"), path: _Out = None,
     pool: Annotated[PoolName, typer.Option(help="Of both pools.")] = PoolName["max"],  # type: ignore[valid-type]
     norm: Annotated[Norm, typer.Option(help="Batch norm before or after the activation.")] = Norm["none"],  # type: ignore[valid-type]
     channels: Annotated[int, typer.Option(help="1: luminance; 3: colour.")] = 1,
@@ -176,7 +178,7 @@ def lenet(
     """LeNet on small images: handwritten digits by default."""
     options = {"pool": pool, "norm": None if _plain(norm) == "none" else norm, "channels": channels}
     run(
-        "lenet", out, resume, options, data=data, dataset=dataset, root=root, size=size, examples=examples,
+        "lenet", path, resume, options, data=data, dataset=dataset, root=root, size=size, examples=examples,
         augment=augment, skip_corrupt=skip_corrupt, weights=weights, epochs=epochs, batch_size=batch_size, lr=lr,
         seed=seed, patience=patience, layers=layers, backend=backend, compile=compile, amp=amp,
         channels_last=channels_last, device=device, workers=workers,
@@ -185,7 +187,7 @@ def lenet(
 
 @train.command()
 def resnet(
-    data: _Data = None, dataset: _Dataset = DatasetName["digits"], root: _Root = Path("data"), out: _Out = None,
+    data: _Data = None, dataset: _Dataset = DatasetName["digits"], root: _Root = Path("data"), path: _Out = None,
     depth: Annotated[int, typer.Option(help="18, 34, 50, 101 or 152.")] = 18,
     size: Annotated[int, typer.Option(help="Height and width that images are brought to.")] = 224,
     weights: Annotated[
@@ -201,7 +203,7 @@ def resnet(
 ) -> None:  # fmt: skip
     """Fine-tune a ResNet on a folder of images for every class."""
     run(
-        "resnet", out, resume, {"depth": depth}, data=data, dataset=dataset, root=root, size=size, examples=examples,
+        "resnet", path, resume, {"depth": depth}, data=data, dataset=dataset, root=root, size=size, examples=examples,
         augment=augment, skip_corrupt=skip_corrupt, weights=weights, epochs=epochs, batch_size=batch_size, lr=lr,
         freeze=freeze, layer_decay=layer_decay, seed=seed, patience=patience, layers=layers, backend=backend,
         compile=compile, amp=amp, channels_last=channels_last, device=device, workers=workers,
@@ -213,7 +215,7 @@ def unet(
     data: Annotated[
         Path | None, typer.Option(help="A folder with folders `images` and `masks`; pages of digits if left out.")
     ] = None,
-    out: _Out = None,
+    path: _Out = None,
     channels: Annotated[int, typer.Option(help="1: luminance; 3: colour.")] = 1,
     width: Annotated[int, typer.Option(help="Channels of the first level.")] = 16,
     depth: Annotated[int, typer.Option(help="How often the image is halved.")] = 3,
@@ -237,7 +239,7 @@ def unet(
         "padding_mode": padding_mode,
     }  # fmt: skip
     run(
-        "unet", out, resume, options, data=data, size=size, crops=crops, weights=weights, epochs=epochs,
+        "unet", path, resume, options, data=data, size=size, crops=crops, weights=weights, epochs=epochs,
         batch_size=batch_size, lr=lr, seed=seed, patience=patience, layers=layers, backend=backend, compile=compile,
         amp=amp, channels_last=channels_last, device=device, workers=workers,
     )  # fmt: skip
@@ -245,7 +247,7 @@ def unet(
 
 @train.command()
 def diffusion(
-    data: _Data = None, dataset: _Dataset = DatasetName["digits"], root: _Root = Path("data"), out: _Out = None,
+    data: _Data = None, dataset: _Dataset = DatasetName["digits"], root: _Root = Path("data"), path: _Out = None,
     channels: Annotated[int, typer.Option(help="1: luminance; 3: colour.")] = 1,
     size: Annotated[int, typer.Option(help="Height and width of the images; a multiple of 2^depth.")] = 8,
     steps: Annotated[int, typer.Option(help="From noise to image.")] = 500,
@@ -262,7 +264,7 @@ def diffusion(
     """A diffusion model of small images; at the end it draws some."""
     options = {"channels": channels, "steps": steps, "width": width, "depth": depth, "unpool": unpool}
     run(
-        "diffusion", out, resume, options, data=data, dataset=dataset, root=root, size=size, ema=ema, judge=judge,
+        "diffusion", path, resume, options, data=data, dataset=dataset, root=root, size=size, ema=ema, judge=judge,
         weights=weights, augment=False, skip_corrupt=skip_corrupt, epochs=epochs, batch_size=batch_size, lr=lr,
         seed=seed, patience=patience, layers=layers, backend=backend, compile=compile, amp=amp,
         channels_last=channels_last, device=device, workers=workers,
