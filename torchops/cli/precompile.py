@@ -15,7 +15,7 @@ import typer
 from torchops import archives, precompile, recording
 
 from .console import app, bar, console, one_line_errors
-from .ops import parse_dtype, parse_sizes
+from .ops import ModelInput, parse_floating, parse_sizes
 
 if TYPE_CHECKING:
     from torchops.kernels.hardware import Device
@@ -32,7 +32,7 @@ def precompile_command(
         str | None,
         typer.Option("--model", help="All kernels of a model: torchvision:resnet50, timm:resnet18d, untrained."),
     ] = None,
-    input: Annotated[str, typer.Option(help="NxCxHxW of the model's input.")] = "8x3x224x224",
+    input: ModelInput = "8x3x224x224",
     dtype: Annotated[str, typer.Option(help="Of the model: float16, bfloat16, float32 or float64.")] = "bfloat16",
     channels_last: Annotated[bool, typer.Option("--channels-last/--nchw", help="Memory format of the model.")] = True,
     tf32: Annotated[bool, typer.Option("--tf32/--no-tf32", help="Whether float32 is multiplied as TF32.")] = True,
@@ -62,9 +62,7 @@ def precompile_command(
         from torchops.kernels.hardware import find
 
         devices = [find(gpu) for gpu in arch or ["sm_90"]]
-        kind = parse_dtype(dtype)
-        if kind not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-            raise ValueError(f"--dtype must be float16, bfloat16, float32 or float64, got {dtype!r}")
+        kind = parse_floating(dtype)
         if train and fuse:
             raise ValueError("--fuse is for inference, and excludes --train")
         work = [call for file in calls or () for call in recording.read_calls(file)]

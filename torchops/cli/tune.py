@@ -16,7 +16,7 @@ from torchops import precompile, recording, tuning
 from torchops.inspect import LaunchReport
 
 from .console import app, bar, console, fail, one_line_errors, table
-from .ops import parse_dtype, parse_sizes
+from .ops import ModelInput, parse_floating, parse_sizes
 from .precompile import compile_ahead
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def tune_command(
             "--model", help="All convolutions of a model instead: torchvision:resnet50, timm:resnet18d, untrained."
         ),
     ] = None,
-    input: Annotated[str, typer.Option(help="NxCxHxW of the model's input.")] = "8x3x224x224",
+    input: ModelInput = "8x3x224x224",
     dtype: Annotated[str, typer.Option(help="float16, bfloat16, float32 or float64.")] = "bfloat16",
     channels_last: Annotated[bool, typer.Option("--channels-last/--nchw", help="Memory format.")] = True,
     backward: Annotated[bool, typer.Option(help="The gradients too.")] = True,
@@ -63,9 +63,7 @@ def tune_command(
     with one_line_errors("stopped; what was measured is kept"):
         if arch and not dry_run:
             raise ValueError("--arch is for --dry-run: what is measured is the GPU of this machine")
-        kind = parse_dtype(dtype)
-        if kind not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-            raise ValueError(f"--dtype must be float16, bfloat16, float32 or float64, got {dtype!r}")
+        kind = parse_floating(dtype)
         from torchops.kernels.hardware import find
 
         device = find(arch or "sm_90") if dry_run else _this_gpu()
