@@ -14,8 +14,8 @@ from torch import Tensor
 
 import torchops
 from torchops import catalog, reference
-from torchops.kernels.geometry import Conv2d
 from torchops.activations import ACTIVATIONS
+from torchops.kernels.geometry import Conv2d
 from torchops.ops import conv2d as ops
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close

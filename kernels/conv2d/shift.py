@@ -3,8 +3,8 @@
     z[s][m, k] = sum over rows r and channels c of x[position(m, r), c] w[r, s, c, k]
     y[m, k]    = sum over columns s of z[s][m + shift(s), k]
 
-gemm.py, plus the shift. gemm.py reads every pixel R*S times, which is what bounds layers of few channels. Here the columns of the
-filter have an accumulator each, all fed by the same tile of pixels: R reads instead of R*S. At the end each accumulator is
+gemm.py, plus the shift. gemm.py reads every pixel R*S times, which is what bounds layers of few channels. Here the columns of
+the filter have an accumulator each, all fed by the same tile of pixels: R reads instead of R*S. At the end each accumulator is
 shifted by as many lanes as its tap is columns away, and they are added. Lanes at both ends of a tile have neighbours in the
 next one: tiles overlap by as much as the filter is wide, and store what is whole.
 
