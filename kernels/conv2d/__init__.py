@@ -194,7 +194,8 @@ def _gather(
         "ALONG": (int(is_last(x)), int(strides[2] == 1), int(is_last(y))), "VEC": (vector_of(x, c), vec_w, vec_y),
         "WIDE": is_wide(x, y, residual, ring), "BLOCK_M": config.block_m, "BLOCK_N": config.block_n,
     }  # fmt: skip
-    kernel, pads, steps = conv2d_direct_kernel, (pad,), (conv.stride, to.sides, conv.dilation, to.step, to.jump)
+    kernel, pads = conv2d_direct_kernel, [pad]
+    steps: tuple[Any, ...] = conv.stride, to.sides, conv.dilation, to.step, to.jump
     if problem.method != "direct":
         meta.update(
             EVEN=(to.c % config.block_k == 0, to.k % config.block_n == 0),
@@ -205,7 +206,7 @@ def _gather(
         kernel = conv2d_flat_kernel
         meta.update(C=to.c)
     elif config.taps > 1:
-        kernel, pads, steps = conv2d_shift_kernel, (), (to.sides, to.step)
+        kernel, pads, steps = conv2d_shift_kernel, [], (to.sides, to.step)
         meta.update(DILATION=conv.dilation[1], BEFORE=problem.span - left if transposed else left)
     elif problem.method == "gemm":
         kernel = conv2d_gemm_kernel
