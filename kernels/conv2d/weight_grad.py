@@ -103,6 +103,9 @@ def conv2d_weight_grad_kernel(
     mask_k = below(offs_k, K, EVEN[1])
     dy_ptr += group * K * dy_sk
     x_ptr += group * C * x_sc
+    cols = offs_c
+    if PAD_BY_ADDRESS:  # pad_ptr has a pixel of few channels
+        x_ptr, cols = x_ptr + c0, lanes_n
     start = tl.cast(split, tl.int64 if WIDE else tl.int32) * steps * BLOCK_K
     lanes = tl.arange(0, BLOCK_K)
     n, p, q = first_pixels(start, P, Q, BLOCK_K)
@@ -123,9 +126,7 @@ def conv2d_weight_grad_kernel(
         sums = ()
         for t in tl.static_range(TAPS):
             offs, there = inputs(image * x_sn, h, w + t * dil_w, (H, W), x_sh, x_sw, BORDER)
-            x = load_pixels(
-                x_ptr + c0 * x_sc, offs, lanes_n, x_sc, there, exists, mask_c, pad_ptr, ALONG[0], PAD_BY_ADDRESS, VEC[0]
-            )
+            x = load_pixels(x_ptr, offs, cols, x_sc, there, exists, mask_c, pad_ptr, ALONG[0], PAD_BY_ADDRESS, VEC[0])
             sums += (tl.dot(dy.T, x, accs[t], input_precision=PRECISION, out_dtype=ACC),)
         accs = sums
         image, h, w = next_pixels(
