@@ -181,14 +181,26 @@ MUTANTS = (
         "hostile position followed",
         "ir",
         "TestHostileIndices and positions",
-        ((MAX_UNPOOL, "found = (idx >= 0) & (idx < PIXELS) & ~lost", "found = (idx < PIXELS) & ~lost"),),
+        (
+            (
+                "kernels/max_unpool2d_anywhere.py",
+                "found = (idx >= 0) & (idx < PIXELS) & ~lost",
+                "found = (idx < PIXELS) & ~lost",
+            ),
+        ),
         "test_max_unpool2d_indices.py",
     ),
     Mutant(
         "padding counted beyond its end",
         "interpreter",
         "test_matches_aten_in_every_mode",
-        (("kernels/avg_pool2d.py", "tl.minimum(size + 2 * PADDING - p * STRIDE, R)", "p * 0 + R"),),
+        (
+            (
+                "kernels/avg_pool2d.py",
+                "tl.minimum(size + 2 * WINDOW.padding[DIM] - p * WINDOW.stride[DIM], R)",
+                "p * 0 + R",
+            ),
+        ),
         "test_avg_pool2d.py",
     ),
     Mutant(
