@@ -89,3 +89,8 @@ class Window(NamedTuple):
     def overlap(self) -> bool:
         """Whether a pixel may lie in several windows."""
         return any(dilation * (kernel - 1) >= stride for kernel, stride, _, dilation in self.axes())
+
+    def covering(self) -> Pair:
+        """How many windows may lie over a pixel, by rows and by columns."""
+        rows, cols = (-(-(dilation * (kernel - 1) + 1) // stride) for kernel, stride, _, dilation in self.axes())
+        return rows, cols

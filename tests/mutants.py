@@ -215,7 +215,13 @@ MUTANTS = (
         "padding counted beyond its end",
         "interpreter",
         "test_matches_aten_in_every_mode",
-        (Edit("_pixels_share", "tl.minimum(size + 2 * PADDING - p * STRIDE, R)", "p * 0 + R"),),
+        (
+            Edit(
+                "_pixels_share",
+                "tl.minimum(size + 2 * WINDOW.padding[DIM] - p * WINDOW.stride[DIM], R)",
+                "p * 0 + R",
+            ),
+        ),
         "test_avg_pool2d.py",
     ),
     Mutant(
