@@ -38,6 +38,25 @@ def pool_size(size: int, kernel: int, stride: int, padding: int, dilation: int, 
     return count - 1 if (count - 1) * stride >= size + padding else count
 
 
+class Border(NamedTuple):
+    """What lies beyond an image."""
+
+    mode: str
+    """zeros, constant, reflect, replicate or circular."""
+    value: float = 0.0
+    """Of a constant border."""
+
+    def canonical(self) -> Border:
+        """The border as one of the four modes of kernels (see device/borders.py), which know zeros as the constant 0."""
+        if self.mode in ("zeros", "constant"):
+            return Border("constant", float(self.value) if self.mode == "constant" else 0.0)
+        return Border(self.mode)
+
+    def linear(self) -> Border:
+        """The border of the linear part of an op: a constant beyond the image has no derivative."""
+        return Border("zeros") if self.mode == "constant" else self
+
+
 class Conv2d(NamedTuple):
     """A convolution without its tensors."""
 
@@ -64,8 +83,9 @@ class Conv2d(NamedTuple):
         return self.dilation[0] * (kernel[0] - 1), self.dilation[1] * (kernel[1] - 1)
 
     def linear(self) -> Conv2d:
-        """Its linear part, of which alone there is an adjoint: a constant beyond the image has no derivative."""
-        return self._replace(border="zeros", value=0.0) if self.border == "constant" else self
+        """Its linear part, of which alone there is an adjoint."""
+        border, value = Border(self.border, self.value).linear()
+        return self._replace(border=border, value=value)
 
 
 class Window(NamedTuple):
