@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import triton
 
@@ -11,7 +11,7 @@ from .hardware import INTERPRETER, Device, memory_us, resident_programs
 from .protocol import Cost
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """What a launch has to do, as far as its block sizes depend on it."""
 
@@ -39,6 +39,14 @@ class Config:
     block: int
     rows: int
     num_warps: int
+
+
+@dataclass(frozen=True)
+class Plain(Config):
+    """The columns of a program of the plain kernel, which filters one row of them; it is asked for, never picked."""
+
+    rows: int = field(default=1, init=False)
+    num_warps: int = 4
 
 
 def programs(problem: Problem, config: Config) -> int:
