@@ -53,7 +53,7 @@ class Border(NamedTuple):
         return Border(self.mode)
 
     def adjoint(self) -> Border:
-        """The border of the op whose adjoint its gradient is: a constant beyond the image has no derivative, and is left out."""
+        """The border of the op whose adjoint its gradient is: a constant beyond the image has no derivative."""
         return Border("zeros") if self.mode == "constant" else self
 
 
@@ -84,8 +84,7 @@ class Conv2d(NamedTuple):
 
     def adjoint(self) -> Conv2d:
         """The convolution whose adjoints its gradients are: that of the border's adjoint."""
-        border, value = Border(self.border, self.value).adjoint()
-        return self._replace(border=border, value=value)
+        return Conv2d(*self[:4], *Border(self.border, self.value).adjoint())
 
 
 class Window(NamedTuple):

@@ -254,7 +254,7 @@ def _setup_spatial_gradient_backward(ctx: Any, inputs: tuple[Any, ...], output: 
 
 
 def _grad_spatial_gradient_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
-    return (spatial_gradient(v, ctx.normalized, ctx.border.linear()),)
+    return (spatial_gradient(v, ctx.normalized, ctx.border.adjoint()),)
 
 
 def _setup_sobel_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -271,7 +271,7 @@ class _Turn(NamedTuple):
 
 def _turn(v: Tensor, x: Tensor, normalized: bool, eps: float, border: Border) -> _Turn:
     acc = accumulation_dtype(x.dtype)
-    u = spatial_gradient(v.to(acc), normalized, border.linear())
+    u = spatial_gradient(v.to(acc), normalized, border.adjoint())
     g = spatial_gradient(x.to(acc), normalized, border)
     square = g.square().sum(2, keepdim=True) + eps
     flat = square == 0
@@ -303,7 +303,7 @@ def _jvp_sobel(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:
 
 def _jvp_spatial_gradient(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:
     _, normalized, border = args
-    g: Tensor = spatial_gradient(t, normalized, border.linear())
+    g: Tensor = spatial_gradient(t, normalized, border.adjoint())
     return g
 
 
