@@ -37,8 +37,8 @@ def adaptive_avg_pool2d_kernel(
     acc = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
     for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
         h, w = h0 + t // TAPS[1], w0 + t % TAPS[1]
-        mask = (mask_g & (h < h1))[:, None] & (mask_j & (w < w1))[None, :]
-        x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask, 0, VEC_IN).to(ACC)
+        mask_h, mask_w = mask_g & (h < h1), mask_j & (w < w1)
+        x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask_h, mask_w, 0, VEC_IN).to(ACC)
         if TRANSPOSED:
             x *= share_of(h, H, P, LONG, ACC)[:, None]
             x *= share_of(w, W, Q, LONG, ACC)[None, :]
@@ -98,7 +98,7 @@ def adaptive_avg_pool2d_large_kernel(
     y = tl.sum(acc, axis=1)
     if not TRANSPOSED:
         y *= share_of(p, P, H, LONG, ACC) * share_of(q, Q, W, LONG, ACC)
-    offs = pixel_offset(plane, p, q, DEPTH_OUT, y_strides)
+    offs = plane_offset(plane, DEPTH_OUT, y_strides) + pixel_offset(p, q, y_strides)
     tl.store(y_ptr + offs, y.to(y_ptr.dtype.element_ty), mask=mask)
 
 

@@ -44,8 +44,8 @@ def adaptive_max_pool2d_kernel(
     tap = tl.zeros((BLOCK_ROWS, BLOCK_COLS), tl.int32)
     for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
         h, w = h0 + t // TAPS[1], w0 + t % TAPS[1]
-        mask = (mask_g & (h < h1))[:, None] & (mask_j & (w < w1))[None, :]
-        x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask, float("-inf"), VEC_IN).to(ACC)
+        mask_h, mask_w = mask_g & (h < h1), mask_j & (w < w1)
+        x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask_h, mask_w, float("-inf"), VEC_IN).to(ACC)
         better = _is_better(x, best)
         best = tl.where(better, x, best)
         tap = tl.where(better, t, tap)
@@ -87,7 +87,7 @@ def adaptive_max_pool2d_large_kernel(
     number = tl.max(tl.where(is_nan, float("-inf"), best), axis=1)
     first_number = tl.min(tl.where(best == number[:, None], pixel, none), axis=1)
     y = tl.where(last_nan >= 0, float("nan"), number)
-    offs = pixel_offset(plane, p, q, DEPTH_OUT, y_strides)
+    offs = plane_offset(plane, DEPTH_OUT, y_strides) + pixel_offset(p, q, y_strides)
     tl.store(y_ptr + offs, y.to(y_ptr.dtype.element_ty), mask=mask)
     tl.store(idx_ptr + offs, tl.where(last_nan >= 0, last_nan, first_number).to(tl.int64), mask=mask)
 
@@ -111,9 +111,9 @@ def adaptive_max_unpool2d_kernel(
     y = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
     for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
         p, q = p0 + t // TAPS[1], q0 + t % TAPS[1]
-        mask = (mask_g & (p < p1))[:, None] & (mask_j & (q < q1))[None, :]
-        x = load_tap(x_ptr, x_strides, x_planes, p, q, lane, mask, 0, VEC_IN).to(ACC)
-        idx = load_tap(idx_ptr, idx_strides, idx_planes, p, q, lane, mask, -1, VEC_IN)
+        mask_h, mask_w = mask_g & (p < p1), mask_j & (q < q1)
+        x = load_tap(x_ptr, x_strides, x_planes, p, q, lane, mask_h, mask_w, 0, VEC_IN).to(ACC)
+        idx = load_tap(idx_ptr, idx_strides, idx_planes, p, q, lane, mask_h, mask_w, -1, VEC_IN)
         y += tl.where(idx == pixel, x, 0)
     store_tile(y_ptr, y, rows, cols, mask_g, mask_j)
 

@@ -67,8 +67,8 @@ def avg_pool2d_kernel(
     acc = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
     for t in tl.range(0, R * S, loop_unroll_factor=UNROLL):
         h, w = first_pixel(p, WINDOW, 0) + t // S, first_pixel(q, WINDOW, 1) + t % S
-        mask = (mask_g & in_range(h, H))[:, None] & (mask_j & in_range(w, W))[None, :]
-        x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask, 0, VEC_IN).to(ACC)
+        mask_h, mask_w = mask_g & in_range(h, H), mask_j & in_range(w, W)
+        x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask_h, mask_w, 0, VEC_IN).to(ACC)
         if MEAN == "cover":
             x *= _windows_share(h, P, MEAN, WINDOW, 0, ACC)[:, None]
             x *= _windows_share(w, Q, MEAN, WINDOW, 1, ACC)[None, :]
@@ -98,8 +98,8 @@ def avg_unpool2d_kernel(
     for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
         p, _r, mask_p = covering(h, t // TAPS[1], P, TAPS, WINDOW, 0)
         q, _s, mask_q = covering(w, t % TAPS[1], Q, TAPS, WINDOW, 1)
-        mask = (mask_g & mask_p)[:, None] & (mask_j & mask_q)[None, :]
-        x = load_tap(x_ptr, x_strides, planes, p, q, lane, mask, 0, VEC_IN).to(ACC)
+        mask_h, mask_w = mask_g & mask_p, mask_j & mask_q
+        x = load_tap(x_ptr, x_strides, planes, p, q, lane, mask_h, mask_w, 0, VEC_IN).to(ACC)
         if MEAN == "inside" or MEAN == "padded":
             x *= _pixels_share(p, H, MEAN, WINDOW, 0, ACC)[:, None]
             x *= _pixels_share(q, W, MEAN, WINDOW, 1, ACC)[None, :]

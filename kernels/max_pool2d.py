@@ -47,14 +47,14 @@ def max_pool2d_fwd_kernel(
     best = tl.full((BLOCK_ROWS, BLOCK_COLS), least, ACC)
     for t in tl.range(0, R * S, loop_unroll_factor=UNROLL):
         h, w = h0 + t // S * DIL_H, w0 + t % S * DIL_W
-        mask = (mask_g & in_range(h, H))[:, None] & (mask_j & in_range(w, W))[None, :]
-        x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask, least, VEC_IN).to(ACC)
+        mask_h, mask_w = mask_g & in_range(h, H), mask_j & in_range(w, W)
+        x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask_h, mask_w, least, VEC_IN).to(ACC)
         better = ((x < best) if SMALLEST else (x > best)) | (x != x)
         best = tl.where(better, x, best)
         tap = tl.where(better, t, tap)
     store_tile(y_ptr, best, rows, cols, mask_g, mask_j)
     if INDICES == "offset":
-        store_tile(idx_ptr, tap.to(tl.uint8), rows, cols, mask_g, mask_j)
+        store_tile(idx_ptr, tap, rows, cols, mask_g, mask_j)
     elif INDICES == "position":
         h, w = h0[:, None] + tap // S * DIL_H, w0[None, :] + tap % S * DIL_W
         store_tile(idx_ptr, h.to(tl.int64) * W + w, rows, cols, mask_g, mask_j)

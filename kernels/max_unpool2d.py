@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 
 from .device.borders import in_range
-from .device.windows import covering, first_pixel, load_tap, plane_offset, store_tile, tile
+from .device.windows import covering, first_pixel, load_tap, pixel_offset, plane_offset, store_tile, tile
 from .geometry import Window
 from .layout.windows import launch_tiles
 from .max_unpool2d_anywhere import max_unpool2d_replay, max_unpool2d_search
@@ -78,9 +78,10 @@ def max_unpool2d_fwd_kernel(
     for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
         p, r, mask_p = covering(h, t // TAPS[1], P, TAPS, WINDOW, 0)
         q, s, mask_q = covering(w, t % TAPS[1], Q, TAPS, WINDOW, 1)
-        mask = (mask_g & mask_p)[:, None] & (mask_j & mask_q)[None, :]
-        x = load_tap(x_ptr, x_strides, x_planes, p, q, lane, mask, 0, VEC_IN).to(ACC)
-        idx = load_tap(idx_ptr, idx_strides, idx_planes, p, q, lane, mask, 0, VEC_IN)
+        mask_h, mask_w = mask_g & mask_p, mask_j & mask_q
+        mask = mask_h[:, None] & mask_w[None, :]
+        x = load_tap(x_ptr, x_strides, x_planes, p, q, lane, mask_h, mask_w, 0, VEC_IN).to(ACC)
+        idx = load_tap(idx_ptr, idx_strides, idx_planes, p, q, lane, mask_h, mask_w, 0, VEC_IN)
         if OFFSETS:
             here = idx.to(tl.int32) == r[:, None] * S + s[None, :].to(tl.int32)
         else:
@@ -113,12 +114,11 @@ def max_unpool2d_bwd_kernel(
     """One program fetches BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
     R: tl.constexpr = WINDOW.kernel[0]
     S: tl.constexpr = WINDOW.kernel[1]
-    _, dy_sc, dy_sh, dy_sw = dy_strides
     _, idx_sc, idx_sp, idx_sq = idx_strides
     plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     idx_planes = plane_offset(plane, DEPTH, idx_strides)
     mask = mask_g[:, None] & mask_j[None, :]
-    idx = load_tap(idx_ptr, idx_strides, idx_planes, p, q, lane, mask, 0, VEC_IN)
+    idx = load_tap(idx_ptr, idx_strides, idx_planes, p, q, lane, mask_g, mask_j, 0, VEC_IN)
     h0, w0 = first_pixel(p, WINDOW, 0), first_pixel(q, WINDOW, 1)
     if OFFSETS:
         tap = idx.to(tl.int32)
@@ -145,12 +145,12 @@ def max_unpool2d_bwd_kernel(
             else:
                 lost |= mask_other & (other == idx)
         found &= ~lost
-    dy_ptr += plane_offset(plane, DEPTH, dy_strides)[:, None] + lane[None, :] * dy_sc
+    dy_ptr += plane_offset(plane, DEPTH, dy_strides)[:, None] + lane[None, :] * dy_strides[1]
     if BACK_TO_BACK:
         # so do rows of dy lie, and a position is an offset
-        dy = tl.load(dy_ptr + pixel.to(tl.int64) * dy_sw, mask=found, other=0)
+        dy = tl.load(dy_ptr + pixel.to(tl.int64) * dy_strides[3], mask=found, other=0)
     else:
-        dy = tl.load(dy_ptr + (h.to(tl.int64) * dy_sh + w * dy_sw), mask=found, other=0)
+        dy = tl.load(dy_ptr + pixel_offset(h, w, dy_strides), mask=found, other=0)
     store_tile(dx_ptr, dy, rows, cols, mask_g, mask_j)
     if ANYWHERE:
         _report(strays_ptr, mask & _is_stray(pixel, h0, w0, H, W, WINDOW, POS))

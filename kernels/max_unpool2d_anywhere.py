@@ -15,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .device.windows import pixel_offset
+from .device.windows import pixel_offset, plane_offset
 from .launch import launch, target_device
 from .layout.windows import Tiles
 from .planning.hardware import INTERPRETER
@@ -40,9 +40,9 @@ def max_unpool2d_replay_kernel(
     x_ptr, idx_ptr,  # in:  [N, C, P, Q] both, any strides
     strays_ptr,  # in:  what the gather reported
     y_ptr,  # out: [N, C, H, W], gathered; planes with strays are written again
-    planes, planes_a_program, C, PIXELS, W, WINDOWS, Q,
+    planes, planes_a_program, C, L, PIXELS, W, WINDOWS, Q,
     x_strides, idx_strides, y_strides,
-    HEIGHT, L, blocks,  # rows of a plane and lanes, as the gather had them, and its programs a row
+    HEIGHT, blocks,  # of the gather: rows of a plane, and programs a row
     ALWAYS: tl.constexpr, BLOCK_ROWS: tl.constexpr, SOME: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program scatters the windows of some planes, BLOCK at a time and in order (grid: blocks of planes)."""
@@ -51,17 +51,18 @@ def max_unpool2d_replay_kernel(
     if ALWAYS or _has_strays(strays_ptr, first // L, (end - 1) // L + 1, HEIGHT, blocks, BLOCK_ROWS, SOME):
         offs = tl.arange(0, BLOCK)
         for plane in range(first, end):
+            x_plane, idx_plane = plane_offset(plane, C, x_strides), plane_offset(plane, C, idx_strides)
+            y_plane = plane_offset(plane, C, y_strides)
             for window in range(0, WINDOWS, BLOCK):
                 k = window + offs
-                p, q = k // Q, k % Q
-                idx_ptrs = idx_ptr + pixel_offset(plane, p, q, C, idx_strides)
-                idx = tl.load(idx_ptrs, mask=k < WINDOWS, other=-1)
-                x = tl.load(x_ptr + pixel_offset(plane, p, q, C, x_strides), mask=k < WINDOWS, other=0)
+                p, q = (k // Q).to(tl.int64), (k % Q).to(tl.int64)
+                idx = tl.load(idx_ptr + idx_plane + pixel_offset(p, q, idx_strides), mask=k < WINDOWS, other=-1)
+                x = tl.load(x_ptr + x_plane + pixel_offset(p, q, x_strides), mask=k < WINDOWS, other=0)
                 # of the windows of a block that point to one pixel, the last
                 same = (idx[:, None] == idx[None, :]) & (offs[:, None] < offs[None, :])  # [BLOCK, BLOCK]
                 lost = tl.max(same.to(tl.int32), axis=1) != 0
                 found = (idx >= 0) & (idx < PIXELS) & ~lost
-                tl.store(y_ptr + pixel_offset(plane, idx // W, idx % W, C, y_strides), x, mask=found)
+                tl.store(y_ptr + y_plane + pixel_offset(idx // W, idx % W, y_strides), x, mask=found)
                 # the next block may point there too, and comes later
                 tl.debug_barrier()
 
@@ -71,9 +72,9 @@ def max_unpool2d_search_kernel(
     dy_ptr, idx_ptr,  # in:  [N, C, H, W]; [N, C, P, Q]; any strides
     strays_ptr,  # in:  what the gather reported
     dx_ptr,  # out: [N, C, P, Q], fetched; planes with strays are written again
-    planes, planes_a_program, C, PIXELS, W, WINDOWS, Q,
+    planes, planes_a_program, C, L, PIXELS, W, WINDOWS, Q,
     dy_strides, idx_strides, dx_strides,
-    HEIGHT, L, blocks,  # rows of a plane and lanes, as the gather had them, and its programs a row
+    HEIGHT, blocks,  # of the gather: rows of a plane, and programs a row
     BLOCK_ROWS: tl.constexpr, SOME: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program compares all windows of some planes with all that come later (grid: blocks of planes)."""
@@ -82,24 +83,25 @@ def max_unpool2d_search_kernel(
     if _has_strays(strays_ptr, first // L, (end - 1) // L + 1, HEIGHT, blocks, BLOCK_ROWS, SOME):
         offs = tl.arange(0, BLOCK)
         for plane in range(first, end):
+            dy_plane, idx_plane = plane_offset(plane, C, dy_strides), plane_offset(plane, C, idx_strides)
+            dx_plane = plane_offset(plane, C, dx_strides)
             for window in range(0, WINDOWS, BLOCK):
                 k = window + offs
-                p, q = k // Q, k % Q
-                idx_ptrs = idx_ptr + pixel_offset(plane, p, q, C, idx_strides)
-                idx = tl.load(idx_ptrs, mask=k < WINDOWS, other=-1)
+                p, q = (k // Q).to(tl.int64), (k % Q).to(tl.int64)
+                idx = tl.load(idx_ptr + idx_plane + pixel_offset(p, q, idx_strides), mask=k < WINDOWS, other=-1)
                 lost = tl.zeros((BLOCK,), tl.int32)
                 for later in range(window, WINDOWS, BLOCK):
                     n = later + offs
-                    other_ptrs = idx_ptr + pixel_offset(plane, n // Q, n % Q, C, idx_strides)
-                    other = tl.load(other_ptrs, mask=n < WINDOWS, other=-1)
+                    offs_n = pixel_offset((n // Q).to(tl.int64), (n % Q).to(tl.int64), idx_strides)
+                    other = tl.load(idx_ptr + idx_plane + offs_n, mask=n < WINDOWS, other=-1)
                     same = (idx[:, None] == other[None, :]) & (k[:, None] < n[None, :])  # [BLOCK, BLOCK]
                     lost |= tl.max(same.to(tl.int32), axis=1)
                 found = (idx >= 0) & (idx < PIXELS)
                 # only the position of a pixel is divided
                 pixel = tl.where(found, idx, 0)
-                dy_ptrs = dy_ptr + pixel_offset(plane, pixel // W, pixel % W, C, dy_strides)
+                dy_ptrs = dy_ptr + dy_plane + pixel_offset(pixel // W, pixel % W, dy_strides)
                 dx = tl.load(dy_ptrs, mask=found & (lost == 0), other=0)
-                tl.store(dx_ptr + pixel_offset(plane, p, q, C, dx_strides), dx, mask=k < WINDOWS)
+                tl.store(dx_ptr + dx_plane + pixel_offset(p, q, dx_strides), dx, mask=k < WINDOWS)
 
 
 def _launch(
@@ -114,10 +116,10 @@ def _launch(
     launch(
         kernel, count,
         x, indices, tiles.reports, out,
-        planes, a_program, out.shape[1], image.shape[2] * image.shape[3], image.shape[3],
+        planes, a_program, out.shape[1], tiles.lanes, image.shape[2] * image.shape[3], image.shape[3],
         indices.shape[2] * indices.shape[3], indices.shape[3],
         x.stride(), indices.stride(), out.stride(),
-        out.shape[2], tiles.lanes, tiles.programs_a_row,
+        out.shape[2], tiles.programs_a_row,
         config=tiles.config, cost=lambda: Cost(bytes_moved=reported, bytes_least=reported, trips=0), num_warps=4,
         BLOCK_ROWS=tiles.config.rows, SOME=1024, BLOCK=32 if device is INTERPRETER else 64, **meta,
     )  # fmt: skip

@@ -272,9 +272,10 @@ MUTANTS = (
         (
             Edit(
                 "max_pool2d_fwd_kernel",
-                "tap.to(tl.uint8)",
-                'tl.inline_asm_elementwise("{ .reg .b32 c, t; mov.b32 c, 65531; add.s16x2 t, $1, c; cvt.s32.s16 $0, t; }", '
-                '"=r,r", [tap], dtype=tl.int32, is_pure=True, pack=1).to(tl.uint8)',
+                "store_tile(idx_ptr, tap, rows, cols, mask_g, mask_j)",
+                "store_tile(idx_ptr, tl.inline_asm_elementwise("
+                '"{ .reg .b32 c, t; mov.b32 c, 65531; add.s16x2 t, $1, c; cvt.s32.s16 $0, t; }", '
+                '"=r,r", [tap], dtype=tl.int32, is_pure=True, pack=1), rows, cols, mask_g, mask_j)',
             ),
         ),
         "test_pooling_compile.py",

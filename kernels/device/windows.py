@@ -46,8 +46,9 @@ def tile(
 @triton.jit
 def store_tile(y_ptr, y, rows, cols, mask_g, mask_j):
     """Write the rectangle of this program to a dense tensor."""
-    y_ptrs = y_ptr + rows[:, None] + cols[None, :]
-    tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=mask_g[:, None] & mask_j[None, :])
+    tl.store(
+        y_ptr + rows[:, None] + cols[None, :], y.to(y_ptr.dtype.element_ty), mask=mask_g[:, None] & mask_j[None, :]
+    )
 
 
 @triton.jit
@@ -57,21 +58,25 @@ def plane_offset(plane, DEPTH, strides):
 
 
 @triton.jit
-def pixel_offset(plane, h, w, DEPTH, strides):
-    """Where pixel (h, w) of a plane lies."""
-    return plane_offset(plane, DEPTH, strides) + (h.to(tl.int64) * strides[2] + w.to(tl.int64) * strides[3])
+def pixel_offset(h, w, strides):
+    """Where pixel (h, w) lies in its plane."""
+    return h.to(tl.int64) * strides[2] + w * strides[3]
 
 
 @triton.jit
-def load_tap(x_ptr, strides, planes, h, w, lane, mask, other: tl.constexpr, VEC: tl.constexpr):
+def load_tap(x_ptr, strides, planes, h, w, lane, mask_h, mask_w, other: tl.constexpr, VEC: tl.constexpr):
     """One element for each of a rectangle: of row h of the plane at `planes`, of lane `lane` of column w.
 
     Lanes lie back to back in units of VEC.
     """
-    rows, cols = planes + h.to(tl.int64) * strides[2], w * strides[3] + lane * strides[1]
+    rows = planes + h.to(tl.int64) * strides[2]
     if VEC > 1:
-        rows, cols = tl.multiple_of(rows, VEC), tl.max_contiguous(tl.multiple_of(cols, VEC), VEC)
-    return tl.load(x_ptr + rows[:, None] + cols[None, :], mask=mask, other=other)
+        rows = tl.multiple_of(rows, VEC)
+    cols = w * strides[3] + lane * strides[1]
+    if VEC > 1:
+        cols = tl.max_contiguous(tl.multiple_of(cols, VEC), VEC)
+    x_ptrs = x_ptr + rows[:, None] + cols[None, :]
+    return tl.load(x_ptrs, mask=mask_h[:, None] & mask_w[None, :], other=other)
 
 
 @triton.jit
