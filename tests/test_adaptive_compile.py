@@ -60,9 +60,10 @@ def test_every_config_of_large_windows_fits(name: str, form: torch.memory_format
     """In bfloat16, which has the most elements a thread."""
     shape, dtype = (32, 256, 28, 28), torch.bfloat16
     problem = adaptive.Problem(
-        shape[0] * shape[1], adaptive.Axis(1, 1), adaptive.Axis(1, 28 * 28), form == CHANNELS_LAST, dtype.itemsize, 8
-    )
-    for config in adaptive.candidates(DEVICES[arch], problem):
+        planes=shape[0] * shape[1], rows=adaptive.Axis(1, 1), cols=adaptive.Axis(1, 28 * 28),
+        interleaved=form == CHANNELS_LAST, itemsize=dtype.itemsize, bytes_out=8,
+    )  # fmt: skip
+    for config in adaptive.candidates(problem, DEVICES[arch]):
         r = inspect.report(launched(name, shape, (1, 1), form, dtype, arch, config))
         assert (r.spills, r.stack_bytes) == (0, 0), r
         assert r.shared_bytes <= DEVICES[arch].shared_bytes, r
@@ -155,9 +156,10 @@ def test_configs_are_pure_and_no_larger_than_the_problem() -> None:
         for interleaved in (False, True):
             for planes, pixels in ((1, 40), (3, 10_000), (65_536, 49), (64, 3136)):
                 problem = adaptive.Problem(
-                    planes, adaptive.Axis(1, 1), adaptive.Axis(1, pixels), interleaved, 2, 2
+                    planes=planes, rows=adaptive.Axis(1, 1), cols=adaptive.Axis(1, pixels), interleaved=interleaved,
+                    itemsize=2, bytes_out=2,
                 )  # fmt: skip
                 config = adaptive.pick_config(problem, device)
-                assert config in adaptive.candidates(device, problem)
+                assert config in adaptive.candidates(problem, device)
                 assert config.rows < 2 * planes
                 assert config.cols < 2 * pixels

@@ -107,10 +107,19 @@ def launches(p: Pass, device: Device, form: torch.memory_format, dtype: torch.dt
     return found
 
 
+def _problem(itemsize: int, heavy: bool) -> windows.Problem:
+    """As much of one as its candidates depend on."""
+    axis = windows.Axis(size=1, size_in=1, reach=1, stride=1, padding=0, windows=True)
+    return windows.Problem(
+        planes=1, lanes=1, rows=axis, cols=axis, bytes_in=itemsize, bytes_out=itemsize, itemsize=itemsize, taps=1, unroll=1,
+        heavy=heavy,
+    )  # fmt: skip
+
+
 def _assert_every_config_fits(p: Pass, arch: str, dtype: torch.dtype) -> None:
     """NCHW keeps most single elements in registers."""
     device = DEVICES[arch]
-    configs = windows.candidates(device, dtype.itemsize, p.is_heavy)
+    configs = windows.candidates(_problem(dtype.itemsize, p.is_heavy), device)
     found = launches(p, device, NCHW, dtype, configs=configs)
     assert len({launch.config for launch in found}) == len(configs)
     for launch in found:
@@ -208,19 +217,17 @@ class TestPickConfig:
             for form in (CHANNELS_LAST, NCHW):
                 for width in (7, 14, 28, 56, 112, 224):
                     (launch,) = launches(PASSES[0], device, form, torch.bfloat16, shape=(32, 64, 2 * width, 2 * width))
-                    assert launch.config in windows.candidates(device, 2, True)
+                    assert launch.config in windows.candidates(_problem(2, True), device)
                     if form == NCHW:
                         # at least a line of the cache, or a row; and at most half of the threads have no column
                         assert min(64, width) <= launch.config.cols < 2 * max(64, width)
 
     def test_what_an_older_compiler_spills_is_no_candidate(self) -> None:
-        ampere, two_bytes = DEVICES["sm_80"], torch.bfloat16.itemsize
-        new, old = (windows.candidates(ampere, two_bytes, True, compiler) for compiler in ((3, 7), (3, 6)))
+        ampere, problem = DEVICES["sm_80"], _problem(torch.bfloat16.itemsize, True)
+        new, old = (windows.candidates(problem, ampere, compiler) for compiler in ((3, 7), (3, 6)))
         assert [config for config in new if config not in old] == [windows.Config(1, 1024, 4)]
         hopper = DEVICES["sm_90"]
-        assert windows.candidates(hopper, two_bytes, True, (3, 6)) == windows.candidates(
-            hopper, two_bytes, True, (3, 8)
-        )
+        assert windows.candidates(problem, hopper, (3, 6)) == windows.candidates(problem, hopper, (3, 8))
 
     def test_small_problems_fill_the_gpu(self) -> None:
         device = DEVICES["sm_90"]

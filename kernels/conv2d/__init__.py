@@ -200,9 +200,10 @@ def _gather(
     lean = meta["MODE"] == "constant" and not meta["HAS_PAD"] and meta["ACTIVATION"] in ("none", "relu")
     lean = lean and residual is None and ring is None and not (transposed and bias is not None)
     problem = Problem(
-        "ring" if RING else "gather" if ring is None else "fold", n * pixels, o, i, r * s, s, phases[0] * phases[1],
-        groups, x.element_size(), precision == "tf32", _is_dense(x, i, method(groups, o, i) == "flat"),
-        _span(s, left, dilation[1], meta["MODE"]) if shifts else 0, lean,
+        kind="ring" if RING else "gather" if ring is None else "fold", m=n * pixels, o=o, i=i, taps=r * s, row=s,
+        phases=phases[0] * phases[1], groups=groups, itemsize=x.element_size(), tf32=precision == "tf32",
+        dense=_is_dense(x, i, method(groups, o, i) == "flat"),
+        span=_span(s, left, dilation[1], meta["MODE"]) if shifts else 0, lean=lean,
         bytes_least=_bytes(x, weight, bias, residual, ring, y),
     )  # fmt: skip
     config = config or pick_config(problem, target_device(y))
@@ -278,9 +279,9 @@ def conv2d_weight_grad(
     o = k // groups
     precision, device, flat = _precision(x), target_device(dy), method(groups, o, i) == "flat"
     problem = Problem(
-        "weight_grad", n * p * q, o, i, r * s, s, 1, groups, x.element_size(), precision == "tf32",
-        _is_dense(x, i, flat) and _is_dense(dy, o, flat),
-        (s - 1) * dilation[1] if stride[1] == 1 else 0, False, bytes_least=_bytes(dy, x, dw),
+        kind="weight_grad", m=n * p * q, o=o, i=i, taps=r * s, row=s, phases=1, groups=groups,
+        itemsize=x.element_size(), tf32=precision == "tf32", dense=_is_dense(x, i, flat) and _is_dense(dy, o, flat),
+        span=(s - 1) * dilation[1] if stride[1] == 1 else 0, lean=False, bytes_least=_bytes(dy, x, dw),
     )  # fmt: skip
     config = config or pick_config(problem, device)
     splits, j = config.splits, r * s * i

@@ -83,8 +83,10 @@ def launch_windows(
     vec = 16 // x.element_size()
     vec_planes = vector_in(x, math.gcd(vec, c))
     interleaved = c > 1 and x.stride(1) == 1
+    rows, cols = _axes(out, x)
     problem = Problem(
-        n * c, *_axes(out, x), interleaved, x.element_size(), sum(t.element_size() for t in outputs)
+        planes=n * c, rows=rows, cols=cols, interleaved=interleaved, itemsize=x.element_size(),
+        bytes_out=sum(t.element_size() for t in outputs),
     )  # fmt: skip
     config = config or pick_config(problem, target_device(out))
     (x_c, *x_strides), (y_c, *y_strides) = _plane_strides(x), _plane_strides(out)

@@ -117,7 +117,7 @@ def launch_axes(
     # further inputs are of the size of the first, or else of the output, and are read as it is written
     beside = [t for t in inputs if t.shape[2:] != x.shape[2:]]
     problem = Problem(
-        planes, lanes, *axes,
+        planes=planes, lanes=lanes, rows=axes[0], cols=axes[1],
         bytes_in=sum(t.element_size() for t in inputs) - sum(t.element_size() for t in beside),
         bytes_out=sum(t.element_size() for t in (*outputs, *beside) if t is not None),
         itemsize=out.element_size(), taps=math.prod(taps), unroll=unroll, heavy=reports or math.prod(taps) > 1,

@@ -8,11 +8,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import triton
-
-from .compilers import compiler_version, large_windows_before_3_7
+from .compilers import Version, compiler_version, large_windows_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs, wave_efficiency
-from .protocol import Cost
+from .protocol import Cost, power_of_2
 from .windows import Config, Pair
 
 
@@ -37,7 +35,7 @@ class Axis:
         return sum(self.read(p, p) for p in range(self.size))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """What a launch has to do, as far as its block sizes depend on it."""
 
@@ -83,12 +81,12 @@ _SECTOR = 32
 """Bytes of DRAM that are fetched together."""
 
 
-def candidates(device: Device, problem: Problem) -> list[Config]:
+def candidates(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
     """The configs that can be picked: planes and columns of a tile, of 16 or 32 bytes a thread, no larger than the window.
 
     Where planes lie back to back, one to eight sectors of them, or one, where there are few; else as many columns as there are.
     """
-    longest, most_planes = (triton.next_power_of_2(n) for n in (problem.window[1], problem.planes))
+    longest, most_planes = (power_of_2(n) for n in (problem.window[1], problem.planes))
 
     def configs() -> Iterator[Config]:
         for num_warps in (4, 16):
@@ -99,7 +97,11 @@ def candidates(device: Device, problem: Problem) -> list[Config]:
                     yield Config(min(planes, most_planes), min(size // planes, longest), num_warps)
 
     found = list(dict.fromkeys(configs()))
-    return found if compiler_version() >= (3, 7) else large_windows_before_3_7(found, problem.itemsize, device.arch)
+    return (
+        found
+        if (compiler or compiler_version()) >= (3, 7)
+        else large_windows_before_3_7(found, problem.itemsize, device.arch)
+    )
 
 
 _TRIP_US = 0.7
@@ -115,8 +117,8 @@ def pick_config(problem: Problem, device: Device) -> Config:
     """
     rows, cols = problem.window
     if device is INTERPRETER:
-        wide = min(triton.next_power_of_2(cols), 4096)
-        return Config(min(triton.next_power_of_2(problem.planes), 16384 // wide), wide, 4)
+        wide = min(power_of_2(cols), 4096)
+        return Config(min(power_of_2(problem.planes), 16384 // wide), wide, 4)
 
     def modelled_us(config: Config) -> float:
         count, trips = programs(problem, config), _trips(problem, config)
@@ -133,4 +135,4 @@ def pick_config(problem: Problem, device: Device) -> Config:
         issue = issue_us(count * config.num_warps * instructions, device)
         return max(memory, issue) / full + 0.1 * issue + _TRIP_US * trips
 
-    return min(candidates(device, problem), key=modelled_us)
+    return min(candidates(problem, device), key=modelled_us)

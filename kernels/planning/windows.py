@@ -7,11 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-import triton
-
 from .compilers import Version, compiler_version, windows_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs
-from .protocol import Cost
+from .protocol import Cost, power_of_2
 
 Pair = tuple[int, int]
 
@@ -55,7 +53,7 @@ class Axis:
         return max(0, min(end, self.size_in - 1) - max(begin, 0) + 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """What a launch has to do, as far as its block sizes depend on it."""
 
@@ -112,14 +110,10 @@ def cost(problem: Problem, config: Config) -> Cost:
     )
 
 
-def candidates(device: Device, itemsize: int, heavy: bool, compiler: Version | None = None) -> list[Config]:
-    """The configs that can be picked: a thread has 16 bytes of every tensor, or twice that.
-
-    Args:
-        compiler: major and minor version of Triton; by default, of the one that is installed.
-    """
-    num_warps = 4
-    sizes = [num_warps * device.warp_size * chunks * (16 // itemsize) for chunks in ((1,) if heavy else (1, 2))]
+def candidates(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
+    """The configs that can be picked: a thread has 16 bytes of every tensor, or twice that."""
+    num_warps, itemsize = 4, problem.itemsize
+    sizes = [num_warps * device.warp_size * chunks * (16 // itemsize) for chunks in ((1,) if problem.heavy else (1, 2))]
     found = [Config(2**i, size // 2**i, num_warps) for size in sizes for i in range(7)]
     return found if (compiler or compiler_version()) >= (3, 7) else windows_before_3_7(found, itemsize, device.arch)
 
@@ -145,8 +139,8 @@ def pick_config(problem: Problem, device: Device) -> Config:
     """
     row = problem.cols.size * problem.lanes
     if device is INTERPRETER:
-        cols = min(triton.next_power_of_2(row), 4096)
-        rows = min(triton.next_power_of_2(problem.planes * problem.rows.size), max(1, 16384 // cols))
+        cols = min(power_of_2(row), 4096)
+        rows = min(power_of_2(problem.planes * problem.rows.size), max(1, 16384 // cols))
         return Config(rows, cols, 4)
 
     def modelled_us(config: Config) -> float:
@@ -161,8 +155,8 @@ def pick_config(problem: Problem, device: Device) -> Config:
         return (max(memory, issue) + 0.1 * (memory + issue)) / full
 
     # a line of the cache, unless a row is shorter
-    least = min(triton.next_power_of_2(row), 128 // problem.itemsize)
-    wide = [c for c in candidates(device, problem.itemsize, problem.heavy) if c.cols >= least]
+    least = min(power_of_2(row), 128 // problem.itemsize)
+    wide = [c for c in candidates(problem, device) if c.cols >= least]
     return min(_frugal(problem, wide), key=modelled_us)
 
 
