@@ -8,13 +8,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import triton
-
 from torchops.kernels.geometry import Pair
 
 from .compilers import Version, compiler_version, large_windows_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs, wave_efficiency
-from .protocol import Cost
+from .protocol import Cost, power_of_2
 from .windows import Config
 
 
@@ -94,7 +92,7 @@ def candidates(problem: Problem, device: Device, compiler: Version | None = None
     Args:
         compiler: major and minor version of Triton; by default, of the one that is installed.
     """
-    longest, most_planes = (triton.next_power_of_2(n) for n in (problem.window[1], problem.planes))
+    longest, most_planes = (power_of_2(n) for n in (problem.window[1], problem.planes))
 
     def configs() -> Iterator[Config]:
         for num_warps in (4, 16):
@@ -123,8 +121,8 @@ def pick_config(problem: Problem, device: Device) -> Config:
     """
     rows, cols = problem.window
     if device is INTERPRETER:
-        wide = min(triton.next_power_of_2(cols), 4096)
-        return Config(min(triton.next_power_of_2(problem.planes), 16384 // wide), wide, 4)
+        wide = min(power_of_2(cols), 4096)
+        return Config(min(power_of_2(problem.planes), 16384 // wide), wide, 4)
 
     def modelled_us(config: Config) -> float:
         count, trips = programs(problem, config), _trips(problem, config)

@@ -7,11 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-import triton
-
 from .compilers import Version, compiler_version, windows_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs
-from .protocol import Cost
+from .protocol import Cost, power_of_2
 
 
 class Reads(Protocol):
@@ -142,8 +140,8 @@ def pick_config(problem: Problem, device: Device) -> Config:
     """
     row = problem.cols.size * problem.lanes
     if device is INTERPRETER:
-        cols = min(triton.next_power_of_2(row), 4096)
-        rows = min(triton.next_power_of_2(problem.planes * problem.rows.size), max(1, 16384 // cols))
+        cols = min(power_of_2(row), 4096)
+        rows = min(power_of_2(problem.planes * problem.rows.size), max(1, 16384 // cols))
         return Config(rows, cols, 4)
 
     def modelled_us(config: Config) -> float:
@@ -158,7 +156,7 @@ def pick_config(problem: Problem, device: Device) -> Config:
         return (max(memory, issue) + 0.1 * (memory + issue)) / full
 
     # a line of the cache, unless a row is shorter
-    least = min(triton.next_power_of_2(row), 128 // problem.itemsize)
+    least = min(power_of_2(row), 128 // problem.itemsize)
     wide = [c for c in candidates(problem, device) if c.cols >= least]
     return min(_frugal(problem, wide), key=modelled_us)
 
