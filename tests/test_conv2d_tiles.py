@@ -11,6 +11,7 @@ from torch import Tensor
 import torchops
 from torchops import reference
 from torchops.kernels import conv2d as kernels
+from torchops.kernels.conv2d.plain import PlainConfig
 from torchops.kernels.geometry import Conv2d
 from torchops.kernels.launch import record
 from torchops.kernels.planning.conv2d import Config
@@ -254,3 +255,29 @@ def test_memory_is_loaded_as_often_as_the_cost_says(name: str, monkeypatch: pyte
     counted = 4 * elements["read" if direct else "loaded"]
     # the border is not loaded, and the cost leaves it and the few weights of a direct kernel out
     assert 0.85 * launches[0].cost.bytes_l2 <= counted <= 1.05 * launches[0].cost.bytes_l2
+
+
+@pytest.mark.tiers("interpreter", "ir", "gpu")
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced_channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_the_plain_kernel(layout: str, dtype: torch.dtype, device: torch.device) -> None:
+    """The lesson: stride, padding of four sides and dilation, in tiles that end inside rows and images."""
+    x, w, _ = problem("gemm", layout, device)
+    x, w = x.to(dtype), w.to(dtype)
+    conv = Conv2d((2, 1), (2, 1, 1, 0), (1, 2), 1, "zeros")
+    exact = [t.double().cpu() for t in (x, w)]
+    expected = torch.nn.functional.conv2d(
+        reference.pad(exact[0], conv.padding, "zeros"), exact[1], None, (2, 1), 0, (1, 2)
+    )
+    y = laid_out(torch.empty(expected.shape, dtype=dtype, device=device), layout)
+    kernels.conv2d_fwd(x, w, None, None, y, conv, "none", config=PlainConfig(32, 16, 16, 4, 1))
+    close(y, expected, dtype)
+
+
+def test_the_plain_kernel_refuses_what_it_leaves_out() -> None:
+    x, w = torch.empty(1, 16, 5, 5), torch.empty(16, 16, 3, 3)
+    conv, config = Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, "zeros"), PlainConfig(32, 16, 16, 4, 1)
+    with pytest.raises(ValueError, match=r"takes zero padding, one group and 32-bit offsets, got .*reflect"):
+        kernels.conv2d_fwd(x, w, None, None, x, conv._replace(border="reflect"), "none", config=config)
+    with pytest.raises(ValueError, match="no epilogue"):
+        kernels.conv2d_fwd(x, w, None, x, x, conv, "none", config=config)

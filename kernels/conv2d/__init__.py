@@ -43,6 +43,7 @@ from torchops.kernels.planning.protocol import Cost
 from .direct import conv2d_direct_kernel
 from .flat import conv2d_flat_kernel
 from .gemm import conv2d_gemm_kernel
+from .plain import PlainConfig, conv2d_plain
 from .shift import conv2d_shift_kernel
 from .sums import conv2d_bias_grad_kernel, conv2d_sum_splits_kernel
 from .weight_grad import conv2d_weight_grad_flat_kernel, conv2d_weight_grad_kernel
@@ -58,8 +59,14 @@ def conv2d_fwd(
     Args:
         x, y: (N, C, H, W) and (N, K, P, Q), any strides; `residual` as y.
         weight, bias: (K, C/groups, R, S) and (K,), any strides; a bias that is not contiguous is copied.
+        config: the block sizes, instead of those that are picked; a `PlainConfig` asks for the kernel of plain.py.
     """
     check_weight(weight)
+    if isinstance(config, PlainConfig):
+        if bias is not None or residual is not None or activation != "none":
+            raise ValueError("the plain kernel has no epilogue: neither a bias, nor a residual, nor an activation")
+        conv2d_plain(x, weight, y, conv, config)
+        return
     k, c = weight.shape[0] // conv.groups, weight.shape[1]
     weight = channels_innermost(weight, conv.groups, k, c)
     mode, pad = border(conv, x)
