@@ -1,4 +1,4 @@
-"""Sobel: samples and rejections for the questions of `conformance.py`, and what is particular to the op."""
+"""Sobel: samples and rejections for the questions of `tests/conformance`, and what is particular to the op."""
 
 from __future__ import annotations
 
