@@ -3,7 +3,7 @@
     pool:       y[p] = 1/|p| * sum of x[h] over the pixels h of window p
     transposed: y[h] = sum of 1/|p| * x[p] over the windows p that pixel h lies in
 
-Each is the other's transpose, and so its gradient. Windows are those of adaptive.py.
+Each is the other's transpose, and so its gradient. Windows are those of device/adaptive.py.
 """
 
 from __future__ import annotations

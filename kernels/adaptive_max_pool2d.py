@@ -4,7 +4,7 @@
     unpool: y[h] = sum of x[p] over the windows p whose index points to pixel h
 
 The first of equal values counts, and a NaN wins over all; of several NaN the last, as in ATen. Windows are those of
-adaptive.py.
+device/adaptive.py.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Each is the other's transpose, and so its gradient. MEAN says which weights make
 window, those in the padding counted ("padded") or not ("inside"), or 1 over a number ("fixed"); or b(h) is 1 over the windows
 that cover the pixel ("cover"), which makes a mean of unpooling. All are products of a factor by row and one by column.
 
-Tiles are those of windows.py.
+Tiles and windows are those of device/windows.py.
 """
 
 from __future__ import annotations

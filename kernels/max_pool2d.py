@@ -5,7 +5,7 @@
 The first of equal values counts, and a NaN wins over all; of several NaN the last, as in ATen. Where it lies is told as the
 flat position h*W + w (int64, ATen's), or as the offset r*S + s in the window (one byte).
 
-Tiles are those of windows.py.
+Tiles and windows are those of device/windows.py.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def _is_stray(pixel, h0, w0, H, W, WINDOW: tl.constexpr, POS: tl.constexpr):
 
 @triton.jit
 def _report(strays_ptr, strays):
-    """Whether this program has seen a stray."""
+    """Tell the kernels of max_unpool2d_anywhere.py whether this program has seen a stray."""
     tl.store(strays_ptr + tl.program_id(0), tl.max(tl.max(strays.to(tl.int32), axis=1), axis=0))
 
 
@@ -147,7 +147,7 @@ def max_unpool2d_bwd_kernel(
         found &= ~lost
     dy_ptr += plane_offset(plane, DEPTH, dy_strides)[:, None] + lane[None, :] * dy_strides[1]
     if BACK_TO_BACK:
-        # so do rows of dy lie, and a position is an offset
+        # rows of dy lie so, and a position tells where its pixel lies
         dy = tl.load(dy_ptr + pixel.to(tl.int64) * dy_strides[3], mask=found, other=0)
     else:
         dy = tl.load(dy_ptr + pixel_offset(h, w, dy_strides), mask=found, other=0)

@@ -152,7 +152,7 @@ def test_offsets_beyond_31_bits(
     shape: tuple[int, ...], stride: tuple[int, ...], size: int, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory that is addressed but hardly touched: the system maps only the pages that are written."""
-    monkeypatch.setattr(adaptive, "LARGE", 4)
+    monkeypatch.setattr(layout, "LARGE", 4)
     reach = 1 + sum((extent - 1) * step for extent, step in zip(shape, stride, strict=True))
     values = torch.randn(shape, dtype=torch.float16)
     torch.utils.deterministic.fill_uninitialized_memory = False

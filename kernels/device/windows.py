@@ -22,8 +22,8 @@ def tile(
     G, H, W, L, VEC: tl.constexpr, VEC_IN: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
-    """The rectangle of this program, as rows and columns: plane and row in it; pixel and lane; what lies in the image; offsets
-    in a dense tensor."""
+    """Find the rectangle of this program: for its rows, the plane and the row in it; for its columns, the pixel and the lane;
+    which rows and columns there are; and their offsets in a dense tensor."""
     # a row, or its span of memory, may have 2^31 elements: it is widened before anything is multiplied
     row = (tl.cast(W, tl.int64) if WIDE else W) * L
     pid = tl.program_id(0).to(tl.int64) if WIDE else tl.program_id(0)
@@ -65,9 +65,9 @@ def pixel_offset(h, w, strides):
 
 @triton.jit
 def load_tap(x_ptr, strides, planes, h, w, lane, mask_h, mask_w, other: tl.constexpr, VEC: tl.constexpr):
-    """One element for each of a rectangle: of row h of the plane at `planes`, of lane `lane` of column w.
+    """Load a rectangle: the elements in rows h of the planes that begin at `planes`, and in columns w and their lanes.
 
-    Lanes lie back to back in units of VEC.
+    A column's lanes lie back to back in units of VEC.
     """
     rows = planes + h.to(tl.int64) * strides[2]
     if VEC > 1:
@@ -87,7 +87,7 @@ def first_pixel(p, WINDOW: tl.constexpr, DIM: tl.constexpr):
 
 @triton.jit
 def covering(h, tap, SIZE, TAPS: tl.constexpr, WINDOW: tl.constexpr, DIM: tl.constexpr):
-    """The tap-th of the windows over pixel h, first to last: its number, which tap of it h is, and whether there is one."""
+    """Find the tap-th window over pixel h, from first to last: its number, which tap of it h is, and whether there is one."""
     from_start = h + WINDOW.padding[DIM]
     p = from_start // WINDOW.stride[DIM] - (TAPS[DIM] - 1 - tap)
     distance = from_start - p * WINDOW.stride[DIM]

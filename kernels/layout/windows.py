@@ -15,7 +15,7 @@ from torchops.kernels.planning.windows import Axis, Config, Problem, Reads, cost
 
 
 def _unroll(rows: int, cols: int) -> int:
-    """How many taps a loop takes at once: all of a few, or else a row. More loads under way would take too many registers."""
+    """How many taps a loop takes at once: all of a few, or else a row of them. More loads would take too many registers."""
     if rows * cols <= 4:
         return rows * cols
     return cols if cols <= 8 else 1
@@ -83,7 +83,7 @@ def launch_tiles(
     `windows` says whether outputs are windows, and inputs pixels, or the other way round.
     """
     assert outputs[0] is not None
-    # a loop goes through the pixels of a window, or through the windows over a pixel
+    # a loop goes through the windows over a pixel, if it is given their number, or through the pixels of a window
     taps = meta.get("TAPS", window.kernel)
     axes = _axes(outputs[0], inputs[0], windows, window)
     return launch_axes(kernel, inputs, outputs, axes, taps, config, reports=reports, WINDOW=window, **meta)

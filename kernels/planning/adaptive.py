@@ -17,7 +17,7 @@ from .windows import Config
 
 
 def most(size: int, size_in: int) -> int:
-    """Inputs of the longest of the windows."""
+    """How many inputs the longest of the windows has."""
     return (size_in - math.gcd(size, size_in) - 1) // size + 2
 
 
@@ -57,7 +57,7 @@ class Problem:
 
 
 def programs(problem: Problem, config: Config) -> int:
-    """Its rows are planes."""
+    """How many programs a launch has; the rows of its tiles are planes."""
     return -(-problem.planes // config.rows) * problem.rows.size * problem.cols.size
 
 

@@ -79,6 +79,7 @@ class Config:
 
 
 def programs(problem: Problem, config: Config) -> int:
+    """How many programs a launch has."""
     row = problem.cols.size * problem.lanes
     return -(-problem.planes * problem.rows.size // config.rows) * -(-row // config.cols)
 
@@ -120,7 +121,7 @@ def candidates(problem: Problem, device: Device, compiler: Version | None = None
 
 
 def _instructions(problem: Problem, config: Config, device: Device) -> float:
-    """About as many as a warp issues, read off the machine code of 2x2 pools and of unpooling, on an H100."""
+    """About as many as a warp issues: the counts were read off the machine code of 2x2 pools and of unpooling, for an H100."""
     elements = config.rows * config.cols / (config.num_warps * device.warp_size)
     return 130 + elements * (6 + 9 * problem.taps)
 
@@ -152,17 +153,17 @@ def pick_config(problem: Problem, device: Device) -> Config:
         full = min(1.0, count * used / slots)
         memory = memory_us(cost(problem, config).bytes_moved, device)
         issue = issue_us(count * config.num_warps * _instructions(problem, config, device), device)
-        # of two that wait for the same, the one that needs less of the other
+        # of two configs that wait for the same, the one that needs less of the other is the better
         return (max(memory, issue) + 0.1 * (memory + issue)) / full
 
-    # a line of the cache, unless a row is shorter
+    # a tile is no narrower than a line of the cache, unless a row is
     least = min(power_of_2(row), 128 // problem.itemsize)
     wide = [c for c in candidates(problem, device) if c.cols >= least]
     return min(_frugal(problem, wide), key=modelled_us)
 
 
 def _frugal(problem: Problem, configs: list[Config]) -> list[Config]:
-    """Those that move hardly more than the least, where there are some."""
+    """The configs that move hardly more than the least; all, where none does."""
     costs = [cost(problem, config) for config in configs]
     frugal = [c for c, need in zip(configs, costs, strict=True) if need.bytes_moved <= 1.05 * need.bytes_least]
     return frugal or configs
