@@ -33,7 +33,7 @@ class Cost:
     """Whether float32 is multiplied as TF32."""
 
 
-Problem = TypeVar("Problem")
+Problem = TypeVar("Problem", contravariant=True)
 """The planner's class of this name: a frozen dataclass of keywords, what a launch has to do as far as its block sizes depend on
 it. Equal problems get equal configs."""
 Config = TypeVar("Config")
