@@ -10,13 +10,12 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses import FakeTensor
-from torch._subclasses.functional_tensor import FunctionalTensor
 
 from torchops.activations import ACTIVATIONS
 from torchops.kernels.geometry import conv_size, conv_transpose_size, pool_size
 from torchops.ops.checks import PADDING_MODES
 from torchops.ops.registration import in_autocast
+from torchops.torch_internals import FakeTensor, FunctionalTensor, tracing_state
 
 Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]
@@ -113,7 +112,7 @@ def _integer(value: Any) -> Any:
     if isinstance(value, _INTS):
         return None if isinstance(value, bool) else value
     if isinstance(value, Tensor):
-        sized = value.dim() == 0 and value.dtype == torch.int64 and torch._C._get_tracing_state() is not None
+        sized = value.dim() == 0 and value.dtype == torch.int64 and tracing_state() is not None
         return _sizes((cast(Any, value),))[0] if sized else None
     return int(value) if hasattr(value, "__index__") else None
 
@@ -167,7 +166,7 @@ def _remembered(function: _Geometry) -> _Geometry:
 
     @functools.wraps(function)
     def call(*sizes: Any) -> Any:
-        if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        if torch.compiler.is_compiling() or tracing_state() is not None:
             return function(*sizes)
         try:
             return cached(*sizes)
@@ -333,7 +332,7 @@ def _check_windows(size: Sequence[int], stride: Pair, padding: Pair, dilation: P
 
 def _sizes(shape: Sequence[Any]) -> Sequence[int]:
     """Sizes as numbers: `torch.jit.trace` makes tensors of them, which an operator does not take."""
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is None:
+    if torch.compiler.is_compiling() or tracing_state() is None:
         return shape
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)

@@ -12,6 +12,7 @@ from torchops.ops import avg_pool2d as _avg
 from torchops.ops import max_pool2d as _max
 from torchops.ops import max_unpool2d as _unpool
 from torchops.ops.memory import is_channels_last
+from torchops.torch_internals import tracing_state, version_of
 
 from . import arguments
 
@@ -22,7 +23,7 @@ have no such attribute, and are believed."""
 
 
 def _version(t: Tensor) -> int:
-    return 0 if t.is_inference() else t._version
+    return 0 if t.is_inference() else version_of(t)
 
 
 def _pool(
@@ -43,7 +44,7 @@ def _pool(
     size = arguments.pool_geometry(input.shape, *geometry, ceil_mode)
     x = input if input.dim() == 4 else input.unsqueeze(0)
     if kind == "none":
-        traced = not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None
+        traced = not torch.compiler.is_compiling() and tracing_state() is not None
         # a trace is checked against another, which may be without gradients
         if traced or (torch.is_grad_enabled() and input.requires_grad):
             y, _ = _max.max_pool2d_with_indices(x, *geometry, size, smallest, _max.kept_indices(x, geometry[0]))
