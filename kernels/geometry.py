@@ -63,8 +63,8 @@ class Conv2d(NamedTuple):
         """Rows and columns from the first tap of a window to the last."""
         return self.dilation[0] * (kernel[0] - 1), self.dilation[1] * (kernel[1] - 1)
 
-    def linear(self) -> Conv2d:
-        """Its linear part, of which alone there is an adjoint: a constant beyond the image has no derivative."""
+    def adjoint(self) -> Conv2d:
+        """The convolution whose adjoints are the gradients: a constant beyond the image has no derivative, and is left out."""
         return self._replace(border="zeros", value=0.0) if self.border == "constant" else self
 
 
@@ -89,3 +89,8 @@ class Window(NamedTuple):
     def overlap(self) -> bool:
         """Whether a pixel may lie in several windows."""
         return any(dilation * (kernel - 1) >= stride for kernel, stride, _, dilation in self.axes())
+
+    def covering(self) -> Pair:
+        """How many windows may lie over a pixel, by rows and by columns."""
+        rows, cols = (-(-(dilation * (kernel - 1) + 1) // stride) for kernel, stride, _, dilation in self.axes())
+        return rows, cols

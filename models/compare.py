@@ -23,12 +23,12 @@ from .tasks import to
 from .training import data_for, net_for, optimizer_for, task_for
 
 SETTINGS = {
-    "lenet": Config("lenet", {}, batch_size=64, lr=2e-3),
-    "resnet": Config("resnet", {"depth": 18}, batch_size=16, size=64),
-    "unet": Config("unet", {"unpool": "avg"}, batch_size=16, size=64, lr=3e-3),
-    "diffusion": Config("diffusion", {}, batch_size=64, size=8, lr=2e-3, augment=False),
+    "lenet": Config.asked("lenet"),
+    "resnet": Config.asked("resnet", batch_size=16, size=64),
+    "unet": Config.asked("unet"),
+    "diffusion": Config.asked("diffusion", batch_size=64),
 }
-"""What `torchops train` does by default, with smaller images for the ResNet."""
+"""What `torchops train` does by default, with fewer images a step for ResNet and diffusion, and smaller ones for ResNet."""
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ class Processes:
         try:
             chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         except RuntimeError as error:
-            raise ValueError(f"--device {device}: torch knows no such device") from error
+            raise ValueError(f"`device` (={device}): torch knows no such device") from error
         if chosen.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"--device {device}: there is no GPU that torch can use")
+            raise ValueError(f"`device` (={device}): there is no GPU that torch can use")
         return chosen
 
     @staticmethod

@@ -52,7 +52,8 @@ def resnet(depth: int = 18, classes: int = 1000, *, weights: str | None = None, 
         model = torchvision.models.get_model(name, weights=chosen)
     except (urllib.error.URLError, OSError) as error:
         raise ConnectionError(
-            f"{name}'s weights cannot be downloaded ({error}): get {chosen.url} elsewhere and pass the file as --weights"
+            f"{name}'s weights cannot be downloaded ({error}): "
+            f"get {chosen.url} elsewhere and pass the file as `weights` of a run"
         ) from error
     if classes != model.fc.out_features:
         model.fc = nn.Linear(model.fc.in_features, classes)

@@ -79,7 +79,7 @@ def net_for(config: Config, data: Data) -> tuple[nn.Module, dict[str, Any]]:
     content = read(path / "best.pt" if path.is_dir() else path)
     of = content.get("net", config.net) if isinstance(content, dict) else None
     if of != config.net:
-        raise CheckpointError(f"--weights {path}: is of another network, {of or 'no checkpoint'}, not {config.net}")
+        raise CheckpointError(f"`weights` (={path}): is of another network, {of or 'no checkpoint'}, not {config.net}")
     state = content.get("state", content)
     net = build(config.net, layers=config.layers, **options)
     try:
@@ -88,7 +88,7 @@ def net_for(config: Config, data: Data) -> tuple[nn.Module, dict[str, Any]]:
         else:
             net.load_state_dict(state)
     except (ValueError, RuntimeError) as error:
-        raise CheckpointError(f"--weights {path}: {str(error).splitlines()[-1].strip()}") from error
+        raise CheckpointError(f"`weights` (={path}): {str(error).splitlines()[-1].strip()}") from error
     return net, options
 
 
@@ -157,7 +157,7 @@ class Trainer:
     def _batch_size(self, samples: int) -> int:
         size, world = self.config.batch_size, self.processes.world
         if size % world:
-            raise ValueError(f"--batch-size must be a multiple of the {world} processes, got {size}")
+            raise ValueError(f"`batch_size` must be a multiple of the {world} processes, got {size}")
         if samples < world:
             raise DataError(f"{samples} images are not enough for {world} processes")
         if samples < size:
@@ -189,7 +189,7 @@ class Trainer:
                 loss = self.processes.mean(float(self.loss_sum) / self.steps)
                 if not math.isfinite(loss):
                     raise FloatingPointError(
-                        f"the loss of epoch {len(self.rows) + 1} is {loss}: try a smaller --lr than {self.config.lr}"
+                        f"the loss of epoch {len(self.rows) + 1} is {loss}: try a smaller `lr` than {self.config.lr}"
                     )
                 self.rows.append(self._evaluate(loss))
                 self.step, self.loss_sum = 0, torch.zeros((), dtype=torch.float64)

@@ -1,9 +1,13 @@
 """Do the tests notice? `python -m tests.mutants [name ...]` breaks the kernels in ways that are easy to get wrong, one at a
 time, in a copy of the sources, and runs a tier on each. A mutant that no test notices is a hole in the tests: exit code 1.
+
+A mutant finds what it breaks by the name of a function and an expression in it, both in the syntax tree. Code may move to
+another file, and be laid out anew, without a change here.
 """
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -13,36 +17,44 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .tiers import PROCESSES, ROOT, clean_environment
 
-STORE = "tl.store(y_row + cols, y.to(y_ptr.dtype.element_ty), mask=mask)"
+
+class Edit(NamedTuple):
+    """In the function of this name, this expression or statement is replaced by another."""
+
+    function: str
+    old: str
+    new: str
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One mistake, as (file, old, new) edits, and the tier and tests that have to notice."""
+    """One mistake, as edits, and the tier and tests that have to notice."""
 
     name: str
     tier: str
     tests: str
-    edits: tuple[tuple[str, str, str], ...]
+    edits: tuple[Edit, ...]
     file: str = "test_sobel.py"
 
 
-SOBEL, BORDERS = "kernels/sobel.py", "kernels/device/borders.py"
-GATHER, SHIFT, WEIGHT_GRAD = "kernels/conv2d/gemm.py", "kernels/conv2d/shift.py", "kernels/conv2d/weight_grad.py"
-EPILOGUE, TILES = "kernels/conv2d/epilogue.py", "test_conv2d_tiles.py"
-WINDOWS, MAX_POOL, MAX_UNPOOL = "kernels/device/windows.py", "kernels/max_pool2d.py", "kernels/max_unpool2d.py"
-BIAS = "tl.load(bias_ptr + offs_c, mask=mask_c, other=0).to(ACC)[None, :]"
 MUTANTS = (
-    Mutant("mask forgotten", "ir", "test_matches_reference", ((SOBEL, STORE, STORE.replace(", mask=mask", "")),)),
     Mutant(
-        "wrong border",
-        "interpreter",
+        "mask forgotten",
+        "ir",
         "test_matches_reference",
-        ((BORDERS, "tl.where(i < 0, -i, i)", "tl.where(i < 0, -i - 1, i)"),),
+        (
+            Edit(
+                "sobel_fwd_kernel",
+                "tl.store(y_row + cols, y.to(y_ptr.dtype.element_ty), mask=mask)",
+                "tl.store(y_row + cols, y.to(y_ptr.dtype.element_ty))",
+            ),
+        ),
     ),
+    Mutant("wrong border", "interpreter", "test_matches_reference", (Edit("border_index", "-i", "-i - 1"),)),
     # a strip also writes the first row of the next, and writes it wrong: whoever comes last wins, and the interpreter, which
     # runs programs in order, never sees it
     Mutant(
@@ -50,26 +62,30 @@ MUTANTS = (
         "ir",
         "test_tiles_of_the_kernels_join",
         (
-            (SOBEL, "for h in range(h0, h1):", "for h in range(h0, tl.minimum(h1 + 1, H)):"),
-            (SOBEL, "gy = (smooth2 - smooth0) * SCALE", "gy = (smooth2 - smooth0) * tl.where(h < h1, SCALE, 1.0)"),
+            Edit("sobel_fwd_kernel", "range(h0, h1)", "range(h0, tl.minimum(h1 + 1, H))"),
+            Edit(
+                "sobel_fwd_kernel",
+                "(smooth2 - smooth0) * SCALE",
+                "(smooth2 - smooth0) * tl.where(h < h1, SCALE, 1.0)",
+            ),
         ),
     ),
     Mutant(
         "missing widening",
         "interpreter",
         "test_offsets_beyond_31_bits",
-        ((SOBEL, "border_index(h, H, MODE).to(tl.int64) * sh", "border_index(h, H, MODE) * sh"),),
+        (Edit("_load_row", "border_index(h, H, MODE).to(tl.int64)", "border_index(h, H, MODE)"),),
     ),
     Mutant(
         "bfloat16 truncated",
         "ir",
         "test_rounds_once_in_every_dtype",
         (
-            (
-                SOBEL,
-                STORE,
-                "y = (y.to(tl.uint32, bitcast=True) & 0xFFFF0000).to(tl.float32, bitcast=True) "
-                "if y_ptr.dtype.element_ty == tl.bfloat16 else y\n            " + STORE,
+            Edit(
+                "sobel_fwd_kernel",
+                "y.to(y_ptr.dtype.element_ty)",
+                "((y.to(tl.uint32, bitcast=True) & 0xFFFF0000).to(tl.float32, bitcast=True) "
+                "if y_ptr.dtype.element_ty == tl.bfloat16 else y).to(y_ptr.dtype.element_ty)",
             ),
         ),
     ),
@@ -77,125 +93,148 @@ MUTANTS = (
         "wide loads lost",
         "compile",
         "test_contiguous_columns_move_128_bits",
-        ((SOBEL, "mask = q0 + cols < ROW", "mask = w < W"),),
+        (
+            Edit("sobel_fwd_kernel", "q0 + cols < ROW", "w < W"),
+            Edit("spatial_gradient_bwd_kernel", "q0 + cols < ROW", "w < W"),
+            Edit("sobel_bwd_kernel", "q0 + cols < ROW", "w < W"),
+        ),
     ),
     Mutant(
         "corners not folded",
         "interpreter",
         "test_tiles_of_the_kernels_join and flat-reflect",
-        ((EPILOGUE, "found &= ~(in_range(i, P) & in_range(j, Q))", "found &= in_range(i, P) ^ in_range(j, Q)"),),
-        TILES,
+        (Edit("_add_ring", "~(in_range(i, P) & in_range(j, Q))", "in_range(i, P) ^ in_range(j, Q)"),),
+        "test_conv2d_tiles.py",
     ),
     Mutant(
         "wrong first tap",
         "interpreter",
         "test_matches_reference",
-        ((GATHER, "(phase - (TAPS - 1 - i) * dilation) % stride", "(phase + (TAPS - 1 - i) * dilation) % stride"),),
+        (Edit("_first_tap", "phase - (TAPS - 1 - i) * dilation", "phase + (TAPS - 1 - i) * dilation"),),
         "test_conv_transpose2d.py",
     ),
     Mutant(
         "channels not masked",
         "ir",
         "test_tiles_of_the_kernels_join and gemm-constant",
-        ((GATHER, "if EVEN_I else lanes < I - i0", "if EVEN_I else lanes >= 0"),),
-        TILES,
+        (Edit("conv2d_gemm_kernel", "lanes < I - i0", "lanes >= 0"),),
+        "test_conv2d_tiles.py",
     ),
     Mutant(
         "shifted the wrong way",
         "interpreter",
         "test_taps_of_a_row_share_a_load and channels_last and zeros",
-        ((SHIFT, "in_range(c + SHIFT, W), lane + SHIFT", "in_range(c + SHIFT, W), lane - SHIFT"),),
-        TILES,
+        (Edit("_shifted", "lane + SHIFT", "lane - SHIFT"),),
+        "test_conv2d_tiles.py",
     ),
     Mutant(
         "tiles do not overlap",
         "interpreter",
         "test_taps_of_a_row_share_a_load and channels_last and replicate",
-        ((SHIFT, "m = pid_m * (BLOCK_M - SPAN) - BEFORE", "m = pid_m * (BLOCK_M - SPAN)"),),
-        TILES,
+        (Edit("conv2d_shift_kernel", "pid_m * (BLOCK_M - SPAN) - BEFORE", "pid_m * (BLOCK_M - SPAN)"),),
+        "test_conv2d_tiles.py",
     ),
     Mutant(
         "constant border not chosen",
         "ir",
         "test_tiles_of_the_kernels_join and gemm-constant",
-        (("kernels/device/tiles.py", "tl.where(inside_0, ptr + offs_0, pad_ptr)", "ptr + offs_0"),),
-        TILES,
+        (Edit("load_or_pad", "tl.where(inside_0, ptr + offs_0, pad_ptr)", "ptr + offs_0"),),
+        "test_conv2d_tiles.py",
     ),
     Mutant(
         "bias after rounding",
         "interpreter",
         "test_rounds_once_in_every_dtype",
-        ((EPILOGUE, f"acc += {BIAS}", f"acc = acc.to(y_ptr.dtype.element_ty).to(ACC) + {BIAS}"),),
+        (
+            Edit(
+                "finish",
+                "acc += tl.load(bias_ptr + offs_c, mask=mask_c, other=0).to(ACC)[None, :]",
+                "acc = acc.to(y_ptr.dtype.element_ty).to(ACC) "
+                "+ tl.load(bias_ptr + offs_c, mask=mask_c, other=0).to(ACC)[None, :]",
+            ),
+        ),
         "test_conv2d.py",
     ),
     Mutant(
         "carry dropped",
         "interpreter",
         "test_tiles_of_the_kernels_join and flat-constant",
-        ((WEIGHT_GRAD, " + tl.where(w >= w_end, step_h, 0)", ""),),
-        TILES,
+        (Edit("_next_pixels", "tl.where(w >= w_end, step_h, 0)", "0"),),
+        "test_conv2d_tiles.py",
     ),
     Mutant(
         "last range dropped",
         "interpreter",
         "test_tiles_of_the_kernels_join and flat-constant",
-        ((WEIGHT_GRAD, "split < splits, e < size", "split < splits - 1, e < size"),),
-        TILES,
+        (Edit("conv2d_sum_splits_kernel", "split < splits", "split < splits - 1"),),
+        "test_conv2d_tiles.py",
     ),
     Mutant(
         "NaN dropped",
         "interpreter",
         "TestIndices and test_match_aten",
-        ((MAX_POOL, " | (x != x)", ""),),
+        (Edit("max_pool2d_fwd_kernel", "x != x", "x < x"),),
         "test_max_pool2d.py",
     ),
     Mutant(
         "index in the padding",
         "interpreter",
         "TestIndices and test_match_aten",
-        ((MAX_POOL, "(tl.maximum(-w0, 0) + DIL_W - 1) // DIL_W", "w0 * 0"),),
+        (Edit("max_pool2d_fwd_kernel", "tl.maximum(-w0, 0)", "w0 * 0"),),
         "test_max_pool2d.py",
     ),
     Mutant(
         "first duplicate wins",
         "interpreter",
         "test_overlapping_windows",
-        ((MAX_UNPOOL, "y = tl.where(mask & here, x, y)", "y = tl.where(mask & here & (y == 0), x, y)"),),
+        (Edit("max_unpool2d_fwd_kernel", "tl.where(mask & here, x, y)", "tl.where(mask & here & (y == 0), x, y)"),),
         "test_max_unpool2d_indices.py",
     ),
     Mutant(
         "strays not reported",
         "interpreter",
         "test_positions_that_point_anywhere",
-        ((MAX_UNPOOL, "tl.max(tl.max(strays.to(tl.int32), axis=1), axis=0)", "0"),),
+        (Edit("_report", "tl.max(tl.max(strays.to(tl.int32), axis=1), axis=0)", "0"),),
         "test_max_unpool2d_indices.py",
     ),
     Mutant(
         "hostile offset followed",
         "ir",
         "TestHostileIndices and offsets",
-        ((MAX_UNPOOL, "found = mask & (tap < R * S) & in_range(h, H) & in_range(w, W)", "found = mask"),),
+        (Edit("max_unpool2d_bwd_kernel", "mask & (tap < R * S) & in_range(h, H) & in_range(w, W)", "mask"),),
         "test_max_unpool2d_indices.py",
     ),
     Mutant(
         "hostile position followed",
         "ir",
         "TestHostileIndices and positions",
-        ((MAX_UNPOOL, "found = (idx >= 0) & (idx < PIXELS) & ~lost", "found = (idx < PIXELS) & ~lost"),),
+        (Edit("max_unpool2d_replay_kernel", "(idx >= 0) & (idx < PIXELS)", "idx < PIXELS"),),
         "test_max_unpool2d_indices.py",
     ),
     Mutant(
         "padding counted beyond its end",
         "interpreter",
         "test_matches_aten_in_every_mode",
-        (("kernels/avg_pool2d.py", "tl.minimum(size + 2 * PADDING - p * STRIDE, R)", "p * 0 + R"),),
+        (
+            Edit(
+                "_pixels_share",
+                "tl.minimum(size + 2 * WINDOW.padding[DIM] - p * WINDOW.stride[DIM], R)",
+                "p * 0 + R",
+            ),
+        ),
         "test_avg_pool2d.py",
     ),
     Mutant(
         "last pixel of an adaptive window left out",
         "interpreter",
         "test_matches_aten",
-        (("kernels/device/adaptive.py", "* size_in + size - 1) // size", "* size_in) // size"),),
+        (
+            Edit(
+                "end_of",
+                "((p + 1).to(tl.int64) if LONG else p + 1) * size_in + size - 1",
+                "((p + 1).to(tl.int64) if LONG else p + 1) * size_in",
+            ),
+        ),
         "test_adaptive_avg_pool2d.py",
     ),
     Mutant(
@@ -203,10 +242,10 @@ MUTANTS = (
         "interpreter",
         "test_last_nan_wins_and_the_first_of_equals",
         (
-            (
-                "kernels/adaptive_max_pool2d.py",
-                "tl.min(tl.where(best == number[:, None], pixel, none)",
-                "tl.max(tl.where(best == number[:, None], pixel, 0)",
+            Edit(
+                "adaptive_max_pool2d_large_kernel",
+                "tl.min(tl.where(best == number[:, None], pixel, none), axis=1)",
+                "tl.max(tl.where(best == number[:, None], pixel, 0), axis=1)",
             ),
         ),
         "test_adaptive_max_pool2d.py",
@@ -215,14 +254,14 @@ MUTANTS = (
         "channels not told to lie together",
         "compile",
         "test_channels_that_are_no_multiple_of_16_stay_wide",
-        ((WINDOWS, "w = tl.max_constancy(w, VEC_IN)", "w = w + 0"),),
+        (Edit("tile", "tl.max_constancy(w, VEC_IN)", "w + 0"),),
         "test_pooling_compile.py",
     ),
     Mutant(
         "batch norm alone",
         "aten",
         "test_two_processes_train_as_one and unet",
-        (("models/distributed.py", "module.__class__ = SyncBatchNorm2d", "pass"),),
+        (Edit("synchronized", "module.__class__ = SyncBatchNorm2d", "pass"),),
         "models/test_training.py",
     ),
     # as it would come from LLVM: kernels/canary.py says what becomes of it; a ptxas of CUDA 13.1 or newer lets it escape
@@ -231,8 +270,8 @@ MUTANTS = (
         "compile",
         "test_picked_configs_move_wide and max_pool-2x2-offsets and bfloat16 and nchw",
         (
-            (
-                MAX_POOL,
+            Edit(
+                "max_pool2d_fwd_kernel",
                 "tap.to(tl.uint8)",
                 'tl.inline_asm_elementwise("{ .reg .b32 c, t; mov.b32 c, 65531; add.s16x2 t, $1, c; cvt.s32.s16 $0, t; }", '
                 '"=r,r", [tap], dtype=tl.int32, is_pure=True, pack=1).to(tl.uint8)',
@@ -243,6 +282,44 @@ MUTANTS = (
 )
 
 
+def mutate(folder: Path, edit: Edit) -> tuple[Path, str]:
+    """The file of kernels/ or models/ that holds what is edited, and its text with the edit made.
+
+    Raises:
+        LookupError: the expression occurs nowhere in the functions of this name, or more than once.
+    """
+    [pattern] = ast.parse(edit.old).body
+    wanted: ast.AST = pattern.value if isinstance(pattern, ast.Expr) else pattern
+    texts = {path: path.read_text() for room in ("kernels", "models") for path in sorted((folder / room).rglob("*.py"))}
+    # parsed where the name occurs: all files together take half a second
+    functions = [
+        (path, function)
+        for path, text in texts.items()
+        if edit.function in text
+        for function in ast.walk(ast.parse(text))
+        if isinstance(function, ast.FunctionDef) and function.name == edit.function
+    ]
+    found = [
+        (path, node)
+        for path, function in functions
+        for node in ast.walk(function)
+        # which says nothing of lines, parentheses and spaces
+        if ast.dump(node) == ast.dump(wanted)
+    ]
+    if len(found) != 1:
+        where = ", ".join(f"{path.relative_to(folder)}:{function.lineno}" for path, function in functions) or "nowhere"
+        raise LookupError(f"{edit.old!r} is found {len(found)} times in {edit.function}, which is defined {where}")
+    [(path, node)] = found
+    # positions count bytes; what replaces an expression binds as it did
+    lines = texts[path].encode().splitlines(keepends=True)
+    start, end = (
+        sum(map(len, lines[: line - 1])) + column
+        for line, column in ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset))
+    )
+    source, new = b"".join(lines), f"({edit.new})" if isinstance(node, ast.expr) else edit.new
+    return path, (source[:start] + new.encode() + source[end:]).decode()
+
+
 def run(mutant: Mutant) -> tuple[Mutant, str | None]:
     """Run the mutant's tier until a test fails; return the test, or None if all pass."""
     with tempfile.TemporaryDirectory() as folder:
@@ -251,11 +328,12 @@ def run(mutant: Mutant) -> tuple[Mutant, str | None]:
             shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("pyproject.toml", "README.md"):
             shutil.copy(ROOT / name, copy / name)
-        for file, old, new in mutant.edits:
-            source = (copy / file).read_text()
-            if old not in source:
-                raise SystemExit(f"mutant {mutant.name!r}: {file} no longer holds {old!r}")
-            (copy / file).write_text(source.replace(old, new))
+        for edit in mutant.edits:
+            try:
+                path, text = mutate(copy, edit)
+            except LookupError as e:
+                raise SystemExit(f"mutant {mutant.name!r}: {e}") from None
+            path.write_text(text)
         extra, command = PROCESSES[mutant.tier]
         env = {**clean_environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": folder, **extra}
         arguments = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -19,6 +20,7 @@ from typer.testing import CliRunner, Result
 import torchops
 from torchops import catalog, files, inspect
 from torchops.cli import app
+from torchops.cli.console import in_flags
 from torchops.inspect import check
 from torchops.inspect.machine_code import Instruction, main_loop
 
@@ -147,7 +149,7 @@ class TestBadFiles:
     def test_one_pixel_cannot_be_reflected(self, photo: Image.Image, tmp_path: Path) -> None:
         photo.crop((0, 0, 1, 1)).save(tmp_path / "in.png")
         result = invoke("sobel", tmp_path / "in.png", tmp_path / "out.png", "--padding-mode", "reflect")
-        refused(result, r"`padding_mode` 'reflect' .* at least 2 x 2 pixels")
+        refused(result, r"--padding-mode 'reflect' .* at least 2 x 2 pixels")
 
     def test_larger_than_memory(self, tmp_path: Path) -> None:
         # a bitmap whose header promises 200000 x 200000 pixels
@@ -200,6 +202,45 @@ def test_backend_comes_from_the_environment(
     for value, complaint in (("triton", "TRITON_INTERPRET=1"), ("nonsense", "TORCHOPS_BACKEND must be one of")):
         monkeypatch.setenv("TORCHOPS_BACKEND", value)
         refused(invoke("sobel", tmp_path / "in.png", tmp_path / "out.png"), complaint)
+
+
+COMMANDS = {
+    "--version": "ptxas is asked for its version",
+    "--gpu-name=": "ptxas is told what to assemble for",
+}
+"""Flags that the library may write, since it runs the command whose they are."""
+
+
+def test_the_library_speaks_of_arguments() -> None:
+    """Flags are the shell's: who calls a function from Python is told of its arguments, which the shell translates."""
+    root = Path(__file__).parent.parent
+    found = {}
+    files = [file for folder in ("kernels", "models", "torchops") for file in (root / folder).rglob("*.py")]
+    for file in files:
+        if root / "torchops" / "cli" in file.parents:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*=?", node.value):
+                    found[flag] = f"{file.relative_to(root)}:{node.lineno}"
+    assert found.keys() == COMMANDS.keys(), found
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("`lr` must be positive, got -1", "--lr must be positive, got -1"),
+        ("`batch_size` must be a multiple of 3", "--batch-size must be a multiple of 3"),
+        ("`data` (=photos (1)/new): no such folder", "--data photos (1)/new: no such folder"),
+        ("`data` (=a)b): no such folder", "--data (=a)b): no such folder"),
+        ("a.png: broken; `skip_corrupt` leaves such files out", "a.png: broken; --skip-corrupt leaves such files out"),
+        ("`groups` (=3) must divide `lr` (=8)", "`groups` (=3) must divide --lr 8"),
+        ("`lr` (=8) and `lr`", "--lr 8 and --lr"),
+    ],
+)
+def test_arguments_become_flags(said: str, told: str) -> None:
+    flags = {"lr": "--lr", "batch_size": "--batch-size", "data": "--data", "skip_corrupt": "--skip-corrupt"}
+    assert in_flags(said, flags) == told
 
 
 def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
@@ -334,7 +375,7 @@ class TestExplain:
         for setting in ("stride", "=2", ""):
             refuse(rf"--set must be NAME=VALUE, got '{setting}'", "--set", setting)
         refuse(r"--weight must be four positive numbers K,C,R,S, .* got '64,3,3'", "--weight", "64,3,3")
-        refuse(r"`weight` must be None, since sobel has none", "--weight", "1,1,3,3", op="sobel")
+        refuse(r"--weight must be None, since sobel has none", "--weight", "1,1,3,3", op="sobel")
         refuse(r"takes 32 channels", "--weight", "64,32,3,3")
         for groups in ("0", "3", "-1", "100"):
             refuse(rf"`groups` .*{groups}\b", "--set", f"groups={groups}")
@@ -414,9 +455,9 @@ class TestInspect:
         assert forward["bytes_least"] == 2 * (4 * 16 * 20 * 20 + 16 * 4 * 3 * 5 + 4 * 8 * 39 * 39)
 
     def test_bad_arguments(self, tmp_path: Path) -> None:
-        refused(invoke("inspect", "sobel", "--arch", "sm_42"), r"`arch` must be one of sm_80, .*, got 'sm_42'")
+        refused(invoke("inspect", "sobel", "--arch", "sm_42"), r"--arch must be one of sm_80, .*, got 'sm_42'")
         refused(invoke("inspect", "sobel", "--dtype", "float31"), r"--dtype must name .* got 'float31'")
-        refused(invoke("inspect", "sobel", "--dtype", "int64"), r"`dtype` must be one of .* got torch\.int64")
+        refused(invoke("inspect", "sobel", "--dtype", "int64"), r"--dtype must be one of .* got torch\.int64")
         refused(invoke("inspect", "sobel", "--shape", "3,4"), r"--shape must be four .* got '3,4'")
         refused(invoke("inspect", "sobel", "--shape", f"1,1,1,{10**20}"), r"--shape .* less than 2\^40 elements")
         (tmp_path / "file").touch()

@@ -15,7 +15,9 @@ from torch import Tensor
 import torchops
 from torchops import catalog, reference
 from torchops.activations import ACTIVATIONS
-from torchops.ops import conv2d as ops
+from torchops.kernels.geometry import Conv2d
+from torchops.ops.conv2d import operator as ops
+from torchops.ops.registration import IMPLEMENTATIONS
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .opinfo import LAYOUTS, OpInfo, Rejection, Sample, laid_out, strides
@@ -201,7 +203,7 @@ class TestConv2d(Conformance):
         op=catalog.OPS["conv2d"],
         samples=SAMPLES,
         rejections=_rejections(),
-        implementation=ops._conv2d,
+        implementation=IMPLEMENTATIONS["conv2d"],
         launches=(1, 5),  # two gradients, and the sums of the ranges that weight and bias are split into
         streams=False,
         archs=("sm_120",),  # the others: test_conv2d_compile.py
@@ -312,19 +314,18 @@ class TestConv2d(Conformance):
 def test_gradcheck_of_the_gradient_ops(padding_mode: str, needs: tuple[bool, bool]) -> None:
     """Each is differentiated by itself, with either cotangent missing."""
     x, w, b = (t.requires_grad_() for t in operands(torch.float64)[:3])
-    constants = (1, 2), (1, 2, 2, 1), (1, 1), 1, padding_mode
-    value = 0.5 if padding_mode == "constant" else 0.0
-    dy = torch.randn_like(ops.conv2d(x, w, b, None, *constants, value, "none"), requires_grad=True)
+    conv = Conv2d((1, 2), (1, 2, 2, 1), (1, 1), 1, padding_mode, 0.5 if padding_mode == "constant" else 0.0)
+    dy = torch.randn_like(ops.conv2d(x, w, b, None, conv, "none"), requires_grad=True)
 
     def weight_grad(dy: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-        found = ops.conv2d_weight_grad(dy, x, (3, 3), *constants, value, True, False)
+        found = ops.conv2d_weight_grad(dy, x, (3, 3), conv, True, False)
         return tuple(g for g, need in zip(found, needs, strict=True) if need)
 
     if any(needs):
         assert torch.autograd.gradgradcheck(weight_grad, (dy, x), fast_mode=True)
         return
     assert torch.autograd.gradgradcheck(
-        lambda dy, w, c: ops.conv2d_input_grad(dy, w, c, (4, 5), *constants, False),
+        lambda dy, w, c: ops.conv2d_input_grad(dy, w, c, (4, 5), conv, False),
         (dy, w, torch.randn(3, dtype=torch.float64, requires_grad=True)),
         fast_mode=True,
     )

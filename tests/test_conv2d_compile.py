@@ -16,6 +16,8 @@ from torch import Tensor
 from bench import model
 from torchops import inspect
 from torchops.kernels import conv2d as kernels
+from torchops.kernels.conv2d.plain import PlainConfig
+from torchops.kernels.geometry import Conv2d
 from torchops.kernels.launch import Launch, record
 from torchops.kernels.planning import conv2d as conv2d_config
 from torchops.kernels.planning.compilers import compiler_version
@@ -58,19 +60,16 @@ class Pass:
         x, w, y = tensor(8, c, 57, 59), tensor(k, c // self.groups, self.kernel, self.kernel), tensor(8, k, p, q)
         bias = torch.empty(k if self.what == "fwd" else c, dtype=self.dtype)
         top, left = (d * (self.kernel // 2) for d in self.dilation)
-        geometry = self.stride, (top, left), self.dilation, self.groups, self.padding_mode
+        conv = Conv2d(self.stride, (left, left, top, top), self.dilation, self.groups, self.padding_mode, self.value)
         with torch.backends.cudnn.flags(allow_tf32=self.tf32):
             if self.what == "fwd":
                 residual = y if self.activation == "gelu" else None
-                kernels.conv2d_fwd(x, w, bias, residual, y, *geometry, self.value, self.activation)
+                kernels.conv2d_fwd(x, w, bias, residual, y, conv, self.activation)
             elif self.what == "input_grad":
                 further = None if self.activation == "none" else bias
-                sides = left, left, top, top
-                kernels.conv2d_input_grad(
-                    y, w, further, x, self.stride, sides, self.dilation, self.groups, self.padding_mode
-                )
+                kernels.conv2d_input_grad(y, w, further, x, conv.adjoint())
             else:
-                kernels.conv2d_weight_grad(y, x, w, None, *geometry, self.value)
+                kernels.conv2d_weight_grad(y, x, w, None, conv)
 
 
 def _passes() -> Iterator[Pass]:
@@ -192,7 +191,7 @@ def test_a_border_mode_costs_no_more_than_zeros(padding_mode: str, channels: Pai
                for s in ((32, c, 56, 56), (k, c, 3, 3), (32, k, 56, 56)))  # fmt: skip
     value = 0.5 if padding_mode == "constant" else 0.0
     with record(DEVICES["sm_90"]) as launches:
-        kernels.conv2d_fwd(x, w, None, y, y, (1, 1), (1, 1), (1, 1), 1, padding_mode, value, "relu")
+        kernels.conv2d_fwd(x, w, None, y, y, Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, padding_mode, value), "relu")
     (launch,) = launches
     r = inspect.report(launch)
     assert (r.spills, r.stack_bytes) == (0, 0), r
@@ -207,8 +206,9 @@ def test_a_slice_of_channels_is_not_taken_for_aligned(padding_mode: str) -> None
             for s in ((64, 64, 3, 3), (32, 64, 56, 56)))  # fmt: skip
     value = 0.5 if padding_mode == "constant" else 0.0
     with record(DEVICES["sm_90"]) as launches:
-        kernels.conv2d_fwd(x, w, None, None, y, (1, 1), (1, 1), (1, 1), 1, padding_mode, value, "none")
-        kernels.conv2d_weight_grad(y, x, w, None, (1, 1), (1, 1), (1, 1), 1, padding_mode, value)
+        conv = Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, padding_mode, value)
+        kernels.conv2d_fwd(x, w, None, None, y, conv, "none")
+        kernels.conv2d_weight_grad(y, x, w, None, conv)
     for launch in launches[:2]:
         r = inspect.report(launch)
         pixels = launch.config.block_k if "weight_grad" in r.kernel else launch.config.block_m
@@ -216,6 +216,25 @@ def test_a_slice_of_channels_is_not_taken_for_aligned(padding_mode: str) -> None
         narrow = sum(count for bits, count in r.loads.items() if bits <= 64)
         # each thread loads its share of a tile of x with none of the wide ones
         assert narrow * 64 * 32 * r.num_warps >= pixels * channels * 16, r
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100", "gfx942"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_the_plain_kernel(arch: str, dtype: torch.dtype) -> None:
+    """The lesson compiles for every GPU, multiplies on matrix units where these take the dtype, and spills nothing."""
+    layer = next(layer for layer in CASES if layer.name == "body")
+    x, w, y = (torch.empty(s, dtype=dtype) for s in (layer.input_shape, layer.weight_shape, layer.output_shape))
+    conv = Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, "zeros")
+    # float32 is not multiplied on matrix units here: its products take registers
+    config = PlainConfig(64, 64, 32, 4, 2) if dtype == torch.bfloat16 else PlainConfig(32, 32, 16, 2, 2)
+    with record(DEVICES[arch]) as launches:
+        kernels.conv2d_fwd(x, w, None, None, y, conv, "none", config=config)
+    (launch,) = launches
+    assert launch.name == "conv2d_plain_kernel"
+    r = inspect.report(launch)
+    assert (r.spills, r.stack_bytes) == (0, 0), r
+    if dtype == torch.bfloat16:
+        assert r.matrix_instructions > 0, r
 
 
 @pytest.mark.parametrize(
@@ -226,7 +245,8 @@ def test_planes_load_what_lies_together(layer: ConvLayer) -> None:
     x, y = torch.empty(layer.input_shape, dtype=torch.bfloat16), torch.empty(layer.output_shape, dtype=torch.bfloat16)
     w = torch.empty(layer.weight_shape, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
     with record(DEVICES["sm_90"]) as launches:
-        kernels.conv2d_fwd(x, w, None, None, y, (1, 1), (layer.padding,) * 2, (1, 1), 1, "zeros", 0.0, "none")
+        left = top = layer.padding
+        kernels.conv2d_fwd(x, w, None, None, y, Conv2d((1, 1), (left, left, top, top), (1, 1), 1, "zeros"), "none")
     (launch,) = launches
     r = inspect.report(launch)
     assert (r.spills, r.stack_bytes) == (0, 0), r

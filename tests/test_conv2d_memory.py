@@ -7,7 +7,7 @@ there, or run in the interpreter, where results show that what was not allocated
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ import torchops
 from torchops import reference
 from torchops.kernels.launch import Launch, record
 from torchops.kernels.planning.hardware import DEVICES
-from torchops.ops import conv2d as ops
+from torchops.ops.registration import IMPLEMENTATIONS
 
 from .conformance import close
 from .opinfo import LAYOUTS, laid_out
@@ -98,12 +98,6 @@ SMALL = {
 layers = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 padding_modes = pytest.mark.parametrize("padding_mode", PADDING_MODES)
 dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-
-IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
-    "conv2d": ops._conv2d,
-    "conv2d_input_grad": ops._conv2d_input_grad,
-    "conv2d_weight_grad": ops._conv2d_weight_grad,
-}
 
 
 class Allocations(TorchDispatchMode):

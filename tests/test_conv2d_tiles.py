@@ -11,6 +11,8 @@ from torch import Tensor
 import torchops
 from torchops import reference
 from torchops.kernels import conv2d as kernels
+from torchops.kernels.conv2d.plain import PlainConfig
+from torchops.kernels.geometry import Conv2d
 from torchops.kernels.launch import record
 from torchops.kernels.planning.conv2d import Config
 from torchops.kernels.planning.hardware import INTERPRETER
@@ -64,17 +66,17 @@ def test_tiles_of_the_kernels_join(method: str, padding_mode: str, layout: str, 
     )
     grad = laid_out(torch.randn(y.shape, device=device), layout)
     dx, dw = torch.autograd.grad(y, exact, grad.double().cpu())
-    border, geometry = (padding_mode, value), (STRIDE, PADDING, DILATION, groups)
+    conv = Conv2d(STRIDE, SIDES, DILATION, groups, padding_mode, value)
     tile = Config(32, 16, 16, 4, 1)
     out = torch.empty_like(grad)
-    kernels.conv2d_fwd(x, w, None, None, out, *geometry, *border, "none", config=tile)
+    kernels.conv2d_fwd(x, w, None, None, out, conv, "none", config=tile)
     close(out, y, torch.float32)
     out = torch.empty_like(x)
-    kernels.conv2d_input_grad(grad, w, None, out, STRIDE, SIDES, DILATION, groups, padding_mode, config=tile)
+    kernels.conv2d_input_grad(grad, w, None, out, conv.adjoint(), config=tile)
     close(out, dx, torch.float32, factor=4)
     out, db = torch.empty_like(w), torch.empty(w.shape[0], device=device)
     ranges = Config(32, 16, 16, 4, 1, splits=2)
-    kernels.conv2d_weight_grad(grad, x, out, db, *geometry, *border, config=ranges)
+    kernels.conv2d_weight_grad(grad, x, out, db, conv, config=ranges)
     close(out, dw, torch.float32, factor=4)
     close(db, grad.double().cpu().sum((0, 2, 3)), torch.float32, factor=4)
 
@@ -99,7 +101,6 @@ def test_taps_of_a_row_share_a_load(
     layout: str, device: torch.device, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """conv2d_shift_kernel, in tiles that begin and end inside rows: values, and the gradient of the input."""
-    left, top = padding[0], padding[2]
     c, k, h, w = 18 * groups, 17 * groups, 6, 7
     x = laid_out(torch.randn(2, c, h, w, device=device), layout)
     weight = laid_out(torch.randn(k, 18, *kernel, device=device) * (18 * math.prod(kernel)) ** -0.5, "channels_last")
@@ -113,13 +114,12 @@ def test_taps_of_a_row_share_a_load(
     tile = Config(32, 16, 16, 4, 1, taps=kernel[1])
     monkeypatch.setattr(kernels, "conv2d_gemm_kernel", None)  # nothing else may run
     out = torch.empty_like(grad)
-    kernels.conv2d_fwd(
-        x, weight, None, residual, out, (1, 1), (top, left), dilation, groups, padding_mode, 0.0, "relu", config=tile
-    )
+    conv = Conv2d((1, 1), padding, dilation, groups, padding_mode)
+    kernels.conv2d_fwd(x, weight, None, residual, out, conv, "relu", config=tile)
     close(out, torch.relu(y + residual.double().cpu()), torch.float32)
     monkeypatch.undo()  # the ring of a border is an ordinary gather
     out = torch.empty_like(x)
-    kernels.conv2d_input_grad(grad, weight, None, out, (1, 1), padding, dilation, groups, padding_mode, config=tile)
+    kernels.conv2d_input_grad(grad, weight, None, out, conv, config=tile)
     close(out, dx, torch.float32, factor=4)
 
 
@@ -135,9 +135,8 @@ def test_three_taps_of_a_weight_gradient_at_once(layout: str, device: torch.devi
     config, results = Config(32, 16, 16, 4, 1, taps=3, splits=3), []
     for _ in range(2):
         results.append(torch.empty_like(w))
-        kernels.conv2d_weight_grad(
-            grad, x, results[-1], None, (1, 1), (1, 1), (1, 1), groups, "zeros", 0.0, config=config
-        )
+        conv = Conv2d((1, 1), (1, 1, 1, 1), (1, 1), groups, "zeros")
+        kernels.conv2d_weight_grad(grad, x, results[-1], None, conv, config=config)
     close(results[0], dw, torch.float32, factor=4)
     assert torch.equal(*results)
 
@@ -209,13 +208,13 @@ def test_offsets_beyond_31_bits(method: str, dim: int, device: torch.device) -> 
     x = torch.randn(3, c, 4, 3, device=device).half()
     w = torch.randn(k, c // groups, 2, 3, device=device).half()
     dy = torch.randn(3, k, 5, 3, device=device).half()
-    geometry = (1, 1), (1, 1), (1, 1), groups
+    conv = Conv2d((1, 1), (1, 1, 1, 1), (1, 1), groups, "reflect")
 
     def results(x: Tensor, dy: Tensor, y: Tensor, dx: Tensor) -> tuple[Tensor, ...]:
         dw, db = torch.empty_like(w), torch.empty_like(w[:, 0, 0, 0])
-        kernels.conv2d_fwd(x, w, None, dy, y, *geometry, "reflect", 0.0, "relu")
-        kernels.conv2d_input_grad(dy, w, None, dx, (1, 1), (1, 1, 1, 1), (1, 1), groups, "zeros")
-        kernels.conv2d_weight_grad(dy, x, dw, db, *geometry, "circular", 0.0)
+        kernels.conv2d_fwd(x, w, None, dy, y, conv, "relu")
+        kernels.conv2d_input_grad(dy, w, None, dx, conv._replace(border="zeros"))
+        kernels.conv2d_weight_grad(dy, x, dw, db, conv._replace(border="circular"))
         return y, dx, dw, db
 
     near = results(x, dy, torch.empty_like(dy), torch.empty_like(x))
@@ -238,16 +237,16 @@ def test_memory_is_loaded_as_often_as_the_cost_says(name: str, monkeypatch: pyte
         torch.randn(size).to(memory_format=torch.channels_last)
         for size in ((1, c, 8, 96), (c, c // groups, 3, 3), (1, c, 8, 96))
     )
-    geometry = (1, 1), (1, 1), (1, 1), groups, "zeros", 0.0
+    conv = Conv2d((1, 1), (1, 1, 1, 1), (1, 1), groups, "zeros")
     config = Config(
         32 if gradient else 64, 32, 64 if direct else 32, 4, 1, taps=3 if gradient or name == "shift" else 1
     )
 
     def launch() -> None:
         if gradient:
-            kernels.conv2d_weight_grad(y, x, w, None, *geometry, config=config)
+            kernels.conv2d_weight_grad(y, x, w, None, conv, config=config)
         else:
-            kernels.conv2d_fwd(x, w, None, None, y, *geometry, "none", config=config)
+            kernels.conv2d_fwd(x, w, None, None, y, conv, "none", config=config)
 
     with record(INTERPRETER) as launches:
         launch()
@@ -256,3 +255,29 @@ def test_memory_is_loaded_as_often_as_the_cost_says(name: str, monkeypatch: pyte
     counted = 4 * elements["read" if direct else "loaded"]
     # the border is not loaded, and the cost leaves it and the few weights of a direct kernel out
     assert 0.85 * launches[0].cost.bytes_l2 <= counted <= 1.05 * launches[0].cost.bytes_l2
+
+
+@pytest.mark.tiers("interpreter", "ir", "gpu")
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced_channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_the_plain_kernel(layout: str, dtype: torch.dtype, device: torch.device) -> None:
+    """The lesson: stride, padding of four sides and dilation, in tiles that end inside rows and images."""
+    x, w, _ = problem("gemm", layout, device)
+    x, w = x.to(dtype), w.to(dtype)
+    conv = Conv2d((2, 1), (2, 1, 1, 0), (1, 2), 1, "zeros")
+    exact = [t.double().cpu() for t in (x, w)]
+    expected = torch.nn.functional.conv2d(
+        reference.pad(exact[0], conv.padding, "zeros"), exact[1], None, (2, 1), 0, (1, 2)
+    )
+    y = laid_out(torch.empty(expected.shape, dtype=dtype, device=device), layout)
+    kernels.conv2d_fwd(x, w, None, None, y, conv, "none", config=PlainConfig(32, 16, 16, 4, 1))
+    close(y, expected, dtype)
+
+
+def test_the_plain_kernel_refuses_what_it_leaves_out() -> None:
+    x, w = torch.empty(1, 16, 5, 5), torch.empty(16, 16, 3, 3)
+    conv, config = Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, "zeros"), PlainConfig(32, 16, 16, 4, 1)
+    with pytest.raises(ValueError, match=r"takes zero padding, one group and 32-bit offsets, got .*reflect"):
+        kernels.conv2d_fwd(x, w, None, None, x, conv._replace(border="reflect"), "none", config=config)
+    with pytest.raises(ValueError, match="no epilogue"):
+        kernels.conv2d_fwd(x, w, None, x, x, conv, "none", config=config)

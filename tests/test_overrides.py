@@ -275,7 +275,7 @@ def test_errors_of_the_computation_are_ours(monkeypatch: pytest.MonkeyPatch) -> 
     def fails(*args: Any) -> None:
         raise ValueError("in the middle of it")
 
-    monkeypatch.setattr("torchops.ops.conv2d.aten_conv2d", fails)
+    monkeypatch.setattr("torchops.ops.conv2d.operator.aten_conv2d", fails)
     x, w = image(1, 3, 4, 4), torch.ones(4, 3, 2, 2)
     with torchops.override() as calls, pytest.raises(ValueError, match="in the middle of it"):
         F.conv2d(x, w)

@@ -154,7 +154,7 @@ class TestCache:
         archives.unpack(file, tmp_path / "elsewhere", ["sm_90"])
         code = (
             "import sys; from pathlib import Path; from torchops import inspect, precompile, recording\n"
-            "from torchops.kernels.hardware import find\n"
+            "from torchops.kernels.planning.hardware import find\n"
             "calls = recording.read_calls(Path(sys.argv[1]))\n"
             "reports = [inspect.report(x) for x in precompile.launches_of(calls, find('sm_90'))]\n"
             "assert all(set(r.code) == {'sass'} and r.registers > 0 for r in reports), reports\n"
@@ -233,7 +233,7 @@ class TestCommand:
             (("--model", "resnet50"), "must be torchvision:NAME or timm:NAME"),
             (("--model", "torchvision:resnet18", "--train", "--fuse"), "--fuse is for inference"),
             (("--model", "torchvision:resnet18", "--input", "3x224"), "--input must be four"),
-            (("--model", "torchvision:resnet18", "--arch", "sm_1"), "`arch` must be one of"),
+            (("--model", "torchvision:resnet18", "--arch", "sm_1"), "--arch must be one of"),
             (("--model", "torchvision:resnet18", "--dtype", "uint8"), "--dtype must be float16"),
             (("--cases", "nose"), "--cases must be one of smoke, telling, tune, tests, bench, got 'nose'"),
             (("--calls", "/nowhere/calls.jsonl"), "No such file"),

@@ -254,7 +254,7 @@ class TestCommand:
         [
             ((), "no GPU here to measure on: --dry-run compiles"),
             (("--arch", "sm_90"), "--arch is for --dry-run"),
-            (("--dry-run", "--arch", "sm_1"), "`arch` must be one of sm_80, .* got 'sm_1'"),
+            (("--dry-run", "--arch", "sm_1"), "--arch must be one of sm_80, .* got 'sm_1'"),
             (("--dry-run", "--case", "nose"), "--case must be one of body, .* got 'nose'"),
             (("--dry-run", "--case", "body", "--model", "torchvision:vgg11"), "exclude each other"),
             (("--dry-run", "--model", "torchvision:resnet50", "--input", "8x3x224"), "--input must be four"),

@@ -301,7 +301,7 @@ def _untrained(name: str) -> nn.Module:
         from torchvision import models
 
         if short not in models.list_models():
-            raise ValueError(f"--model: torchvision has no {short!r}")
+            raise ValueError(f"`name` (={name}): torchvision has no {short!r}")
         # detectors and segmenters would fetch a trained backbone
         backbone = {"weights_backbone": None} if short not in models.list_models(models) else {}
         return models.get_model(short, weights=None, **backbone)
@@ -309,6 +309,6 @@ def _untrained(name: str) -> nn.Module:
         import timm
 
         if not timm.is_model(short):
-            raise ValueError(f"--model: timm has no {short!r}")
+            raise ValueError(f"`name` (={name}): timm has no {short!r}")
         return timm.create_model(short, pretrained=False)
-    raise ValueError(f"--model must be torchvision:NAME or timm:NAME, got {name!r}")
+    raise ValueError(f"`name` must be torchvision:NAME or timm:NAME, got {name!r}")

@@ -33,7 +33,7 @@ def share_of(p, size, size_in, LONG: tl.constexpr, ACC: tl.constexpr):
 
 
 @triton.jit
-def span_of(p, size, size_in, LONG: tl.constexpr, VEC_IN: tl.constexpr):
+def bounds_of(p, size, size_in, LONG: tl.constexpr, VEC_IN: tl.constexpr):
     """First input and end, for columns that lie VEC_IN to a pixel."""
     first, end = first_of(p, size, size_in, LONG), end_of(p, size, size_in, LONG)
     return (tl.max_constancy(first, VEC_IN), tl.max_constancy(end, VEC_IN)) if VEC_IN > 1 else (first, end)
@@ -41,7 +41,7 @@ def span_of(p, size, size_in, LONG: tl.constexpr, VEC_IN: tl.constexpr):
 
 @triton.jit
 def window_tile(
-    planes, C, H, W, P, Q, x_sn, x_sc,
+    planes, DEPTH, H, W, P, Q, x_strides,
     LONG: tl.constexpr, VEC_PLANES: tl.constexpr, BLOCK_PLANES: tl.constexpr,
 ):  # fmt: skip
     """The window of this program: its planes, where they begin, which there are; its row and column; first and end of both."""
@@ -50,7 +50,7 @@ def window_tile(
     plane = (pid // Q // P).to(tl.int64) * BLOCK_PLANES + tl.arange(0, BLOCK_PLANES)  # [BLOCK_PLANES]
     # channels are a multiple of VEC_PLANES, which the compiler cannot know
     mask = plane // VEC_PLANES < planes // VEC_PLANES
-    offs = plane_offset(plane, C, x_sn, x_sc)
+    offs = plane_offset(plane, DEPTH, x_strides)
     if VEC_PLANES > 1:
         offs = tl.max_contiguous(tl.multiple_of(offs, VEC_PLANES), VEC_PLANES)
     h0, h1 = first_of(p, P, H, LONG), end_of(p, P, H, LONG)

@@ -5,9 +5,25 @@ import triton.language as tl
 
 
 @triton.jit
-def widened(a, b, c, d):
-    """The same four strides in 64 bits: whatever is multiplied by one then is wide as well."""
-    return tl.cast(a, tl.int64), tl.cast(b, tl.int64), tl.cast(c, tl.int64), tl.cast(d, tl.int64)
+def hinted(strides, VEC: tl.constexpr, WIDE: tl.constexpr):
+    """The strides of (N, C, H, W); the compiler knows from here on that VEC divides all of them but that of channels.
+
+    It moves 128 bits at a time only where it knows what divides an address. WIDE strides have 64 bits: whatever is multiplied
+    by one then has as many.
+    """
+    sn, sc, sh, sw = strides
+    sn, sh, sw = sn // VEC * VEC, sh // VEC * VEC, sw // VEC * VEC
+    if WIDE:
+        sn, sc, sh, sw = tl.cast(sn, tl.int64), tl.cast(sc, tl.int64), tl.cast(sh, tl.int64), tl.cast(sw, tl.int64)
+    return sn, sc, sh, sw
+
+
+@triton.jit
+def below(lanes, end, EVEN: tl.constexpr):
+    """Which lanes lie below end: all of them, where tiles come out EVEN."""
+    if EVEN:
+        return tl.full(lanes.shape, True, tl.int1)
+    return lanes < end
 
 
 @triton.jit
@@ -24,6 +40,14 @@ def load_tile(ptr, offs_0, offs_1, mask_0, mask_1, ALONG: tl.constexpr):
 
 
 @triton.jit
+def load_where(ptr, offs, mask, ALONG: tl.constexpr):
+    """Elements at offsets [M, N] that are no sum of rows and columns, 0 where the mask is off; ALONG as of `load_tile`."""
+    if ALONG == 1:
+        return tl.load(ptr + offs, mask=mask, other=0)
+    return tl.load(ptr + offs.T, mask=mask.T, other=0).T
+
+
+@triton.jit
 def store_tile(ptr, offs_0, offs_1, values, mask_0, mask_1, ALONG: tl.constexpr):
     """Store [len(offs_0), len(offs_1)] values where both masks are on, rounded to the dtype of ptr."""
     values = values.to(ptr.dtype.element_ty)
@@ -37,7 +61,7 @@ def store_tile(ptr, offs_0, offs_1, values, mask_0, mask_1, ALONG: tl.constexpr)
 def load_or_pad(ptr, offs_0, offs_1, inside_0, mask_0, mask_1, pad_ptr, VEC: tl.constexpr):
     """`load_tile` along dimension 1, back to back there in units of VEC, and rows that are not inside from pad_ptr.
 
-    To choose an address leaves a copy asynchronous; to choose between values, after the load, would not.
+    A choice between addresses leaves a copy asynchronous; a choice between values, after the load, would not.
     """
     rows = tl.where(inside_0, ptr + offs_0, pad_ptr)
     rows = tl.multiple_of(rows, VEC * ptr.dtype.element_ty.primitive_bitwidth // 8)

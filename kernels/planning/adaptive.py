@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import triton
 
-from .compilers import compiler_version, large_windows_before_3_7
+from torchops.kernels.geometry import Pair
+
+from .compilers import Version, compiler_version, large_windows_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs, wave_efficiency
 from .protocol import Cost
-from .windows import Config, Pair
+from .windows import Config
 
 
 def most(size: int, size_in: int) -> int:
@@ -21,7 +23,7 @@ def most(size: int, size_in: int) -> int:
     return (size_in - math.gcd(size, size_in) - 1) // size + 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Axis:
     """Rows, or columns, of an output of `size`, and what of an input of `size_in` they read."""
 
@@ -37,7 +39,7 @@ class Axis:
         return sum(self.read(p, p) for p in range(self.size))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """What a launch has to do, as far as its block sizes depend on it."""
 
@@ -83,10 +85,14 @@ _SECTOR = 32
 """Bytes of DRAM that are fetched together."""
 
 
-def candidates(device: Device, problem: Problem) -> list[Config]:
+def candidates(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
     """The configs that can be picked: planes and columns of a tile, of 16 or 32 bytes a thread, no larger than the window.
 
-    Where planes lie back to back, one to eight sectors of them, or one, where there are few; else as many columns as there are.
+    Where planes lie back to back, a tile has one to eight sectors of them, or one plane, where there are few; else it has as
+    many columns as there are.
+
+    Args:
+        compiler: major and minor version of Triton; by default, of the one that is installed.
     """
     longest, most_planes = (triton.next_power_of_2(n) for n in (problem.window[1], problem.planes))
 
@@ -99,7 +105,9 @@ def candidates(device: Device, problem: Problem) -> list[Config]:
                     yield Config(min(planes, most_planes), min(size // planes, longest), num_warps)
 
     found = list(dict.fromkeys(configs()))
-    return found if compiler_version() >= (3, 7) else large_windows_before_3_7(found, problem.itemsize, device.arch)
+    if (compiler or compiler_version()) >= (3, 7):
+        return found
+    return large_windows_before_3_7(found, problem.itemsize, device.arch)
 
 
 _TRIP_US = 0.7
@@ -125,12 +133,12 @@ def pick_config(problem: Problem, device: Device) -> Config:
         used = problem.planes * problem.rows.size * problem.cols.size * rows * cols / tiles * min(1.0, elements)
         slots = resident_programs(device, config.num_warps, int(24 + elements))
         full = min(wave_efficiency(count, slots), count * used / slots)
-        # of a plane among others, whole sectors are fetched
+        # memory fetches whole sectors, of which a tile of few planes among others uses a part
         sectors = max(1, _SECTOR // (problem.itemsize * config.rows)) if problem.interleaved else 1
         memory = memory_us(sectors * cost(problem, config).bytes_moved, device)
-        # read off the machine code of means, on an H100
+        # these counts were read off the machine code of means, for an H100
         instructions = 250 + 4 * elements + trips * (110 + elements)
         issue = issue_us(count * config.num_warps * instructions, device)
         return max(memory, issue) / full + 0.1 * issue + _TRIP_US * trips
 
-    return min(candidates(device, problem), key=modelled_us)
+    return min(candidates(problem, device), key=modelled_us)

@@ -13,12 +13,6 @@ from .compilers import Version, compiler_version, windows_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs
 from .protocol import Cost
 
-Pair = tuple[int, int]
-
-
-Geometry = tuple[Pair, Pair, Pair, Pair]
-"""Kernel size, stride, padding and dilation of the windows, each (rows, columns)."""
-
 
 class Reads(Protocol):
     """Rows, or columns, of an output of `size`, and what of an input they read."""
@@ -30,13 +24,13 @@ class Reads(Protocol):
         """How many of the input the outputs from first to last read."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Axis:
     """Rows, or columns, of an output of `size`, and what of an input of `size_in` they read."""
 
     size: int
     size_in: int
-    reach: int
+    extent: int
     """From the first pixel of a window to its last, both counted."""
     stride: int
     padding: int
@@ -45,17 +39,17 @@ class Axis:
 
     def read(self, first: int, last: int) -> int:
         if not self.windows:
-            begin = -(-(first + self.padding - self.reach + 1) // self.stride)
+            begin = -(-(first + self.padding - self.extent + 1) // self.stride)
             end = (last + self.padding) // self.stride
-        elif self.reach < self.stride:
-            return min((last - first + 1) * self.reach, self.size_in)
+        elif self.extent < self.stride:
+            return min((last - first + 1) * self.extent, self.size_in)
         else:
             begin = first * self.stride - self.padding
-            end = last * self.stride - self.padding + self.reach - 1
+            end = last * self.stride - self.padding + self.extent - 1
         return max(0, min(end, self.size_in - 1) - max(begin, 0) + 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """What a launch has to do, as far as its block sizes depend on it."""
 
@@ -74,7 +68,7 @@ class Problem:
     unroll: int
     """Those that a loop takes at once."""
     heavy: bool
-    """Whether a thread needs so many registers that it cannot have two outputs of 16 bytes."""
+    """Whether a thread needs so many registers that it cannot have 32 bytes of an output."""
 
 
 @dataclass(frozen=True)
@@ -112,16 +106,19 @@ def cost(problem: Problem, config: Config) -> Cost:
     )
 
 
-def candidates(device: Device, itemsize: int, heavy: bool, compiler: Version | None = None) -> list[Config]:
-    """The configs that can be picked: a thread has 16 bytes of every tensor, or twice that.
+def candidates(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
+    """The configs that can be picked: a thread has 16 bytes of an output, or twice that.
 
     Args:
         compiler: major and minor version of Triton; by default, of the one that is installed.
     """
     num_warps = 4
-    sizes = [num_warps * device.warp_size * chunks * (16 // itemsize) for chunks in ((1,) if heavy else (1, 2))]
+    chunks = (1,) if problem.heavy else (1, 2)
+    sizes = [num_warps * device.warp_size * n * (16 // problem.itemsize) for n in chunks]
     found = [Config(2**i, size // 2**i, num_warps) for size in sizes for i in range(7)]
-    return found if (compiler or compiler_version()) >= (3, 7) else windows_before_3_7(found, itemsize, device.arch)
+    if (compiler or compiler_version()) >= (3, 7):
+        return found
+    return windows_before_3_7(found, problem.itemsize, device.arch)
 
 
 def _instructions(problem: Problem, config: Config, device: Device) -> float:
@@ -162,7 +159,7 @@ def pick_config(problem: Problem, device: Device) -> Config:
 
     # a line of the cache, unless a row is shorter
     least = min(triton.next_power_of_2(row), 128 // problem.itemsize)
-    wide = [c for c in candidates(device, problem.itemsize, problem.heavy) if c.cols >= least]
+    wide = [c for c in candidates(problem, device) if c.cols >= least]
     return min(_frugal(problem, wide), key=modelled_us)
 
 

@@ -100,7 +100,7 @@ def named(
     elif name in TORCHVISION:
         parts, labels = _torchvision(name, root)
     else:
-        raise DataError(f"--dataset must be one of {', '.join(DATASETS)}, got {name!r}")
+        raise DataError(f"`dataset` must be one of {', '.join(DATASETS)}, got {name!r}")
     chosen = few(parts[0][1], examples, seed)
     parts[0] = (parts[0][0][chosen], parts[0][1][chosen])
     preprocess = Preprocess(channels, size)
@@ -126,7 +126,7 @@ def _torchvision(name: str, root: Path) -> tuple[list[tuple[Tensor, Tensor]], tu
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(
             f"{name} is not in {root / folder} and cannot be downloaded ({error}): "
-            "put its unpacked files there, or say with --root where they are"
+            "put its unpacked files there, or say with `root` where they are"
         ) from error
     return parts, tuple(map(str, getattr(data, "classes", range(10))))
 
@@ -178,26 +178,26 @@ def folder(
         DataError: if a class is empty, there is only one, or an image cannot be read and is not to be skipped.
     """
     if not root.is_dir():
-        raise DataError(f"--data {root}: no such folder")
+        raise DataError(f"`data` (={root}): no such folder")
     halves = [root / "train", root / "val"]
     apart = all(half.is_dir() for half in halves)
     trees = [_tree(half) for half in (halves if apart else [root])]
     classes = trees[0].classes
     if any(tree.classes != classes for tree in trees):
-        raise DataError(f"--data {root}: the classes of train and val differ")
+        raise DataError(f"`data` (={root}): the classes of train and val differ")
     if len(classes) < 2:
-        raise DataError(f"--data {root}: holds one class only, {classes[0]}: at least two are needed")
+        raise DataError(f"`data` (={root}): holds one class only, {classes[0]}: at least two are needed")
     skipped: list[str] = []
     samples = [_readable(tree.samples, skip_corrupt, skipped) for tree in trees]
     for each, tree in zip(samples, trees, strict=True):
         empty = set(range(len(classes))) - {target for _, target in each}
         if empty:
-            raise DataError(f"--data {tree.root}: no image of the class {classes[min(empty)]} is left")
+            raise DataError(f"`data` (={tree.root}): no image of the class {classes[min(empty)]} is left")
     if not apart:
         counts = Counter(target for _, target in samples[0])
         rare = [classes[target] for target, count in counts.items() if count < 2]
         if rare:
-            raise DataError(f"--data {root}: the class {rare[0]} has one image only: one more is needed to hold out")
+            raise DataError(f"`data` (={root}): the class {rare[0]} has one image only: one more is needed to hold out")
         train, val = split([target for _, target in samples[0]], seed=0)
         samples = [[samples[0][i] for i in train], [samples[0][i] for i in val]]
     chosen = few([target for _, target in samples[0]], examples, seed)
@@ -216,8 +216,8 @@ def _tree(root: Path) -> ImageFolder:
     except FileNotFoundError as error:
         subfolders = sorted(p.name for p in root.iterdir() if p.is_dir())
         if not subfolders:
-            raise DataError(f"--data {root}: holds no folder: one is needed for every class") from error
-        raise DataError(f"--data {root}: {str(error).splitlines()[0]}") from error
+            raise DataError(f"`data` (={root}): holds no folder: one is needed for every class") from error
+        raise DataError(f"`data` (={root}): {str(error).splitlines()[0]}") from error
 
 
 def _readable(samples: Sequence[tuple[str, int]], skip_corrupt: bool, skipped: list[str]) -> list[tuple[str, int]]:
@@ -235,6 +235,6 @@ def _readable(samples: Sequence[tuple[str, int]], skip_corrupt: bool, skipped: l
     broken = [p for p in problems if p is not None]
     if broken and not skip_corrupt:
         more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
-        raise DataError(f"{broken[0]}{more}; --skip-corrupt leaves such files out")
+        raise DataError(f"{broken[0]}{more}; `skip_corrupt` leaves such files out")
     skipped += broken
     return [sample for sample, p in zip(samples, problems, strict=True) if p is None]

@@ -109,7 +109,7 @@ def pairs(root: Path, *, channels: int = 1, crop: int = 128, crops: int = 8) -> 
     if not names:
         names = {value: str(value) for value in sorted(found)}
     if len(names) < 2:
-        raise DataError(f"--data {root}: the masks hold one class only, {next(iter(names.values()))}")
+        raise DataError(f"`data` (={root}): the masks hold one class only, {next(iter(names.values()))}")
     values = {value: index for index, value in enumerate(names)}
     val = files[FIFTH - 1 :: FIFTH] or files[-1:]
     train = [pair for pair in files if pair not in val]
@@ -127,11 +127,11 @@ def _matched(root: Path) -> list[tuple[Path, Path]]:
     for name in ("images", "masks"):
         directory = root / name
         if not directory.is_dir():
-            raise DataError(f"--data {root}: holds no folder {name}")
+            raise DataError(f"`data` (={root}): holds no folder {name}")
         listings.append({p.stem: p for p in sorted(directory.iterdir()) if p.suffix.lower() in SUFFIXES})
     images, masks = listings
     if len(images) < 2:
-        raise DataError(f"--data {root / 'images'}: holds {len(images)} images, at least two are needed")
+        raise DataError(f"`data` (={root / 'images'}): holds {len(images)} images, at least two are needed")
     alone = sorted(images.keys() ^ masks.keys())
     if alone:
         kind, other = ("mask", images) if alone[0] in images else ("image", masks)

@@ -137,7 +137,7 @@ def test_refuses(lenet: Path, unet: Path, tmp_path: Path, monkeypatch: pytest.Mo
     refused(invoke("train", "unet", "--dilations", "1,x"), "--dilations must be numbers as 1,2,4, got '1,x'")
     refused(invoke("train", "resnet", "--weights", unet, "--size", 32, "--examples", 1), "is of another network, unet")
     refused(
-        invoke("train", "resnet", "--depth", 19, "--size", 32), "`depth` must be one of 18, 34, 50, 101, 152, got 19"
+        invoke("train", "resnet", "--depth", 19, "--size", 32), "--depth must be one of 18, 34, 50, 101, 152, got 19"
     )
     refused(invoke("train", "lenet", "--device", "tpu9"), "--device tpu9: torch knows no such device")
     refused(invoke("predict", "nowhere", "a.png"), "nowhere: no such file")

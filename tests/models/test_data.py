@@ -110,12 +110,12 @@ def test_a_set_that_cannot_be_downloaded_says_what_to_do(
         raise OSError("no network")
 
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
-    with pytest.raises(DataError, match=rf"{name} is not in {tmp_path}.* cannot be downloaded .*--root"):
+    with pytest.raises(DataError, match=rf"{name} is not in {tmp_path}.* cannot be downloaded .*`root`"):
         named(name, tmp_path, **SIZE)
 
 
 def test_unknown_set() -> None:
-    with pytest.raises(DataError, match="--dataset must be one of digits, mnist, fashion-mnist, usps, got 'cifar'"):
+    with pytest.raises(DataError, match="`dataset` must be one of digits, mnist, fashion-mnist, usps, got 'cifar'"):
         named("cifar", Path(), **SIZE)
 
 
@@ -172,7 +172,7 @@ def test_no_classes(tmp_path: Path) -> None:
 def test_corrupt_images_are_named_and_skipped_when_asked(tree: Path) -> None:
     broken = tree / "dark" / "3.png"
     broken.write_bytes(broken.read_bytes()[:50])
-    with pytest.raises(DataError, match=rf"{broken}.*--skip-corrupt"):
+    with pytest.raises(DataError, match=rf"{broken}.*`skip_corrupt` leaves"):
         folder(tree, **SIZE)
     data, skipped = folder(tree, skip_corrupt=True, **SIZE)
     assert len(skipped) == 1

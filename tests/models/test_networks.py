@@ -251,7 +251,7 @@ def test_weights_that_cannot_be_downloaded_are_named(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
     monkeypatch.setattr("torch.hub.get_dir", lambda: "/nonexistent")
-    with pytest.raises(ConnectionError, match=r"get https://\S+resnet18\S+ elsewhere and pass the file as --weights"):
+    with pytest.raises(ConnectionError, match=r"get https://\S+resnet18\S+ elsewhere and pass the file as `weights`"):
         resnet(18, weights="DEFAULT")
 
 

@@ -239,16 +239,16 @@ def test_fine_tuning_starts_from_a_run(tmp_path: Path) -> None:
     before, after = (Checkpoint.load(r.best).state for r in (run, tuned))
     torch.testing.assert_close(after["conv1.weight"], before["conv1.weight"])
     wrong = tiny("lenet", weights=str(run.path))
-    with pytest.raises(CheckpointError, match=r"--weights .*: is of another network, resnet, not lenet"):
+    with pytest.raises(CheckpointError, match=r"`weights` \(=.*\): is of another network, resnet, not lenet"):
         train(wrong, Run.create(tmp_path / "wrong", wrong), Silent())
     deeper = tiny("resnet", options={"depth": 34}, weights=str(run.path))
-    with pytest.raises(CheckpointError, match=r"--weights .*weights of another network"):
+    with pytest.raises(CheckpointError, match=r"`weights` \(=.*weights of another network"):
         train(deeper, Run.create(tmp_path / "deeper", deeper), Silent())
 
 
 def test_a_rate_that_is_too_large_is_named(tmp_path: Path) -> None:
     config = tiny("lenet", lr=1e30, options={})
-    with pytest.raises(FloatingPointError, match=r"the loss of epoch \d is .*: try a smaller --lr than 1e\+30"):
+    with pytest.raises(FloatingPointError, match=r"the loss of epoch \d is .*: try a smaller `lr` than 1e\+30"):
         train(config, Run.create(tmp_path / "run", config), Silent())
 
 
@@ -261,7 +261,7 @@ def test_few_images_make_smaller_batches(tmp_path: Path) -> None:
 def test_a_folder_is_not_used_twice(tmp_path: Path) -> None:
     config = tiny("lenet", epochs=1)
     train(config, Run(tmp_path), Silent())
-    with pytest.raises(CheckpointError, match="holds a run already; --resume"):
+    with pytest.raises(CheckpointError, match="holds a run already; `resume` goes on"):
         train(config, Run(tmp_path), Silent())
     with pytest.raises(CheckpointError, match="holds no run"):
         Run(tmp_path / "other").config()
@@ -307,7 +307,7 @@ def test_a_checkpoint_that_was_cut_off(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_rejects_settings(wrong: dict[str, Any]) -> None:
     (name,) = wrong
-    with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} must .*, got"):
+    with pytest.raises(ValueError, match=f"`{name}` must .*, got"):
         tiny("lenet", **wrong)
 
 
@@ -336,7 +336,7 @@ def test_too_many_processes(tmp_path: Path) -> None:
     from torchops.models.distributed import Processes
 
     run = Run.create(tmp_path / "run", tiny("lenet"))
-    with pytest.raises(ValueError, match="--batch-size must be a multiple of the 3 processes, got 10"):
+    with pytest.raises(ValueError, match="`batch_size` must be a multiple of the 3 processes, got 10"):
         Trainer(run.config(), run, Processes(torch.device("cpu"), 0, 3), Silent())
 
 

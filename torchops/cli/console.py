@@ -3,17 +3,52 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from enum import Enum
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+import typer.core
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+
+class Refused(Exception):  # noqa: N818 (it is what a command says)
+    """Ends a command: one line on standard error, exit code 2."""
+
+
+# a value may hold parentheses, as "photos (1)", and what follows it is no part of a word
+_ARGUMENT = re.compile(r"`(\w+)`(?: \(=((?:[^()]|\([^()]*\))*)\)(?=[\s:;,]|$))?")
+
+
+def in_flags(text: str, flags: Mapping[str, str]) -> str:
+    """What the library says of arguments, said of flags: "`lr` (=2)" is "--lr 2". What has no flag stays as it is."""
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        return found[0] if name not in flags else flags[name] if value is None else f"{flags[name]} {value}"
+
+    return _ARGUMENT.sub(flag, text)
+
+
+class Commands(typer.core.TyperGroup):
+    """Tells what a command refused in the flags of this command."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Refused as refused:
+            parameters = self.commands[ctx.invoked_subcommand].params
+            flags = {p.name: p.opts[0] for p in parameters if p.name and p.param_type_name == "option"}
+            typer.echo(f"torchops: {in_flags(' '.join(str(refused).split()), flags)}", err=True)
+            raise typer.Exit(2) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     help="torchops: readable Triton kernels as first-class PyTorch operators.",
     no_args_is_help=True,
     add_completion=False,
@@ -24,9 +59,8 @@ console = Console()
 
 
 def fail(message: object) -> NoReturn:
-    """One line on standard error, exit code 2."""
-    typer.echo(f"torchops: {' '.join(str(message).split())}", err=True)
-    raise typer.Exit(2)
+    """One line on standard error, in the flags of the command that runs; exit code 2."""
+    raise Refused(message)
 
 
 @contextlib.contextmanager

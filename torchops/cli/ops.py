@@ -19,7 +19,8 @@ from torchops.files.images import ImageError, check_target, read_image, write_im
 from torchops.inspect import check, ptxas
 from torchops.recording import Spec
 
-from .console import Backend, app, choices, console, fail, table
+from .console import app, choices, console, fail, table
+from .options import BackendOption
 
 PaddingMode = choices("PaddingMode", torchops.functional.PADDING_MODES)
 OpName = choices("OpName", tuple(catalog.OPS))
@@ -37,10 +38,7 @@ def sobel(
     raw: Annotated[bool, typer.Option("--raw", help="Do not divide the filters by 8: brighter, clipped.")] = False,
     padding_mode: Annotated[PaddingMode, typer.Option(help="What lies beyond the border.")] = PaddingMode["replicate"],  # type: ignore[valid-type]
     padding_value: Annotated[float, typer.Option(help="From 0 (black) to 1 (white), for constant.")] = 0.0,
-    backend: Annotated[
-        Backend | None,  # type: ignore[valid-type]
-        typer.Option(help="Which implementation runs; by default TORCHOPS_BACKEND's, or auto."),
-    ] = None,
+    backend: BackendOption = None,
 ) -> None:
     """Draw the edges of an image: the magnitude of its Sobel gradients. Alpha is dropped."""
     try:
@@ -128,6 +126,7 @@ _Settings = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="A further argument of the op, as stride=2; may be repeated."),
 ]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print rows as JSON.")]
+ModelInput = Annotated[str, typer.Option(help="NxCxHxW of the model's input.")]
 _REFUSED = (ValueError, TypeError, OverflowError, RuntimeError, OSError, ModuleNotFoundError)
 
 
@@ -286,6 +285,13 @@ def parse_dtype(text: str) -> torch.dtype:
     dtype = getattr(torch, text, None)
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"--dtype must name a dtype of torch, got {text!r}")
+    return dtype
+
+
+def parse_floating(text: str) -> torch.dtype:
+    dtype = parse_dtype(text)
+    if dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise ValueError(f"--dtype must be float16, bfloat16, float32 or float64, got {text!r}")
     return dtype
 
 

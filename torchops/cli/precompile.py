@@ -16,7 +16,7 @@ from torchops import precompile, recording
 from torchops.precompile import archives
 
 from .console import app, bar, console, one_line_errors
-from .ops import parse_dtype, parse_sizes
+from .ops import ModelInput, parse_floating, parse_sizes
 
 if TYPE_CHECKING:
     from torchops.kernels.planning.hardware import Device
@@ -29,10 +29,11 @@ def precompile_command(
         list[str] | None,
         typer.Option(help="sm_90, or a GPU as H200, whose block sizes may differ; may be repeated. sm_90 by default."),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="All kernels of a model: torchvision:resnet50, timm:resnet18d, untrained.")
+    name: Annotated[
+        str | None,
+        typer.Option("--model", help="All kernels of a model: torchvision:resnet50, timm:resnet18d, untrained."),
     ] = None,
-    input: Annotated[str, typer.Option(help="NxCxHxW of the model's input.")] = "8x3x224x224",
+    input: ModelInput = "8x3x224x224",
     dtype: Annotated[str, typer.Option(help="Of the model: float16, bfloat16, float32 or float64.")] = "bfloat16",
     channels_last: Annotated[bool, typer.Option("--channels-last/--nchw", help="Memory format of the model.")] = True,
     tf32: Annotated[bool, typer.Option("--tf32/--no-tf32", help="Whether float32 is multiplied as TF32.")] = True,
@@ -61,17 +62,15 @@ def precompile_command(
     with one_line_errors("stopped; what was compiled is kept"):
         from torchops.kernels.planning.hardware import find
 
-        devices = [find(name) for name in arch or ["sm_90"]]
-        kind = parse_dtype(dtype)
-        if kind not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-            raise ValueError(f"--dtype must be float16, bfloat16, float32 or float64, got {dtype!r}")
+        devices = [find(gpu) for gpu in arch or ["sm_90"]]
+        kind = parse_floating(dtype)
         if train and fuse:
             raise ValueError("--fuse is for inference, and excludes --train")
         work = [call for file in calls or () for call in recording.read_calls(file)]
-        if model is not None:
+        if name is not None:
             shape = parse_sizes("--input", "NxCxHxW", input)
             assert shape is not None
-            work += recording.model_calls(model, shape, kind, channels_last=channels_last, backward=train, fused=fuse)
+            work += recording.model_calls(name, shape, kind, channels_last=channels_last, backward=train, fused=fuse)
         if not (work or cases or pack or unpack):
             raise ValueError("nothing to do: give --model, --calls, --cases, --unpack or --pack")
         folder = _folder(cache)

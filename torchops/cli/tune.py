@@ -17,7 +17,7 @@ from torchops.inspect import LaunchReport
 from torchops.measure import tune as tuning
 
 from .console import app, bar, console, fail, one_line_errors, table
-from .ops import parse_dtype, parse_sizes
+from .ops import ModelInput, parse_floating, parse_sizes
 from .precompile import compile_ahead
 
 if TYPE_CHECKING:
@@ -32,11 +32,13 @@ def tune_command(
     case: Annotated[
         list[str] | None, typer.Option(help=f"{', '.join(recording.NAMED)}; may be repeated. All by default.")
     ] = None,
-    model: Annotated[
+    name: Annotated[
         str | None,
-        typer.Option(help="All convolutions of a model instead: torchvision:resnet50, timm:resnet18d, untrained."),
+        typer.Option(
+            "--model", help="All convolutions of a model instead: torchvision:resnet50, timm:resnet18d, untrained."
+        ),
     ] = None,
-    input: Annotated[str, typer.Option(help="NxCxHxW of the model's input.")] = "8x3x224x224",
+    input: ModelInput = "8x3x224x224",
     dtype: Annotated[str, typer.Option(help="float16, bfloat16, float32 or float64.")] = "bfloat16",
     channels_last: Annotated[bool, typer.Option("--channels-last/--nchw", help="Memory format.")] = True,
     backward: Annotated[bool, typer.Option(help="The gradients too.")] = True,
@@ -62,32 +64,37 @@ def tune_command(
     with one_line_errors("stopped; what was measured is kept"):
         if arch and not dry_run:
             raise ValueError("--arch is for --dry-run: what is measured is the GPU of this machine")
-        kind = parse_dtype(dtype)
-        if kind not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-            raise ValueError(f"--dtype must be float16, bfloat16, float32 or float64, got {dtype!r}")
+        kind = parse_floating(dtype)
         from torchops.kernels.planning.hardware import find
 
-        device = find(arch or "sm_90") if dry_run else tuning.this_gpu()
-        work = tuning.tasks(_calls(case, model, input, kind, channels_last, backward), device)
+        device = find(arch or "sm_90") if dry_run else _this_gpu()
+        work = tuning.tasks(_calls(case, name, input, kind, channels_last, backward), device)
         if dry_run:
             _dry_run(work, device, top)
         else:
             _tune(work, device, top or _TOP, again, into_source, journal)
 
 
+def _this_gpu() -> Device:
+    try:
+        return tuning.this_gpu()
+    except ValueError as error:
+        raise ValueError(f"{error}: --dry-run compiles and ranks the configs without one") from error
+
+
 def _calls(
-    cases: list[str] | None, model: str | None, size: str, dtype: torch.dtype, channels_last: bool, backward: bool
+    cases: list[str] | None, name: str | None, size: str, dtype: torch.dtype, channels_last: bool, backward: bool
 ) -> list[recording.Call]:
-    if model is not None:
+    if name is not None:
         if cases:
             raise ValueError("--case and --model exclude each other")
         shape = parse_sizes("--input", "NxCxHxW", size)
         assert shape is not None
-        return recording.model_calls(model, shape, dtype, channels_last=channels_last, backward=backward)
-    for name in cases or ():
-        if name not in recording.NAMED:
-            raise ValueError(f"--case must be one of {', '.join(recording.NAMED)}, got {name!r}")
-    layers = [recording.NAMED[name] for name in cases or recording.NAMED]
+        return recording.model_calls(name, shape, dtype, channels_last=channels_last, backward=backward)
+    for case in cases or ():
+        if case not in recording.NAMED:
+            raise ValueError(f"--case must be one of {', '.join(recording.NAMED)}, got {case!r}")
+    layers = [recording.NAMED[case] for case in cases or recording.NAMED]
     return [
         call
         for layer in layers

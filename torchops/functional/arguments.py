@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torchops.activations import ACTIVATIONS
-from torchops.kernels.geometry import conv_size, conv_transpose_size, pool_size
+from torchops.kernels.geometry import Window, conv_size, conv_transpose_size
 from torchops.ops.checks import PADDING_MODES
 from torchops.ops.registration import in_autocast
 from torchops.torch_internals import FakeTensor, FunctionalTensor, tracing_state
@@ -290,8 +290,8 @@ def divisor(value: int) -> int:
     return number
 
 
-def window(kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> tuple[Pair, Pair, Pair, Pair]:
-    """Kernel size, stride (by default the kernel size), padding and dilation of the windows of a pool."""
+def window(kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> Window:
+    """The windows of a pool; their stride is the kernel size by default."""
     kernel_size = pair("kernel_size", kernel_size, 1)
     # torch's ways to leave it out
     left_out = stride is None or (isinstance(stride, (tuple, list)) and not stride)
@@ -299,7 +299,7 @@ def window(kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> tu
     padding, dilation = pair("padding", padding, 0), pair("dilation", dilation, 1)
     if 2 * padding[0] > kernel_size[0] or 2 * padding[1] > kernel_size[1]:
         raise ValueError(f"`padding` (={padding}) must be at most half of `kernel_size` (={kernel_size})")
-    return kernel_size, stride, padding, dilation
+    return Window(kernel_size, stride, padding, dilation)
 
 
 def _sum_of_quotients(count: int, step: int, begin: int, divisor: int) -> int:
@@ -320,12 +320,12 @@ def _steps_over(n: int, step: int, before: int, apart: int) -> bool:
     return _sum_of_quotients(count, step, begin + apart - n, apart) != _sum_of_quotients(count, step, begin, apart)
 
 
-def _check_windows(size: Sequence[int], stride: Pair, padding: Pair, dilation: Pair) -> None:
+def _check_windows(size: Sequence[int], window: Window) -> None:
     """Refuse windows that begin in the padding and step over the whole image: their maximum would lie nowhere."""
-    for name, n, step, before, apart in zip(("rows", "columns"), size, stride, padding, dilation, strict=True):
+    for name, n, (_, step, before, apart) in zip(("rows", "columns"), size, window.axes(), strict=True):
         if apart > n and _steps_over(n, step, before, apart):
             raise ValueError(
-                f"`dilation` {dilation} with `padding` {padding} leaves windows without a pixel of the image, "
+                f"`dilation` {window.dilation} with `padding` {window.padding} leaves windows without a pixel of the image, "
                 f"which has {n} {name}"
             )
 
@@ -340,29 +340,24 @@ def _sizes(shape: Sequence[Any]) -> Sequence[int]:
 
 
 @_remembered
-def pool_geometry(
-    input: Sequence[int], kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
-) -> Pair:
+def pooled_size(input: Sequence[int], window: Window, ceil_mode: bool) -> Pair:
     """Rows and columns of the result."""
     h, w = _sizes(input[-2:])
-    _check_windows((h, w), stride, padding, dilation)
-    p = pool_size(h, kernel_size[0], stride[0], padding[0], dilation[0], ceil_mode)
-    q = pool_size(w, kernel_size[1], stride[1], padding[1], dilation[1], ceil_mode)
+    _check_windows((h, w), window)
+    p, q = window.output_size((h, w), ceil_mode)
     if p < 1 or q < 1:
         raise ValueError(
-            f"`kernel_size` {kernel_size} with `dilation` {dilation} is larger than the padded `input`, "
-            f"{h + 2 * padding[0]} x {w + 2 * padding[1]} pixels"
+            f"`kernel_size` {window.kernel} with `dilation` {window.dilation} is larger than the padded `input`, "
+            f"{h + 2 * window.padding[0]} x {w + 2 * window.padding[1]} pixels"
         )
     return p, q
 
 
-def unpool_size(
-    input: Sequence[int], kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, output_size: Any
-) -> Pair:
+def unpool_size(input: Sequence[int], window: Window, output_size: Any) -> Pair:
     """Rows and columns of the result: those of `output_size`, which may differ by less than a stride from the usual."""
     usual = tuple(
         conv_transpose_size(n, k, s, 2 * p, 0, d)
-        for n, k, s, p, d in zip(_sizes(input[-2:]), kernel_size, stride, padding, dilation, strict=True)
+        for n, (k, s, p, d) in zip(_sizes(input[-2:]), window.axes(), strict=True)
     )
     if output_size is None:
         size = usual
@@ -373,14 +368,17 @@ def unpool_size(
         if None in numbers:
             raise TypeError(f"`output_size` must be of integers, got {output_size!r}")
         size = numbers
-        if not all(n - s < given < n + s for n, s, given in zip(usual, stride, size, strict=True)):
-            least, most = (tuple(n + sign * (s - 1) for n, s in zip(usual, stride, strict=True)) for sign in (-1, 1))
+        if not all(n - s < given < n + s for n, s, given in zip(usual, window.stride, size, strict=True)):
+            least, most = (
+                tuple(n + sign * (s - 1) for n, s in zip(usual, window.stride, strict=True)) for sign in (-1, 1)
+            )
             raise ValueError(f"`output_size` must lie between {least} and {most}, got {tuple(output_size)}")
     if size[0] < 1 or size[1] < 1:
         raise ValueError(
-            f"`padding` (={padding}) leaves {size[0]} x {size[1]} pixels of the output of `input` of shape {tuple(input)}"
+            f"`padding` (={window.padding}) leaves {size[0]} x {size[1]} pixels of the output of `input` of shape "
+            f"{tuple(input)}"
         )
-    _check_windows(size, stride, padding, dilation)
+    _check_windows(size, window)
     return size[0], size[1]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from torchops.kernels.geometry import Conv2d
 from torchops.ops import conv2d as _conv2d
 
 from . import arguments
@@ -92,11 +93,11 @@ def conv2d(
     arguments.check_bias(bias, shape[-3])
     if residual is not None and residual.shape != shape:
         raise ValueError(f"`residual` must have the shape of the result, {shape}, got {tuple(residual.shape)}")
-    constants = stride, sides, dilation, groups, padding_mode, padding_value, activation or "none"
+    conv = Conv2d(stride, sides, dilation, groups, padding_mode, padding_value)
     if len(shape) == 4:
-        return _conv2d.conv2d(input, weight, bias, residual, *constants)
+        return _conv2d.conv2d(input, weight, bias, residual, conv, activation or "none")
     residual = None if residual is None else residual.unsqueeze(0)
-    return _conv2d.conv2d(input.unsqueeze(0), weight, bias, residual, *constants).squeeze(0)
+    return _conv2d.conv2d(input.unsqueeze(0), weight, bias, residual, conv, activation or "none").squeeze(0)
 
 
 def conv_transpose2d(
@@ -156,7 +157,6 @@ def conv_transpose2d(
     )
     arguments.check_bias(bias, weight.shape[1] * groups)
     x = input if input.dim() == 4 else input.unsqueeze(0)
-    y: Tensor = _conv2d.conv2d_input_grad(
-        x, weight, bias, size, stride, sides, dilation, groups, "zeros", _conv2d.is_channels_last(x, weight)
-    )
+    conv = Conv2d(stride, sides, dilation, groups, "zeros")
+    y: Tensor = _conv2d.conv2d_input_grad(x, weight, bias, size, conv, _conv2d.is_channels_last(x, weight))
     return y if input.dim() == 4 else y.squeeze(0)

@@ -44,7 +44,7 @@ def this_gpu() -> Device:
         ValueError: if there is none.
     """
     if not torch.cuda.is_available():
-        raise ValueError("no GPU here to measure on: --dry-run compiles and ranks the configs without one")
+        raise ValueError("no GPU here to measure on")
     from torchops.kernels.planning.hardware import device_of
 
     return device_of(torch.empty(0, device="cuda"))

@@ -326,6 +326,7 @@ def register(
         checked_impl, checked_fake = packed.packing(checked_impl), packed.packing(checked_fake)
     torch.library.define(qualified, schema)
     torch.library.impl(qualified, "default", checked_impl)
+    IMPLEMENTATIONS[name] = checked_impl
     torch.library.register_fake(qualified, checked_fake)
     torch.library.register_vmap(qualified, vmap)
     operator = getattr(torch.ops.torchops, name).default
@@ -363,8 +364,15 @@ def register(
     return call
 
 
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
+"""What the dispatcher ends up with, by the name of the operator."""
 _CALLS: dict[str, Callable[..., Any]] = {}
 """What `register` has returned, by the name of the operator."""
+
+
+def registered(name: str) -> Callable[..., Any]:
+    """What `register` returns for an operator, to be called once it has: for gradients, which are registered with it."""
+    return lambda *args: _CALLS[name](*args)
 
 
 def linear(name: str) -> Callable[..., Tensor]:

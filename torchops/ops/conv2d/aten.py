@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchops.activations import ACTIVATIONS
-from torchops.kernels.geometry import conv_size, conv_transpose_size
+from torchops.kernels.geometry import Conv2d, Pair, Sides, conv_size, conv_transpose_size
 from torchops.ops.memory import memory_format
 from torchops.reference import pad
 
@@ -58,14 +58,14 @@ def is_differentiable(x: Tensor) -> bool:
     return not _is_half(x) or not _is_native(x.dtype)
 
 
-def _overhangs(kernel_size: Ints, padding: Ints, dilation: Ints) -> bool:
+def _overhangs(kernel_size: Ints, conv: Conv2d) -> bool:
     """Whether a window may lie beyond the border altogether.
 
     Of a padding of its own, oneDNN may read what is not there then, and crash: in float32 and bfloat16, with strides and
     dilations of 2 or more. Of pixels that are there it cannot.
     """
-    left, right, top, bottom = padding
-    rows, cols = dilation[0] * (kernel_size[-2] - 1), dilation[1] * (kernel_size[-1] - 1)
+    left, right, top, bottom = conv.padding
+    rows, cols = conv.reach(kernel_size[-2:])
     return left > cols or top > rows or right > cols or bottom > rows
 
 
@@ -113,21 +113,19 @@ def _settled(t: Tensor) -> Tensor:
     return t
 
 
-def _unpadded(
-    size: Ints, weight_size: Ints, stride: Ints, padding: Ints, dilation: Ints, padding_mode: str
-) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+def _unpadded(size: Ints, weight_size: Ints, conv: Conv2d) -> tuple[Pair, Sides]:
     """What ATen's convolution pads by itself (rows, columns), and what is left to pad before it."""
-    left, right, top, bottom = padding
-    if padding_mode != "zeros" or _overhangs(weight_size, padding, dilation):
-        return (0, 0), (left, right, top, bottom)
+    left, right, top, bottom = conv.padding
+    if conv.border != "zeros" or _overhangs(weight_size, conv):
+        return (0, 0), conv.padding
     if left == right and top == bottom:
         return (top, left), (0, 0, 0, 0)
     (h, w), kernel_size = size[-2:], weight_size[-2:]
     own = []
     rest: list[int] = []
     for pixels, kernel, step, before, after, spread in (
-        (w, kernel_size[1], stride[1], left, right, dilation[1]),
-        (h, kernel_size[0], stride[0], top, bottom, dilation[0]),
+        (w, kernel_size[1], conv.stride[1], left, right, conv.dilation[1]),
+        (h, kernel_size[0], conv.stride[0], top, bottom, conv.dilation[0]),
     ):
         # as many windows fit: those at the end leave rows over
         if conv_size(pixels, kernel, step, 2 * before, spread) == conv_size(
@@ -142,19 +140,18 @@ def _unpadded(
     return (own[1], own[0]), (rest[0], rest[1], rest[2], rest[3])
 
 
-def uncut(
-    dy_size: Ints, weight_size: Ints, size: Ints, stride: Ints, padding: Ints, dilation: Ints, padding_mode: str
-) -> tuple[tuple[int, int], tuple[int, int], Ints]:
+def uncut(dy_size: Ints, weight_size: Ints, size: Ints, conv: Conv2d) -> tuple[Pair, Pair, Sides]:
     """What ATen's transposed convolution cuts off by itself (rows, columns), what it adds at the end, what is left to fold."""
-    (p, q), (r, s), (left, right, top, bottom) = dy_size[-2:], weight_size[-2:], padding
-    if padding_mode == "zeros" and not _overhangs(weight_size, padding, dilation):
+    (p, q), (r, s), (left, right, top, bottom) = dy_size[-2:], weight_size[-2:], conv.padding
+    stride, dilation = conv.stride, conv.dilation
+    if conv.border == "zeros" and not _overhangs(weight_size, conv):
         rows = size[0] - conv_transpose_size(p, r, stride[0], 2 * top, 0, dilation[0])
         cols = size[1] - conv_transpose_size(q, s, stride[1], 2 * left, 0, dilation[1])
         if 0 <= rows < max(stride[0], dilation[0]) and 0 <= cols < max(stride[1], dilation[1]):
             return (top, left), (rows, cols), (0, 0, 0, 0)
     rows = size[0] + top + bottom - conv_transpose_size(p, r, stride[0], 0, 0, dilation[0])
     cols = size[1] + left + right - conv_transpose_size(q, s, stride[1], 0, 0, dilation[1])
-    return (0, 0), (rows, cols), padding
+    return (0, 0), (rows, cols), conv.padding
 
 
 def _padded(x: Tensor, padding: Ints, padding_mode: str, padding_value: float) -> Tensor:
@@ -190,25 +187,22 @@ def _folded(dx: Tensor, size: Ints, padding: Ints, padding_mode: str) -> Tensor:
 
 
 def aten_conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None,
-    stride: Ints, padding: Ints, dilation: Ints, groups: int,
-    padding_mode: str, padding_value: float, activation: str,
-) -> Tensor:  # fmt: skip
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, conv: Conv2d, activation: str
+) -> Tensor:
     dtype, channels_last = x.dtype, is_channels_last(x, weight)
-    padding_value = _in_dtype(padding_value, dtype)
-    own, rest = _unpadded(x.shape, weight.shape, stride, padding, dilation, padding_mode)
+    own, rest = _unpadded(x.shape, weight.shape, conv)
     if _is_half(x):
         # one rounding, after the epilogue; and several outputs of one channel each, oneDNN was seen to compute wrongly
         # in bfloat16, where they are one column wide
         exact = (
             residual is None
             and (activation == "none" or ACTIVATIONS[activation].exact)
-            and (groups == 1 or weight.shape[1] > 1 or weight.shape[0] == groups)
+            and (conv.groups == 1 or weight.shape[1] > 1 or weight.shape[0] == conv.groups)
         )
         widen = _wide if exact else Tensor.float
         x, weight, bias = widen(x), widen(weight), None if bias is None else widen(bias)
-    x, weight = _settled(_padded(x, rest, padding_mode, padding_value)), _settled(weight)
-    y = torch.conv2d(x, weight, bias, stride, own, dilation, groups)
+    x, weight = _settled(_padded(x, rest, conv.border, _in_dtype(conv.value, dtype))), _settled(weight)
+    y = torch.conv2d(x, weight, bias, conv.stride, own, conv.dilation, conv.groups)
     if residual is not None:
         y.add_(residual)
     if activation != "none":
@@ -217,39 +211,39 @@ def aten_conv2d(
 
 
 def aten_input_grad(
-    dy: Tensor, weight: Tensor, bias: Tensor | None, size: Ints,
-    stride: Ints, padding: Ints, dilation: Ints, groups: int, padding_mode: str, channels_last: bool,
-) -> Tensor:  # fmt: skip
+    dy: Tensor, weight: Tensor, bias: Tensor | None, size: Ints, conv: Conv2d, channels_last: bool
+) -> Tensor:
     dtype = dy.dtype
-    own, more, rest = uncut(dy.shape, weight.shape, size, stride, padding, dilation, padding_mode)
+    own, more, rest = uncut(dy.shape, weight.shape, size, conv)
     if _is_half(dy):
         # oneDNN takes no more output padding than this, and knows neither our bias nor a fold
-        native = bias is None and not any(rest) and more[0] < stride[0] and more[1] < stride[1]
+        native = bias is None and not any(rest) and more[0] < conv.stride[0] and more[1] < conv.stride[1]
         widen = _wide if native else Tensor.float
         dy, weight, bias = widen(dy), widen(weight), None if bias is None else widen(bias)
     # oneDNN would sum the gradient of a bias with ten times the error
     fused = None if bias is None or any(rest) or (bias.requires_grad and torch.is_grad_enabled()) else bias
-    dx = torch.conv_transpose2d(_settled(dy), _settled(weight), fused, stride, own, more, groups, dilation)
-    dx = _folded(dx, size, rest, padding_mode)
+    dx = torch.conv_transpose2d(
+        _settled(dy), _settled(weight), fused, conv.stride, own, more, conv.groups, conv.dilation
+    )
+    dx = _folded(dx, size, rest, conv.border)
     if bias is not None and fused is None:
         dx.add_(bias.view(-1, 1, 1))
     return _promised(dx, channels_last, dtype)
 
 
 def aten_weight_grad(
-    dy: Tensor, x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int,
-    padding_mode: str, padding_value: float, with_bias: bool, channels_last: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    dy: Tensor, x: Tensor, kernel_size: Ints, conv: Conv2d, with_bias: bool, channels_last: bool
+) -> tuple[Tensor, Tensor]:
     k = dy.shape[1]
-    padding_value = _in_dtype(padding_value, x.dtype)
-    own, rest = _unpadded(x.shape, kernel_size, stride, padding, dilation, padding_mode)
+    own, rest = _unpadded(x.shape, kernel_size, conv)
     # in halves, see `is_differentiable`
     dy, wide_x = (dy.float(), x.float()) if _is_half(x) else (dy, x)
-    wide_x = _settled(_padded(wide_x, rest, padding_mode, padding_value))
+    wide_x = _settled(_padded(wide_x, rest, conv.border, _in_dtype(conv.value, x.dtype)))
     # only its size is read
-    weight = empty((k, x.shape[1] // groups, *kernel_size), wide_x, channels_last)
+    weight = empty((k, x.shape[1] // conv.groups, *kernel_size), wide_x, channels_last)
     _, dw, db = _aten.convolution_backward.default(
-        _settled(dy), wide_x, weight, (k,) if with_bias else None, stride, own, dilation, False, (0, 0), groups,
+        _settled(dy), wide_x, weight, (k,) if with_bias else None, conv.stride, own, conv.dilation, False, (0, 0),
+        conv.groups,
         (False, True, with_bias),
     )  # fmt: skip
     if not with_bias:

@@ -1,0 +1,80 @@
+"""The options of `torchops train`, made of the fields that `Config` and the networks have for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import typer
+
+from torchops.models.options import NetworkOptions, Option, options_of
+from torchops.models.runs import Config
+
+from .console import Backend, choices, in_flags
+
+_PATH = Option(None, "The run's folder; runs/NET-TIME by default.", path=True)
+_RESUME = Option(None, "Go on with the run in this folder, as it was asked for then.", path=True)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _parameter(name: str, hint: Any, option: Option, flags: dict[str, str]) -> Parameter:
+    optional = type(None) in get_args(hint)
+    values = [value for part in (hint, *get_args(hint)) if get_origin(part) is Literal for value in get_args(part)]
+    default = option.default
+    if values:
+        kind = choices(name, tuple(values))
+        default = None if default is None else kind(default)
+        hint = kind | None if optional else kind
+    elif option.path:
+        hint = Path | None if optional else Path
+    switch = bool in (hint, *get_args(hint))
+    # what is off can only be put on
+    declared = f"{flags[name]}/--no-{flags[name][2:]}" if switch and default is not False else flags[name]
+    told = typer.Option(declared, help=in_flags(option.help, flags))
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, told])
+
+
+def with_options(net: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a function of any keywords those that the command of a network takes, in the order in which it shows them.
+
+    They are the shown fields of :class:`Config` and, where it has its `options`, the run's folder as `path` and the fields of
+    :class:`NetworkOptions`; `resume` comes last.
+    """
+    found: dict[str, tuple[Any, Option]] = {}
+    own, networks = (
+        {name: (get_type_hints(cls)[name], option) for name, option in options_of(cls, net).items() if option.shown}
+        for cls in (Config, NetworkOptions)
+    )
+    for field in dataclasses.fields(Config):
+        if field.name == "options":
+            found |= {"path": (str | None, _PATH), **networks}
+        elif field.name in own:
+            found[field.name] = own[field.name]
+    found["resume"] = (str | None, _RESUME)
+    order = list(found)
+    for name, (_, option) in found.items():
+        if option.before is not None:
+            order.remove(name)
+            order.insert(order.index(option.before), name)
+    flags = {name: _flag(name) for name in found} | {"path": "--out"}
+    parameters = [_parameter(name, *found[name], flags) for name in order]
+
+    def give(function: Callable[..., None]) -> Callable[..., None]:
+        function.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        return function
+
+    return give
+
+
+def help_of(name: str) -> str:
+    """What a field of :class:`Config` says, for commands that share it."""
+    return options_of(Config, "lenet")[name].help
+
+
+BackendOption = Annotated[Backend | None, typer.Option(help=help_of("backend"))]  # type: ignore[valid-type]
