@@ -7,7 +7,8 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from . import functional as F
-from .functional.arguments import check_activation, check_padding_mode, check_padding_value
+from .functional.arguments import check_activation, check_padding_value
+from .ops.checks import check_padding_mode
 from .torch_internals import MaxPoolNd
 
 

@@ -29,7 +29,8 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 from torchops import nn
-from torchops.functional.arguments import is_floating, upsampling
+from torchops.functional.arguments import is_floating
+from torchops.functional.sizes import upsampling
 from torchops.torch_internals import (
     METHODS,
     AdaptiveAvgPoolNd,

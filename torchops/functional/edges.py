@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torchops.ops import sobel as _sobel
+from torchops.ops.checks import check_border
 
 from . import arguments
 
@@ -57,7 +58,7 @@ def sobel(
     """
     arguments.check_image(input)
     arguments.check_padding_value(padding_mode, padding_value)
-    arguments.check_border(input.shape, 1, 1, padding_mode)
+    check_border(input.shape, (1, 1, 1, 1), padding_mode, "`input`")
     if not isinstance(eps, (int, float, torch.SymFloat)):
         raise TypeError(f"`eps` must be a number, got {eps!r}")
     if not 0.0 <= eps < math.inf:
@@ -108,7 +109,7 @@ def spatial_gradient(
     """
     arguments.check_image(input)
     arguments.check_padding_value(padding_mode, padding_value)
-    arguments.check_border(input.shape, 1, 1, padding_mode)
+    check_border(input.shape, (1, 1, 1, 1), padding_mode, "`input`")
     if input.dim() == 3:
         return _sobel.spatial_gradient(input.unsqueeze(0), normalized, padding_mode, padding_value).squeeze(0)
     return _sobel.spatial_gradient(input, normalized, padding_mode, padding_value)
