@@ -14,7 +14,7 @@ from torch import Tensor
 
 import torchops
 from torchops import catalog, reference
-from torchops.functional import arguments
+from torchops.functional import sizes
 from torchops.kernels import geometry
 from torchops.ops import max_pool2d as ops
 from torchops.ops import max_unpool2d as unpool_ops
@@ -257,10 +257,10 @@ def test_windows_without_a_pixel_are_found_without_going_through_them() -> None:
         window = geometry.Window((1, 1), (step, 1), (before, 0), (apart, 1))
         steps_over = any(begin % apart >= n for begin in range(-before, 0, step))
         if apart <= n or not steps_over:
-            arguments._check_windows((n, n), window)
+            sizes._check_windows((n, n), window)
             continue
         with pytest.raises(ValueError, match=rf"leaves windows without a pixel of the image, which has {n} rows"):
-            arguments._check_windows((n, n), window)
+            sizes._check_windows((n, n), window)
     # a loop would take minutes
     with pytest.raises(ValueError, match="leaves windows without a pixel"):
         torchops.max_pool2d(torch.rand(1, 1, 1), 2**31 - 1, 1, 2**30 - 1, 2)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from torchops.kernels.geometry import Border
 from torchops.ops import sobel as _sobel
+from torchops.ops.checks import check_border
 
 from . import arguments
 
@@ -58,7 +59,7 @@ def sobel(
     """
     arguments.check_image(input)
     arguments.check_padding_value(padding_mode, padding_value)
-    arguments.check_border(input.shape, 1, 1, padding_mode)
+    check_border(input.shape, (1, 1, 1, 1), padding_mode, "`input`")
     if not isinstance(eps, (int, float, torch.SymFloat)):
         raise TypeError(f"`eps` must be a number, got {eps!r}")
     if not 0.0 <= eps < math.inf:
@@ -110,7 +111,7 @@ def spatial_gradient(
     """
     arguments.check_image(input)
     arguments.check_padding_value(padding_mode, padding_value)
-    arguments.check_border(input.shape, 1, 1, padding_mode)
+    check_border(input.shape, (1, 1, 1, 1), padding_mode, "`input`")
     border = Border(padding_mode, padding_value)
     if input.dim() == 3:
         return _sobel.spatial_gradient(input.unsqueeze(0), normalized, border).squeeze(0)

@@ -13,8 +13,9 @@ from torchops.ops import avg_pool2d as _avg
 from torchops.ops import max_pool2d as _max
 from torchops.ops import max_unpool2d as _unpool
 from torchops.ops.memory import is_channels_last
+from torchops.torch_internals import tracing_state, version_of
 
-from . import arguments
+from . import arguments, sizes
 
 _Ints: TypeAlias = int | Sequence[int]
 _MADE_FOR = "_torchops_window"
@@ -23,7 +24,7 @@ have no such attribute, and are believed."""
 
 
 def _version(t: Tensor) -> int:
-    return 0 if t.is_inference() else t._version
+    return 0 if t.is_inference() else version_of(t)
 
 
 def _pool(
@@ -41,10 +42,10 @@ def _pool(
         raise ValueError(
             f"`return_indices` 'offset' needs a window of at most {_max.OFFSETS} pixels, got `kernel_size` {window.kernel}"
         )
-    size = arguments.pooled_size(input.shape, window, ceil_mode)
+    size = sizes.pooled_size(input.shape, window, ceil_mode)
     x = input if input.dim() == 4 else input.unsqueeze(0)
     if kind == "none":
-        traced = not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None
+        traced = not torch.compiler.is_compiling() and tracing_state() is not None
         # a trace is checked against another, which may be without gradients
         if traced or (torch.is_grad_enabled() and input.requires_grad):
             y, _ = _max.max_pool2d_with_indices(x, window, size, smallest, _max.kept_indices(x, window))
@@ -196,7 +197,7 @@ def avg_pool2d(
     arguments.flag("ceil_mode", ceil_mode)
     arguments.flag("count_include_pad", count_include_pad)
     divisor = 1 if divisor_override is None else arguments.divisor(divisor_override)
-    size = arguments.pooled_size(input.shape, window, ceil_mode)
+    size = sizes.pooled_size(input.shape, window, ceil_mode)
     mean = "fixed" if divisor_override is not None else "padded" if count_include_pad else "inside"
     x = input if input.dim() == 4 else input.unsqueeze(0)
     y: Tensor = _avg.avg_pool2d(x, window, size, mean, divisor, is_channels_last(x))
@@ -255,7 +256,7 @@ def max_unpool2d(
     arguments.check_pooled(input)
     arguments.check_indices(indices, input)
     window = arguments.window(kernel_size, stride, padding, dilation)
-    size = arguments.unpool_size(input.shape, window, output_size)
+    size = sizes.unpool_size(input.shape, window, output_size)
     if indices.dtype == torch.uint8:
         _unpool.check_kind("offset", window)
     if indices.dtype == torch.uint8 and not torch.compiler.is_compiling():
@@ -312,7 +313,7 @@ def avg_unpool2d(
     """
     arguments.check_pooled(input)
     window = arguments.window(kernel_size, stride, padding)
-    size = arguments.unpool_size(input.shape, window, output_size)
+    size = sizes.unpool_size(input.shape, window, output_size)
     x = input if input.dim() == 4 else input.unsqueeze(0)
     y: Tensor = _avg.avg_unpool2d(x, window, size, "cover", 1, is_channels_last(x))
     return y if input.dim() == 4 else y.squeeze(0)
@@ -356,7 +357,7 @@ def interpolate(
     tensor([[[[1., 1., 3., 3.]]]])
     """
     arguments.check_pooled(input)
-    factors = arguments.upsampling(input.shape, size, scale_factor, mode, align_corners, antialias)
+    factors = sizes.upsampling(input.shape, size, scale_factor, mode, align_corners, antialias)
     rows, cols = (n * k for n, k in zip(input.shape[2:], factors, strict=True))
     y: Tensor = _avg.avg_unpool2d(
         input, Window(factors, factors, (0, 0)), (rows, cols), "cover", 1, is_channels_last(input)

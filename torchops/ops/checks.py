@@ -53,14 +53,22 @@ def check_word(name: str, word: str, words: Collection[str]) -> None:
         raise ValueError(f"`{name}` must be one of {', '.join(words)}, got {word!r}")
 
 
-def check_border(size: Sequence[int], padding: Sequence[int], padding_mode: str) -> None:
-    """padding: left, right, top and bottom of an image of that many rows and columns."""
+def check_padding_mode(padding_mode: str) -> None:
     check_word("padding_mode", padding_mode, PADDING_MODES)
+
+
+def check_border(size: Sequence[int], padding: Sequence[int], padding_mode: str, image: str = "image") -> None:
+    """padding: left, right, top and bottom of what errors call `image`, whose shape ends in so many rows and columns."""
+    check_padding_mode(padding_mode)
     # reflection leaves out the border itself
     least = {"reflect": 1, "circular": 0}.get(padding_mode)
-    if least is not None and (max(padding[2:]) + least > size[0] or max(padding[:2]) + least > size[1]):
+    if least is None:
+        return
+    rows, cols = max(padding[2:]), max(padding[:2])
+    if size[-2] < rows + least or size[-1] < cols + least:
         raise ValueError(
-            f"`padding_mode` {padding_mode!r} with a padding of {tuple(padding)} needs a larger image than {tuple(size)} pixels"
+            f"`padding_mode` {padding_mode!r} with a padding of {rows} rows and {cols} columns needs an {image} of at least "
+            f"{rows + least} x {cols + least} pixels, got shape {tuple(size)}"
         )
 
 
