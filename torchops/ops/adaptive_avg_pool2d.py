@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .checks import check_numbers, check_tensors
 from .memory import is_channels_last, prefer_huge_pages
-from .registration import accumulation_dtype, each_image, linear, register, uses_triton
+from .registration import Derivative, accumulation_dtype, each_image, linear, register, uses_triton
 
 Ints = Sequence[int]
 _aten = torch.ops.aten
@@ -96,6 +96,6 @@ def _grad(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
 
 adaptive_avg_pool2d = register(
     "adaptive_avg_pool2d", "(Tensor x, SymInt[2] size, bool transposed, bool channels_last) -> Tensor",
-    check=_check, impl=_adaptive_avg_pool2d, fake=_empty, setup=_setup, grad=_grad, jvp=linear("adaptive_avg_pool2d"),
+    check=_check, impl=_adaptive_avg_pool2d, fake=_empty, derivative=Derivative(_setup, _grad, linear("adaptive_avg_pool2d")),
     vmap=each_image("adaptive_avg_pool2d", 1), composed=_is_plain,
 )  # fmt: skip

@@ -18,7 +18,7 @@ from torchops.kernels.geometry import Window
 from .checks import check_numbers, check_shape, check_tensors
 from .max_unpool2d import Ints, unpool, unpool_backward
 from .memory import is_channels_last, memory_format
-from .registration import each_image, linear, register, uses_triton
+from .registration import Derivative, each_image, linear, register, uses_triton
 
 _ANY = Window((1, 1), (1, 1), (0, 0))
 """The windows for what looks at positions alone, and not at the windows that they lie in."""
@@ -132,16 +132,14 @@ def _grad_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
 
 adaptive_max_pool2d = register(
     "adaptive_max_pool2d", "(Tensor x, SymInt[2] size) -> (Tensor, Tensor)",
-    check=_check_pool, impl=_pool, fake=_empty_pool, setup=_setup_pool, grad=_grad_pool, jvp=_jvp_pool,
+    check=_check_pool, impl=_pool, fake=_empty_pool, derivative=Derivative(_setup_pool, _grad_pool, _jvp_pool),
     vmap=each_image("adaptive_max_pool2d", 1), composed=_is_plain,
 )  # fmt: skip
 adaptive_max_unpool2d = register(
     "adaptive_max_unpool2d", "(Tensor x, Tensor indices, SymInt[2] size, bool channels_last) -> Tensor",
-    check=_check_unpool, impl=_unpool, fake=_empty_unpool, setup=_setup_unpool, grad=_grad_unpool,
-    jvp=linear("adaptive_max_unpool2d"), vmap=each_image("adaptive_max_unpool2d", 2),
+    check=_check_unpool, impl=_unpool, fake=_empty_unpool, derivative=Derivative(_setup_unpool, _grad_unpool, linear("adaptive_max_unpool2d")), vmap=each_image("adaptive_max_unpool2d", 2),
 )  # fmt: skip
 adaptive_max_unpool2d_backward = register(
     "adaptive_max_unpool2d_backward", "(Tensor dy, Tensor indices, bool channels_last) -> Tensor",
-    check=_check_backward, impl=_backward, fake=_empty_backward, setup=_setup_backward, grad=_grad_backward,
-    jvp=linear("adaptive_max_unpool2d_backward"), vmap=each_image("adaptive_max_unpool2d_backward", 2),
+    check=_check_backward, impl=_backward, fake=_empty_backward, derivative=Derivative(_setup_backward, _grad_backward, linear("adaptive_max_unpool2d_backward")), vmap=each_image("adaptive_max_unpool2d_backward", 2),
 )  # fmt: skip

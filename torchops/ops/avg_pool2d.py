@@ -21,7 +21,7 @@ from torchops.kernels.geometry import Window
 
 from .checks import check_tensors, check_windows, check_word
 from .memory import is_channels_last, prefer_huge_pages
-from .registration import Packed, accumulation_dtype, each_image, linear, register, uses_triton
+from .registration import Derivative, Packed, accumulation_dtype, each_image, linear, register, uses_triton
 
 Ints = Sequence[int]
 _aten = torch.ops.aten
@@ -181,11 +181,11 @@ _ARGUMENTS = (
 _WINDOW = Packed(Window, first=1, fields=3)
 avg_pool2d = register(
     "avg_pool2d", _ARGUMENTS,
-    check=_check_pool, impl=_avg_pool2d, fake=_empty, setup=_setup, grad=_grad_pool, jvp=linear("avg_pool2d"),
+    check=_check_pool, impl=_avg_pool2d, fake=_empty, derivative=Derivative(_setup, _grad_pool, linear("avg_pool2d")),
     vmap=each_image("avg_pool2d", 1), packed=_WINDOW, composed=_is_plain,
 )  # fmt: skip
 avg_unpool2d = register(
     "avg_unpool2d", _ARGUMENTS,
-    check=_check_unpool, impl=_avg_unpool2d, fake=_empty, setup=_setup, grad=_grad_unpool, jvp=linear("avg_unpool2d"),
+    check=_check_unpool, impl=_avg_unpool2d, fake=_empty, derivative=Derivative(_setup, _grad_unpool, linear("avg_unpool2d")),
     vmap=each_image("avg_unpool2d", 1), packed=_WINDOW,
 )  # fmt: skip

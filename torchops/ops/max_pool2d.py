@@ -17,7 +17,7 @@ from torchops.kernels.geometry import Window
 from .checks import check_tensors, check_windows
 from .max_unpool2d import OFFSETS, Ints, check_kind, max_unpool2d, max_unpool2d_backward, offsets_of
 from .memory import is_channels_last, memory_format, prefer_huge_pages
-from .registration import Packed, each_image, register, uses_triton
+from .registration import Derivative, Packed, each_image, register, uses_triton
 from .tiling import parts
 
 
@@ -155,13 +155,11 @@ max_pool2d = register(
     "max_pool2d",
     "(Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt[2] output_size, "
     "bool smallest) -> Tensor",
-    check=_check, impl=_max_pool2d, fake=_empty_max_pool2d, setup=_setup_max_pool2d, grad=_grad_max_pool2d,
-    jvp=_jvp_max_pool2d, vmap=each_image("max_pool2d", 1), packed=_WINDOW, composed=_is_plain,
+    check=_check, impl=_max_pool2d, fake=_empty_max_pool2d, derivative=Derivative(_setup_max_pool2d, _grad_max_pool2d, _jvp_max_pool2d), vmap=each_image("max_pool2d", 1), packed=_WINDOW, composed=_is_plain,
 )  # fmt: skip
 max_pool2d_with_indices = register(
     "max_pool2d_with_indices",
     "(Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt[2] output_size, "
     "bool smallest, str indices) -> (Tensor, Tensor)",
-    check=_check, impl=_with_indices, fake=_empty_with_indices, setup=_setup_with_indices, grad=_grad_with_indices,
-    jvp=_jvp_with_indices, vmap=each_image("max_pool2d_with_indices", 1), packed=_WINDOW, composed=_is_plain,
+    check=_check, impl=_with_indices, fake=_empty_with_indices, derivative=Derivative(_setup_with_indices, _grad_with_indices, _jvp_with_indices), vmap=each_image("max_pool2d_with_indices", 1), packed=_WINDOW, composed=_is_plain,
 )  # fmt: skip

@@ -21,7 +21,7 @@ from torchops.kernels.geometry import Window
 
 from .checks import check_shape, check_tensors, check_windows, check_word
 from .memory import is_channels_last, prefer_huge_pages
-from .registration import Packed, each_image, linear, register, uses_triton
+from .registration import Derivative, Packed, each_image, linear, register, uses_triton
 from .tiling import parts
 
 Ints = Sequence[int]
@@ -275,14 +275,12 @@ max_unpool2d = register(
     "max_unpool2d",
     "(Tensor x, Tensor indices, SymInt[2] size, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, "
     "SymInt[2] dilation, str duplicates, bool channels_last) -> Tensor",
-    check=_check_max_unpool2d, impl=unpool, fake=_empty_max_unpool2d, setup=_setup_max_unpool2d, grad=_grad_max_unpool2d,
-    jvp=linear("max_unpool2d"), vmap=each_image("max_unpool2d", 2), packed=Packed(Window, first=3, fields=4),
+    check=_check_max_unpool2d, impl=unpool, fake=_empty_max_unpool2d, derivative=Derivative(_setup_max_unpool2d, _grad_max_unpool2d, linear("max_unpool2d")), vmap=each_image("max_unpool2d", 2), packed=Packed(Window, first=3, fields=4),
 )  # fmt: skip
 max_unpool2d_backward = register(
     "max_unpool2d_backward",
     "(Tensor dy, Tensor indices, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, "
     "str duplicates, bool channels_last) -> Tensor",
-    check=_check_backward, impl=unpool_backward, fake=_empty_backward, setup=_setup_backward, grad=_grad_backward,
-    jvp=linear("max_unpool2d_backward"), vmap=each_image("max_unpool2d_backward", 2),
+    check=_check_backward, impl=unpool_backward, fake=_empty_backward, derivative=Derivative(_setup_backward, _grad_backward, linear("max_unpool2d_backward")), vmap=each_image("max_unpool2d_backward", 2),
     packed=Packed(Window, first=2, fields=4),
 )  # fmt: skip

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -215,17 +215,24 @@ def _tensors(op: Any) -> int:
     return sum("Tensor" in str(a.type) for a in schema_of(op).arguments)
 
 
-def _register_gradient(
-    op: Any,
-    pack: Callable[[Sequence[Any]], Sequence[Any]],
-    setup: Callable[..., None],
-    grad: Callable[..., tuple[Any, ...]],
-    jvp: Callable[..., Any],
-) -> None:
+class Derivative(NamedTuple):
+    """How an operator is differentiated, in both modes."""
+
+    setup: Callable[..., None]
+    """`setup_context` of a `torch.autograd.Function`."""
+    grad: Callable[..., tuple[Any, ...]]
+    """`backward` of one, but that it returns the gradients of tensors only."""
+    jvp: Callable[..., Any]
+    """The tangents of its results, from the tuple of its arguments, its results, and the tangent of each tensor among its
+    arguments; None for none."""
+
+
+def _register_gradient(op: Any, pack: Callable[[Sequence[Any]], Sequence[Any]], derivative: Derivative) -> None:
     """As `torch.library.register_autograd` does, which knows neither forward mode nor the transforms of `torch.func`.
 
     The dispatcher brings a call here once for every level of transforms; `redispatch` goes to the next one.
     """
+    setup, grad, jvp = derivative
     tensors = _tensors(op)
     # of what is no tensor, and of the two arguments beside the operator's
     none = (None,) * (len(schema_of(op).arguments) - tensors + 2)
@@ -241,7 +248,7 @@ def _register_gradient(
         return output
 
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        return *grad(ctx, *grads)[:tensors], *none
+        return *grad(ctx, *grads), *none
 
     def tangent(ctx: Any, *tangents: Any) -> Any:
         inputs, outputs = ctx.saved_tensors[:tensors], ctx.saved_tensors[tensors:]
@@ -288,9 +295,7 @@ def register(
     check: Callable[..., None],
     impl: Callable[..., Any],
     fake: Callable[..., Any],
-    setup: Callable[..., None],
-    grad: Callable[..., tuple[Any, ...]],
-    jvp: Callable[..., Any],
+    derivative: Derivative,
     vmap: Callable[..., tuple[Any, Any]],
     packed: Packed | None = None,
     autocast: bool = False,
@@ -308,9 +313,7 @@ def register(
             checked more.
         impl: computes it; looks at the backend in force.
         fake: uninitialised outputs of the right size, strides, dtype and device.
-        setup, grad: `setup_context` and `backward`, as in `torch.autograd.Function`, but `grad` returns those of tensors only.
-        jvp: the tangents of its results, from the tuple of its arguments, its results, and the tangent of each tensor among
-            its arguments; None for none.
+        derivative: how it is differentiated; it heeds neither autocast nor a change of the backend, but what held in the forward.
         vmap: rule for a mapped dimension, as in `torch.library.register_vmap`; it takes the operator's own arguments.
         packed: which of the operator's arguments all other functions, and the one that is returned, take as one.
         autocast: run in the low precision under `torch.autocast`, as ATen's convolutions do.
@@ -318,9 +321,10 @@ def register(
             the gradient to them: a Python function in the graph costs more than a small convolution.
     """
     qualified = f"torchops::{name}"
-    impl, setup = _known_as_implementing(impl), _noting_the_backend(setup)
-    grad = _known_as_implementing(_in_its_dtypes(_on_its_backend(grad)))
-    jvp = _known_as_implementing(_in_its_dtypes(jvp))
+    impl = _known_as_implementing(impl)
+    setup = _noting_the_backend(derivative.setup)
+    grad = _known_as_implementing(_in_its_dtypes(_on_its_backend(derivative.grad)))
+    jvp = _known_as_implementing(_in_its_dtypes(derivative.jvp))
     checked_impl, checked_fake = _after(check, impl), _after(check, fake)
     if packed is not None:
         checked_impl, checked_fake = packed.packing(checked_impl), packed.packing(checked_fake)
@@ -330,7 +334,7 @@ def register(
     torch.library.register_fake(qualified, checked_fake)
     torch.library.register_vmap(qualified, vmap)
     operator = getattr(torch.ops.torchops, name).default
-    _register_gradient(operator, tuple if packed is None else packed.pack, setup, grad, jvp)
+    _register_gradient(operator, tuple if packed is None else packed.pack, Derivative(setup, grad, jvp))
     if autocast:
         for device_type in ("cpu", "cuda"):
             _register_autocast(operator, device_type)

@@ -16,7 +16,7 @@ from torchops.kernels.geometry import Border
 
 from .checks import FLOATS, check_border, check_numbers, check_shape, check_tensors
 from .memory import memory_format, prefer_huge_pages
-from .registration import Packed, accumulation_dtype, each_image, linear, register, uses_triton
+from .registration import Derivative, Packed, accumulation_dtype, each_image, linear, register, uses_triton
 from .tiling import Scratch, halo, is_inside, planar, read_padded, runs, tiles
 
 
@@ -322,23 +322,20 @@ def _jvp_sobel_backward(args: tuple[Any, ...], _: Tensor, t_dy: Tensor | None, t
 
 sobel = register(
     "sobel", "(Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
-    check=_check_sobel, impl=_sobel, fake=_empty_sobel, setup=_setup_sobel, grad=_grad_sobel, jvp=_jvp_sobel,
+    check=_check_sobel, impl=_sobel, fake=_empty_sobel, derivative=Derivative(_setup_sobel, _grad_sobel, _jvp_sobel),
     vmap=each_image("sobel", 1), packed=Packed(Border, 3, 2),
 )  # fmt: skip
 spatial_gradient = register(
     "spatial_gradient", "(Tensor x, bool normalized, str padding_mode, float padding_value) -> Tensor",
-    check=_check_spatial_gradient, impl=_spatial_gradient, fake=_empty_spatial_gradient, setup=_setup_spatial_gradient,
-    grad=_grad_spatial_gradient, jvp=_jvp_spatial_gradient, vmap=each_image("spatial_gradient", 1), packed=Packed(Border, 2, 2),
+    check=_check_spatial_gradient, impl=_spatial_gradient, fake=_empty_spatial_gradient, derivative=Derivative(_setup_spatial_gradient, _grad_spatial_gradient, _jvp_spatial_gradient), vmap=each_image("spatial_gradient", 1), packed=Packed(Border, 2, 2),
 )  # fmt: skip
 sobel_backward = register(
     "sobel_backward",
     "(Tensor dy, Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
-    check=_check_sobel_backward, impl=_sobel_backward, fake=_empty_sobel_backward, setup=_setup_sobel_backward,
-    grad=_grad_sobel_backward, jvp=_jvp_sobel_backward, vmap=each_image("sobel_backward", 2), packed=Packed(Border, 4, 2),
+    check=_check_sobel_backward, impl=_sobel_backward, fake=_empty_sobel_backward, derivative=Derivative(_setup_sobel_backward, _grad_sobel_backward, _jvp_sobel_backward), vmap=each_image("sobel_backward", 2), packed=Packed(Border, 4, 2),
 )  # fmt: skip
 spatial_gradient_backward = register(
     "spatial_gradient_backward", "(Tensor dg, bool normalized, str padding_mode) -> Tensor",
     check=_check_spatial_gradient_backward, impl=_spatial_gradient_backward, fake=_empty_spatial_gradient_backward,
-    setup=_setup_spatial_gradient_backward, grad=_grad_spatial_gradient_backward,
-    jvp=linear("spatial_gradient_backward"), vmap=each_image("spatial_gradient_backward", 1), packed=Packed(Border, 2, 1),
+    derivative=Derivative(_setup_spatial_gradient_backward, _grad_spatial_gradient_backward, linear("spatial_gradient_backward")), vmap=each_image("spatial_gradient_backward", 1), packed=Packed(Border, 2, 1),
 )  # fmt: skip

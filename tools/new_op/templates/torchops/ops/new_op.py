@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .checks import check_tensors
 from .memory import memory_format
-from .registration import each_image, linear, register, uses_triton
+from .registration import Derivative, each_image, linear, register, uses_triton
 
 
 def _kernels() -> ModuleType:
@@ -52,8 +52,6 @@ new_op = register(
     check=_check,
     impl=_new_op,
     fake=_empty,
-    setup=_setup,
-    grad=_grad,
-    jvp=linear("new_op"),
+    derivative=Derivative(_setup, _grad, linear("new_op")),
     vmap=each_image("new_op", 1),
 )
