@@ -1,7 +1,12 @@
-"""`python -m bench.lessons`: the pictures of kernels/conv2d/README.md. Their numbers are those of recorded launches."""
+"""`python -m bench.lessons`: the pictures of kernels/conv2d/README.md. Their numbers are those of recorded launches.
+
+With --table it prints the table of that page instead: what the model says of each kernel, compiled for an H100. Nothing here is
+measured.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,12 +17,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from torchops.files.plots import figure, save
-from torchops.kernels.conv2d import conv2d_fwd, conv2d_input_grad
+from torchops.inspect import report
+from torchops.kernels.conv2d import PlainConfig, conv2d_fwd, conv2d_input_grad
 from torchops.kernels.geometry import Conv2d, Pair
 from torchops.kernels.launch import Launch, record
-from torchops.kernels.planning.conv2d import Config
+from torchops.kernels.planning.conv2d import Config, ranking
 from torchops.kernels.planning.hardware import DEVICES
+from torchops.workloads import CASES, LAYERS, ConvLayer
 
+from .model import floor_us
+
+H100 = DEVICES["sm_90"]
 FOLDER = Path(__file__).parent.parent / "assets"
 INK, PALE, RING, MARK = "#26323d", "#e9eef2", "#f6dfb0", "#d1495b"
 HUES = ("#8fb8de", "#f2b880", "#9fd0a8", "#d6a5c9")
@@ -38,7 +48,7 @@ def _frame(axes: Axes, left: float, right: float, top: float, bottom: float, tit
 def input_grad(image: Pair, kernel: Pair, conv: Conv2d) -> list[Launch]:
     """The launches of the gradient of an image of so many pixels, for an H100."""
     dx, dy = torch.empty(1, 64, *image), torch.empty(1, 64, *conv.output_size(image, kernel))
-    with record(DEVICES["sm_90"]) as launches:
+    with record(H100) as launches:
         conv2d_input_grad(dy, torch.empty(64, 64, *kernel), None, dx, conv)
     return launches
 
@@ -101,9 +111,7 @@ def ring() -> Figure:
     drawn = figure(9, 3.2)
     for axes, (border, (h, w)) in zip(drawn.subplots(1, 3), chosen.items(), strict=True):
         conv = Conv2d((1, 1), (side,) * 4, (1, 1), 1, border)
-        of_ring, of_image = input_grad(image, kernel, conv)
-        positions = of_ring.tensors["y"].shape[3]
-        assert of_image.tensors["ring"].shape[1] == positions
+        positions = input_grad(image, kernel, conv)[0].tensors["y"].shape[3]
         reads = F.pad(numbers, conv.padding, mode=border)[0, 0].int()
         for i, row in enumerate(reads.tolist(), -side):
             for j, pixel in enumerate(row, -side):
@@ -125,7 +133,7 @@ def shift() -> Figure:
     image, kernel, lanes = (4, 7), (3, 3), 16
     conv = Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, "zeros")
     x, y = (torch.empty(1, 64, *image, memory_format=torch.channels_last) for _ in range(2))
-    with record(DEVICES["sm_90"]) as launches:
+    with record(H100) as launches:
         conv2d_fwd(
             x, torch.empty(64, 64, *kernel), None, None, y, conv, "none", config=Config(lanes, 64, 32, 4, 3, taps=3)
         )
@@ -188,11 +196,66 @@ def shift() -> Figure:
 PICTURES: dict[str, Callable[[], Figure]] = {"conv2d-phases": phases, "conv2d-ring": ring, "conv2d-shift": shift}
 
 
+SHOWN = (
+    "pointwise", "stride2", "aspp", "body", "mid", "unet-up", "reflect", "stem", "unet-stem", "depthwise", "grouped",
+)  # fmt: skip
+PLAIN_TILES = (
+    (128, 64, 32, 4, 3), (128, 128, 32, 8, 3), (256, 64, 64, 8, 3), (256, 128, 64, 8, 3), (128, 256, 64, 8, 3),
+)  # fmt: skip
+
+
+def forward(layer: ConvLayer, config: Config | None = None) -> Launch:
+    """The forward pass of a layer in bfloat16 and channels_last, for an H100."""
+    x, weight, y = (
+        torch.empty(shape, dtype=torch.bfloat16, memory_format=torch.channels_last)
+        for shape in (layer.input_shape, layer.weight_shape, layer.output_shape)
+    )
+    stride, padding, dilation = (layer.stride,) * 2, (layer.padding,) * 4, (layer.dilation,) * 2
+    with record(H100) as launches:
+        conv2d_fwd(
+            x, weight, None, None, y, Conv2d(stride, padding, dilation, layer.groups, layer.padding_mode), "none",
+            config=config,
+        )  # fmt: skip
+    return launches[0]
+
+
+def _cell_of(launches: list[Launch]) -> str:
+    """The fastest of some launches: its modelled time, the tile, and what bounds it."""
+    found = ((report(launch), launch.config) for launch in launches)
+    best, config = min(found, key=lambda one: one[0].modelled_us)
+    return f"{best.modelled_us:.1f} ({config.block_m} x {config.block_n}, {best.bound})"
+
+
+def table() -> Iterator[str]:
+    """Of some layers, microseconds of a forward pass on an H100 by the model: the least possible, then by kernel."""
+    yield "| layer | floor | plain | gemm | flat, direct or shift |"
+    yield "|---|--:|---|---|---|"
+    for layer in (one for name in SHOWN for one in CASES + LAYERS if one.name == name):
+        picked = forward(layer)
+        name = picked.name.removeprefix("conv2d_").removesuffix("_kernel")
+        plain = gemm = special = "-"
+        if layer.groups == 1 and layer.padding_mode == "zeros":
+            deepest = max(16, 1 << (layer.C - 1).bit_length())
+            tiles = {(m, n, min(k, deepest), *rest) for m, n, k, *rest in PLAIN_TILES if n <= layer.K}
+            plain = _cell_of([forward(layer, PlainConfig(*tile)) for tile in sorted(tiles)])
+        if name == "gemm":
+            gemm = _cell_of([picked])
+        else:
+            special = f"{name} {_cell_of([picked])}"
+        if name == "shift":
+            gemm = _cell_of([forward(layer, next(c for c in ranking(picked.problem, H100) if c.taps == 1))])
+        yield f"| {layer.name} | {floor_us(layer, H100):.1f} | {plain} | {gemm} | {special} |"
+
+
 def draw(folder: Path = FOLDER) -> list[Path]:
     """Write the pictures to a folder; return the files."""
     return [save(make(), folder / f"{name}.png") for name, make in PICTURES.items()]
 
 
 if __name__ == "__main__":
-    for file in draw():
-        print(f"written: {file}")
+    if "--table" in sys.argv[1:]:
+        for line in table():
+            print(line, flush=True)
+    else:
+        for file in draw():
+            print(f"written: {file}")
