@@ -5,7 +5,7 @@ CASES ?= telling tune smoke tests
 # make oldest runs in .venv-oldest, of the Python that its triton was seen with, where there is one
 OLDEST ?= $(shell python3.12 -c '' 2>/dev/null && echo python3.12 || echo $(PYTHON))
 
-.PHONY: help demo test lint fuzz bench oldest gpu-check gpu-kernels mutants wheel clean
+.PHONY: help demo test lint fuzz bench oldest gpu-check gpu-kernels mutants new-op wheel clean
 
 help:
 	@echo "make demo      install, check this machine, draw pictures, time Sobel, train a LeNet and a U-Net"
@@ -17,6 +17,7 @@ help:
 	@echo "make gpu-kernels   compile what gpu-check launches, with the triton of PYTHON, into gpu-check-kernels.xz to be taken there"
 	@echo "make bench     time every op against ATen, Inductor, kornia and OpenCV; write a report"
 	@echo "make mutants   break the kernels on purpose and see which tier notices"
+	@echo "make new-op    write the skeleton of an op that passes make test as it is: NAME=..."
 	@echo "make wheel     build the wheel and try it in a fresh environment"
 	@echo "make clean     remove what was built"
 
@@ -74,6 +75,9 @@ gpu-kernels:
 
 mutants: .venv/installed
 	$(BIN)/python -m tests.mutants
+
+new-op: .venv/installed
+	$(BIN)/python -m tools.new_op $(NAME)
 
 wheel: .venv/installed
 	$(BIN)/python -m tests.wheel

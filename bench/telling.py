@@ -8,13 +8,15 @@ part of it once, on blank tensors, so that its launches can be recorded for a GP
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 TELLING = ("conv2d", "pooling", "sobel")
 """The files that have telling cases."""
-FILES = (*TELLING, "models")
-"""All files of benchmarks."""
+_OTHERS = {path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py")} - {*TELLING, "models"}
+FILES = (*TELLING, *sorted(_OTHERS), "models")
+"""All files of benchmarks, networks last."""
 
 
 def benchmarks(name: str) -> ModuleType:

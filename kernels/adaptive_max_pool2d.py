@@ -4,7 +4,7 @@
     unpool: y[h] = sum of x[p] over the windows p whose index points to pixel h
 
 The first of equal values counts, and a NaN wins over all; of several NaN the last, as in ATen. Windows are those of
-adaptive.py.
+device/adaptive.py.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 import triton
 import triton.language as tl
 
-from .device.adaptive import span_of, window_cols, window_tile
-from .device.windows import col_offset, plane_offset, row_offset, tile
-from .layout.adaptive import in_one_row, is_large, launch_gather, launch_windows
+from .device.adaptive import bounds_of, window_cols, window_tile
+from .device.windows import load_tap, pixel_offset, plane_offset, store_tile, tile
+from .layout.adaptive import in_one_row, is_large, launch_large, launch_small
 from .planning.windows import Config
 
 
@@ -28,69 +28,66 @@ def _is_better(x, best):
 def adaptive_max_pool2d_kernel(
     x_ptr,  # in:  [N, C, H, W], any strides
     y_ptr, idx_ptr,  # out: [G, Q*L] values, and where they lie
-    G, P, Q, L, C, H, W,
-    x_sn, x_sc, x_sh, x_sw,
-    TAPS_H: tl.constexpr, TAPS_W: tl.constexpr, LONG: tl.constexpr,
+    G, P, Q, L, DEPTH, H, W,
+    x_strides,
+    TAPS: tl.constexpr, LONG: tl.constexpr,
     UNROLL: tl.constexpr, ACC: tl.constexpr, VEC: tl.constexpr, VEC_IN: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program computes BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
     plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
-    planes = plane_offset(plane, C, x_sn, x_sc)
-    h0, h1 = span_of(p, P, H, LONG, 1)
-    w0, w1 = span_of(q, Q, W, LONG, VEC_IN)
+    planes = plane_offset(plane, DEPTH, x_strides)
+    h0, h1 = bounds_of(p, P, H, LONG, 1)
+    w0, w1 = bounds_of(q, Q, W, LONG, VEC_IN)
     best = tl.full((BLOCK_ROWS, BLOCK_COLS), float("-inf"), ACC)
     # where no value is above the first, that is the maximum
     tap = tl.zeros((BLOCK_ROWS, BLOCK_COLS), tl.int32)
-    for t in tl.range(0, TAPS_H * TAPS_W, loop_unroll_factor=UNROLL):
-        h, w = h0 + t // TAPS_W, w0 + t % TAPS_W
+    for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
+        h, w = h0 + t // TAPS[1], w0 + t % TAPS[1]
         mask_h, mask_w = mask_g & (h < h1), mask_j & (w < w1)
-        x_ptrs = x_ptr + row_offset(planes, h, x_sh, VEC_IN)[:, None] + col_offset(w, lane, x_sw, x_sc, VEC_IN)[None, :]
-        x = tl.load(x_ptrs, mask=mask_h[:, None] & mask_w[None, :], other=float("-inf")).to(ACC)
+        x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask_h, mask_w, float("-inf"), VEC_IN).to(ACC)
         better = _is_better(x, best)
         best = tl.where(better, x, best)
         tap = tl.where(better, t, tap)
-    mask = mask_g[:, None] & mask_j[None, :]
-    tl.store(y_ptr + rows[:, None] + cols[None, :], best.to(y_ptr.dtype.element_ty), mask=mask)
-    h, w = h0[:, None] + tap // TAPS_W, w0[None, :] + tap % TAPS_W
-    tl.store(idx_ptr + rows[:, None] + cols[None, :], h.to(tl.int64) * W + w, mask=mask)
+    store_tile(y_ptr, best, rows, cols, mask_g, mask_j)
+    h, w = h0[:, None] + tap // TAPS[1], w0[None, :] + tap % TAPS[1]
+    store_tile(idx_ptr, h.to(tl.int64) * W + w, rows, cols, mask_g, mask_j)
 
 
 @triton.jit
 def adaptive_max_pool2d_large_kernel(
     x_ptr,  # in:  [N, C, H, W], any strides
     y_ptr, idx_ptr,  # out: [N, C, P, Q] values, and where they lie
-    planes, C, H, W, C_OUT, P, Q,
-    x_sn, x_sc, x_sh, x_sw,
-    y_sn, y_sc, y_sp, y_sq,
+    planes, DEPTH, H, W, DEPTH_OUT, P, Q,
+    x_strides, y_strides,
     POS: tl.constexpr,
     ACC: tl.constexpr, VEC_PLANES: tl.constexpr, VEC_COLS: tl.constexpr, WIDE: tl.constexpr, LONG: tl.constexpr,
     BLOCK_PLANES: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program looks through a window of BLOCK_PLANES planes (grid: blocks of planes * windows)."""
     plane, offs, mask, p, q, h0, h1, w0, w1 = window_tile(
-        planes, C, H, W, P, Q, x_sn, x_sc, LONG, VEC_PLANES, BLOCK_PLANES
+        planes, DEPTH, H, W, P, Q, x_strides, LONG, VEC_PLANES, BLOCK_PLANES
     )
     best = tl.full((BLOCK_PLANES, BLOCK_COLS), float("-inf"), ACC)
-    # of the pixels that this lane has seen; none has so high a number
+    # the position of the best pixel that each element of the tile has seen; no pixel has so high a number
     none = tl.cast(H, POS) * W
     pixel = tl.zeros((BLOCK_PLANES, BLOCK_COLS), POS) + none
     for h in range(h0, h1):
-        row = x_ptr + tl.cast(h, tl.int64) * x_sh
+        row = x_ptr + tl.cast(h, tl.int64) * x_strides[2]
         for first in range(w0, w1, BLOCK_COLS):
             w, mask_w = window_cols(first, w1, VEC_COLS, WIDE, BLOCK_COLS)
             inside = mask[:, None] & mask_w[None, :]
-            x = tl.load(row + offs[:, None] + (w * x_sw)[None, :], mask=inside, other=float("-inf")).to(ACC)
+            x = tl.load(row + offs[:, None] + (w * x_strides[3])[None, :], mask=inside, other=float("-inf")).to(ACC)
             better = _is_better(x, best) | ((pixel == none) & inside)
             best = tl.where(better, x, best)
             pixel = tl.where(better, (tl.cast(h, POS) * W + w.to(POS))[None, :], pixel)
-    # a lane has its last NaN or its first maximum: now of all lanes
+    # an element of the tile has its last NaN or its first maximum: now a plane's are found among its elements
     is_nan = best != best
     last_nan = tl.max(tl.where(is_nan, pixel, -1), axis=1)
     number = tl.max(tl.where(is_nan, float("-inf"), best), axis=1)
     first_number = tl.min(tl.where(best == number[:, None], pixel, none), axis=1)
     y = tl.where(last_nan >= 0, float("nan"), number)
-    offs = plane_offset(plane, C_OUT, y_sn, y_sc) + (p.to(tl.int64) * y_sp + q * y_sq)
+    offs = plane_offset(plane, DEPTH_OUT, y_strides) + pixel_offset(p, q, y_strides)
     tl.store(y_ptr + offs, y.to(y_ptr.dtype.element_ty), mask=mask)
     tl.store(idx_ptr + offs, tl.where(last_nan >= 0, last_nan, first_number).to(tl.int64), mask=mask)
 
@@ -99,30 +96,26 @@ def adaptive_max_pool2d_large_kernel(
 def adaptive_max_unpool2d_kernel(
     x_ptr, idx_ptr,  # in:  [N, C, P, Q] both, any strides
     y_ptr,  # out: [G, W*L]
-    G, H, W, L, C, P, Q,
-    x_sn, x_sc, x_sp, x_sq,
-    i_sn, i_sc, i_sp, i_sq,
-    TAPS_H: tl.constexpr, TAPS_W: tl.constexpr, LONG: tl.constexpr,
+    G, H, W, L, DEPTH, P, Q,
+    x_strides, idx_strides,
+    TAPS: tl.constexpr, LONG: tl.constexpr,
     UNROLL: tl.constexpr, ACC: tl.constexpr, VEC: tl.constexpr, VEC_IN: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program gathers BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
     plane, h, w, lane, mask_g, mask_j, rows, cols = tile(G, H, W, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
-    x_planes, i_planes = plane_offset(plane, C, x_sn, x_sc), plane_offset(plane, C, i_sn, i_sc)
-    p0, p1 = span_of(h, H, P, LONG, 1)
-    q0, q1 = span_of(w, W, Q, LONG, VEC_IN)
+    x_planes, idx_planes = plane_offset(plane, DEPTH, x_strides), plane_offset(plane, DEPTH, idx_strides)
+    p0, p1 = bounds_of(h, H, P, LONG, 1)
+    q0, q1 = bounds_of(w, W, Q, LONG, VEC_IN)
     pixel = h[:, None].to(tl.int64) * W + w[None, :]
     y = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
-    for t in tl.range(0, TAPS_H * TAPS_W, loop_unroll_factor=UNROLL):
-        p, q = p0 + t // TAPS_W, q0 + t % TAPS_W
-        mask = (mask_g & (p < p1))[:, None] & (mask_j & (q < q1))[None, :]
-        x_cols, i_cols = col_offset(q, lane, x_sq, x_sc, VEC_IN), col_offset(q, lane, i_sq, i_sc, VEC_IN)
-        x = tl.load(x_ptr + row_offset(x_planes, p, x_sp, VEC_IN)[:, None] + x_cols[None, :], mask=mask, other=0)
-        idx = tl.load(idx_ptr + row_offset(i_planes, p, i_sp, VEC_IN)[:, None] + i_cols[None, :], mask=mask, other=-1)
-        y += tl.where(idx == pixel, x.to(ACC), 0)
-    tl.store(
-        y_ptr + rows[:, None] + cols[None, :], y.to(y_ptr.dtype.element_ty), mask=mask_g[:, None] & mask_j[None, :]
-    )
+    for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
+        p, q = p0 + t // TAPS[1], q0 + t % TAPS[1]
+        mask_h, mask_w = mask_g & (p < p1), mask_j & (q < q1)
+        x = load_tap(x_ptr, x_strides, x_planes, p, q, lane, mask_h, mask_w, 0, VEC_IN).to(ACC)
+        idx = load_tap(idx_ptr, idx_strides, idx_planes, p, q, lane, mask_h, mask_w, -1, VEC_IN)
+        y += tl.where(idx == pixel, x, 0)
+    store_tile(y_ptr, y, rows, cols, mask_g, mask_j)
 
 
 def adaptive_max_pool2d(
@@ -134,9 +127,9 @@ def adaptive_max_pool2d(
     if is_large(y, x):
         pixels = x.shape[2] * x.shape[3]
         position = tl.int32 if pixels < 2**31 else tl.int64
-        launch_windows(adaptive_max_pool2d_large_kernel, x, (y, indices), config, POS=position)
+        launch_large(adaptive_max_pool2d_large_kernel, x, (y, indices), config, POS=position)
     else:
-        launch_gather(adaptive_max_pool2d_kernel, (x,), (y, indices), config)
+        launch_small(adaptive_max_pool2d_kernel, (x,), (y, indices), config)
 
 
 def adaptive_max_unpool2d(
@@ -145,4 +138,4 @@ def adaptive_max_unpool2d(
     """Write what x (N, C, P, Q) adds up to where indices point to y (N, C, H, W), dense. Indices lie in their windows."""
     # where channels lie back to back, rows share what they read
     y = in_one_row(y, x) if y.is_contiguous() else y
-    launch_gather(adaptive_max_unpool2d_kernel, (x, indices), (y,), config)
+    launch_small(adaptive_max_unpool2d_kernel, (x, indices), (y,), config)

@@ -38,6 +38,25 @@ def pool_size(size: int, kernel: int, stride: int, padding: int, dilation: int, 
     return count - 1 if (count - 1) * stride >= size + padding else count
 
 
+class Border(NamedTuple):
+    """What lies beyond an image."""
+
+    mode: str
+    """zeros, constant, reflect, replicate or circular."""
+    value: float = 0.0
+    """Of a constant border."""
+
+    def canonical(self) -> Border:
+        """The border as one of the four modes of kernels (see device/borders.py), which know zeros as the constant 0."""
+        if self.mode in ("zeros", "constant"):
+            return Border("constant", float(self.value) if self.mode == "constant" else 0.0)
+        return Border(self.mode)
+
+    def adjoint(self) -> Border:
+        """The border of the op whose adjoint its gradient is: a constant beyond the image has no derivative."""
+        return Border("zeros") if self.mode == "constant" else self
+
+
 class Conv2d(NamedTuple):
     """A convolution without its tensors."""
 
@@ -64,8 +83,8 @@ class Conv2d(NamedTuple):
         return self.dilation[0] * (kernel[0] - 1), self.dilation[1] * (kernel[1] - 1)
 
     def adjoint(self) -> Conv2d:
-        """The convolution whose adjoints are the gradients: a constant beyond the image has no derivative, and is left out."""
-        return self._replace(border="zeros", value=0.0) if self.border == "constant" else self
+        """The convolution whose adjoints its gradients are: that of the border's adjoint."""
+        return Conv2d(*self[:4], *Border(self.border, self.value).adjoint())
 
 
 class Window(NamedTuple):
@@ -89,3 +108,8 @@ class Window(NamedTuple):
     def overlap(self) -> bool:
         """Whether a pixel may lie in several windows."""
         return any(dilation * (kernel - 1) >= stride for kernel, stride, _, dilation in self.axes())
+
+    def covering(self) -> Pair:
+        """How many windows may lie over a pixel, by rows and by columns."""
+        rows, cols = (-(-(dilation * (kernel - 1) + 1) // stride) for kernel, stride, _, dilation in self.axes())
+        return rows, cols

@@ -5,7 +5,7 @@
 The first of equal values counts, and a NaN wins over all; of several NaN the last, as in ATen. Where it lies is told as the
 flat position h*W + w (int64, ATen's), or as the offset r*S + s in the window (one byte).
 
-Tiles are those of windows.py.
+Tiles and windows are those of device/windows.py.
 """
 
 from __future__ import annotations
@@ -15,27 +15,30 @@ import triton
 import triton.language as tl
 
 from .device.borders import in_range
-from .device.windows import col_offset, plane_offset, row_offset, tile
+from .device.windows import first_pixel, load_tap, plane_offset, store_tile, tile
+from .geometry import Window
 from .layout.windows import launch_tiles
-from .planning.windows import Config, Geometry
+from .planning.windows import Config
 
 
 @triton.jit
 def max_pool2d_fwd_kernel(
     x_ptr,  # in:  [N, C, H, W], any strides
     y_ptr, idx_ptr,  # out: [G, Q*L] values, and where they lie
-    G, P, Q, L, C, H, W,
-    x_sn, x_sc, x_sh, x_sw,
-    SMALLEST: tl.constexpr, INDICES: tl.constexpr,
-    R: tl.constexpr, S: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
-    PAD_H: tl.constexpr, PAD_W: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr,
+    G, P, Q, L, DEPTH, H, W,
+    x_strides,
+    SMALLEST: tl.constexpr, INDICES: tl.constexpr, WINDOW: tl.constexpr,
     UNROLL: tl.constexpr, ACC: tl.constexpr, VEC: tl.constexpr, VEC_IN: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program computes BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
+    R: tl.constexpr = WINDOW.kernel[0]
+    S: tl.constexpr = WINDOW.kernel[1]
+    DIL_H: tl.constexpr = WINDOW.dilation[0]
+    DIL_W: tl.constexpr = WINDOW.dilation[1]
     plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
-    planes = plane_offset(plane, C, x_sn, x_sc)
-    h0, w0 = p * STRIDE_H - PAD_H, q * STRIDE_W - PAD_W
+    planes = plane_offset(plane, DEPTH, x_strides)
+    h0, w0 = first_pixel(p, WINDOW, 0), first_pixel(q, WINDOW, 1)
     # where no value is above the first, it is the first tap in the image that counts
     first_r = (tl.maximum(-h0, 0) + DIL_H - 1) // DIL_H
     first_s = (tl.maximum(-w0, 0) + DIL_W - 1) // DIL_W
@@ -45,22 +48,20 @@ def max_pool2d_fwd_kernel(
     for t in tl.range(0, R * S, loop_unroll_factor=UNROLL):
         h, w = h0 + t // S * DIL_H, w0 + t % S * DIL_W
         mask_h, mask_w = mask_g & in_range(h, H), mask_j & in_range(w, W)
-        x_ptrs = x_ptr + row_offset(planes, h, x_sh, VEC_IN)[:, None] + col_offset(w, lane, x_sw, x_sc, VEC_IN)[None, :]
-        x = tl.load(x_ptrs, mask=mask_h[:, None] & mask_w[None, :], other=least).to(ACC)
+        x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask_h, mask_w, least, VEC_IN).to(ACC)
         better = ((x < best) if SMALLEST else (x > best)) | (x != x)
         best = tl.where(better, x, best)
         tap = tl.where(better, t, tap)
-    mask = mask_g[:, None] & mask_j[None, :]
-    tl.store(y_ptr + rows[:, None] + cols[None, :], best.to(y_ptr.dtype.element_ty), mask=mask)
+    store_tile(y_ptr, best, rows, cols, mask_g, mask_j)
     if INDICES == "offset":
-        tl.store(idx_ptr + rows[:, None] + cols[None, :], tap.to(tl.uint8), mask=mask)
+        store_tile(idx_ptr, tap, rows, cols, mask_g, mask_j)
     elif INDICES == "position":
         h, w = h0[:, None] + tap // S * DIL_H, w0[None, :] + tap % S * DIL_W
-        tl.store(idx_ptr + rows[:, None] + cols[None, :], h.to(tl.int64) * W + w, mask=mask)
+        store_tile(idx_ptr, h.to(tl.int64) * W + w, rows, cols, mask_g, mask_j)
 
 
 def max_pool2d_fwd(
-    x: torch.Tensor, y: torch.Tensor, indices: torch.Tensor | None, geometry: Geometry, smallest: bool,
+    x: torch.Tensor, y: torch.Tensor, indices: torch.Tensor | None, window: Window, smallest: bool,
     *, config: Config | None = None,
 ) -> None:  # fmt: skip
     """Write the maxima of x (N, C, H, W) to y, dense, and where they lie to indices, which has the strides of y.
@@ -69,6 +70,6 @@ def max_pool2d_fwd(
     """
     kind = "none" if indices is None else "offset" if indices.dtype == torch.uint8 else "position"
     launch_tiles(
-        max_pool2d_fwd_kernel, (x,), (y, indices), geometry, config, windows=True,
+        max_pool2d_fwd_kernel, (x,), (y, indices), window, config, windows=True,
         SMALLEST=smallest, INDICES=kind,
     )  # fmt: skip

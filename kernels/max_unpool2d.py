@@ -5,27 +5,24 @@
 
 Both are gathered: a program owns pixels, and looks at the windows over each, so that every element of y is written once, and
 no two programs write one. An index is an offset r*S + s in its window (one byte), or a flat position h*W + w (int64). Positions
-that no pool made may lie outside their window: the gather reports such strays, program by program, and a second kernel searches
-all windows for each pixel of the planes that hold some. An index that lies outside the image points to no pixel.
+that no pool made may lie outside their window: the gather reports such strays, program by program, and the kernels of
+max_unpool2d_anywhere.py write the planes that hold some again. An index that lies outside the image points to no pixel.
 
-Tiles are those of windows.py.
+Tiles and windows are those of device/windows.py.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
 from .device.borders import in_range
-from .device.windows import col_offset, covering, plane_offset, row_offset, tile
-from .launch import launch, target_device
-from .layout.windows import Tiles, launch_tiles, taps
-from .planning.hardware import INTERPRETER
-from .planning.protocol import Cost
-from .planning.windows import Config, Geometry
+from .device.windows import covering, first_pixel, load_tap, pixel_offset, plane_offset, store_tile, tile
+from .geometry import Window
+from .layout.windows import launch_tiles
+from .max_unpool2d_anywhere import max_unpool2d_replay, max_unpool2d_search
+from .planning.windows import Config
 
 
 @triton.jit
@@ -37,16 +34,15 @@ def _pixel(idx, H, W, POS: tl.constexpr):
 
 
 @triton.jit
-def _is_stray(
-    pixel, h0, w0, H, W,
-    R: tl.constexpr, S: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr, POS: tl.constexpr,
-):  # fmt: skip
+def _is_stray(pixel, h0, w0, H, W, WINDOW: tl.constexpr, POS: tl.constexpr):
     """Whether pixels lie beside the windows that point to them, which begin at rows h0 and columns w0."""
+    R: tl.constexpr = WINDOW.kernel[0]
+    DIL_W: tl.constexpr = WINDOW.dilation[1]
     # the columns of a window that lie in the image
-    first, end = tl.maximum(-w0, 0), tl.minimum(W - w0, (S - 1) * DIL_W + 1)
+    first, end = tl.maximum(-w0, 0), tl.minimum(W - w0, (WINDOW.kernel[1] - 1) * DIL_W + 1)
     stray = pixel >= 0
     for r in range(R):
-        h = h0 + r * DIL_H
+        h = h0 + r * WINDOW.dilation[0]
         s = pixel - (h[:, None].to(POS) * W + w0[None, :].to(POS))
         own = in_range(h, H)[:, None] & (s >= first[None, :]) & (s < end[None, :])
         if DIL_W > 1:
@@ -57,7 +53,7 @@ def _is_stray(
 
 @triton.jit
 def _report(strays_ptr, strays):
-    """Whether this program has seen a stray."""
+    """Tell the kernels of max_unpool2d_anywhere.py whether this program has seen a stray."""
     tl.store(strays_ptr + tl.program_id(0), tl.max(tl.max(strays.to(tl.int32), axis=1), axis=0))
 
 
@@ -66,44 +62,39 @@ def max_unpool2d_fwd_kernel(
     x_ptr, idx_ptr,  # in:  [N, C, P, Q] both, any strides
     y_ptr,  # out: [G, W*L]
     strays_ptr,  # out: [programs], where ANYWHERE is on
-    G, H, W, L, C, P, Q,
-    x_sn, x_sc, x_sp, x_sq,
-    i_sn, i_sc, i_sp, i_sq,
+    G, H, W, L, DEPTH, P, Q,
+    x_strides, idx_strides,
     OFFSETS: tl.constexpr, SUM: tl.constexpr, ANYWHERE: tl.constexpr, POS: tl.constexpr,
-    R: tl.constexpr, S: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
-    PAD_H: tl.constexpr, PAD_W: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr,
-    TAPS_H: tl.constexpr, TAPS_W: tl.constexpr,
+    WINDOW: tl.constexpr, TAPS: tl.constexpr,
     UNROLL: tl.constexpr, ACC: tl.constexpr, VEC: tl.constexpr, VEC_IN: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program gathers BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
+    S: tl.constexpr = WINDOW.kernel[1]
     plane, h, w, lane, mask_g, mask_j, rows, cols = tile(G, H, W, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
-    x_planes, i_planes = plane_offset(plane, C, x_sn, x_sc), plane_offset(plane, C, i_sn, i_sc)
+    x_planes, idx_planes = plane_offset(plane, DEPTH, x_strides), plane_offset(plane, DEPTH, idx_strides)
     y = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
     strays = tl.zeros((BLOCK_ROWS, BLOCK_COLS), tl.int1)
-    for t in tl.range(0, TAPS_H * TAPS_W, loop_unroll_factor=UNROLL):
-        p, r, mask_p = covering(h, t // TAPS_W, P, TAPS_H, R, STRIDE_H, PAD_H, DIL_H)
-        q, s, mask_q = covering(w, t % TAPS_W, Q, TAPS_W, S, STRIDE_W, PAD_W, DIL_W)
-        mask = (mask_g & mask_p)[:, None] & (mask_j & mask_q)[None, :]
-        x_cols, i_cols = col_offset(q, lane, x_sq, x_sc, VEC_IN), col_offset(q, lane, i_sq, i_sc, VEC_IN)
-        x_ptrs = x_ptr + row_offset(x_planes, p, x_sp, VEC_IN)[:, None] + x_cols[None, :]
-        i_ptrs = idx_ptr + row_offset(i_planes, p, i_sp, VEC_IN)[:, None] + i_cols[None, :]
-        x, idx = tl.load(x_ptrs, mask=mask, other=0).to(ACC), tl.load(i_ptrs, mask=mask, other=0)
+    for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
+        p, r, mask_p = covering(h, t // TAPS[1], P, TAPS, WINDOW, 0)
+        q, s, mask_q = covering(w, t % TAPS[1], Q, TAPS, WINDOW, 1)
+        mask_h, mask_w = mask_g & mask_p, mask_j & mask_q
+        mask = mask_h[:, None] & mask_w[None, :]
+        x = load_tap(x_ptr, x_strides, x_planes, p, q, lane, mask_h, mask_w, 0, VEC_IN).to(ACC)
+        idx = load_tap(idx_ptr, idx_strides, idx_planes, p, q, lane, mask_h, mask_w, 0, VEC_IN)
         if OFFSETS:
             here = idx.to(tl.int32) == r[:, None] * S + s[None, :].to(tl.int32)
         else:
             pixel = _pixel(idx, H, W, POS)
             here = pixel == h[:, None].to(POS) * W + w[None, :].to(POS)
             if ANYWHERE:
-                h0, w0 = p * STRIDE_H - PAD_H, q * STRIDE_W - PAD_W
-                strays |= mask & _is_stray(pixel, h0, w0, H, W, R, S, DIL_H, DIL_W, POS)
+                h0, w0 = first_pixel(p, WINDOW, 0), first_pixel(q, WINDOW, 1)
+                strays |= mask & _is_stray(pixel, h0, w0, H, W, WINDOW, POS)
         if SUM:
             y += tl.where(mask & here, x, 0)
         else:
             y = tl.where(mask & here, x, y)
-    tl.store(
-        y_ptr + rows[:, None] + cols[None, :], y.to(y_ptr.dtype.element_ty), mask=mask_g[:, None] & mask_j[None, :]
-    )
+    store_tile(y_ptr, y, rows, cols, mask_g, mask_j)
     if ANYWHERE:
         _report(strays_ptr, strays)
 
@@ -113,26 +104,25 @@ def max_unpool2d_bwd_kernel(
     dy_ptr, idx_ptr,  # in:  [N, C, H, W]; [N, C, P, Q]; any strides
     dx_ptr,  # out: [G, Q*L]
     strays_ptr,  # out: [programs], where ANYWHERE is on
-    G, P, Q, L, C, H, W,
-    dy_sn, dy_sc, dy_sh, dy_sw,
-    i_sn, i_sc, i_sp, i_sq,
-    OFFSETS: tl.constexpr, SUM: tl.constexpr, ANYWHERE: tl.constexpr, POS: tl.constexpr, FLAT: tl.constexpr,
-    R: tl.constexpr, S: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
-    PAD_H: tl.constexpr, PAD_W: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr,
-    TAPS_H: tl.constexpr, TAPS_W: tl.constexpr,
+    G, P, Q, L, DEPTH, H, W,
+    dy_strides, idx_strides,
+    OFFSETS: tl.constexpr, SUM: tl.constexpr, ANYWHERE: tl.constexpr, POS: tl.constexpr, BACK_TO_BACK: tl.constexpr,
+    WINDOW: tl.constexpr, TAPS: tl.constexpr,
     UNROLL: tl.constexpr, ACC: tl.constexpr, VEC: tl.constexpr, VEC_IN: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program fetches BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
+    R: tl.constexpr = WINDOW.kernel[0]
+    S: tl.constexpr = WINDOW.kernel[1]
+    _, idx_sc, idx_sp, idx_sq = idx_strides
     plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
-    i_planes = plane_offset(plane, C, i_sn, i_sc)
+    idx_planes = plane_offset(plane, DEPTH, idx_strides)
     mask = mask_g[:, None] & mask_j[None, :]
-    i_cols = col_offset(q, lane, i_sq, i_sc, VEC_IN)
-    idx = tl.load(idx_ptr + row_offset(i_planes, p, i_sp, VEC_IN)[:, None] + i_cols[None, :], mask=mask, other=0)
-    h0, w0 = p * STRIDE_H - PAD_H, q * STRIDE_W - PAD_W
+    idx = load_tap(idx_ptr, idx_strides, idx_planes, p, q, lane, mask_g, mask_j, 0, VEC_IN)
+    h0, w0 = first_pixel(p, WINDOW, 0), first_pixel(q, WINDOW, 1)
     if OFFSETS:
         tap = idx.to(tl.int32)
-        h, w = h0[:, None] + tap // S * DIL_H, w0[None, :] + tap % S * DIL_W
+        h, w = h0[:, None] + tap // S * WINDOW.dilation[0], w0[None, :] + tap % S * WINDOW.dilation[1]
         found = mask & (tap < R * S) & in_range(h, H) & in_range(w, W)
     else:
         pixel = _pixel(idx, H, W, POS)
@@ -142,12 +132,12 @@ def max_unpool2d_bwd_kernel(
     if not SUM:
         # the value is gone where a later window points to the same pixel
         lost = ~mask
-        for t in tl.range(0, TAPS_H * TAPS_W, loop_unroll_factor=UNROLL):
-            other_p, r, mask_p = covering(h, t // TAPS_W, P, TAPS_H, R, STRIDE_H, PAD_H, DIL_H)
-            other_q, s, mask_q = covering(w, t % TAPS_W, Q, TAPS_W, S, STRIDE_W, PAD_W, DIL_W)
+        for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
+            other_p, r, mask_p = covering(h, t // TAPS[1], P, TAPS, WINDOW, 0)
+            other_q, s, mask_q = covering(w, t % TAPS[1], Q, TAPS, WINDOW, 1)
             later = (other_p > p[:, None]) | ((other_p == p[:, None]) & (other_q > q[None, :]))
-            other_rows = i_planes[:, None] + other_p.to(tl.int64) * i_sp
-            other_ptrs = idx_ptr + other_rows + (other_q * i_sq + lane[None, :] * i_sc)
+            other_rows = idx_planes[:, None] + other_p.to(tl.int64) * idx_sp
+            other_ptrs = idx_ptr + other_rows + (other_q * idx_sq + lane[None, :] * idx_sc)
             mask_other = found & later & mask_p & mask_q
             other = tl.load(other_ptrs, mask=mask_other, other=0)
             if OFFSETS:
@@ -155,125 +145,15 @@ def max_unpool2d_bwd_kernel(
             else:
                 lost |= mask_other & (other == idx)
         found &= ~lost
-    dy_ptr += plane_offset(plane, C, dy_sn, dy_sc)[:, None] + lane[None, :] * dy_sc
-    if FLAT:
-        dy = tl.load(dy_ptr + pixel.to(tl.int64) * dy_sw, mask=found, other=0)
+    dy_ptr += plane_offset(plane, DEPTH, dy_strides)[:, None] + lane[None, :] * dy_strides[1]
+    if BACK_TO_BACK:
+        # rows of dy lie so, and a position tells where its pixel lies
+        dy = tl.load(dy_ptr + pixel.to(tl.int64) * dy_strides[3], mask=found, other=0)
     else:
-        dy = tl.load(dy_ptr + (h.to(tl.int64) * dy_sh + w * dy_sw), mask=found, other=0)
-    tl.store(dx_ptr + rows[:, None] + cols[None, :], dy, mask=mask)
+        dy = tl.load(dy_ptr + pixel_offset(h, w, dy_strides), mask=found, other=0)
+    store_tile(dx_ptr, dy, rows, cols, mask_g, mask_j)
     if ANYWHERE:
-        _report(strays_ptr, mask & _is_stray(pixel, h0, w0, H, W, R, S, DIL_H, DIL_W, POS))
-
-
-#
-# The slow way, for positions that point anywhere. A launch that finds no stray only reads what the gather reported.
-
-
-@triton.jit
-def _has_strays(strays_ptr, first_plane, end_plane, HEIGHT, blocks, BLOCK_ROWS: tl.constexpr, SOME: tl.constexpr):
-    """Whether a program that owned rows of these planes, of HEIGHT rows each, has reported some."""
-    height = tl.cast(HEIGHT, tl.int64)
-    first = first_plane * height // BLOCK_ROWS * blocks
-    end = ((end_plane * height - 1) // BLOCK_ROWS + 1) * blocks
-    found = tl.zeros((SOME,), tl.int32)
-    for i in range(first, end, SOME):
-        offs = i + tl.arange(0, SOME)
-        found |= tl.load(strays_ptr + offs, mask=offs < end, other=0)
-    return tl.max(found, axis=0) != 0
-
-
-@triton.jit
-def max_unpool2d_replay_kernel(
-    x_ptr, idx_ptr,  # in:  [N, C, P, Q] both, any strides
-    strays_ptr,  # in:  what the gather reported
-    y_ptr,  # out: [N, C, H, W], gathered; planes with strays are written again
-    planes, planes_a_program, C, lanes, PIXELS, W, WINDOWS, Q,
-    x_sn, x_sc, x_sp, x_sq,
-    i_sn, i_sc, i_sp, i_sq,
-    y_sn, y_sc, y_sh, y_sw,
-    HEIGHT, blocks,
-    ALWAYS: tl.constexpr, BLOCK_ROWS: tl.constexpr, SOME: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """One program scatters the windows of some planes, BLOCK at a time and in order (grid: blocks of planes)."""
-    first = tl.program_id(0) * planes_a_program
-    end = tl.minimum(first + planes_a_program, planes)
-    if ALWAYS or _has_strays(strays_ptr, first // lanes, (end - 1) // lanes + 1, HEIGHT, blocks, BLOCK_ROWS, SOME):
-        lane = tl.arange(0, BLOCK)
-        for plane in range(first, end):
-            x_plane, i_plane = plane_offset(plane, C, x_sn, x_sc), plane_offset(plane, C, i_sn, i_sc)
-            y_plane = plane_offset(plane, C, y_sn, y_sc)
-            for window in range(0, WINDOWS, BLOCK):
-                k = window + lane
-                p, q = (k // Q).to(tl.int64), (k % Q).to(tl.int64)
-                idx = tl.load(idx_ptr + i_plane + p * i_sp + q * i_sq, mask=k < WINDOWS, other=-1)
-                x = tl.load(x_ptr + x_plane + p * x_sp + q * x_sq, mask=k < WINDOWS, other=0)
-                # of the windows of a block that point to one pixel, the last
-                same = (idx[:, None] == idx[None, :]) & (lane[:, None] < lane[None, :])  # [BLOCK, BLOCK]
-                lost = tl.max(same.to(tl.int32), axis=1) != 0
-                found = (idx >= 0) & (idx < PIXELS) & ~lost
-                tl.store(y_ptr + y_plane + idx // W * y_sh + idx % W * y_sw, x, mask=found)
-                # the next block may point there too, and comes later
-                tl.debug_barrier()
-
-
-@triton.jit
-def max_unpool2d_search_kernel(
-    dy_ptr, idx_ptr,  # in:  [N, C, H, W]; [N, C, P, Q]; any strides
-    strays_ptr,  # in:  what the gather reported
-    dx_ptr,  # out: [N, C, P, Q], fetched; planes with strays are written again
-    planes, planes_a_program, C, lanes, PIXELS, W, WINDOWS, Q,
-    dy_sn, dy_sc, dy_sh, dy_sw,
-    i_sn, i_sc, i_sp, i_sq,
-    dx_sn, dx_sc, dx_sp, dx_sq,
-    HEIGHT, blocks,
-    BLOCK_ROWS: tl.constexpr, SOME: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """One program compares all windows of some planes with all that come later (grid: blocks of planes)."""
-    first = tl.program_id(0) * planes_a_program
-    end = tl.minimum(first + planes_a_program, planes)
-    if _has_strays(strays_ptr, first // lanes, (end - 1) // lanes + 1, HEIGHT, blocks, BLOCK_ROWS, SOME):
-        lane = tl.arange(0, BLOCK)
-        for plane in range(first, end):
-            dy_plane, i_plane = plane_offset(plane, C, dy_sn, dy_sc), plane_offset(plane, C, i_sn, i_sc)
-            dx_plane = plane_offset(plane, C, dx_sn, dx_sc)
-            for window in range(0, WINDOWS, BLOCK):
-                k = window + lane
-                p, q = (k // Q).to(tl.int64), (k % Q).to(tl.int64)
-                idx = tl.load(idx_ptr + i_plane + p * i_sp + q * i_sq, mask=k < WINDOWS, other=-1)
-                lost = tl.zeros((BLOCK,), tl.int32)
-                for later in range(window, WINDOWS, BLOCK):
-                    n = later + lane
-                    ptrs = idx_ptr + i_plane + (n // Q).to(tl.int64) * i_sp + (n % Q).to(tl.int64) * i_sq
-                    other = tl.load(ptrs, mask=n < WINDOWS, other=-1)
-                    same = (idx[:, None] == other[None, :]) & (k[:, None] < n[None, :])  # [BLOCK, BLOCK]
-                    lost |= tl.max(same.to(tl.int32), axis=1)
-                found = (idx >= 0) & (idx < PIXELS)
-                # divided only where it is a pixel
-                pixel = tl.where(found, idx, 0)
-                dy_ptrs = dy_ptr + dy_plane + pixel // W * dy_sh + pixel % W * dy_sw
-                dx = tl.load(dy_ptrs, mask=found & (lost == 0), other=0)
-                tl.store(dx_ptr + dx_plane + p * dx_sp + q * dx_sq, dx, mask=k < WINDOWS)
-
-
-def _launch_slow(
-    kernel: Any, x: torch.Tensor, indices: torch.Tensor, out: torch.Tensor, image: torch.Tensor, tiles: Tiles, **meta: Any
-) -> None:  # fmt: skip
-    """Launch on all planes of out what looks at the windows `indices` of an image."""
-    planes = out.shape[0] * out.shape[1]
-    device = target_device(out)
-    a_program = -(-planes // (4 * device.sms))
-    count = -(-planes // a_program)
-    reported = 4 * tiles.programs
-    launch(
-        kernel, count,
-        x, indices, tiles.reports, out,
-        planes, a_program, out.shape[1], tiles.lanes, image.shape[2] * image.shape[3], image.shape[3],
-        indices.shape[2] * indices.shape[3], indices.shape[3],
-        *x.stride(), *indices.stride(), *out.stride(),
-        out.shape[2], tiles.programs_a_row,
-        config=tiles.config, cost=lambda: Cost(bytes_moved=reported, bytes_least=reported, trips=0), num_warps=4,
-        BLOCK_ROWS=tiles.config.rows, SOME=1024, BLOCK=32 if device is INTERPRETER else 64, **meta,
-    )  # fmt: skip
+        _report(strays_ptr, mask & _is_stray(pixel, h0, w0, H, W, WINDOW, POS))
 
 
 def _position_type(image: torch.Tensor) -> tl.dtype:
@@ -282,7 +162,7 @@ def _position_type(image: torch.Tensor) -> tl.dtype:
 
 
 def max_unpool2d_fwd(
-    x: torch.Tensor, indices: torch.Tensor, y: torch.Tensor, geometry: Geometry, accumulate: bool,
+    x: torch.Tensor, indices: torch.Tensor, y: torch.Tensor, window: Window, accumulate: bool,
     *, config: Config | None = None,
 ) -> None:  # fmt: skip
     """Write x (N, C, P, Q) to where indices point in y (N, C, H, W), dense: the last of several, or their sum.
@@ -292,31 +172,35 @@ def max_unpool2d_fwd(
     offsets = indices.dtype == torch.uint8
     anywhere = not (offsets or accumulate)
     tiles = launch_tiles(
-        max_unpool2d_fwd_kernel, (x, indices), (y,) if anywhere else (y, None), geometry, config,
+        max_unpool2d_fwd_kernel, (x, indices), (y,) if anywhere else (y, None), window, config,
         windows=False, reports=anywhere,
-        OFFSETS=offsets, SUM=accumulate, ANYWHERE=anywhere, POS=_position_type(y), **taps(geometry),
+        OFFSETS=offsets, SUM=accumulate, ANYWHERE=anywhere, POS=_position_type(y), TAPS=window.covering(),
     )  # fmt: skip
     if anywhere:
         # no program of the gather sees the index of a window that lies outside the image
-        outside = any((indices.shape[2 + d] - 1) * geometry[1][d] - geometry[2][d] >= y.shape[2 + d] for d in range(2))
-        _launch_slow(max_unpool2d_replay_kernel, x, indices, y, y, tiles, ALWAYS=outside)
+        outside = any(
+            (count - 1) * stride - padding >= size
+            for count, stride, padding, size in zip(
+                indices.shape[2:], window.stride, window.padding, y.shape[2:], strict=True
+            )
+        )
+        max_unpool2d_replay(x, indices, y, tiles, always=outside)
 
 
 def max_unpool2d_bwd(
-    dy: torch.Tensor, indices: torch.Tensor, dx: torch.Tensor, geometry: Geometry, accumulate: bool,
+    dy: torch.Tensor, indices: torch.Tensor, dx: torch.Tensor, window: Window, accumulate: bool,
     *, config: Config | None = None,
 ) -> None:  # fmt: skip
     """Write the gradient of `max_unpool2d_fwd` with respect to x, (N, C, P, Q), to dx, dense."""
     offsets = indices.dtype == torch.uint8
     anywhere = not (offsets or accumulate)
-    meta = taps(geometry)
-    # no pixel has two windows
-    alone = meta["TAPS_H"] * meta["TAPS_W"] == 1
+    taps = window.covering()
+    # where no pixel has two windows, no window loses its value to another
     tiles = launch_tiles(
-        max_unpool2d_bwd_kernel, (dy, indices), (dx,) if anywhere else (dx, None), geometry, config,
+        max_unpool2d_bwd_kernel, (dy, indices), (dx,) if anywhere else (dx, None), window, config,
         windows=True, reports=anywhere,
-        OFFSETS=offsets, SUM=accumulate or alone, ANYWHERE=anywhere, POS=_position_type(dy),
-        FLAT=not offsets and dy.stride(2) == dy.shape[3] * dy.stride(3), **meta,
+        OFFSETS=offsets, SUM=accumulate or taps == (1, 1), ANYWHERE=anywhere, POS=_position_type(dy),
+        BACK_TO_BACK=not offsets and dy.stride(2) == dy.shape[3] * dy.stride(3), TAPS=taps,
     )  # fmt: skip
     if anywhere:
-        _launch_slow(max_unpool2d_search_kernel, dy, indices, dx, dy, tiles)
+        max_unpool2d_search(dy, indices, dx, tiles)

@@ -1,11 +1,13 @@
 """Sobel gradients and their magnitude.
 
-    gx = difference across x of (row above + 2 row + row below)        y = sqrt(gx^2 + gy^2 + eps)
-    gy = difference across y of (left + 2 middle + right)
+         -1  0  1               -1 -2 -1
+    gx:  -2  0  2          gy:   0  0  0          y = sqrt(gx^2 + gy^2 + eps)
+         -1  0  1                1  2  1
 
-One kernel serves NCHW and channels_last: planes, lanes and tiles are those of strips.py. A program slides down its strip:
-every row is loaded once (shifted copies of it come from L1) and kept in registers for the rows that need it. Inputs have
-any strides; outputs are ours, hence dense.
+    gx[h, w] = sum of  s (2 - r^2) x[h + r, w + s]  over r, s = -1, 0, 1;  gy has r and s exchanged
+
+`sobel_plain_kernel` is this formula, and launched where `config` is a `Plain`. What every other launch runs are the kernels
+after it, faster and longer. Inputs have any strides; outputs are ours, hence dense.
 """
 
 from __future__ import annotations
@@ -18,8 +20,57 @@ import triton.language as tl
 
 from .device.borders import border_index, in_range
 from .device.strips import plane_ptr, strip_tile
+from .geometry import Border
 from .launch import launch, target_device
-from .planning.strips import Config, Problem, cost, pick_config, programs
+from .planning.strips import Config, Plain, Problem, cost, pick_config, programs
+
+
+@triton.jit
+def sobel_plain_kernel(
+    x_ptr,  # in:  [N, C, H, W]
+    y_ptr,  # out: [N, C, H, W]
+    C, H, W, x_strides, y_strides,  # four strides each, of any size
+    SCALE: tl.constexpr, EPS: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One program filters BLOCK columns of a row (grid: N * C * H * cdiv(W, BLOCK))."""
+    x_sn, x_sc, x_sh, x_sw = x_strides
+    y_sn, y_sc, y_sh, y_sw = y_strides
+    row, block = tl.program_id(0) // tl.cdiv(W, BLOCK), tl.program_id(0) % tl.cdiv(W, BLOCK)
+    n, c, h = (row // H // C).to(tl.int64), (row // H % C).to(tl.int64), row % H
+    w = block * BLOCK + tl.arange(0, BLOCK)  # [BLOCK]
+    gx, gy = tl.zeros((BLOCK,), ACC), tl.zeros((BLOCK,), ACC)
+    for r in tl.static_range(-1, 2):
+        for s in tl.static_range(-1, 2):
+            i, j = border_index(h + r, H, MODE).to(tl.int64), border_index(w + s, W, MODE).to(tl.int64)
+            x = tl.load(x_ptr + n * x_sn + c * x_sc + i * x_sh + j * x_sw, mask=w < W, other=0).to(ACC)
+            if MODE == "constant":
+                x = tl.where(in_range(h + r, H) & in_range(w + s, W), x, PAD)
+            if s != 0:  # 0 times infinity would be NaN
+                gx += s * (2 - r * r) * x
+            if r != 0:
+                gy += r * (2 - s * s) * x
+    gx, gy = gx * SCALE, gy * SCALE
+    y = tl.sqrt(gx * gx + gy * gy + EPS)
+    y_ptrs = y_ptr + n * y_sn + c * y_sc + h.to(tl.int64) * y_sh + w.to(tl.int64) * y_sw
+    tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=w < W)
+
+
+@triton.jit
+def _taps(w, lane, W, sc, sw, MODE: tl.constexpr, REACH: tl.constexpr):
+    """Where in a row the columns w - REACH ... w + REACH lie, with the border that MODE asks for: an offset each."""
+    offs = ()
+    for t in tl.static_range(-REACH, REACH + 1):
+        offs += ((w if t == 0 else border_index(w + t, W, MODE)) * sw + lane * sc,)  # type: ignore[assignment]
+    return offs
+
+
+@triton.jit
+def _inside(w, W, REACH: tl.constexpr):
+    """Whether the columns w - REACH ... w + REACH lie in the image."""
+    inside = ()
+    for t in tl.static_range(-REACH, REACH + 1):
+        inside += (in_range(w + t, W),)  # type: ignore[assignment]
+    return inside
 
 
 @triton.jit
@@ -36,14 +87,18 @@ def _load_row(ptr, h, H, sh, offs, inside, mask, MODE: tl.constexpr, PAD: tl.con
 
 
 @triton.jit
-def _filter_row(
-    ptr, mid_ptr, h, H, sh, offs_l, offs_m, offs_r, in_l, in_r, mask,
-    MODE: tl.constexpr, PAD: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
+def _load_taps(ptr, h, H, sh, offs, inside, mask, MODE: tl.constexpr, PAD: tl.constexpr, ACC: tl.constexpr):
+    """Row h as each tap sees it: a tuple of what `_load_row` loads."""
+    taps = ()
+    for t in tl.static_range(len(offs)):
+        taps += (_load_row(ptr, h, H, sh, offs[t], inside[t], mask, MODE, PAD, ACC),)  # type: ignore[assignment]
+    return taps
+
+
+@triton.jit
+def _filter_row(ptr, h, H, sh, offs, inside, mask, MODE: tl.constexpr, PAD: tl.constexpr, ACC: tl.constexpr):
     """Row h, filtered along x: smoothed by [1, 2, 1] and differenced by [-1, 0, 1]."""
-    left = _load_row(ptr, h, H, sh, offs_l, in_l, mask, MODE, PAD, ACC)
-    mid = _load_row(mid_ptr, h, H, sh, offs_m, mask, mask, MODE, PAD, ACC)
-    right = _load_row(ptr, h, H, sh, offs_r, in_r, mask, MODE, PAD, ACC)
+    left, mid, right = _load_taps(ptr, h, H, sh, offs, inside, mask, MODE, PAD, ACC)
     return left + 2 * mid + right, right - left
 
 
@@ -52,36 +107,38 @@ def sobel_fwd_kernel(
     x_ptr,  # in:  [N, C, H, W], any strides
     y_ptr,  # out: [P, H, W*L], or [P, 2, H, W*L] where MAGNITUDE is off
     H, W, ROW, L, C, rows,  # ROW = W*L; C planes an image (1 where L = C); rows a program
-    x_sn, x_sc, x_sh, x_sw,
+    x_strides,
     SCALE: tl.constexpr, EPS: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr,
     MAGNITUDE: tl.constexpr, ACC: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program filters `rows` rows of BLOCK columns (grid: planes * strips * blocks)."""
+    """One program filters `rows` rows of BLOCK columns (grid: planes * strips * blocks).
+
+    The plain kernel, plus:
+
+    - filters that are separated: a row is filtered along x once, and three such rows are combined along y;
+    - sliding: a program goes down a strip of rows, and two filtered rows wait in registers for the third, so that every row
+      is loaded once a strip (shifted copies of it come from L1), not three times;
+    - planes and lanes: neighbours in memory are filtered by neighbouring threads in channels_last too (see strips.py);
+    - FLAT: the middle tap of channels_last loads 128 bits at a time, as that of NCHW does anyway;
+    - offsets within a row have 32 bits unless it is WIDE;
+    - both gradients instead of their magnitude, where MAGNITUDE is off.
+    """
     plane, h0, h1, q0, w, lane = strip_tile(H, ROW, L, rows, BLOCK, WIDE)
+    sn, sc, sh, sw = x_strides
     cols = tl.arange(0, BLOCK)
     mask = q0 + cols < ROW
-    x_ptr = plane_ptr(x_ptr, plane, C, x_sn, x_sc)
-    offs_l = border_index(w - 1, W, MODE) * x_sw + lane * x_sc
-    offs_m = w * x_sw + lane * x_sc
-    offs_r = border_index(w + 1, W, MODE) * x_sw + lane * x_sc
-    in_l, in_r = in_range(w - 1, W), in_range(w + 1, W)
-    mid_ptr = x_ptr
-    # where pixels lie back to back, say so: the compiler cannot see it through w and lane, and loads 128 bits if it
-    # knows
+    x_ptr = plane_ptr(x_ptr, plane, C, sn, sc)
+    offs, inside = _taps(w, lane, W, sc, sw, MODE, 1), _inside(w, W, 1)
     if FLAT:
-        mid_ptr, offs_m = x_ptr + q0.to(tl.int64) * x_sc, cols.to(tl.int64) * x_sc
+        # the compiler cannot see through w and lane that the pixels lie back to back; told so, it loads 128 bits
+        offs = (offs[0], (q0.to(tl.int64) + cols) * sc, offs[2])
     y_ptr += plane * H * ROW * (1 if MAGNITUDE else 2) + q0
 
-    # rows combine along y: two filtered rows wait in registers for the third
-    smooth0, diff0 = _filter_row(
-        x_ptr, mid_ptr, h0 - 1, H, x_sh, offs_l, offs_m, offs_r, in_l, in_r, mask, MODE, PAD, ACC
-    )
-    smooth1, diff1 = _filter_row(x_ptr, mid_ptr, h0, H, x_sh, offs_l, offs_m, offs_r, in_l, in_r, mask, MODE, PAD, ACC)
+    smooth0, diff0 = _filter_row(x_ptr, h0 - 1, H, sh, offs, inside, mask, MODE, PAD, ACC)
+    smooth1, diff1 = _filter_row(x_ptr, h0, H, sh, offs, inside, mask, MODE, PAD, ACC)
     for h in range(h0, h1):
-        smooth2, diff2 = _filter_row(
-            x_ptr, mid_ptr, h + 1, H, x_sh, offs_l, offs_m, offs_r, in_l, in_r, mask, MODE, PAD, ACC
-        )
+        smooth2, diff2 = _filter_row(x_ptr, h + 1, H, sh, offs, inside, mask, MODE, PAD, ACC)
         gx = (diff0 + 2 * diff1 + diff2) * SCALE
         gy = (smooth2 - smooth0) * SCALE
         y_row = y_ptr + tl.cast(h, tl.int64) * ROW
@@ -102,7 +159,7 @@ def sobel_fwd_kernel(
 
 
 @triton.jit
-def _adjoint_taps(i, size, MODE: tl.constexpr):
+def _adjoint_weights(i, size, MODE: tl.constexpr):
     """Weights with which outputs i-1, i, i+1 reach input i: of the difference, then of the smoothing filter."""
     wrap: tl.constexpr = MODE == "circular"
     left = tl.where((i == 0) & (not wrap), 0.0, 1.0)
@@ -116,17 +173,26 @@ def _adjoint_taps(i, size, MODE: tl.constexpr):
         second, penult = tl.where(i == 1, 1.0, 0.0), tl.where(i == size - 2, 1.0, 0.0)
         diff_l, smooth_l = diff_l - second, smooth_l + second
         diff_r, smooth_r = diff_r + penult, smooth_r + penult
-    return diff_l, diff_m, diff_r, smooth_l, smooth_m, smooth_r
+    return (diff_l, diff_m, diff_r), (smooth_l, smooth_m, smooth_r)
 
 
 @triton.jit
-def _gather_rows(h, H, across0, along0, across1, along1, across2, along2, MODE: tl.constexpr):
+def _gather_rows(h, H, across, along, MODE: tl.constexpr):
     """dx of row h from three rows of gx (`across`) and gy (`along`) gradients that are gathered along x already."""
-    diff_l, diff_m, diff_r, smooth_l, smooth_m, smooth_r = _adjoint_taps(h, H, MODE)
+    diff, smooth = _adjoint_weights(h, H, MODE)
     return (
-        smooth_l * across0 + smooth_m * across1 + smooth_r * across2
-        + diff_l * along0 + diff_m * along1 + diff_r * along2
+        smooth[0] * across[0] + smooth[1] * across[1] + smooth[2] * across[2]
+        + diff[0] * along[0] + diff[1] * along[1] + diff[2] * along[2]
     )  # fmt: skip
+
+
+@triton.jit
+def _gather_taps(row, offs, weights, mask, ACC: tl.constexpr):
+    """The sum of what a row holds at three offsets, each times its weight."""
+    total = weights[0] * tl.load(row + offs[0], mask=mask, other=0).to(ACC)
+    for t in tl.static_range(1, 3):
+        total += weights[t] * tl.load(row + offs[t], mask=mask, other=0).to(ACC)
+    return total
 
 
 @triton.jit
@@ -134,36 +200,30 @@ def spatial_gradient_bwd_kernel(
     dg_ptr,  # in:  [N, C, 2, H, W], any strides
     dx_ptr,  # out: [P, H, W*L]
     H, W, ROW, L, C, rows,
-    dg_sn, dg_sc, dg_sg, dg_sh, dg_sw,
+    dg_strides,
     SCALE: tl.constexpr, MODE: tl.constexpr,
     ACC: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program gathers `rows` rows of BLOCK columns (grid: planes * strips * blocks)."""
     plane, h0, h1, q0, w, lane = strip_tile(H, ROW, L, rows, BLOCK, WIDE)
+    sn, sc, sg, sh, sw = dg_strides
     cols = tl.arange(0, BLOCK)
     mask = q0 + cols < ROW
-    gx_ptr = plane_ptr(dg_ptr, plane, C, dg_sn, dg_sc)
-    gy_ptr = gx_ptr + dg_sg
-    offs_l = border_index(w - 1, W, MODE) * dg_sw + lane * dg_sc
-    offs_m = w * dg_sw + lane * dg_sc
-    offs_r = border_index(w + 1, W, MODE) * dg_sw + lane * dg_sc
-    diff_l, diff_m, diff_r, smooth_l, smooth_m, smooth_r = _adjoint_taps(w, W, MODE)
+    gx_ptr = plane_ptr(dg_ptr, plane, C, sn, sc)
+    gy_ptr = gx_ptr + sg
+    offs = _taps(w, lane, W, sc, sw, MODE, 1)
+    to_gx, to_gy = _adjoint_weights(w, W, MODE)
     dx_ptr += plane * H * ROW + q0
 
-    across0, across1 = tl.zeros((BLOCK,), ACC), tl.zeros((BLOCK,), ACC)
-    along0, along1 = across0, across1
+    zeros = tl.zeros((BLOCK,), ACC)
+    across, along = (zeros, zeros, zeros), (zeros, zeros, zeros)
     for r in range(h0 - 1, h1 + 1):
-        row = tl.cast(border_index(r, H, MODE), tl.int64) * dg_sh
-        across2 = diff_l * tl.load(gx_ptr + row + offs_l, mask=mask, other=0).to(ACC)
-        across2 += diff_m * tl.load(gx_ptr + row + offs_m, mask=mask, other=0).to(ACC)
-        across2 += diff_r * tl.load(gx_ptr + row + offs_r, mask=mask, other=0).to(ACC)
-        along2 = smooth_l * tl.load(gy_ptr + row + offs_l, mask=mask, other=0).to(ACC)
-        along2 += smooth_m * tl.load(gy_ptr + row + offs_m, mask=mask, other=0).to(ACC)
-        along2 += smooth_r * tl.load(gy_ptr + row + offs_r, mask=mask, other=0).to(ACC)
-        dx = SCALE * _gather_rows(r - 1, H, across0, along0, across1, along1, across2, along2, MODE)
+        row = tl.cast(border_index(r, H, MODE), tl.int64) * sh
+        across = (across[1], across[2], _gather_taps(gx_ptr + row, offs, to_gx, mask, ACC))
+        along = (along[1], along[2], _gather_taps(gy_ptr + row, offs, to_gy, mask, ACC))
+        dx = SCALE * _gather_rows(r - 1, H, across, along, MODE)
         dx_row = dx_ptr + tl.cast(r - 1, tl.int64) * ROW
         tl.store(dx_row + cols, dx.to(dx_ptr.dtype.element_ty), mask=mask & (r > h0))
-        across0, along0, across1, along1 = across1, along1, across2, along2
 
 
 @triton.jit
@@ -181,72 +241,65 @@ def _magnitude_grad(gx, gy, dy, SCALE: tl.constexpr, EPS: tl.constexpr):
 
 
 @triton.jit
+def _filter_columns(top, mid, low):
+    """Three rows, filtered along y at each tap: smoothed by [1, 2, 1] and differenced by [-1, 0, 1]."""
+    smooth, diff = (), ()
+    for t in tl.static_range(len(mid)):
+        smooth += (top[t] + 2 * mid[t] + low[t],)  # type: ignore[assignment]
+        diff += (low[t] - top[t],)  # type: ignore[assignment]
+    return smooth, diff
+
+
+@triton.jit
+def _weighted(weights, values):
+    """The sum of three values, each times its weight."""
+    return weights[0] * values[0] + weights[1] * values[1] + weights[2] * values[2]
+
+
+@triton.jit
 def sobel_bwd_kernel(
     dy_ptr, x_ptr,  # in:  [N, C, H, W] both, any strides
     dx_ptr,         # out: [P, H, W*L]
     H, W, ROW, L, C, rows,
-    dy_sn, dy_sc, dy_sh, dy_sw,
-    x_sn, x_sc, x_sh, x_sw,
+    dy_strides, x_strides,
     SCALE: tl.constexpr, EPS: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr,
     ACC: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program gathers `rows` rows of BLOCK columns (grid: planes * strips * blocks); y is recomputed, not stored."""
     plane, h0, h1, q0, w, lane = strip_tile(H, ROW, L, rows, BLOCK, WIDE)
+    dy_sn, dy_sc, dy_sh, dy_sw = dy_strides
+    x_sn, x_sc, x_sh, x_sw = x_strides
     cols = tl.arange(0, BLOCK)
     mask = q0 + cols < ROW
     dy_ptr = plane_ptr(dy_ptr, plane, C, dy_sn, dy_sc)
     x_ptr = plane_ptr(x_ptr, plane, C, x_sn, x_sc)
-    dy_l = border_index(w - 1, W, MODE) * dy_sw + lane * dy_sc
-    dy_m = w * dy_sw + lane * dy_sc
-    dy_r = border_index(w + 1, W, MODE) * dy_sw + lane * dy_sc
-    # columns 0..4 are the taps of the outputs at w-1, w and w+1
-    offs0 = border_index(w - 2, W, MODE) * x_sw + lane * x_sc
-    offs1 = border_index(w - 1, W, MODE) * x_sw + lane * x_sc
-    offs2 = w * x_sw + lane * x_sc
-    offs3 = border_index(w + 1, W, MODE) * x_sw + lane * x_sc
-    offs4 = border_index(w + 2, W, MODE) * x_sw + lane * x_sc
-    in0, in1, in3, in4 = in_range(w - 2, W), in_range(w - 1, W), in_range(w + 1, W), in_range(w + 2, W)
-    diff_l, diff_m, diff_r, smooth_l, smooth_m, smooth_r = _adjoint_taps(w, W, MODE)
+    dy_offs = _taps(w, lane, W, dy_sc, dy_sw, MODE, 1)
+    # five columns are the taps of the outputs at w-1, w and w+1
+    offs, inside = _taps(w, lane, W, x_sc, x_sw, MODE, 2), _inside(w, W, 2)
+    to_gx, to_gy = _adjoint_weights(w, W, MODE)
     dx_ptr += plane * H * ROW + q0
 
-    top0 = _load_row(x_ptr, h0 - 2, H, x_sh, offs0, in0, mask, MODE, PAD, ACC)
-    top1 = _load_row(x_ptr, h0 - 2, H, x_sh, offs1, in1, mask, MODE, PAD, ACC)
-    top2 = _load_row(x_ptr, h0 - 2, H, x_sh, offs2, mask, mask, MODE, PAD, ACC)
-    top3 = _load_row(x_ptr, h0 - 2, H, x_sh, offs3, in3, mask, MODE, PAD, ACC)
-    top4 = _load_row(x_ptr, h0 - 2, H, x_sh, offs4, in4, mask, MODE, PAD, ACC)
-    mid0 = _load_row(x_ptr, h0 - 1, H, x_sh, offs0, in0, mask, MODE, PAD, ACC)
-    mid1 = _load_row(x_ptr, h0 - 1, H, x_sh, offs1, in1, mask, MODE, PAD, ACC)
-    mid2 = _load_row(x_ptr, h0 - 1, H, x_sh, offs2, mask, mask, MODE, PAD, ACC)
-    mid3 = _load_row(x_ptr, h0 - 1, H, x_sh, offs3, in3, mask, MODE, PAD, ACC)
-    mid4 = _load_row(x_ptr, h0 - 1, H, x_sh, offs4, in4, mask, MODE, PAD, ACC)
-    across0, across1 = tl.zeros((BLOCK,), ACC), tl.zeros((BLOCK,), ACC)
-    along0, along1 = across0, across1
+    top = _load_taps(x_ptr, h0 - 2, H, x_sh, offs, inside, mask, MODE, PAD, ACC)
+    mid = _load_taps(x_ptr, h0 - 1, H, x_sh, offs, inside, mask, MODE, PAD, ACC)
+    zeros = tl.zeros((BLOCK,), ACC)
+    across, along = (zeros, zeros, zeros), (zeros, zeros, zeros)
     for r in range(h0 - 1, h1 + 1):
-        low0 = _load_row(x_ptr, r + 1, H, x_sh, offs0, in0, mask, MODE, PAD, ACC)
-        low1 = _load_row(x_ptr, r + 1, H, x_sh, offs1, in1, mask, MODE, PAD, ACC)
-        low2 = _load_row(x_ptr, r + 1, H, x_sh, offs2, mask, mask, MODE, PAD, ACC)
-        low3 = _load_row(x_ptr, r + 1, H, x_sh, offs3, in3, mask, MODE, PAD, ACC)
-        low4 = _load_row(x_ptr, r + 1, H, x_sh, offs4, in4, mask, MODE, PAD, ACC)
-        s0, d0 = top0 + 2 * mid0 + low0, low0 - top0
-        s1, d1 = top1 + 2 * mid1 + low1, low1 - top1
-        s2, d2 = top2 + 2 * mid2 + low2, low2 - top2
-        s3, d3 = top3 + 2 * mid3 + low3, low3 - top3
-        s4, d4 = top4 + 2 * mid4 + low4, low4 - top4
-        row = dy_ptr + tl.cast(border_index(r, H, MODE), tl.int64) * dy_sh
-        dy = tl.load(row + dy_l, mask=mask, other=0).to(ACC)
-        dgx_l, dgy_l = _magnitude_grad(s2 - s0, d0 + 2 * d1 + d2, dy, SCALE, EPS)
-        dy = tl.load(row + dy_m, mask=mask, other=0).to(ACC)
-        dgx_m, dgy_m = _magnitude_grad(s3 - s1, d1 + 2 * d2 + d3, dy, SCALE, EPS)
-        dy = tl.load(row + dy_r, mask=mask, other=0).to(ACC)
-        dgx_r, dgy_r = _magnitude_grad(s4 - s2, d2 + 2 * d3 + d4, dy, SCALE, EPS)
-        across2 = diff_l * dgx_l + diff_m * dgx_m + diff_r * dgx_r
-        along2 = smooth_l * dgy_l + smooth_m * dgy_m + smooth_r * dgy_r
-        dx = _gather_rows(r - 1, H, across0, along0, across1, along1, across2, along2, MODE)
+        low = _load_taps(x_ptr, r + 1, H, x_sh, offs, inside, mask, MODE, PAD, ACC)
+        smooth, diff = _filter_columns(top, mid, low)
+        dy_row = dy_ptr + tl.cast(border_index(r, H, MODE), tl.int64) * dy_sh
+        dgx, dgy = (), ()
+        for t in tl.static_range(3):
+            dy = tl.load(dy_row + dy_offs[t], mask=mask, other=0).to(ACC)
+            gx, gy = smooth[t + 2] - smooth[t], diff[t] + 2 * diff[t + 1] + diff[t + 2]
+            dgx_t, dgy_t = _magnitude_grad(gx, gy, dy, SCALE, EPS)
+            dgx += (dgx_t,)  # type: ignore[assignment]
+            dgy += (dgy_t,)  # type: ignore[assignment]
+        across = (across[1], across[2], _weighted(to_gx, dgx))
+        along = (along[1], along[2], _weighted(to_gy, dgy))
+        dx = _gather_rows(r - 1, H, across, along, MODE)
         dx_row = dx_ptr + tl.cast(r - 1, tl.int64) * ROW
         tl.store(dx_row + cols, dx.to(dx_ptr.dtype.element_ty), mask=mask & (r > h0))
-        across0, along0, across1, along1 = across1, along1, across2, along2
-        top0, top1, top2, top3, top4 = mid0, mid1, mid2, mid3, mid4
-        mid0, mid1, mid2, mid3, mid4 = low0, low1, low2, low3, low4
+        top, mid = mid, low
 
 
 def _launch(
@@ -262,7 +315,7 @@ def _launch(
     planes, lanes, planes_an_image = (n * c, 1, c) if out.is_contiguous() else (n, c, 1)
     elements = n * c * h * w
     problem = Problem(
-        planes, h, w * lanes, lanes,
+        planes=planes, height=h, row=w * lanes, lanes=lanes,
         bytes_in=sum(t.numel() * t.element_size() for t in tensors) // elements,
         bytes_halo=sum(halo * t.numel() * t.element_size() for t, halo in inputs) // elements,
         bytes_out=out.numel() * out.element_size() // elements,
@@ -275,17 +328,20 @@ def _launch(
         kernel, programs(problem, config),
         *tensors, out,
         h, w, w * lanes, lanes, planes_an_image, config.rows,
-        *(stride for t in tensors for stride in t.stride()),
+        *(t.stride() for t in tensors),
         config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps,
-        ACC=tl.float64 if out.dtype == torch.float64 else tl.float32,
-        WIDE=reach >= 2**31, BLOCK=config.block, **meta,
+        ACC=_accumulator(out), WIDE=reach >= 2**31, BLOCK=config.block, **meta,
     )  # fmt: skip
 
 
-def _border(padding_mode: str, padding_value: float) -> dict[str, Any]:
-    if padding_mode in ("zeros", "constant"):
-        return {"MODE": "constant", "PAD": float(padding_value) if padding_mode == "constant" else 0.0}
-    return {"MODE": padding_mode, "PAD": 0.0}
+def _accumulator(out: torch.Tensor) -> Any:
+    return tl.float64 if out.dtype == torch.float64 else tl.float32
+
+
+def _border(border: Border) -> dict[str, Any]:
+    """The border as kernels know it."""
+    mode, value = border.canonical()
+    return {"MODE": mode, "PAD": value}
 
 
 def _is_flat(x: torch.Tensor, out: torch.Tensor) -> bool:
@@ -293,42 +349,55 @@ def _is_flat(x: torch.Tensor, out: torch.Tensor) -> bool:
     return not out.is_contiguous() and x.stride(3) == x.shape[1] * x.stride(1)
 
 
-def sobel_fwd(
-    x: torch.Tensor, y: torch.Tensor, scale: float, eps: float, padding_mode: str, padding_value: float,
-    *, config: Config | None = None,
-) -> None:  # fmt: skip
-    """Write the gradient magnitude of x (N, C, H, W) to y, dense, NCHW or channels_last."""
-    _launch(
-        sobel_fwd_kernel, ((x, 2),), y, x.shape, 0, 4, config,
-        SCALE=scale, EPS=eps, MAGNITUDE=True, FLAT=_is_flat(x, y), **_border(padding_mode, padding_value),
+def _sobel_plain(x: torch.Tensor, y: torch.Tensor, config: Plain, **meta: Any) -> None:
+    n, c, h, w = x.shape
+    size = x.element_size()
+    problem = Problem(
+        planes=n * c, height=h, row=w, lanes=1, bytes_in=size, bytes_halo=2 * size, bytes_out=y.element_size(),
+        extra_trips=0, columns_a_thread=1,
+    )  # fmt: skip
+    launch(
+        sobel_plain_kernel, programs(problem, config),
+        x, y,
+        c, h, w, x.stride(), y.stride(),
+        config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps,
+        ACC=_accumulator(y), BLOCK=config.block, **meta,
     )  # fmt: skip
 
 
+def sobel_fwd(
+    x: torch.Tensor, y: torch.Tensor, scale: float, eps: float, border: Border, *, config: Config | None = None
+) -> None:
+    """Write the gradient magnitude of x (N, C, H, W) to y, dense, NCHW or channels_last."""
+    meta = {"SCALE": scale, "EPS": eps, **_border(border)}
+    if isinstance(config, Plain):
+        _sobel_plain(x, y, config, **meta)
+    else:
+        _launch(sobel_fwd_kernel, ((x, 2),), y, x.shape, 0, 4, config, MAGNITUDE=True, FLAT=_is_flat(x, y), **meta)
+
+
 def spatial_gradient_fwd(
-    x: torch.Tensor, g: torch.Tensor, scale: float, padding_mode: str, padding_value: float,
-    *, config: Config | None = None,
-) -> None:  # fmt: skip
+    x: torch.Tensor, g: torch.Tensor, scale: float, border: Border, *, config: Config | None = None
+) -> None:
     """Write the gradients of x (N, C, H, W) along x and y to g (N, C, 2, H, W), dense."""
     _launch(
         sobel_fwd_kernel, ((x, 2),), g, x.shape, 0, 4, config,
-        SCALE=scale, EPS=0.0, MAGNITUDE=False, FLAT=_is_flat(x, g), **_border(padding_mode, padding_value),
+        SCALE=scale, EPS=0.0, MAGNITUDE=False, FLAT=_is_flat(x, g), **_border(border),
     )  # fmt: skip
 
 
 def sobel_bwd(
-    dy: torch.Tensor, x: torch.Tensor, dx: torch.Tensor, scale: float, eps: float, padding_mode: str,
-    padding_value: float, *, config: Config | None = None,
+    dy: torch.Tensor, x: torch.Tensor, dx: torch.Tensor, scale: float, eps: float, border: Border,
+    *, config: Config | None = None,
 ) -> None:  # fmt: skip
     """Write the gradient of `sobel_fwd` with respect to x, (N, C, H, W), to dx, dense."""
-    _launch(
-        sobel_bwd_kernel, ((dy, 2), (x, 4)), dx, x.shape, 2, 2, config,
-        SCALE=scale, EPS=eps, **_border(padding_mode, padding_value),
-    )  # fmt: skip
+    _launch(sobel_bwd_kernel, ((dy, 2), (x, 4)), dx, x.shape, 2, 2, config, SCALE=scale, EPS=eps, **_border(border))
 
 
 def spatial_gradient_bwd(
-    dg: torch.Tensor, dx: torch.Tensor, scale: float, padding_mode: str, *, config: Config | None = None
+    dg: torch.Tensor, dx: torch.Tensor, scale: float, border: Border, *, config: Config | None = None
 ) -> None:
     """Write the adjoint of `spatial_gradient_fwd`, applied to dg (N, C, 2, H, W), to dx, dense."""
-    mode = _border(padding_mode, 0.0)["MODE"]
-    _launch(spatial_gradient_bwd_kernel, ((dg, 2),), dx, dx.shape, 2, 2, config, SCALE=scale, MODE=mode)
+    _launch(
+        spatial_gradient_bwd_kernel, ((dg, 2),), dx, dx.shape, 2, 2, config, SCALE=scale, MODE=border.canonical().mode
+    )

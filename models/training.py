@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from torchops import backend
 from torchops._version import __version__
+from torchops.torch_internals import BatchNorm
 
 from . import pictures
 from .checkpoints import Checkpoint, CheckpointError, build, read
@@ -225,7 +226,7 @@ class Trainer:
             parameter.requires_grad_(not frozen or name.startswith("fc."))
         if frozen:
             for module in self.net.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                if isinstance(module, BatchNorm):
                     module.eval()
 
     def _epoch(self) -> None:

@@ -157,7 +157,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Ask every question of `conformance.py` about what the op's test class declares."""
+    """Ask every question of the package `conformance` about what the op's test class declares."""
     info: OpInfo | None = getattr(metafunc.cls, "info", None)
     if info is None:
         return

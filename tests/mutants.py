@@ -10,8 +10,6 @@ from __future__ import annotations
 import ast
 import os
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from .tiers import PROCESSES, ROOT, clean_environment
+from .copies import copy_sources, run_tests
 
 
 class Edit(NamedTuple):
@@ -103,7 +101,7 @@ MUTANTS = (
         "corners not folded",
         "interpreter",
         "test_tiles_of_the_kernels_join and flat-reflect",
-        (Edit("_add_ring", "~(in_range(i, P) & in_range(j, Q))", "in_range(i, P) ^ in_range(j, Q)"),),
+        (Edit("fold_ring", "~(in_range(i, P) & in_range(j, Q))", "in_range(i, P) ^ in_range(j, Q)"),),
         "test_conv2d_tiles.py",
     ),
     Mutant(
@@ -117,7 +115,7 @@ MUTANTS = (
         "channels not masked",
         "ir",
         "test_tiles_of_the_kernels_join and gemm-constant",
-        (Edit("conv2d_gemm_kernel", "lanes < I - i0", "lanes >= 0"),),
+        (Edit("conv2d_gemm_kernel", "below(lanes, C - c0, EVEN[0])", "lanes >= 0"),),
         "test_conv2d_tiles.py",
     ),
     Mutant(
@@ -148,9 +146,9 @@ MUTANTS = (
         (
             Edit(
                 "finish",
-                "acc += tl.load(bias_ptr + offs_c, mask=mask_c, other=0).to(ACC)[None, :]",
-                "acc = acc.to(y_ptr.dtype.element_ty).to(ACC) "
-                "+ tl.load(bias_ptr + offs_c, mask=mask_c, other=0).to(ACC)[None, :]",
+                "acc += tl.load(bias_ptr + offs_k, mask=mask_k, other=0).to(acc.dtype)[None, :]",
+                "acc = acc.to(y_ptr.dtype.element_ty).to(acc.dtype) "
+                "+ tl.load(bias_ptr + offs_k, mask=mask_k, other=0).to(acc.dtype)[None, :]",
             ),
         ),
         "test_conv2d.py",
@@ -159,7 +157,7 @@ MUTANTS = (
         "carry dropped",
         "interpreter",
         "test_tiles_of_the_kernels_join and flat-constant",
-        (Edit("_next_pixels", "tl.where(w >= w_end, step_h, 0)", "0"),),
+        (Edit("next_pixels", "tl.where(w >= w_end, step_h, 0)", "0"),),
         "test_conv2d_tiles.py",
     ),
     Mutant(
@@ -215,7 +213,13 @@ MUTANTS = (
         "padding counted beyond its end",
         "interpreter",
         "test_matches_aten_in_every_mode",
-        (Edit("_pixels_share", "tl.minimum(size + 2 * PADDING - p * STRIDE, R)", "p * 0 + R"),),
+        (
+            Edit(
+                "_pixels_share",
+                "tl.minimum(size + 2 * WINDOW.padding[DIM] - p * WINDOW.stride[DIM], R)",
+                "p * 0 + R",
+            ),
+        ),
         "test_avg_pool2d.py",
     ),
     Mutant(
@@ -266,9 +270,10 @@ MUTANTS = (
         (
             Edit(
                 "max_pool2d_fwd_kernel",
-                "tap.to(tl.uint8)",
-                'tl.inline_asm_elementwise("{ .reg .b32 c, t; mov.b32 c, 65531; add.s16x2 t, $1, c; cvt.s32.s16 $0, t; }", '
-                '"=r,r", [tap], dtype=tl.int32, is_pure=True, pack=1).to(tl.uint8)',
+                "store_tile(idx_ptr, tap, rows, cols, mask_g, mask_j)",
+                "store_tile(idx_ptr, tl.inline_asm_elementwise("
+                '"{ .reg .b32 c, t; mov.b32 c, 65531; add.s16x2 t, $1, c; cvt.s32.s16 $0, t; }", '
+                '"=r,r", [tap], dtype=tl.int32, is_pure=True, pack=1), rows, cols, mask_g, mask_j)',
             ),
         ),
         "test_pooling_compile.py",
@@ -318,34 +323,15 @@ def run(mutant: Mutant) -> tuple[Mutant, str | None]:
     """Run the mutant's tier until a test fails; return the test, or None if all pass."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in ("kernels", "models", "torchops", "tests"):
-            shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("pyproject.toml", "README.md"):
-            shutil.copy(ROOT / name, copy / name)
+        copy_sources(copy)
         for edit in mutant.edits:
             try:
                 path, text = mutate(copy, edit)
             except LookupError as e:
                 raise SystemExit(f"mutant {mutant.name!r}: {e}") from None
             path.write_text(text)
-        extra, command = PROCESSES[mutant.tier]
-        env = {**clean_environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": folder, **extra}
-        arguments = [
-            *command,
-            f"tests/{mutant.file}",
-            "--tier",
-            mutant.tier,
-            "-k",
-            mutant.tests,
-            "-x",
-            "-q",
-            "-rfE",
-            "-p",
-            "no:faulthandler",
-        ]
-        done = subprocess.run(
-            [sys.executable, *arguments], cwd=copy, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        chosen = (f"tests/{mutant.file}", "-k", mutant.tests, "-x", "-rfE", "-p", "no:faulthandler")
+        done = run_tests(copy, mutant.tier, *chosen)
     if done.returncode == 0:
         return mutant, None
     # what is held to a gate after its end is an error

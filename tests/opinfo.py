@@ -1,4 +1,4 @@
-"""What an op's test file declares; `conformance.py` asks the questions."""
+"""What an op's test file declares; the package `conformance` asks the questions."""
 
 from __future__ import annotations
 

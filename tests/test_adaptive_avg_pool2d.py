@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import torchops
 from torchops import catalog, reference
+from torchops.kernels.layout import adaptive as layout
 from torchops.kernels.planning import adaptive
 from torchops.ops import adaptive_avg_pool2d as ops
 
@@ -121,17 +122,17 @@ def test_a_window_of_more_pixels_than_a_half_can_count(device: torch.device) -> 
 class TestProperties:
     @given(st.integers(1, 200), st.integers(1, 200))
     def test_the_longest_window_is_known(self, size: int, size_in: int) -> None:
-        axis = adaptive.Axis(size, size_in)
+        axis = adaptive.Axis(size=size, size_in=size_in)
         assert adaptive.most(size, size_in) == max(axis.read(p, p) for p in range(size))
         # a pixel lies in the windows of the pool the other way
-        back = adaptive.Axis(size_in, size)
+        back = adaptive.Axis(size=size_in, size_in=size)
         assert axis.read_apart() == back.read_apart()
 
 
 @pytest.mark.tiers("interpreter", "ir")
 @pytest.mark.parametrize("shape", [(2, 3, 9, 13), (1, 2, 20, 37)], ids=["gathered", "large"])
 def test_sizes_whose_product_takes_64_bits(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adaptive, "is_long", lambda out, x: True)
+    monkeypatch.setattr(layout, "is_long", lambda out, x: True)
     x = torch.randn(shape, requires_grad=True)
     y, expected = torchops.adaptive_avg_pool2d(x, (2, 3)), F.adaptive_avg_pool2d(x, (2, 3))
     close(y, expected, torch.float32)
@@ -151,7 +152,7 @@ def test_offsets_beyond_31_bits(
     shape: tuple[int, ...], stride: tuple[int, ...], size: int, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory that is addressed but hardly touched: the system maps only the pages that are written."""
-    monkeypatch.setattr(adaptive, "LARGE", 4)
+    monkeypatch.setattr(layout, "LARGE", 4)
     reach = 1 + sum((extent - 1) * step for extent, step in zip(shape, stride, strict=True))
     values = torch.randn(shape, dtype=torch.float16)
     torch.utils.deterministic.fill_uninitialized_memory = False

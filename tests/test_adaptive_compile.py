@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torchops import inspect
 from torchops.kernels import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d
+from torchops.kernels.geometry import Window
 from torchops.kernels.launch import Launch, record
 from torchops.kernels.planning import adaptive
 from torchops.kernels.planning.compilers import compiler_version
@@ -52,6 +53,14 @@ def launched(
     return launch
 
 
+def whole_image(planes: int, pixels: int, interleaved: bool, *, itemsize: int, bytes_out: int) -> adaptive.Problem:
+    """One window of all pixels, in one row."""
+    return adaptive.Problem(
+        planes=planes, rows=adaptive.Axis(size=1, size_in=1), cols=adaptive.Axis(size=1, size_in=pixels),
+        interleaved=interleaved, itemsize=itemsize, bytes_out=bytes_out,
+    )  # fmt: skip
+
+
 @pytest.mark.tiers("compile")
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100", "gfx942"])
 @pytest.mark.parametrize("name", ["avg_pool", "max_pool"])
@@ -59,10 +68,8 @@ def launched(
 def test_every_config_of_large_windows_fits(name: str, form: torch.memory_format, arch: str) -> None:
     """In bfloat16, which has the most elements a thread."""
     shape, dtype = (32, 256, 28, 28), torch.bfloat16
-    problem = adaptive.Problem(
-        shape[0] * shape[1], adaptive.Axis(1, 1), adaptive.Axis(1, 28 * 28), form == CHANNELS_LAST, dtype.itemsize, 8
-    )
-    for config in adaptive.candidates(DEVICES[arch], problem):
+    problem = whole_image(shape[0] * shape[1], 28 * 28, form == CHANNELS_LAST, itemsize=dtype.itemsize, bytes_out=8)
+    for config in adaptive.candidates(problem, DEVICES[arch]):
         r = inspect.report(launched(name, shape, (1, 1), form, dtype, arch, config))
         assert (r.spills, r.stack_bytes) == (0, 0), r
         assert r.shared_bytes <= DEVICES[arch].shared_bytes, r
@@ -112,7 +119,7 @@ def test_one_window_takes_little_longer_than_memory(form: torch.memory_format, s
 @FORMS
 def test_a_pool_of_the_whole_image_is_an_adaptive_one(form: torch.memory_format) -> None:
     image, pooled = tensors((32, 256, 28, 28), (1, 1), form, torch.bfloat16)
-    whole = (28, 28), (28, 28), (0, 0), (1, 1)
+    whole = Window((28, 28), (28, 28), (0, 0))
     with record(DEVICES["sm_90"]) as found:
         for mean in ("inside", "padded", "cover", "fixed"):
             avg_pool2d.avg_pool2d(image, pooled, whole, mean, 7)
@@ -154,10 +161,8 @@ def test_configs_are_pure_and_no_larger_than_the_problem() -> None:
     for device in DEVICES.values():
         for interleaved in (False, True):
             for planes, pixels in ((1, 40), (3, 10_000), (65_536, 49), (64, 3136)):
-                problem = adaptive.Problem(
-                    planes, adaptive.Axis(1, 1), adaptive.Axis(1, pixels), interleaved, 2, 2
-                )  # fmt: skip
+                problem = whole_image(planes, pixels, interleaved, itemsize=2, bytes_out=2)
                 config = adaptive.pick_config(problem, device)
-                assert config in adaptive.candidates(device, problem)
+                assert config in adaptive.candidates(problem, device)
                 assert config.rows < 2 * planes
                 assert config.cols < 2 * pixels

@@ -131,7 +131,7 @@ class FakeGpu:
         monkeypatch.setattr(torch, "empty", lambda *args, **kwargs: scratch)
         monkeypatch.setattr(torch.cuda, "Event", Event)
         monkeypatch.setattr(torch.cuda, "synchronize", lambda: self.queued.append("synchronize"))
-        monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: self.queued.append(cycles))
+        monkeypatch.setattr("torchops.measure.race.gpu_sleep", lambda cycles: self.queued.append(cycles))
         monkeypatch.setattr("torchops.measure.race.time.perf_counter", lambda: self.now)
 
     def run(self) -> None:

@@ -23,7 +23,7 @@ from torchops.kernels.planning.hardware import GPUS
 from torchops.measure.race import race
 from torchops.workloads import ConvLayer
 
-OF_OPS = ("conv2d", "pooling", "sobel")
+OF_OPS = FILES[:-1]
 TINY = ConvLayer("tiny", "a.layer", 2, 4, 6, 6, 8, 3, 3, padding=1)
 
 

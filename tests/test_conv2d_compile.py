@@ -16,6 +16,7 @@ from torch import Tensor
 from bench import model
 from torchops import inspect
 from torchops.kernels import conv2d as kernels
+from torchops.kernels.conv2d.plain import PlainConfig
 from torchops.kernels.geometry import Conv2d
 from torchops.kernels.launch import Launch, record
 from torchops.kernels.planning import conv2d as conv2d_config
@@ -215,6 +216,25 @@ def test_a_slice_of_channels_is_not_taken_for_aligned(padding_mode: str) -> None
         narrow = sum(count for bits, count in r.loads.items() if bits <= 64)
         # each thread loads its share of a tile of x with none of the wide ones
         assert narrow * 64 * 32 * r.num_warps >= pixels * channels * 16, r
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100", "gfx942"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_the_plain_kernel(arch: str, dtype: torch.dtype) -> None:
+    """The lesson compiles for every GPU, multiplies on matrix units where these take the dtype, and spills nothing."""
+    layer = next(layer for layer in CASES if layer.name == "body")
+    x, w, y = (torch.empty(s, dtype=dtype) for s in (layer.input_shape, layer.weight_shape, layer.output_shape))
+    conv = Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, "zeros")
+    # float32 is not multiplied on matrix units here: its products take registers
+    config = PlainConfig(64, 64, 32, 4, 2) if dtype == torch.bfloat16 else PlainConfig(32, 32, 16, 2, 2)
+    with record(DEVICES[arch]) as launches:
+        kernels.conv2d_fwd(x, w, None, None, y, conv, "none", config=config)
+    (launch,) = launches
+    assert launch.name == "conv2d_plain_kernel"
+    r = inspect.report(launch)
+    assert (r.spills, r.stack_bytes) == (0, 0), r
+    if dtype == torch.bfloat16:
+        assert r.matrix_instructions > 0, r
 
 
 @pytest.mark.parametrize(

@@ -277,7 +277,7 @@ def test_the_plain_kernel(layout: str, dtype: torch.dtype, device: torch.device)
 def test_the_plain_kernel_refuses_what_it_leaves_out() -> None:
     x, w = torch.empty(1, 16, 5, 5), torch.empty(16, 16, 3, 3)
     conv, config = Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, "zeros"), PlainConfig(32, 16, 16, 4, 1)
-    with pytest.raises(ValueError, match="takes zero padding, one group and 32-bit offsets, got .*reflect"):
+    with pytest.raises(ValueError, match=r"takes zero padding, one group and 32-bit offsets, got .*reflect"):
         kernels.conv2d_fwd(x, w, None, None, x, conv._replace(border="reflect"), "none", config=config)
     with pytest.raises(ValueError, match="no epilogue"):
         kernels.conv2d_fwd(x, w, None, x, x, conv, "none", config=config)

@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-import torchops
-from torchops import backend, conversion, nn
-from torchops.conversion import fusion, overrides
-from torchops.functional import convolution, edges, pooling
-from torchops.inspect import explanations
-from torchops.models import checkpoints, diffusion, lenet, unet
-
 ROOT = Path(__file__).parent.parent
+EXAMPLES = [
+    ".".join((*prefix, *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+    # models/ is imported by its long name
+    for room, prefix in (("torchops", ()), ("models", ("torchops",)))
+    for path in sorted((ROOT / room).rglob("*.py"))
+    if ">>> " in path.read_text()
+]
+"""The modules with examples."""
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        torchops,
-        backend,
-        conversion,
-        convolution,
-        edges,
-        fusion,
-        explanations,
-        nn,
-        overrides,
-        pooling,
-        checkpoints,
-        diffusion,
-        lenet,
-        unet,
-        sys.modules["torchops.models.resnet"],
-    ],
-    ids=lambda m: m.__name__,
-)
-def test_docstring_examples(module: ModuleType) -> None:
-    result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_docstring_examples(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert result.attempted > 0
     assert result.failed == 0
 

@@ -35,7 +35,10 @@ def problem(layer: ConvLayer) -> Problem:
     """The forward pass of a bfloat16 layer, channels_last."""
     pixels = layer.N * layer.output_size[0] * layer.output_size[1]
     taps, least = layer.R * layer.S, 2 * layer.elements
-    return Problem("gather", pixels, layer.K, layer.C, taps, layer.S, 1, 1, 2, False, True, 2, True, least)
+    return Problem(
+        kind="gather", m=pixels, o=layer.K, i=layer.C, taps=taps, row=layer.S, phases=1, groups=1, itemsize=2, tf32=False,
+        dense=True, span=2, lean=True, bytes_least=least,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FLOORS)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 import torchops
 from torchops import catalog, reference
-from torchops.functional import arguments
+from torchops.functional import sizes
+from torchops.kernels import geometry
 from torchops.ops import max_pool2d as ops
 from torchops.ops import max_unpool2d as unpool_ops
 from torchops.ops import tiling
@@ -253,12 +254,13 @@ class TestIndices:
 
 def test_windows_without_a_pixel_are_found_without_going_through_them() -> None:
     for n, step, before, apart in itertools.product(range(1, 7), range(1, 9), range(9), range(1, 12)):
+        window = geometry.Window((1, 1), (step, 1), (before, 0), (apart, 1))
         steps_over = any(begin % apart >= n for begin in range(-before, 0, step))
         if apart <= n or not steps_over:
-            arguments._check_windows((n, n), (step, 1), (before, 0), (apart, 1))
+            sizes._check_windows((n, n), window)
             continue
         with pytest.raises(ValueError, match=rf"leaves windows without a pixel of the image, which has {n} rows"):
-            arguments._check_windows((n, n), (step, 1), (before, 0), (apart, 1))
+            sizes._check_windows((n, n), window)
     # a loop would take minutes
     with pytest.raises(ValueError, match="leaves windows without a pixel"):
         torchops.max_pool2d(torch.rand(1, 1, 1), 2**31 - 1, 1, 2**30 - 1, 2)

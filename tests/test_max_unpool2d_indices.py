@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import torchops
+from torchops.kernels import geometry
 from torchops.kernels import max_unpool2d as kernels
 from torchops.ops import max_unpool2d as ops
 
@@ -140,7 +141,7 @@ def test_agrees_with_aten_bit_for_bit_without_overlap(layout: str, device: torch
 class TestHostileIndices:
     """Nothing is written outside the output, and nothing read: the IR tier fails at the first access out of bounds."""
 
-    GEOMETRY = ((3, 3), (2, 2), (1, 1), (1, 1))
+    WINDOW = geometry.Window((3, 3), (2, 2), (1, 1))
     HOSTILE = (-1, -(2**63), 2**63 - 1, 2**32, 2**31, 77, 78)
 
     @pytest.mark.tiers("interpreter", "ir", "gpu")
@@ -159,14 +160,14 @@ class TestHostileIndices:
         if kind == torch.uint8:
             # most point beyond the window, and 0 of the first windows into the padding
             indices.copy_(torch.randint(0, 256, x.shape))
-            positions = ops._positions_of(indices.cpu(), (7, 11), self.GEOMETRY)
+            positions = ops._positions_of(indices.cpu(), (7, 11), self.WINDOW)
         else:
             indices.copy_(torch.tensor(self.HOSTILE)[torch.randint(0, len(self.HOSTILE), x.shape)])
             indices[0, :, 1, 1] = 5
             positions = indices.cpu()
         inside = (positions >= 0) & (positions < 77)
-        kernels.max_unpool2d_fwd(x, indices, y, self.GEOMETRY, False)
-        kernels.max_unpool2d_bwd(dy, indices, dx, self.GEOMETRY, False)
+        kernels.max_unpool2d_fwd(x, indices, y, self.WINDOW, False)
+        kernels.max_unpool2d_bwd(dy, indices, dx, self.WINDOW, False)
         # those that point to nothing go to a pixel of their own, which is cut off
         somewhere = torch.where(inside, positions, 77)
         expected = sequential(x.cpu(), somewhere, (1, 78))[..., :77].reshape(y.shape)

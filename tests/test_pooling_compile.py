@@ -12,16 +12,18 @@ from torch import Tensor
 
 from torchops import inspect
 from torchops.kernels import avg_pool2d, max_pool2d, max_unpool2d
+from torchops.kernels.geometry import Window
 from torchops.kernels.launch import Launch, record
 from torchops.kernels.planning import windows
+from torchops.kernels.planning.compilers import Version
 from torchops.kernels.planning.hardware import DEVICES, Device
-from torchops.kernels.planning.windows import Config, Geometry
+from torchops.kernels.planning.windows import Config
 
 from .traffic import count_traffic
 
 CHANNELS_LAST, NCHW = torch.channels_last, torch.contiguous_format
-TWO: Geometry = ((2, 2), (2, 2), (0, 0), (1, 1))
-THREE: Geometry = ((3, 3), (2, 2), (1, 1), (1, 1))
+TWO = Window((2, 2), (2, 2), (0, 0))
+THREE = Window((3, 3), (2, 2), (1, 1))
 """ResNet's."""
 
 
@@ -30,7 +32,7 @@ class Pass:
     """One call of a launcher."""
 
     name: str
-    geometry: Geometry
+    window: Window
     indices: torch.dtype | None = torch.uint8
 
     def __call__(self, image: Tensor, pooled: Tensor, config: Config | None = None) -> None:
@@ -39,18 +41,18 @@ class Pass:
             # for what is not only compiled
             indices.zero_()
         calls: dict[str, Callable[[], None]] = {
-            "max_pool": lambda: max_pool2d.max_pool2d_fwd(image, pooled, indices, self.geometry, False, config=config),
+            "max_pool": lambda: max_pool2d.max_pool2d_fwd(image, pooled, indices, self.window, False, config=config),
             "max_unpool": lambda: max_unpool2d.max_unpool2d_fwd(
-                pooled, indices, image, self.geometry, False, config=config
+                pooled, indices, image, self.window, False, config=config
             ),
             "max_unpool_bwd": lambda: max_unpool2d.max_unpool2d_bwd(
-                image, indices, pooled, self.geometry, False, config=config
+                image, indices, pooled, self.window, False, config=config
             ),
             "max_pool_bwd": lambda: max_unpool2d.max_unpool2d_fwd(
-                pooled, indices, image, self.geometry, True, config=config
+                pooled, indices, image, self.window, True, config=config
             ),
-            "avg_pool": lambda: avg_pool2d.avg_pool2d(image, pooled, self.geometry, "inside", 1, config=config),
-            "avg_unpool": lambda: avg_pool2d.avg_unpool2d(pooled, image, self.geometry, "cover", 1, config=config),
+            "avg_pool": lambda: avg_pool2d.avg_pool2d(image, pooled, self.window, "inside", 1, config=config),
+            "avg_unpool": lambda: avg_pool2d.avg_unpool2d(pooled, image, self.window, "cover", 1, config=config),
         }
         calls[self.name]()
 
@@ -58,18 +60,18 @@ class Pass:
     def is_heavy(self) -> bool:
         """Whether its threads may not have two outputs."""
         anywhere = self.indices == torch.int64 and "unpool" in self.name
-        return anywhere or self.geometry == THREE or self.name in ("max_pool", "avg_pool")
+        return anywhere or self.window == THREE or self.name in ("max_pool", "avg_pool")
 
     @property
     def is_hard(self) -> bool:
         """Whether it has the most registers of its kind: windows overlap, positions may point anywhere, or a thread may have
         two outputs."""
-        return self.geometry == THREE or (self.name, self.indices) == ("max_unpool", torch.int64) or not self.is_heavy
+        return self.window == THREE or (self.name, self.indices) == ("max_unpool", torch.int64) or not self.is_heavy
 
     @property
     def id(self) -> str:
         kind = {None: "", torch.uint8: "-offsets", torch.int64: "-positions"}[self.indices]
-        return f"{self.name}-{self.geometry[0][0]}x{self.geometry[0][1]}{kind}"
+        return f"{self.name}-{self.window.kernel[0]}x{self.window.kernel[1]}{kind}"
 
 
 PASSES = (
@@ -107,10 +109,20 @@ def launches(p: Pass, device: Device, form: torch.memory_format, dtype: torch.dt
     return found
 
 
+def candidates(device: Device, itemsize: int, heavy: bool, compiler: Version | None = None) -> list[Config]:
+    """Of any problem of such outputs."""
+    axis = windows.Axis(size=64, size_in=128, extent=2, stride=2, padding=0, windows=True)
+    problem = windows.Problem(
+        planes=512, lanes=1, rows=axis, cols=axis, bytes_in=itemsize, bytes_out=itemsize, itemsize=itemsize,
+        taps=4, unroll=4, heavy=heavy,
+    )  # fmt: skip
+    return windows.candidates(problem, device, compiler)
+
+
 def _assert_every_config_fits(p: Pass, arch: str, dtype: torch.dtype) -> None:
     """NCHW keeps most single elements in registers."""
     device = DEVICES[arch]
-    configs = windows.candidates(device, dtype.itemsize, p.is_heavy)
+    configs = candidates(device, dtype.itemsize, p.is_heavy)
     found = launches(p, device, NCHW, dtype, configs=configs)
     assert len({launch.config for launch in found}) == len(configs)
     for launch in found:
@@ -167,7 +179,7 @@ def test_channels_that_are_no_multiple_of_16_stay_wide(channels: int) -> None:
 def test_traffic_without_overlap_is_the_least(form: torch.memory_format, arch: str) -> None:
     """The gate: 1.05 times the least, for unpooling with offsets and for every pool whose stride is its kernel."""
     for p in PASSES:
-        if p.geometry != TWO or p.indices == torch.int64:
+        if p.window != TWO or p.indices == torch.int64:
             continue
         for shape in ((8, 64, 512, 512), (8, 64, 128, 128), (32, 64, 56, 56), (256, 6, 28, 28), (2, 3, 1080, 1920)):
             (launch,) = launches(p, DEVICES[arch], form, torch.bfloat16, shape=shape)
@@ -198,7 +210,7 @@ def test_memory_is_touched_as_often_as_the_cost_says(
     assert read <= 1.05 * launch.cost.bytes_moved, (read, launch.cost)
     # a fetched pixel has a line of memory fetched; otherwise what is moved is used
     assert read >= 0.9 * launch.cost.bytes_moved or p.name == "max_unpool_bwd", (read, launch.cost)
-    if p.geometry == TWO:
+    if p.window == TWO:
         assert read <= 1.05 * launch.cost.bytes_least
 
 
@@ -208,19 +220,17 @@ class TestPickConfig:
             for form in (CHANNELS_LAST, NCHW):
                 for width in (7, 14, 28, 56, 112, 224):
                     (launch,) = launches(PASSES[0], device, form, torch.bfloat16, shape=(32, 64, 2 * width, 2 * width))
-                    assert launch.config in windows.candidates(device, 2, True)
+                    assert launch.config in candidates(device, 2, True)
                     if form == NCHW:
                         # at least a line of the cache, or a row; and at most half of the threads have no column
                         assert min(64, width) <= launch.config.cols < 2 * max(64, width)
 
     def test_what_an_older_compiler_spills_is_no_candidate(self) -> None:
         ampere, two_bytes = DEVICES["sm_80"], torch.bfloat16.itemsize
-        new, old = (windows.candidates(ampere, two_bytes, True, compiler) for compiler in ((3, 7), (3, 6)))
+        new, old = (candidates(ampere, two_bytes, True, compiler) for compiler in ((3, 7), (3, 6)))
         assert [config for config in new if config not in old] == [windows.Config(1, 1024, 4)]
         hopper = DEVICES["sm_90"]
-        assert windows.candidates(hopper, two_bytes, True, (3, 6)) == windows.candidates(
-            hopper, two_bytes, True, (3, 8)
-        )
+        assert candidates(hopper, two_bytes, True, (3, 6)) == candidates(hopper, two_bytes, True, (3, 8))
 
     def test_small_problems_fill_the_gpu(self) -> None:
         device = DEVICES["sm_90"]
@@ -231,10 +241,10 @@ class TestPickConfig:
         assert small.rows * small.cols <= large.rows * large.cols
 
     def test_axis_counts_what_outputs_read(self) -> None:
-        pool = windows.Axis(size=5, size_in=9, reach=3, stride=2, padding=1, windows=True)
+        pool = windows.Axis(size=5, size_in=9, extent=3, stride=2, padding=1, windows=True)
         assert [pool.read(p, p) for p in range(5)] == [2, 3, 3, 3, 2]
         assert pool.read(0, 4) == 9
-        unpool = windows.Axis(size=9, size_in=5, reach=3, stride=2, padding=1, windows=False)
+        unpool = windows.Axis(size=9, size_in=5, extent=3, stride=2, padding=1, windows=False)
         assert [unpool.read(h, h) for h in range(9)] == [1, 2, 1, 2, 1, 2, 1, 2, 1]
-        gaps = windows.Axis(size=3, size_in=9, reach=1, stride=3, padding=0, windows=True)
+        gaps = windows.Axis(size=3, size_in=9, extent=1, stride=3, padding=0, windows=True)
         assert gaps.read(0, 2) == 3

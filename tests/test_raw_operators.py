@@ -88,7 +88,8 @@ _FREE = {"conv2d_input_grad": 1} | dict.fromkeys(
     ("avg_pool2d", "avg_unpool2d", "max_pool2d", "max_pool2d_with_indices", "sobel", "spatial_gradient",
      "spatial_gradient_backward"), 2,
 ) | dict.fromkeys(("adaptive_avg_pool2d", "adaptive_max_pool2d"), 4)  # fmt: skip
-"""How many leading dimensions of the first tensor no other argument has to agree with."""
+"""How many leading dimensions of the first tensor no other argument has to agree with; where it is the only tensor and is not
+here, all."""
 _BOUND = {"adaptive_max_unpool2d_backward": 2}
 """How many leading dimensions there are that another argument has to agree with, where it is not all."""
 
@@ -119,13 +120,14 @@ def bad_calls(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     good = GOOD[name]()
     tensors = [value for value in good.values() if isinstance(value, Tensor)]
     floats = [t for t in tensors if t.is_floating_point()]
+    free = tensors[0].dim() if len(tensors) == 1 else 0
     for position, (argument, value) in enumerate(good.items()):
         spoilt: list[tuple[str, Any]] = []
         if isinstance(value, Tensor):
             spoilt += [
                 (how, t)
                 for how, t in bad_tensors(
-                    value, range(0 if position else _FREE.get(name, 0), _BOUND.get(name, value.dim()))
+                    value, range(0 if position else _FREE.get(name, free), _BOUND.get(name, value.dim()))
                 )
                 # one tensor alone may be anywhere
                 if len(tensors) > 1 or how != "elsewhere"

@@ -1,7 +1,8 @@
-"""Sobel: samples and rejections for the questions of `conformance.py`, and what is particular to the op."""
+"""Sobel: samples and rejections for the questions of `tests/conformance`, and what is particular to the op."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torchops
 from torchops import catalog, reference
 from torchops.functional import PADDING_MODES
 from torchops.kernels import sobel as kernels
+from torchops.kernels.geometry import Border
 from torchops.kernels.launch import record
 from torchops.kernels.planning import strips
 from torchops.kernels.planning.hardware import DEVICES
@@ -173,16 +175,42 @@ def test_tiles_of_the_kernels_join(padding_mode: str, channels_last: bool, devic
     exact = x.double().cpu().requires_grad_()
     expected = reference.sobel(exact, padding_mode=padding_mode)
     y, dx, dy = torch.empty_like(x), torch.empty_like(x), torch.randn_like(x)
-    kernels.sobel_fwd(x, y, 0.125, 1e-6, padding_mode, 0.0, config=config)
+    kernels.sobel_fwd(x, y, 0.125, 1e-6, Border(padding_mode), config=config)
     close(y, expected, torch.float32)
-    kernels.sobel_bwd(dy, x, dx, 0.125, 1e-6, padding_mode, 0.0, config=config)
+    kernels.sobel_bwd(dy, x, dx, 0.125, 1e-6, Border(padding_mode), config=config)
     close(dx, torch.autograd.grad(expected, exact, dy.double().cpu())[0], torch.float32, factor=4)
     expected = reference.spatial_gradient(exact, padding_mode=padding_mode)
     g, dg = ops._empty_spatial_gradient(x), torch.randn(1, 2, 2, 5, 19, device=device)
-    kernels.spatial_gradient_fwd(x, g, 0.125, padding_mode, 0.0, config=config)
+    kernels.spatial_gradient_fwd(x, g, 0.125, Border(padding_mode), config=config)
     close(g, expected, torch.float32)
-    kernels.spatial_gradient_bwd(dg, dx, 0.125, padding_mode, config=config)
+    kernels.spatial_gradient_bwd(dg, dx, 0.125, Border(padding_mode), config=config)
     close(dx, torch.autograd.grad(expected, exact, dg.double().cpu())[0], torch.float32, factor=4)
+
+
+@pytest.mark.tiers("interpreter", "ir", "gpu")
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("padding_mode", PADDING_MODES)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float64], ids=str)
+def test_the_plain_kernel_computes_the_same(
+    dtype: torch.dtype, padding_mode: str, channels_last: bool, device: torch.device
+) -> None:
+    """Blocks smaller than a row, and a last one that is not full."""
+    border = Border(padding_mode, 0.7 if padding_mode == "constant" else 0.0)
+    (x,) = catalog.OPS["sobel"].random_inputs((2, 3, 5, 19), dtype)
+    x = x.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    y = ops._empty_sobel(x)
+    kernels.sobel_fwd(x, y, 0.125, 1e-6, border, config=strips.Plain(16, num_warps=1))
+    close(y, reference.sobel(x.double().cpu(), padding_mode=border.mode, padding_value=border.value), dtype)
+
+
+@pytest.mark.tiers("interpreter", "gpu")
+def test_the_plain_kernel_weighs_nothing_with_0(device: torch.device) -> None:
+    """An infinite pixel is no part of the difference that runs along it, in which it would be 0 times infinity."""
+    x = torch.zeros(1, 1, 5, 5, device=device)
+    x[..., 2, 2] = torch.inf
+    y = torch.empty_like(x)
+    kernels.sobel_fwd(x, y, 0.125, 1e-6, Border("zeros"), config=strips.Plain(8, num_warps=1))
+    assert torch.equal(y, torchops.sobel(x, padding_mode="zeros"))
 
 
 @pytest.mark.tiers("aten", "interpreter", "gpu")
@@ -217,10 +245,10 @@ def test_gradient_offsets_beyond_31_bits(step: int, device: torch.device) -> Non
     far = memory.as_strided(shape, stride).copy_(grad)
     x = torch.rand(shape, device=device, dtype=torch.float16)
     magnitude, gradients = ops.sobel_backward, ops.spatial_gradient_backward
-    near = magnitude(grad.to(device), x, True, 1e-6, "reflect", 0.0)
-    assert torch.equal(magnitude(far, x, True, 1e-6, "reflect", 0.0), near)
-    near = gradients(grad.to(device).unsqueeze(2).expand(1, 1, 2, 4, 4), True, "reflect")
-    assert torch.equal(gradients(far.unsqueeze(2).expand(1, 1, 2, 4, 4), True, "reflect"), near)
+    near = magnitude(grad.to(device), x, True, 1e-6, Border("reflect"))
+    assert torch.equal(magnitude(far, x, True, 1e-6, Border("reflect")), near)
+    near = gradients(grad.to(device).unsqueeze(2).expand(1, 1, 2, 4, 4), True, Border("reflect"))
+    assert torch.equal(gradients(far.unsqueeze(2).expand(1, 1, 2, 4, 4), True, Border("reflect")), near)
 
 
 @pytest.mark.tiers("aten", "interpreter", "gpu")
@@ -252,6 +280,12 @@ class TestProperties:
         torch.testing.assert_close(forth, back)
 
 
+def _problem(planes: int, height: int, row: int, lanes: int = 1, **further: int) -> strips.Problem:
+    """The forward pass of an image in float32, or what differs from it."""
+    numbers = {"bytes_in": 4, "bytes_halo": 8, "bytes_out": 4, "extra_trips": 0, "columns_a_thread": 4, **further}
+    return strips.Problem(planes=planes, height=height, row=row, lanes=lanes, **numbers)
+
+
 class TestConfigs:
     """The choice of block sizes."""
 
@@ -260,15 +294,16 @@ class TestConfigs:
     def test_every_config_compiles_within_the_gates(self, arch: str) -> None:
         from torchops.inspect import report
 
-        device = DEVICES[arch]
+        device, border = DEVICES[arch], Border("replicate")
         x, g = torch.empty(1, 1, 256, 1024), torch.empty(1, 1, 2, 256, 1024)
         with record(device) as launches:
-            for config in strips.candidates(device, columns_a_thread=4):
-                kernels.sobel_fwd(x, x, 0.125, 1e-6, "replicate", 0.0, config=config)
-            for config in strips.candidates(device, columns_a_thread=2):
-                kernels.sobel_bwd(x, x, x, 0.125, 1e-6, "replicate", 0.0, config=config)
-                kernels.spatial_gradient_bwd(g, x, 0.125, "replicate", config=config)
-        assert len(launches) == 45
+            for config in strips.candidates(_problem(1, 256, 1024), device):
+                kernels.sobel_fwd(x, x, 0.125, 1e-6, border, config=config)
+            for config in strips.candidates(_problem(1, 256, 1024, columns_a_thread=2), device):
+                kernels.sobel_bwd(x, x, x, 0.125, 1e-6, border, config=config)
+                kernels.spatial_gradient_bwd(g, x, 0.125, border, config=config)
+            kernels.sobel_fwd(x, x, 0.125, 1e-6, border, config=strips.Plain(128))
+        assert len(launches) == 46
         for r in map(report, launches):
             assert (r.spills, r.stack_bytes) == (0, 0), r
             assert r.shared_bytes <= device.shared_bytes, r
@@ -284,13 +319,23 @@ class TestConfigs:
 
     def test_pick_is_pure_and_fills_small_problems(self) -> None:
         device = DEVICES["sm_90"]
-        small = strips.Problem(1, 256, 256, 1, 4, 8, 4, 0, 4)
-        large = strips.Problem(64, 2160, 3840, 1, 4, 8, 4, 0, 4)
+        small, large = _problem(1, 256, 256), _problem(64, 2160, 3840)
         assert strips.pick_config(small, device) == strips.pick_config(small, device)
         assert strips.pick_config(small, device).rows < strips.pick_config(large, device).rows
-        many_lanes = strips.Problem(64, 256, 256 * 256, 256, 4, 8, 4, 0, 4)
-        assert strips.pick_config(many_lanes, device) in strips.candidates(device, 4)
+        many_lanes = _problem(64, 256, 256 * 256, 256)
+        assert strips.pick_config(many_lanes, device) in strips.candidates(many_lanes, device)
         assert strips.cost(large, strips.pick_config(large, device)).bytes_moved <= 1.05 * 64 * 2160 * 3840 * 8
+
+
+def test_matrices_of_the_docstring_are_the_filters() -> None:
+    """Rows that end in one backslash instead of two would be one row."""
+    matrices = re.findall(r"begin{pmatrix}(.*?).end{pmatrix}", torchops.spatial_gradient.__doc__ or "")
+    written = [[[float(n) for n in row.split("&")] for row in matrix.split(r"\\")] for matrix in matrices]
+    impulse = torch.zeros(1, 3, 3)
+    impulse[0, 1, 1] = 1
+    # what an impulse leaves is the filter, turned by 180 degrees
+    filters = torchops.spatial_gradient(impulse, normalized=False, padding_mode="zeros")[0].flip(-2, -1)
+    assert torch.equal(torch.tensor(written), filters)
 
 
 @pytest.mark.tiers("interpreter")
@@ -306,11 +351,11 @@ def test_memory_is_touched_as_often_as_the_cost_says(
     x = x.to(memory_format=torch.channels_last) if channels_last else x
     planes, row, lanes = (1, 80, 2) if channels_last else (2, 40, 1)
     if backward:
-        kernels.sobel_bwd(torch.randn_like(x), x, torch.empty_like(x), 0.125, 1e-6, "replicate", 0.0, config=config)
-        problem = strips.Problem(planes, 9, row, lanes, 8, 24, 4, 2, 2)
+        kernels.sobel_bwd(torch.randn_like(x), x, torch.empty_like(x), 0.125, 1e-6, Border("replicate"), config=config)
+        problem = _problem(planes, 9, row, lanes, bytes_in=8, bytes_halo=24, extra_trips=2, columns_a_thread=2)
     else:
-        kernels.sobel_fwd(x, torch.empty_like(x), 0.125, 1e-6, "replicate", 0.0, config=config)
-        problem = strips.Problem(planes, 9, row, lanes, 4, 8, 4, 0, 4)
+        kernels.sobel_fwd(x, torch.empty_like(x), 0.125, 1e-6, Border("replicate"), config=config)
+        problem = _problem(planes, 9, row, lanes)
     promised = strips.cost(problem, config)
     assert elements["written"] == x.numel()
     counted = 4 * (elements["read"] + elements["written"])

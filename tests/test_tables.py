@@ -16,7 +16,7 @@ import pytest
 
 from bench import model
 from torchops.kernels.planning import conv2d as conv2d_config
-from torchops.kernels.planning import tables
+from torchops.kernels.planning import conv2d_candidates, tables
 from torchops.kernels.planning.conv2d import (
     Config,
     Problem,
@@ -30,9 +30,12 @@ from torchops.kernels.planning.conv2d import (
 from torchops.kernels.planning.hardware import DEVICES, GPUS, Device
 
 H100 = GPUS["H100"]
-PROBLEM = Problem("gather", 12544, 96, 64, 9, 3, 1, 1, 2, False, True, 2, True, 0)
+PROBLEM = Problem(
+    kind="gather", m=12544, o=96, i=64, taps=9, row=3, phases=1, groups=1, itemsize=2, tf32=False, dense=True, span=2,
+    lean=True, bytes_least=0,
+)  # fmt: skip
 OTHER = next(c for c in choices(PROBLEM, H100) if c != model_config(PROBLEM, H100))
-GRADIENT = Problem("weight_grad", 12544, 96, 64, 9, 3, 1, 1, 2, False, True, 2, False, 0)
+GRADIENT = replace(PROBLEM, kind="weight_grad", lean=False)
 
 
 @pytest.fixture(autouse=True)
@@ -260,7 +263,7 @@ def test_preferred_is_what_the_block_says_and_only_there(folder: Path) -> None:
     assert pick_config(PROBLEM, H100) == OTHER
 
 
-FLAT = Problem("gather", 401408, 64, 3, 49, 7, 1, 1, 2, False, False, 0, True, 0)
+FLAT = replace(PROBLEM, m=401408, o=64, i=3, taps=49, row=7, dense=False, span=0)
 """ResNet's first convolution, in NCHW."""
 
 
@@ -288,7 +291,7 @@ def test_what_is_left_with_an_older_compiler(arch: str, problem: Problem, tiles:
 def test_tables_of_the_package_are_read_with_an_older_compiler(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it spills is left out, and none of them is warned of: every problem has something left to pick."""
     new = conv2d_config.table(device)
-    monkeypatch.setattr(conv2d_config, "compiler_version", lambda: (3, 6))
+    monkeypatch.setattr(conv2d_candidates, "compiler_version", lambda: (3, 6))
     conv2d_config.forget_tables()
     old = conv2d_config.table(device)
     assert 0.9 * len(new) < len(old) <= len(new)

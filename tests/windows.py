@@ -7,9 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from torchops.kernels.geometry import conv_transpose_size, pool_size
-
-Pair = tuple[int, int]
+from torchops.kernels.geometry import Pair, conv_transpose_size
+from torchops.kernels.geometry import Window as Geometry
 
 
 def _pair(value: Any) -> Pair:
@@ -35,8 +34,8 @@ class Window:
         return cls((), *map(_pair, (kernel_size, stride, padding, dilation)), ceil_mode)
 
     @property
-    def geometry(self) -> tuple[Pair, Pair, Pair, Pair]:
-        return self.kernel_size, self.stride, self.padding, self.dilation
+    def geometry(self) -> Geometry:
+        return Geometry(self.kernel_size, self.stride, self.padding, self.dilation)
 
     @property
     def taps(self) -> int:
@@ -49,13 +48,13 @@ class Window:
 
     @property
     def pooled(self) -> Pair:
-        p, q = (pool_size(n, *dim, self.ceil_mode) for n, *dim in zip(self.shape[2:], *self.geometry, strict=True))
-        return p, q
+        return self.geometry.output_size(self.shape[2:], self.ceil_mode)
 
     def output_size(self, place: tuple[float, float]) -> Pair:
         """A size that unpooling takes: from the smallest, at place 0, to the largest, at 1."""
         usual = (
-            conv_transpose_size(n, k, s, 2 * p, 0, d) for n, k, s, p, d in zip(self.pooled, *self.geometry, strict=True)
+            conv_transpose_size(n, k, s, 2 * p, 0, d)
+            for n, (k, s, p, d) in zip(self.pooled, self.geometry.axes(), strict=True)
         )
         h, w = (n - s + 1 + round(part * 2 * (s - 1)) for n, s, part in zip(usual, self.stride, place, strict=True))
         return h, w

@@ -7,7 +7,9 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from . import functional as F
-from .functional.arguments import check_activation, check_padding_mode, check_padding_value
+from .functional.arguments import check_activation, check_padding_value
+from .ops.checks import check_padding_mode
+from .torch_internals import MaxPoolNd
 
 
 class _Layer(nn.Module):
@@ -135,7 +137,7 @@ class MaxPool2d(_Layer, nn.MaxPool2d):
         )
 
 
-class MinPool2d(_Layer, nn.modules.pooling._MaxPoolNd):
+class MinPool2d(_Layer, MaxPoolNd):
     """Minimum of every window, with the constructor of :class:`MaxPool2d`.
 
     Args: as :func:`torchops.min_pool2d`.

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .backend import Backend, use_backend
 from .conversion import convert
 from .conversion.fusion import fuse
 from .conversion.overrides import override
 from .files import replacing
+from .torch_internals import TorchDispatchMode, schema_of, tree_leaves, tree_map_only
 from .workloads import CASES, LAYERS, ConvLayer
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ class _Recorder(TorchDispatchMode):
         self.calls: list[Call] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        operator = func._schema.name.partition("::")[2]
+        operator = schema_of(func).name.partition("::")[2]
         if func.namespace == "torchops":
             specs = tree_map_only(Tensor, Spec.of, args)
             constants = tuple(tuple(a) if isinstance(a, list) else a for a in specs)

@@ -148,6 +148,14 @@ def _sobels() -> Iterator[Check]:
             yield Check("sobel", border, op, (2, 3, 37, 70), {"padding_mode": border}, None, dtype, channels_last)
 
 
+def _shown(known: set[str]) -> Iterator[Check]:
+    """Ops that have no checks of their own, as the catalog shows them."""
+    for op in catalog.OPS.values():
+        if op.name not in known:
+            for dtype, last in itertools.product(op.dtypes, (False, True)):
+                yield Check(op.name, "as in the catalog", op.name, (2, 8, 21, 26), op.kwargs, None, dtype, last)
+
+
 def checks() -> list[Check]:
     """All of them, those that say most first."""
     layouts = (False, True)
@@ -180,6 +188,7 @@ def checks() -> list[Check]:
             # taps share loads of channels that lie together, of 16 bits or as TF32
             found += [replace(check, dtype=dtype, channels_last=True) for dtype in FLOATS[:2]]
         found.append(replace(check, tf32=True, channels_last=True))
+    found += _shown({check.op for check in found})
     # one of each family
     first = {check.family: check for check in reversed(found) if check.channels_last and not check.warps}
     graphs = [replace(check, how="graph") for check in first.values()]

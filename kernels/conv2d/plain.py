@@ -2,8 +2,8 @@
 
     y[n, k, p, q] = sum over c, r, s of x[n, c, p stride_h - top + r dil_h, q stride_w - left + s dil_w] w[k, c, r, s]
 
-Seen as a matrix product, a row of its left side is a pixel m = (n, p, q) of the result, a column one of its channels k; they are
-summed over the channels c of every tap (r, s). The left side is never written down: for each tap, a tile of it is gathered.
+Seen as a matrix product, a row of the result is a pixel m = (n, p, q), a column a channel k, and the sum runs over the channels
+c of every tap (r, s). The left side is never written down: for each tap, a tile of it is gathered.
 
             C                       K                            K
         +-------+               +-------+                   +---------+
@@ -81,7 +81,7 @@ def conv2d_plain_kernel(
 
 
 def conv2d_plain(x: torch.Tensor, weight: torch.Tensor, y: torch.Tensor, conv: Conv2d, config: PlainConfig) -> None:
-    """Write the convolution of x (N, C, H, W) by weight (K, C, R, S) to y (N, K, P, Q): zero padding, one group, 32-bit offsets.
+    """Write the convolution of x (N, C, H, W) by weight (K, C, R, S) to y (N, K, P, Q), with zero padding and one group.
 
     Raises:
         ValueError: if `conv` has another border or more groups, or a tensor needs 64-bit offsets.

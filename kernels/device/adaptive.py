@@ -6,6 +6,8 @@ the same formula with the sizes swapped. So the gradient of a pool reads the win
 
 Small windows are gathered, with the tiles of windows.py. Of a large one, as the whole image of a classifier's last pool, the
 pixels would come one after another; there a program owns one window of some planes, and reads many pixels at once.
+
+DEPTH and strides are those of windows.py. LONG says that products of sizes need 64 bits.
 """
 
 import triton
@@ -22,35 +24,36 @@ def first_of(p, size, size_in, LONG: tl.constexpr):
 
 @triton.jit
 def end_of(p, size, size_in, LONG: tl.constexpr):
-    """One more than its last."""
+    """One more than the last input of output p."""
     return (((p + 1).to(tl.int64) if LONG else p + 1) * size_in + size - 1) // size
 
 
 @triton.jit
 def share_of(p, size, size_in, LONG: tl.constexpr, ACC: tl.constexpr):
-    """1 over the number of its inputs."""
+    """1 over the number of inputs of output p."""
     return 1 / (end_of(p, size, size_in, LONG) - first_of(p, size, size_in, LONG)).to(ACC)
 
 
 @triton.jit
-def span_of(p, size, size_in, LONG: tl.constexpr, VEC_IN: tl.constexpr):
-    """First input and end, for columns that lie VEC_IN to a pixel."""
+def bounds_of(p, size, size_in, LONG: tl.constexpr, VEC_IN: tl.constexpr):
+    """The first input of output p, and one more than its last; VEC_IN neighbours share both."""
     first, end = first_of(p, size, size_in, LONG), end_of(p, size, size_in, LONG)
     return (tl.max_constancy(first, VEC_IN), tl.max_constancy(end, VEC_IN)) if VEC_IN > 1 else (first, end)
 
 
 @triton.jit
 def window_tile(
-    planes, C, H, W, P, Q, x_sn, x_sc,
+    planes, DEPTH, H, W, P, Q, x_strides,
     LONG: tl.constexpr, VEC_PLANES: tl.constexpr, BLOCK_PLANES: tl.constexpr,
 ):  # fmt: skip
-    """The window of this program: its planes, where they begin, which there are; its row and column; first and end of both."""
+    """Find the window of this program: its planes, where they begin, which of them there are; its row and column among the
+    windows; and the first input and the end of both."""
     pid = tl.program_id(0)
     q, p = pid % Q, pid // Q % P
     plane = (pid // Q // P).to(tl.int64) * BLOCK_PLANES + tl.arange(0, BLOCK_PLANES)  # [BLOCK_PLANES]
     # channels are a multiple of VEC_PLANES, which the compiler cannot know
     mask = plane // VEC_PLANES < planes // VEC_PLANES
-    offs = plane_offset(plane, C, x_sn, x_sc)
+    offs = plane_offset(plane, DEPTH, x_strides)
     if VEC_PLANES > 1:
         offs = tl.max_contiguous(tl.multiple_of(offs, VEC_PLANES), VEC_PLANES)
     h0, h1 = first_of(p, P, H, LONG), end_of(p, P, H, LONG)
@@ -60,7 +63,7 @@ def window_tile(
 
 @triton.jit
 def window_cols(w, w1, VEC_COLS: tl.constexpr, WIDE: tl.constexpr, BLOCK_COLS: tl.constexpr):
-    """Columns from w on, and which lie in the window."""
+    """Columns from w on, and which of them lie in the window, that ends before w1."""
     j = tl.arange(0, BLOCK_COLS)
     cols = w + j  # [BLOCK_COLS]
     # windows begin and end at a multiple of VEC_COLS, which the compiler cannot know

@@ -1,11 +1,16 @@
 """Tiles over the windows of an image: what kernels of pooling and unpooling share.
 
-An image is P planes of H rows of W pixels of L interleaved lanes: P = N*C, L = 1 for NCHW, and P = N, L = C for
-channels_last. All rows of all planes, G = P*H, lie under each other; a program owns a rectangle of them, so that small images
-fill a program as well as large ones. A row's and a column's index arithmetic is done once, not once an element.
+A tensor is planes of H rows of W pixels of L interleaved channels, which are called lanes: N*C planes with L = 1 in NCHW, and N
+planes with L = C in channels_last. All rows of all planes, G of them, lie under each other; a program owns a rectangle of
+these, so that small images fill a program as well as large ones. A row's and a column's index arithmetic is done once, not once
+an element.
 
-Window (p, q) covers the pixels h = p*stride - padding + r*dilation, r < R, and w likewise. Pixel h is covered by those of the
-TAPS windows p = (h + padding)//stride - i that leave no remainder.
+A WINDOW is a `Window` of geometry.py: R x S taps, their stride, padding and dilation. Window (p, q) covers the pixels
+h = p*stride - padding + r*dilation, r < R, and w likewise. Pixel h is covered by those of the TAPS windows
+p = (h + padding)//stride - i, i < TAPS, that leave no remainder. DIM is 0 for rows and 1 for columns.
+
+The strides of a tensor are those of images, channels, rows and columns. DEPTH is the number of planes of an image, or 1, with
+the stride 0 of a channel, where all planes lie at equal steps: then nothing needs to be divided.
 """
 
 import triton
@@ -17,9 +22,9 @@ def tile(
     G, H, W, L, VEC: tl.constexpr, VEC_IN: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
-    """The rectangle of this program, as rows and columns: plane and row in it; pixel and lane; what lies in the image; offsets
-    in a dense tensor."""
-    # rows, or a row's span of memory, of 2^31 elements: widen before anything is multiplied
+    """Find the rectangle of this program: for its rows, the plane and the row in it; for its columns, the pixel and the lane;
+    which rows and columns there are; and their offsets in a dense tensor."""
+    # a row, or its span of memory, may have 2^31 elements: it is widened before anything is multiplied
     row = (tl.cast(W, tl.int64) if WIDE else W) * L
     pid = tl.program_id(0).to(tl.int64) if WIDE else tl.program_id(0)
     blocks = tl.cdiv(row, BLOCK_COLS)
@@ -39,30 +44,52 @@ def tile(
 
 
 @triton.jit
-def plane_offset(plane, C, sn, sc):
-    """Where a plane begins; C planes an image (1 where lanes are channels)."""
-    return (plane // C).to(tl.int64) * sn + (plane % C).to(tl.int64) * sc
+def store_tile(y_ptr, y, rows, cols, mask_g, mask_j):
+    """Write the rectangle of this program to a dense tensor."""
+    tl.store(
+        y_ptr + rows[:, None] + cols[None, :], y.to(y_ptr.dtype.element_ty), mask=mask_g[:, None] & mask_j[None, :]
+    )
 
 
 @triton.jit
-def row_offset(planes, h, sh, VEC: tl.constexpr):
-    offs = planes + h.to(tl.int64) * sh
-    return tl.multiple_of(offs, VEC) if VEC > 1 else offs
+def plane_offset(plane, DEPTH, strides):
+    """Where a plane begins."""
+    return (plane // DEPTH).to(tl.int64) * strides[0] + (plane % DEPTH).to(tl.int64) * strides[1]
 
 
 @triton.jit
-def col_offset(w, lane, sw, sc, VEC: tl.constexpr):
-    """Offsets of pixels and lanes in a row, back to back in units of VEC."""
-    offs = w * sw + lane * sc
-    return tl.max_contiguous(tl.multiple_of(offs, VEC), VEC) if VEC > 1 else offs
+def pixel_offset(h, w, strides):
+    """Where pixel (h, w) lies in its plane."""
+    return h.to(tl.int64) * strides[2] + w * strides[3]
 
 
 @triton.jit
-def covering(
-    h, tap, SIZE, TAPS: tl.constexpr, R: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, DILATION: tl.constexpr
-):  # fmt: skip
-    """The tap-th of the windows over pixel h, first to last: its number, which tap of it h is, and whether there is one."""
-    p = (h + PADDING) // STRIDE - (TAPS - 1 - tap)
-    distance = h + PADDING - p * STRIDE
-    r = distance // DILATION
-    return p, r, (p >= 0) & (p < SIZE) & (r < R) & (distance % DILATION == 0)
+def load_tap(x_ptr, strides, planes, h, w, lane, mask_h, mask_w, other: tl.constexpr, VEC: tl.constexpr):
+    """Load a rectangle: the elements in rows h of the planes that begin at `planes`, and in columns w and their lanes.
+
+    A column's lanes lie back to back in units of VEC.
+    """
+    rows = planes + h.to(tl.int64) * strides[2]
+    if VEC > 1:
+        rows = tl.multiple_of(rows, VEC)
+    cols = w * strides[3] + lane * strides[1]
+    if VEC > 1:
+        cols = tl.max_contiguous(tl.multiple_of(cols, VEC), VEC)
+    x_ptrs = x_ptr + rows[:, None] + cols[None, :]
+    return tl.load(x_ptrs, mask=mask_h[:, None] & mask_w[None, :], other=other)
+
+
+@triton.jit
+def first_pixel(p, WINDOW: tl.constexpr, DIM: tl.constexpr):
+    """The row, or column, at which window p begins; it may lie in the padding."""
+    return p * WINDOW.stride[DIM] - WINDOW.padding[DIM]
+
+
+@triton.jit
+def covering(h, tap, SIZE, TAPS: tl.constexpr, WINDOW: tl.constexpr, DIM: tl.constexpr):
+    """Find the tap-th window over pixel h, from first to last: its number, which tap of it h is, and whether there is one."""
+    from_start = h + WINDOW.padding[DIM]
+    p = from_start // WINDOW.stride[DIM] - (TAPS[DIM] - 1 - tap)
+    distance = from_start - p * WINDOW.stride[DIM]
+    r = distance // WINDOW.dilation[DIM]
+    return p, r, (p >= 0) & (p < SIZE) & (r < WINDOW.kernel[DIM]) & (distance % WINDOW.dilation[DIM] == 0)

@@ -9,18 +9,19 @@ from typing import Any
 import torch
 import triton.language as tl
 
+from torchops.kernels.geometry import Pair
 from torchops.kernels.launch import launch, target_device
 from torchops.kernels.planning.adaptive import Axis, Problem, cost, most, pick_config, programs
-from torchops.kernels.planning.windows import Config, Pair
+from torchops.kernels.planning.windows import Config
 
-from .windows import at_equal_steps, launch_axes, plane_step, vector_in
+from .windows import at_equal_steps, launch_axes, steps, vector_in
 
 LARGE = 32
 """Pixels from which a window is one program's."""
 
 
 def _axes(out: torch.Tensor, x: torch.Tensor) -> tuple[Axis, Axis]:
-    rows, cols = (Axis(out.shape[d], x.shape[d]) for d in (2, 3))
+    rows, cols = (Axis(size=out.shape[d], size_in=x.shape[d]) for d in (2, 3))
     return rows, cols
 
 
@@ -47,16 +48,13 @@ def in_one_row(image: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return image.as_strided((n, c, 1, h * w), (*image.stride()[:2], h * w * step, step))
 
 
-def launch_gather(
+def launch_small(
     kernel: Any, inputs: tuple[torch.Tensor, ...], outputs: tuple[torch.Tensor, ...], config: Config | None, **meta: Any
 ) -> None:  # fmt: skip
-    """Launch over outputs (N, C, P, Q), each of which reads its window of inputs (N, C, H, W)."""
+    """Launch over outputs (N, C, P, Q), each of which reads its window of inputs (N, C, H, W), pixel by pixel."""
     out, x = outputs[0], inputs[0]
-    taps_h, taps_w = _taps(out, x)
-    launch_axes(
-        kernel, inputs, outputs, _axes(out, x), (taps_h, taps_w), config,
-        TAPS_H=taps_h, TAPS_W=taps_w, LONG=is_long(out, x), **meta,
-    )  # fmt: skip
+    taps = _taps(out, x)
+    launch_axes(kernel, inputs, outputs, _axes(out, x), taps, config, TAPS=taps, LONG=is_long(out, x), **meta)
 
 
 def _vector_cols(x: torch.Tensor, size: int, vec: int) -> int:
@@ -65,34 +63,35 @@ def _vector_cols(x: torch.Tensor, size: int, vec: int) -> int:
     return vector_in(x, math.gcd(vec, width // size), 3) if width % size == 0 else 1
 
 
-def _plane_strides(t: torch.Tensor) -> tuple[int, int, int]:
-    """C, and the strides of images and channels."""
-    return (1, plane_step(t), 0) if at_equal_steps(t) else (t.shape[1], t.stride(0), t.stride(1))
+def _planes(t: torch.Tensor) -> tuple[int, tuple[int, ...]]:
+    """DEPTH and strides of a tensor: see device/windows.py."""
+    return (1, steps(t)) if at_equal_steps(t) else (t.shape[1], t.stride())
 
 
-def launch_windows(
+def launch_large(
     kernel: Any, x: torch.Tensor, outputs: tuple[torch.Tensor, ...], config: Config | None, **meta: Any
 ) -> None:  # fmt: skip
     """Launch a program for every window of some planes of x (N, C, H, W); outputs (N, C, P, Q) have the strides of the first.
 
-    The kernel takes x and outputs; the number of planes; C, H and W; C, P and Q; and the strides of x and of the outputs. C is
-    1, and the stride of a channel 0, where planes lie at equal steps.
+    The kernel takes x and outputs; the number of planes; DEPTH, H and W of x; DEPTH, P and Q of the outputs; and the strides of
+    both.
     """
     out = outputs[0]
     n, c, p, q = out.shape
     vec = 16 // x.element_size()
     vec_planes = vector_in(x, math.gcd(vec, c))
-    interleaved = c > 1 and x.stride(1) == 1
+    rows, cols = _axes(out, x)
     problem = Problem(
-        n * c, *_axes(out, x), interleaved, x.element_size(), sum(t.element_size() for t in outputs)
+        planes=n * c, rows=rows, cols=cols, interleaved=c > 1 and x.stride(1) == 1,
+        itemsize=x.element_size(), bytes_out=sum(t.element_size() for t in outputs),
     )  # fmt: skip
     config = config or pick_config(problem, target_device(out))
-    (x_c, *x_strides), (y_c, *y_strides) = _plane_strides(x), _plane_strides(out)
+    (depth, strides), (depth_out, strides_out) = _planes(x), _planes(out)
     launch(
         kernel, programs(problem, config),
         x, *outputs,
-        n * c, x_c, *x.shape[2:], y_c, p, q,
-        *x_strides, *x.stride()[2:], *y_strides, *out.stride()[2:],
+        n * c, depth, *x.shape[2:], depth_out, p, q,
+        strides, strides_out,
         config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps,
         ACC=tl.float64 if x.dtype == torch.float64 else tl.float32,
         VEC_PLANES=vec_planes, VEC_COLS=1 if vec_planes > 1 else _vector_cols(x, q, vec),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from torchops.kernels.geometry import Conv2d
+from torchops.kernels.geometry import Border, Conv2d
 from torchops.kernels.launch import target_device
 from torchops.kernels.planning.compilers import compiler_version
 from torchops.kernels.planning.conv2d import method, vector
@@ -22,10 +22,9 @@ def accumulator(x: torch.Tensor) -> torch.dtype:
 
 def border(conv: Conv2d, x: torch.Tensor) -> tuple[str, torch.Tensor | None]:
     """The border as kernels know it, and what they read beyond a constant one: a pixel of 256 channels, if it is not 0."""
-    if conv.border != "constant" or conv.value == 0.0:
-        return "constant" if conv.border == "zeros" else conv.border, None
+    mode, value = Border(conv.border, conv.value).canonical()
     # a tensor that outlived the call would have to be right for every stream and graph
-    return "constant", torch.full((256,), conv.value, dtype=x.dtype, device=x.device)
+    return mode, torch.full((256,), value, dtype=x.dtype, device=x.device) if value != 0.0 else None
 
 
 def pads_by_address(x: torch.Tensor, pad: torch.Tensor | None) -> bool:

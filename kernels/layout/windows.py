@@ -9,20 +9,13 @@ from typing import Any
 import torch
 import triton.language as tl
 
+from torchops.kernels.geometry import Pair, Window
 from torchops.kernels.launch import launch, target_device
-from torchops.kernels.planning.windows import Axis, Config, Geometry, Pair, Problem, Reads, cost, pick_config, programs
-
-
-def taps(geometry: Geometry) -> dict[str, Any]:
-    """How many windows may cover a pixel, by rows and by columns."""
-    rows, cols = (
-        -(-(dilation * (kernel - 1) + 1) // stride) for kernel, stride, _, dilation in zip(*geometry, strict=True)
-    )
-    return {"TAPS_H": rows, "TAPS_W": cols}
+from torchops.kernels.planning.windows import Axis, Config, Problem, Reads, cost, pick_config, programs
 
 
 def _unroll(rows: int, cols: int) -> int:
-    """How many taps a loop takes at once: all of a few, or else a row. More loads under way would take too many registers."""
+    """How many taps a loop takes at once: all of a few, or else a row of them. More loads would take too many registers."""
     if rows * cols <= 4:
         return rows * cols
     return cols if cols <= 8 else 1
@@ -48,20 +41,24 @@ def vector_in(t: torch.Tensor, vec: int, dim: int = 1) -> int:
     return math.gcd(vec, t.data_ptr() // t.element_size(), *strides)
 
 
-def at_equal_steps(*tensors: torch.Tensor) -> bool:
-    """Whether the planes of each lie at equal steps: then it is all one image, or images of one plane."""
-    return all(1 in t.shape[:2] or t.stride(0) == t.shape[1] * t.stride(1) for t in tensors)
+def at_equal_steps(t: torch.Tensor) -> bool:
+    """Whether its planes lie at equal steps: then it is all one image, or images of one plane."""
+    return 1 in t.shape[:2] or t.stride(0) == t.shape[1] * t.stride(1)
 
 
-def plane_step(t: torch.Tensor) -> int:
-    return t.stride(0 if t.shape[1] == 1 else 1)
+def steps(t: torch.Tensor) -> tuple[int, ...]:
+    """The strides of planes at equal steps, with DEPTH 1."""
+    return t.stride(0 if t.shape[1] == 1 else 1), 0, *t.stride()[2:]
 
 
-def _axes(out: torch.Tensor, x: torch.Tensor, windows: bool, geometry: Geometry) -> tuple[Axis, Axis]:
+def _axes(out: torch.Tensor, x: torch.Tensor, windows: bool, window: Window) -> tuple[Axis, Axis]:
     rows, cols = (
-        Axis(out.shape[2 + d], x.shape[2 + d], dilation * (kernel - 1) + 1, stride, padding, windows)
-        for d, (kernel, stride, padding, dilation) in enumerate(zip(*geometry, strict=True))
-    )
+        Axis(
+            size=out.shape[2 + d], size_in=x.shape[2 + d], extent=dilation * (kernel - 1) + 1, stride=stride, padding=padding,
+            windows=windows,
+        )
+        for d, (kernel, stride, padding, dilation) in enumerate(window.axes())
+    )  # fmt: skip
     return rows, cols
 
 
@@ -78,22 +75,18 @@ class Tiles:
 
 
 def launch_tiles(
-    kernel: Any, inputs: tuple[torch.Tensor, ...], outputs: tuple[torch.Tensor | None, ...], geometry: Geometry,
+    kernel: Any, inputs: tuple[torch.Tensor, ...], outputs: tuple[torch.Tensor | None, ...], window: Window,
     config: Config | None, *, windows: bool, reports: bool = False, **meta: Any,
 ) -> Tiles:  # fmt: skip
-    """Launch over the windows of a geometry, whose numbers the kernel takes as constants.
+    """Launch over the windows of a pool, which the kernel takes as the constant WINDOW.
 
     `windows` says whether outputs are windows, and inputs pixels, or the other way round.
     """
-    (kernel_h, kernel_w), (stride_h, stride_w), (pad_h, pad_w), (dil_h, dil_w) = geometry
     assert outputs[0] is not None
-    # a loop goes through the pixels of a window, or through the windows over a pixel
-    taps = (meta["TAPS_H"], meta["TAPS_W"]) if "TAPS_H" in meta else (kernel_h, kernel_w)
-    return launch_axes(
-        kernel, inputs, outputs, _axes(outputs[0], inputs[0], windows, geometry), taps, config, reports=reports,
-        R=kernel_h, S=kernel_w, STRIDE_H=stride_h, STRIDE_W=stride_w, PAD_H=pad_h, PAD_W=pad_w, DIL_H=dil_h, DIL_W=dil_w,
-        **meta,
-    )  # fmt: skip
+    # a loop goes through the windows over a pixel, if it is given their number, or through the pixels of a window
+    taps = meta.get("TAPS", window.kernel)
+    axes = _axes(outputs[0], inputs[0], windows, window)
+    return launch_axes(kernel, inputs, outputs, axes, taps, config, reports=reports, WINDOW=window, **meta)
 
 
 def launch_axes(
@@ -102,8 +95,8 @@ def launch_axes(
 ) -> Tiles:  # fmt: skip
     """Lay out the planes and lanes of the first output (N, C, H, W), pick the block sizes, launch.
 
-    The kernel takes inputs, outputs and, if it `reports`, an int32 a program; then G, H, W, L and C of the output, rows and
-    columns of the first input, and the strides of the inputs, four each.
+    The kernel takes inputs, outputs and, if it `reports`, an int32 a program; then G, H, W, L and DEPTH of the output, rows and
+    columns of the first input, and the strides of each input.
 
     Args:
         axes: rows and columns of the first output, and what of the first input they read.
@@ -112,12 +105,12 @@ def launch_axes(
     out, x = outputs[0], inputs[0]
     assert out is not None
     n, c, h, w = out.shape
-    planes, lanes, planes_an_image = (n, c, 1) if interleaved(out, x) else (n * c, 1, c)
+    planes, lanes, depth = (n, c, 1) if interleaved(out, x) else (n * c, 1, c)
     unroll = _unroll(*taps)
     # further inputs are of the size of the first, or else of the output, and are read as it is written
     beside = [t for t in inputs if t.shape[2:] != x.shape[2:]]
     problem = Problem(
-        planes, lanes, *axes,
+        planes=planes, lanes=lanes, rows=axes[0], cols=axes[1],
         bytes_in=sum(t.element_size() for t in inputs) - sum(t.element_size() for t in beside),
         bytes_out=sum(t.element_size() for t in (*outputs, *beside) if t is not None),
         itemsize=out.element_size(), taps=math.prod(taps), unroll=unroll, heavy=reports or math.prod(taps) > 1,
@@ -126,22 +119,21 @@ def launch_axes(
     count = programs(problem, config)
     report = torch.empty(count, dtype=torch.int32, device=out.device) if reports else None
     vec = _vector(out, lanes, w)
-    strides: list[int] = [stride for t in inputs for stride in t.stride()]
-    if lanes == 1 and at_equal_steps(*inputs):
-        # nothing to divide by
-        planes_an_image = 1
-        strides = [stride for t in inputs for stride in (plane_step(t), 0, *t.stride()[2:])]
-    # the furthest that any column lies from the first, in elements
-    reach = max((t.shape[3] - 1) * t.stride(3) + (c - 1) * t.stride(1) for t in (*inputs, out))
+    strides = [t.stride() for t in inputs]
+    if lanes == 1 and all(map(at_equal_steps, inputs)):
+        # a kernel has nothing to divide by
+        depth, strides = 1, [steps(t) for t in inputs]
+    # how far any column lies from the first, in elements
+    furthest = max((t.shape[3] - 1) * t.stride(3) + (c - 1) * t.stride(1) for t in (*inputs, out))
     launch(
         kernel, count,
         *inputs, *outputs, *(() if report is None else (report,)),
-        planes * h, h, w, lanes, planes_an_image, *x.shape[2:],
+        planes * h, h, w, lanes, depth, *x.shape[2:],
         *strides,
         config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps,
         UNROLL=unroll, ACC=tl.float64 if out.dtype == torch.float64 else tl.float32,
         VEC=vec, VEC_IN=min(vector_in(t, vec) for t in inputs) if lanes > 1 else 1,
-        WIDE=max(reach, planes * h, w * lanes) >= 2**31,
+        WIDE=max(furthest, planes * h, w * lanes) >= 2**31,
         BLOCK_ROWS=config.rows, BLOCK_COLS=config.cols, **meta,
     )  # fmt: skip
     return Tiles(config, lanes, count, -(-w * lanes // config.cols), report)

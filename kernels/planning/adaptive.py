@@ -8,20 +8,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import triton
+from torchops.kernels.geometry import Pair
 
-from .compilers import compiler_version, large_windows_before_3_7
+from .compilers import Version, compiler_version, large_windows_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs, wave_efficiency
-from .protocol import Cost
-from .windows import Config, Pair
+from .protocol import Cost, power_of_2
+from .windows import Config
 
 
 def most(size: int, size_in: int) -> int:
-    """Inputs of the longest of the windows."""
+    """How many inputs the longest of the windows has."""
     return (size_in - math.gcd(size, size_in) - 1) // size + 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Axis:
     """Rows, or columns, of an output of `size`, and what of an input of `size_in` they read."""
 
@@ -37,7 +37,7 @@ class Axis:
         return sum(self.read(p, p) for p in range(self.size))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """What a launch has to do, as far as its block sizes depend on it."""
 
@@ -57,7 +57,7 @@ class Problem:
 
 
 def programs(problem: Problem, config: Config) -> int:
-    """Its rows are planes."""
+    """How many programs a launch has; the rows of its tiles are planes."""
     return -(-problem.planes // config.rows) * problem.rows.size * problem.cols.size
 
 
@@ -83,12 +83,16 @@ _SECTOR = 32
 """Bytes of DRAM that are fetched together."""
 
 
-def candidates(device: Device, problem: Problem) -> list[Config]:
+def candidates(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
     """The configs that can be picked: planes and columns of a tile, of 16 or 32 bytes a thread, no larger than the window.
 
-    Where planes lie back to back, one to eight sectors of them, or one, where there are few; else as many columns as there are.
+    Where planes lie back to back, a tile has one to eight sectors of them, or one plane, where there are few; else it has as
+    many columns as there are.
+
+    Args:
+        compiler: major and minor version of Triton; by default, of the one that is installed.
     """
-    longest, most_planes = (triton.next_power_of_2(n) for n in (problem.window[1], problem.planes))
+    longest, most_planes = (power_of_2(n) for n in (problem.window[1], problem.planes))
 
     def configs() -> Iterator[Config]:
         for num_warps in (4, 16):
@@ -99,7 +103,9 @@ def candidates(device: Device, problem: Problem) -> list[Config]:
                     yield Config(min(planes, most_planes), min(size // planes, longest), num_warps)
 
     found = list(dict.fromkeys(configs()))
-    return found if compiler_version() >= (3, 7) else large_windows_before_3_7(found, problem.itemsize, device.arch)
+    if (compiler or compiler_version()) >= (3, 7):
+        return found
+    return large_windows_before_3_7(found, problem.itemsize, device.arch)
 
 
 _TRIP_US = 0.7
@@ -115,8 +121,8 @@ def pick_config(problem: Problem, device: Device) -> Config:
     """
     rows, cols = problem.window
     if device is INTERPRETER:
-        wide = min(triton.next_power_of_2(cols), 4096)
-        return Config(min(triton.next_power_of_2(problem.planes), 16384 // wide), wide, 4)
+        wide = min(power_of_2(cols), 4096)
+        return Config(min(power_of_2(problem.planes), 16384 // wide), wide, 4)
 
     def modelled_us(config: Config) -> float:
         count, trips = programs(problem, config), _trips(problem, config)
@@ -125,12 +131,12 @@ def pick_config(problem: Problem, device: Device) -> Config:
         used = problem.planes * problem.rows.size * problem.cols.size * rows * cols / tiles * min(1.0, elements)
         slots = resident_programs(device, config.num_warps, int(24 + elements))
         full = min(wave_efficiency(count, slots), count * used / slots)
-        # of a plane among others, whole sectors are fetched
+        # memory fetches whole sectors, of which a tile of few planes among others uses a part
         sectors = max(1, _SECTOR // (problem.itemsize * config.rows)) if problem.interleaved else 1
         memory = memory_us(sectors * cost(problem, config).bytes_moved, device)
-        # read off the machine code of means, on an H100
+        # these counts were read off the machine code of means, for an H100
         instructions = 250 + 4 * elements + trips * (110 + elements)
         issue = issue_us(count * config.num_warps * instructions, device)
         return max(memory, issue) / full + 0.1 * issue + _TRIP_US * trips
 
-    return min(candidates(device, problem), key=modelled_us)
+    return min(candidates(problem, device), key=modelled_us)

@@ -1,7 +1,7 @@
 """Which Triton compiles, and the block sizes that an older one spills.
 
-The block sizes in conv2d.py, windows.py and adaptive.py are clean with the pinned Triton. What another makes of them is
-known here.
+The block sizes in conv2d_candidates.py, windows.py and adaptive.py are clean with the pinned Triton. What another makes of
+them is known here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import windows
-    from .conv2d import Config, Problem
+    from .conv2d_candidates import Config, Problem
 
 Version = tuple[int, int]
 PINNED: Version = (3, 8)

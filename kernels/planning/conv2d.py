@@ -1,8 +1,7 @@
-"""Block sizes of convolutions: what can be picked, what it costs, and which the model picks.
+"""Block sizes of convolutions: what a config costs, and which is picked.
 
-A convolution is a matrix product (see conv2d/gemm.py): M pixels, O channels out, and I channels times `taps` in between,
-for each of `groups` and of `phases`. Times are modelled by the slowest of DRAM, L2, matrix units and instruction issue; a
-table of rows for named GPUs comes first (see tables.py).
+What can be picked stands in conv2d_candidates.py. Times are modelled by the slowest of DRAM, L2, matrix units and instruction
+issue; a table of rows for named GPUs comes first (see tables.py).
 """
 
 from __future__ import annotations
@@ -11,168 +10,15 @@ import contextlib
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from . import tables
-from .compilers import PINNED, Version, compiler_version, conv2d_before_3_7
+from .compilers import PINNED, Version
+from .conv2d_candidates import KINDS, Config, Problem, candidates
+from .conv2d_candidates import method as method
 from .hardware import INTERPRETER, Device, issue_us, l2_us, matrix_us, memory_us, wave_efficiency
 from .protocol import Cost
-
-
-def method(groups: int, o: int, i: int) -> str:
-    """ "gemm", a matrix product; "flat", one whose taps and few channels make one axis; "direct", of groups too narrow."""
-    if groups > 1 and o * i < 256:
-        return "direct"
-    return "flat" if i < 16 else "gemm"
-
-
-KINDS = ("gather", "ring", "fold", "weight_grad")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What a launch has to do, as far as its block sizes depend on it."""
-
-    kind: str
-    """"gather": a forward pass or an input gradient, "ring" for the padding of one, "fold" for what adds it; "weight_grad"."""
-    m: int
-    """Pixels: of one phase, for a gather; those that are summed, for a weight gradient."""
-    o: int
-    """Channels out, of one group."""
-    i: int
-    """Channels in, of one group."""
-    taps: int
-    row: int
-    """Taps of a row of the filter."""
-    phases: int
-    groups: int
-    itemsize: int
-    tf32: bool
-    dense: bool
-    """Channels of the inputs lie back to back and, but in a flat product, 128 bits of them together: wide, asynchronous
-    copies."""
-    span: int
-    """Columns from the first to the last tap of a row, where its taps may share a load (see conv2d/shift.py); else 0."""
-    lean: bool
-    """Zero padding, and no more added to the sums than a bias and a ReLU, or nothing in a transposed convolution: that leaves
-    registers for larger tiles."""
-    bytes_least: int
-    """Every element of the tensors read or written once."""
-
-    @property
-    def method(self) -> str:
-        return method(self.groups, self.o, self.i)
-
-    @property
-    def columns(self) -> int:
-        """Products that one output sums, on average over the phases; what a weight gradient has as columns."""
-        return max(1, self.taps * self.i // self.phases)
-
-
-@dataclass(frozen=True)
-class Config:
-    """Tile of a program, and how it runs.
-
-    A gather loads `block_m` pixels for `taps` products with `block_n` channels, `block_k` channels at a time; a weight
-    gradient computes `taps` products of `block_m` channels out by `block_n` in, `block_k` pixels at a time, in `splits`
-    ranges of pixels.
-    """
-
-    block_m: int
-    block_n: int
-    block_k: int
-    num_warps: int
-    num_stages: int
-    taps: int = 1
-    splits: int = 1
-
-
-def candidates(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
-    """The configs that can be picked; the compile tier holds each of them to the gates.
-
-    Args:
-        compiler: major and minor version of Triton; by default, of the one that is installed.
-    """
-    found = _candidates(problem, device)
-    return found if (compiler or compiler_version()) >= (3, 7) else conv2d_before_3_7(problem, found, device.arch)
-
-
-def _candidates(problem: Problem, device: Device) -> list[Config]:
-    stages = {"sm_90": 4, "sm_100": 4, "sm_80": 3}.get(device.arch, 2)
-    asynchronous = stages == 4  # matrix units that read shared memory, and so leave registers free
-    gradient = problem.kind == "weight_grad"
-    ada = device.arch in ("sm_86", "sm_89")  # ptxas spills in some tiles, to fit more programs into fewer warps
-    if problem.method == "direct":
-        taps = problem.row if gradient and problem.row <= 5 else 1
-        found = [Config(m, n, m, 4, 1, taps) for m, n in _direct_tiles(problem)]
-        return [c for c in found if not (ada and c.block_m == c.block_n == 64)]
-    if problem.itemsize == 8 or (problem.itemsize == 4 and not problem.tf32):
-        if gradient:
-            return [Config(32, 32, 16, 4, 2)]
-        small = Config(32, 32, 16, 2, 2)
-        return [small] if problem.kind == "fold" else [Config(64, 64, 16, 8, 2), small]
-    k = 64 if problem.itemsize == 2 else 32
-    shapes: tuple[tuple[int, int, int, int], ...]
-    if problem.method == "flat":
-        shapes = ((128, 64, 32, 8), (128, 32, 32, 4), (64, 64, 32, 4), (64, 32, 32, 4))
-        if problem.kind in ("ring", "fold"):
-            shapes = ((128, 64, 32, 8), (128, 32, 32, 4), (64, 32, 32, 4))
-        elif asynchronous and problem.lean and problem.itemsize == 2:
-            # loads of single elements: addresses are worth sharing
-            shapes = ((256, 64, 64, 8), (128, 64, 64, 4), *shapes)
-    elif not problem.dense:
-        shapes = ((128, 64, 32, 8), (64, 64, 32, 8 if gradient else 4))
-        if problem.kind == "fold":  # the ring comes with its own addresses
-            shapes = ((64, 64, 32, 8),)
-    elif problem.kind == "ring":
-        shapes = ((64, 64, k, 4),)
-    elif gradient:
-        square = (64, 64, k if asynchronous else k // 2, 8)
-        shapes = ((128, 128, k, 8), (128, 64, k, 8), (64, 128, k, 8), square, (64, 32, k, 4))
-    else:
-        # elsewhere ptxas spills in 128 x 64, to fit two programs
-        middle = (128 if asynchronous else 64, 64, k, 8)
-        shapes = ((128, 128, k, 8), middle, (64, 64, k, 4), (64, 32, k, 4))
-        if problem.lean:
-            shapes = ((256, 64, k, 8), *shapes)
-        if asynchronous and problem.lean and problem.itemsize == 2:
-            shapes = ((128, 256, k, 8), *shapes)
-        if device.arch == "sm_100" and problem.i % k:  # ptxas spills here
-            shapes = tuple(shape for shape in shapes if shape != (128, 128, k, 8))
-        if ada:
-            shapes = tuple(shape for shape in shapes if shape != middle)
-    configs = [Config(*shape, stages) for shape in shapes]
-    if problem.method == "gemm" and problem.row == 3 and problem.dense and problem.kind != "ring":
-        if gradient:
-            several = shapes if asynchronous else ((64, 64, k // 2, 8),)
-            configs += [Config(*shape, 3 if asynchronous else 2, taps=3) for shape in several]
-        elif 0 < problem.span <= 64 and (asynchronous or problem.kind == "gather"):
-            configs.append(Config(128, 64, k if asynchronous else k // 2, 8, stages, taps=3))
-            even = problem.i % k == 0 and problem.o % 64 == 0
-            if asynchronous and problem.lean and problem.itemsize == 2 and problem.span == 2 and even:
-                configs.append(Config(256, 64, k // 2, 8, stages, taps=3))
-    # no tile is much wider than what there is
-    width = max(shapes[-1][1], 1 << ((problem.i if gradient else problem.o) - 1).bit_length())
-    return [c for c in configs if c.block_n <= width and shared_bytes(problem, c) <= device.shared_bytes]
-
-
-def _direct_tiles(problem: Problem) -> tuple[tuple[int, int], ...]:
-    found: tuple[tuple[int, int], ...]
-    if problem.i == 1 and problem.o == 1:
-        found = (64, 64), (32, 64), (64, 32), (64, 16)
-    else:
-        # a channel has inputs of its own: addresses take the registers
-        found = (32, 64), (64, 16), (32, 32)
-    if problem.kind == "fold" or problem.row >= 5:
-        found = found[1:]
-    # ptxas spills here, to fit more programs
-    return found[:-1] if problem.kind == "weight_grad" and problem.row >= 5 else found
-
-
-def shared_bytes(problem: Problem, config: Config) -> int:
-    """Shared memory of the pipeline, without what the epilogue may use instead."""
-    return config.num_stages * (config.block_m + config.taps * config.block_n) * config.block_k * problem.itemsize
 
 
 def tiles(problem: Problem, config: Config) -> int:

@@ -1,8 +1,16 @@
-"""What every planner answers."""
+"""What every planner answers: conv2d.py, strips.py, windows.py and adaptive.py, each a module that is a `Planner`.
+
+A launcher describes what it has to do as a `Problem`, takes the `Config` that the planner picks, or the one that it is given,
+and launches as many programs as that makes, with the `Cost` of it for whoever records the launch.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from .compilers import Version
+from .hardware import Device
 
 
 @dataclass(frozen=True)
@@ -23,3 +31,33 @@ class Cost:
     """Bytes of an element of the matrix products."""
     tf32: bool = False
     """Whether float32 is multiplied as TF32."""
+
+
+Problem = TypeVar("Problem", contravariant=True)
+"""The planner's class of this name: a frozen dataclass of keywords, what a launch has to do as far as its block sizes depend on
+it. Equal problems get equal configs."""
+Config = TypeVar("Config")
+"""The planner's class of this name: a frozen dataclass of block sizes and `num_warps`."""
+
+
+class Planner(Protocol[Problem, Config]):
+    """The functions that every planner has, beside its `Problem` and its `Config`."""
+
+    def candidates(self, problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
+        """The configs that can be picked for a problem; all of them are tested.
+
+        Args:
+            compiler: major and minor version of Triton, which may spill registers where another does not; by default, of the
+                one that is installed.
+        """
+
+    def cost(self, problem: Problem, config: Config) -> Cost:
+        """What a launch asks of the hardware, whatever that is."""
+
+    def pick_config(self, problem: Problem, device: Device) -> Config:
+        """The fastest of the candidates by the model of hardware.py, or what is best for the interpreter."""
+
+
+def power_of_2(n: int) -> int:
+    """The least power of 2 that is not below n, which is positive: `tl.arange` takes no other number."""
+    return 1 << (n - 1).bit_length()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import triton
-
+from .compilers import Version
 from .hardware import INTERPRETER, Device, memory_us, resident_programs
-from .protocol import Cost
+from .protocol import Cost, power_of_2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """What a launch has to do, as far as its block sizes depend on it."""
 
@@ -41,6 +40,14 @@ class Config:
     num_warps: int
 
 
+@dataclass(frozen=True)
+class Plain(Config):
+    """The columns of a program of the plain kernel, which filters one row of them; it is asked for, never picked."""
+
+    rows: int = field(default=1, init=False)
+    num_warps: int = 4
+
+
 def programs(problem: Problem, config: Config) -> int:
     return problem.planes * -(-problem.height // config.rows) * -(-problem.row // config.block)
 
@@ -61,10 +68,10 @@ _ROW_US = 0.7
 """Assumed latency of one trip of a strip: what the last programs of a launch take after all others are done."""
 
 
-def candidates(device: Device, columns_a_thread: int) -> list[Config]:
-    """The configs that can be picked."""
+def candidates(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
+    """The configs that can be picked; no version of Triton spills in any."""
     return [
-        Config(block, rows, max(1, block // (device.warp_size * columns_a_thread)))
+        Config(block, rows, max(1, block // (device.warp_size * problem.columns_a_thread)))
         for block in (128, 256, 512)
         for rows in (4, 8, 16, 32, 64)
     ]
@@ -78,8 +85,8 @@ def pick_config(problem: Problem, device: Device) -> Config:
     the last wave end early. The model weighs the two. What does not fit into L2 keeps its halos below 5% of the traffic.
     """
     if device is INTERPRETER:
-        return Config(min(triton.next_power_of_2(problem.row), 4096), problem.height, 4)
-    configs = candidates(device, problem.columns_a_thread)
+        return Config(min(power_of_2(problem.row), 4096), problem.height, 4)
+    configs = candidates(problem, device)
 
     def modelled_us(config: Config) -> float:
         need = cost(problem, config)

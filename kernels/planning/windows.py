@@ -7,17 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-import triton
-
 from .compilers import Version, compiler_version, windows_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs
-from .protocol import Cost
-
-Pair = tuple[int, int]
-
-
-Geometry = tuple[Pair, Pair, Pair, Pair]
-"""Kernel size, stride, padding and dilation of the windows, each (rows, columns)."""
+from .protocol import Cost, power_of_2
 
 
 class Reads(Protocol):
@@ -30,13 +22,13 @@ class Reads(Protocol):
         """How many of the input the outputs from first to last read."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Axis:
     """Rows, or columns, of an output of `size`, and what of an input of `size_in` they read."""
 
     size: int
     size_in: int
-    reach: int
+    extent: int
     """From the first pixel of a window to its last, both counted."""
     stride: int
     padding: int
@@ -45,17 +37,17 @@ class Axis:
 
     def read(self, first: int, last: int) -> int:
         if not self.windows:
-            begin = -(-(first + self.padding - self.reach + 1) // self.stride)
+            begin = -(-(first + self.padding - self.extent + 1) // self.stride)
             end = (last + self.padding) // self.stride
-        elif self.reach < self.stride:
-            return min((last - first + 1) * self.reach, self.size_in)
+        elif self.extent < self.stride:
+            return min((last - first + 1) * self.extent, self.size_in)
         else:
             begin = first * self.stride - self.padding
-            end = last * self.stride - self.padding + self.reach - 1
+            end = last * self.stride - self.padding + self.extent - 1
         return max(0, min(end, self.size_in - 1) - max(begin, 0) + 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """What a launch has to do, as far as its block sizes depend on it."""
 
@@ -74,7 +66,7 @@ class Problem:
     unroll: int
     """Those that a loop takes at once."""
     heavy: bool
-    """Whether a thread needs so many registers that it cannot have two outputs of 16 bytes."""
+    """Whether a thread needs so many registers that it cannot have 32 bytes of an output."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +79,7 @@ class Config:
 
 
 def programs(problem: Problem, config: Config) -> int:
+    """How many programs a launch has."""
     row = problem.cols.size * problem.lanes
     return -(-problem.planes * problem.rows.size // config.rows) * -(-row // config.cols)
 
@@ -112,20 +105,23 @@ def cost(problem: Problem, config: Config) -> Cost:
     )
 
 
-def candidates(device: Device, itemsize: int, heavy: bool, compiler: Version | None = None) -> list[Config]:
-    """The configs that can be picked: a thread has 16 bytes of every tensor, or twice that.
+def candidates(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
+    """The configs that can be picked: a thread has 16 bytes of an output, or twice that.
 
     Args:
         compiler: major and minor version of Triton; by default, of the one that is installed.
     """
     num_warps = 4
-    sizes = [num_warps * device.warp_size * chunks * (16 // itemsize) for chunks in ((1,) if heavy else (1, 2))]
+    chunks = (1,) if problem.heavy else (1, 2)
+    sizes = [num_warps * device.warp_size * n * (16 // problem.itemsize) for n in chunks]
     found = [Config(2**i, size // 2**i, num_warps) for size in sizes for i in range(7)]
-    return found if (compiler or compiler_version()) >= (3, 7) else windows_before_3_7(found, itemsize, device.arch)
+    if (compiler or compiler_version()) >= (3, 7):
+        return found
+    return windows_before_3_7(found, problem.itemsize, device.arch)
 
 
 def _instructions(problem: Problem, config: Config, device: Device) -> float:
-    """About as many as a warp issues, read off the machine code of 2x2 pools and of unpooling, on an H100."""
+    """About as many as a warp issues: the counts were read off the machine code of 2x2 pools and of unpooling, for an H100."""
     elements = config.rows * config.cols / (config.num_warps * device.warp_size)
     return 130 + elements * (6 + 9 * problem.taps)
 
@@ -145,8 +141,8 @@ def pick_config(problem: Problem, device: Device) -> Config:
     """
     row = problem.cols.size * problem.lanes
     if device is INTERPRETER:
-        cols = min(triton.next_power_of_2(row), 4096)
-        rows = min(triton.next_power_of_2(problem.planes * problem.rows.size), max(1, 16384 // cols))
+        cols = min(power_of_2(row), 4096)
+        rows = min(power_of_2(problem.planes * problem.rows.size), max(1, 16384 // cols))
         return Config(rows, cols, 4)
 
     def modelled_us(config: Config) -> float:
@@ -157,17 +153,17 @@ def pick_config(problem: Problem, device: Device) -> Config:
         full = min(1.0, count * used / slots)
         memory = memory_us(cost(problem, config).bytes_moved, device)
         issue = issue_us(count * config.num_warps * _instructions(problem, config, device), device)
-        # of two that wait for the same, the one that needs less of the other
+        # of two configs that wait for the same, the one that needs less of the other is the better
         return (max(memory, issue) + 0.1 * (memory + issue)) / full
 
-    # a line of the cache, unless a row is shorter
-    least = min(triton.next_power_of_2(row), 128 // problem.itemsize)
-    wide = [c for c in candidates(device, problem.itemsize, problem.heavy) if c.cols >= least]
+    # a tile is no narrower than a line of the cache, unless a row is
+    least = min(power_of_2(row), 128 // problem.itemsize)
+    wide = [c for c in candidates(problem, device) if c.cols >= least]
     return min(_frugal(problem, wide), key=modelled_us)
 
 
 def _frugal(problem: Problem, configs: list[Config]) -> list[Config]:
-    """Those that move hardly more than the least, where there are some."""
+    """The configs that move hardly more than the least; all, where none does."""
     costs = [cost(problem, config) for config in configs]
     frugal = [c for c, need in zip(configs, costs, strict=True) if need.bytes_moved <= 1.05 * need.bytes_least]
     return frugal or configs

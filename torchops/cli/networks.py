@@ -182,7 +182,7 @@ def compare(
 ) -> None:  # fmt: skip
     """Train a network twice from one seed, step by step in turn: with torch.nn's layers and with torchops's."""
     with _failing():
-        from torchops.models.compare import compare
+        from torchops.models.beside_torch import compare
 
         name = backend.value if backend else torchops.get_backend()  # type: ignore[attr-defined]
         with torchops.use_backend(name):

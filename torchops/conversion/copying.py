@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Module
-from torch.nn.modules.module import _WrappedHook
+
+from torchops.torch_internals import WrappedHook
 
 
 def shared_copy(model: Module) -> Module:
@@ -89,7 +90,7 @@ def _held_in(thing: Any) -> Iterable[Any]:
 
 def _held_by(hook: Any) -> Iterator[Any]:
     """The objects that a hook writes to."""
-    if isinstance(hook, _WrappedHook):
+    if isinstance(hook, WrappedHook):
         # as torch keeps those that ask for their module
         yield from _held_by(hook.hook)
     elif isinstance(hook, functools.partial):

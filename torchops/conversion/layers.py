@@ -25,12 +25,24 @@ from torch.nn import (
     Upsample,
     UpsamplingNearest2d,
 )
-from torch.nn.modules import conv, pooling
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 from torchops import nn
-from torchops.functional.arguments import is_floating, upsampling
+from torchops.functional.arguments import is_floating
+from torchops.functional.sizes import upsampling
+from torchops.torch_internals import (
+    METHODS,
+    AdaptiveAvgPoolNd,
+    AdaptiveMaxPoolNd,
+    AvgPoolNd,
+    ConvNd,
+    LPPoolNd,
+    MaxPoolNd,
+    MaxUnpoolNd,
+    pads_of,
+    set_pads,
+)
 
 COUNTERPARTS: dict[type[Module], type[Module]] = {
     Conv2d: nn.Conv2d,
@@ -46,8 +58,8 @@ COUNTERPARTS: dict[type[Module], type[Module]] = {
 """torch.nn's layers, and ours; a class before its bases."""
 _OURS = (*COUNTERPARTS.values(), nn.MinPool2d, nn.AvgUnpool2d, nn.Sobel)
 _KINDS = (
-    conv._ConvNd, pooling._MaxPoolNd, pooling._AvgPoolNd, pooling._MaxUnpoolNd, pooling._LPPoolNd,
-    pooling._AdaptiveAvgPoolNd, pooling._AdaptiveMaxPoolNd, FractionalMaxPool2d, FractionalMaxPool3d, Upsample,
+    ConvNd, MaxPoolNd, AvgPoolNd, MaxUnpoolNd, LPPoolNd, AdaptiveAvgPoolNd, AdaptiveMaxPoolNd,
+    FractionalMaxPool2d, FractionalMaxPool3d, Upsample,
 )  # fmt: skip
 """Layers that a report speaks of, whether we have them or not."""
 _NAMES = {base.__name__ for base in COUNTERPARTS}
@@ -55,10 +67,9 @@ _OWN: dict[type[Module], tuple[str, ...]] = {
     **dict.fromkeys(COUNTERPARTS, ()), Conv2d: ("activation", "padding_value"), MaxUnpool2d: ("dilation",),
 }  # fmt: skip
 """Attributes that ours have and torch.nn's do not."""
-_CALLED = ("forward", "__call__", "_call_impl", "_conv_forward", "_output_padding")
-"""Methods of which a subclass must have torch.nn's, or its layers compute something else."""
-_THEIRS = {base: {name: getattr(base, name, None) for name in _CALLED} for base in COUNTERPARTS}
-"""As they were when torchops was imported: some replace them in the class itself."""
+_THEIRS = {base: {name: getattr(base, name, None) for name in METHODS} for base in COUNTERPARTS}
+"""Methods of which a subclass must have torch.nn's, or its layers compute something else. They are kept as
+they were when torchops was imported: some replace them in the class itself."""
 
 
 def is_of_a_kind(module: Module) -> bool:
@@ -80,7 +91,7 @@ def obstacle(module: Module) -> str | None:
         return "to be quantized: its qconfig is set"
     if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
         return "not initialised yet: run it once, or load its state_dict"
-    overridden = [name for name in _CALLED if getattr(cls, name, None) is not _THEIRS[base][name]]
+    overridden = [name for name in METHODS if getattr(cls, name, None) is not _THEIRS[base][name]]
     if overridden:
         return f"{cls.__name__} overrides {overridden[0]}"
     if (why := _replaced(module)) is not None:
@@ -111,14 +122,13 @@ def refuses(layer: Upsample) -> str | None:
 
 def _replaced(module: Module) -> str | None:
     """What of this one layer was replaced, not of its class."""
-    names = [name for name in _CALLED if name in vars(module)]
+    names = [name for name in METHODS if name in vars(module)]
     if names:
         return f"the {names[0]} of this one layer is replaced"
     if not isinstance(module, Conv2d) or module.padding_mode == "zeros" or isinstance(module.padding, str):
         return None
     # what torch.nn pads by then, and ours does not look at
-    pads = list(module._reversed_padding_repeated_twice)
-    return None if pads == _twice(module.padding) else "its padding was changed after it was made"
+    return None if pads_of(module) == _twice(module.padding) else "its padding was changed after it was made"
 
 
 def _twice(padding: tuple[int, ...]) -> list[int]:
@@ -182,7 +192,7 @@ def make_theirs(module: Module) -> str:
     _change_class(module, lambda cls: cast(Any, _theirs(cls)))
     # what only our constructors leave there
     if isinstance(module, Conv2d) and isinstance(module.padding, tuple):
-        module._reversed_padding_repeated_twice = _twice(module.padding)
+        set_pads(module, _twice(module.padding))
     for name in next(names for base, names in _OWN.items() if isinstance(module, base)):
         module.__dict__.pop(name, None)
     return f"{'torch.nn.' if plain_class(module) in COUNTERPARTS else ''}{_public_name(module)}"

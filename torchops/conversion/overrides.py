@@ -11,11 +11,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode, _len_torch_function_stack, _pop_mode, _push_mode
+from torch.overrides import TorchFunctionMode
 
 from torchops import functional
 from torchops.functional.arguments import is_floating, is_plain
 from torchops.ops.registration import is_implementing
+from torchops.torch_internals import count_function_modes, pop_function_mode, push_function_mode
 
 
 def _max_pool2d_with_indices(
@@ -110,10 +111,10 @@ class override(TorchFunctionMode):  # noqa: N801  a context manager, named as to
             _blocks.set(tuple(blocks))
         # a task that entered later may be inside its block still: that lies above
         above = []
-        while _len_torch_function_stack() and (mode := _pop_mode()) is not self:
+        while count_function_modes() and (mode := pop_function_mode()) is not self:
             above.append(mode)
         for mode in reversed(above):
-            _push_mode(mode)
+            push_function_mode(mode)
 
     def _is_elsewhere(self) -> bool:
         """Whether another task of this thread is inside the block, and not this one."""

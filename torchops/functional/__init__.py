@@ -5,8 +5,9 @@ from typing import NoReturn
 
 import torch
 
+from torchops.ops.checks import PADDING_MODES
+
 from .adaptive import adaptive_avg_pool2d, adaptive_max_pool2d
-from .arguments import PADDING_MODES
 from .convolution import conv2d, conv_transpose2d
 from .edges import sobel, spatial_gradient
 from .pooling import avg_pool2d, avg_unpool2d, interpolate, max_pool2d, max_unpool2d, min_pool2d

@@ -11,7 +11,7 @@ from torchops.ops import adaptive_avg_pool2d as _avg
 from torchops.ops import adaptive_max_pool2d as _max
 from torchops.ops.memory import is_channels_last
 
-from . import arguments
+from . import arguments, sizes
 
 _Size: TypeAlias = int | Sequence[int | None]
 
@@ -49,7 +49,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: _Size) -> Tensor:
     torch.Size([2, 512, 1, 1])
     """
     arguments.check_pooled(input)
-    size = arguments.adaptive_size(input.shape, output_size)
+    size = sizes.adaptive_size(input.shape, output_size)
     x = input if input.dim() == 4 else input.unsqueeze(0)
     y: Tensor = _avg.adaptive_avg_pool2d(x, size, False, is_channels_last(x))
     return y if input.dim() == 4 else y.squeeze(0)
@@ -92,7 +92,7 @@ def adaptive_max_pool2d(input: Tensor, output_size: _Size, return_indices: bool 
     (tensor([[[3., 8.]]]), tensor([[[1, 4]]]))
     """
     arguments.check_pooled(input)
-    size = arguments.adaptive_size(input.shape, output_size)
+    size = sizes.adaptive_size(input.shape, output_size)
     arguments.flag("return_indices", return_indices)
     y, indices = _max.adaptive_max_pool2d(input if input.dim() == 4 else input.unsqueeze(0), size)
     if input.dim() == 3:

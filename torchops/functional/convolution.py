@@ -9,7 +9,7 @@ from torch import Tensor
 from torchops.kernels.geometry import Conv2d
 from torchops.ops import conv2d as _conv2d
 
-from . import arguments
+from . import arguments, sizes
 
 
 def conv2d(
@@ -89,7 +89,7 @@ def conv2d(
     stride, dilation = arguments.pair("stride", stride, 1), arguments.pair("dilation", dilation, 1)
     padding = arguments.conv_padding(padding)
     groups = arguments.group_count(groups)
-    sides, shape = arguments.conv_geometry(input.shape, weight.shape, stride, padding, dilation, groups, padding_mode)
+    sides, shape = sizes.conv_geometry(input.shape, weight.shape, stride, padding, dilation, groups, padding_mode)
     arguments.check_bias(bias, shape[-3])
     if residual is not None and residual.shape != shape:
         raise ValueError(f"`residual` must have the shape of the result, {shape}, got {tuple(residual.shape)}")
@@ -152,7 +152,7 @@ def conv_transpose2d(
     padding = arguments.pair("padding", padding, 0)
     output_padding = arguments.pair("output_padding", output_padding, 0)
     groups = arguments.group_count(groups)
-    sides, size = arguments.conv_transpose_geometry(
+    sides, size = sizes.conv_transpose_geometry(
         input.shape, weight.shape, stride, padding, output_padding, dilation, groups
     )
     arguments.check_bias(bias, weight.shape[1] * groups)

@@ -7,7 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from torchops.kernels.geometry import Border
 from torchops.ops import sobel as _sobel
+from torchops.ops.checks import check_border
 
 from . import arguments
 
@@ -57,14 +59,15 @@ def sobel(
     """
     arguments.check_image(input)
     arguments.check_padding_value(padding_mode, padding_value)
-    arguments.check_border(input.shape, 1, 1, padding_mode)
+    check_border(input.shape, (1, 1, 1, 1), padding_mode, "`input`")
     if not isinstance(eps, (int, float, torch.SymFloat)):
         raise TypeError(f"`eps` must be a number, got {eps!r}")
     if not 0.0 <= eps < math.inf:
         raise ValueError(f"`eps` must be finite and not negative, got {eps}")
+    border = Border(padding_mode, padding_value)
     if input.dim() == 3:
-        return _sobel.sobel(input.unsqueeze(0), normalized, eps, padding_mode, padding_value).squeeze(0)
-    return _sobel.sobel(input, normalized, eps, padding_mode, padding_value)
+        return _sobel.sobel(input.unsqueeze(0), normalized, eps, border).squeeze(0)
+    return _sobel.sobel(input, normalized, eps, border)
 
 
 def spatial_gradient(
@@ -77,8 +80,8 @@ def spatial_gradient(
     r"""Sobel gradients of an image, along x and along y.
 
     .. math::
-        g_x = \begin{pmatrix} -1 & 0 & 1 \ -2 & 0 & 2 \ -1 & 0 & 1 \end{pmatrix} \star x \qquad
-        g_y = \begin{pmatrix} -1 & -2 & -1 \ 0 & 0 & 0 \ 1 & 2 & 1 \end{pmatrix} \star x
+        g_x = \begin{pmatrix} -1 & 0 & 1 \\ -2 & 0 & 2 \\ -1 & 0 & 1 \end{pmatrix} \star x \qquad
+        g_y = \begin{pmatrix} -1 & -2 & -1 \\ 0 & 0 & 0 \\ 1 & 2 & 1 \end{pmatrix} \star x
 
     Args:
         input: (N, C, H, W) or (C, H, W); uint8, float16, bfloat16, float32 or float64; any strides. uint8 counts from 0
@@ -108,7 +111,8 @@ def spatial_gradient(
     """
     arguments.check_image(input)
     arguments.check_padding_value(padding_mode, padding_value)
-    arguments.check_border(input.shape, 1, 1, padding_mode)
+    check_border(input.shape, (1, 1, 1, 1), padding_mode, "`input`")
+    border = Border(padding_mode, padding_value)
     if input.dim() == 3:
-        return _sobel.spatial_gradient(input.unsqueeze(0), normalized, padding_mode, padding_value).squeeze(0)
-    return _sobel.spatial_gradient(input, normalized, padding_mode, padding_value)
+        return _sobel.spatial_gradient(input.unsqueeze(0), normalized, border).squeeze(0)
+    return _sobel.spatial_gradient(input, normalized, border)

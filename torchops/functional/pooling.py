@@ -8,12 +8,14 @@ from typing import Any, Literal, TypeAlias, overload
 import torch
 from torch import Tensor
 
+from torchops.kernels.geometry import Window
 from torchops.ops import avg_pool2d as _avg
 from torchops.ops import max_pool2d as _max
 from torchops.ops import max_unpool2d as _unpool
 from torchops.ops.memory import is_channels_last
+from torchops.torch_internals import tracing_state, version_of
 
-from . import arguments
+from . import arguments, sizes
 
 _Ints: TypeAlias = int | Sequence[int]
 _MADE_FOR = "_torchops_window"
@@ -22,7 +24,7 @@ have no such attribute, and are believed."""
 
 
 def _version(t: Tensor) -> int:
-    return 0 if t.is_inference() else t._version
+    return 0 if t.is_inference() else version_of(t)
 
 
 def _pool(
@@ -30,31 +32,31 @@ def _pool(
     smallest: bool,
 ) -> Any:  # fmt: skip
     arguments.check_pooled(input)
-    geometry = arguments.window(kernel_size, stride, padding, dilation)
+    window = arguments.window(kernel_size, stride, padding, dilation)
     arguments.flag("ceil_mode", ceil_mode)
     kind = return_indices if isinstance(return_indices, str) else "position" if return_indices else "none"
     if not isinstance(return_indices, bool) and kind != "offset":
         raise ValueError(f"`return_indices` must be False, True or 'offset', got {return_indices!r}")
-    taps = geometry[0][0] * geometry[0][1]
+    taps = window.kernel[0] * window.kernel[1]
     if kind == "offset" and taps > _max.OFFSETS:
         raise ValueError(
-            f"`return_indices` 'offset' needs a window of at most {_max.OFFSETS} pixels, got `kernel_size` {geometry[0]}"
+            f"`return_indices` 'offset' needs a window of at most {_max.OFFSETS} pixels, got `kernel_size` {window.kernel}"
         )
-    size = arguments.pool_geometry(input.shape, *geometry, ceil_mode)
+    size = sizes.pooled_size(input.shape, window, ceil_mode)
     x = input if input.dim() == 4 else input.unsqueeze(0)
     if kind == "none":
-        traced = not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None
+        traced = not torch.compiler.is_compiling() and tracing_state() is not None
         # a trace is checked against another, which may be without gradients
         if traced or (torch.is_grad_enabled() and input.requires_grad):
-            y, _ = _max.max_pool2d_with_indices(x, *geometry, size, smallest, _max.kept_indices(x, geometry[0]))
+            y, _ = _max.max_pool2d_with_indices(x, window, size, smallest, _max.kept_indices(x, window))
         else:
-            y = _max.max_pool2d(x, *geometry, size, smallest)
+            y = _max.max_pool2d(x, window, size, smallest)
         return y if input.dim() == 4 else y.squeeze(0)
-    y, indices = _max.max_pool2d_with_indices(x, *geometry, size, smallest, kind)
+    y, indices = _max.max_pool2d_with_indices(x, window, size, smallest, kind)
     if input.dim() == 3:
         y, indices = y.squeeze(0), indices.squeeze(0)
     if kind == "offset" and not torch.compiler.is_compiling():
-        setattr(indices, _MADE_FOR, (geometry, _version(indices)))
+        setattr(indices, _MADE_FOR, (window, _version(indices)))
     return y, indices
 
 
@@ -195,10 +197,10 @@ def avg_pool2d(
     arguments.flag("ceil_mode", ceil_mode)
     arguments.flag("count_include_pad", count_include_pad)
     divisor = 1 if divisor_override is None else arguments.divisor(divisor_override)
-    size = arguments.pool_geometry(input.shape, *window, ceil_mode)
+    size = sizes.pooled_size(input.shape, window, ceil_mode)
     mean = "fixed" if divisor_override is not None else "padded" if count_include_pad else "inside"
     x = input if input.dim() == 4 else input.unsqueeze(0)
-    y: Tensor = _avg.avg_pool2d(x, *window[:3], size, mean, divisor, is_channels_last(x))
+    y: Tensor = _avg.avg_pool2d(x, window, size, mean, divisor, is_channels_last(x))
     return y if input.dim() == 4 else y.squeeze(0)
 
 
@@ -253,25 +255,25 @@ def max_unpool2d(
     """
     arguments.check_pooled(input)
     arguments.check_indices(indices, input)
-    geometry = arguments.window(kernel_size, stride, padding, dilation)
-    size = arguments.unpool_size(input.shape, *geometry, output_size)
+    window = arguments.window(kernel_size, stride, padding, dilation)
+    size = sizes.unpool_size(input.shape, window, output_size)
     if indices.dtype == torch.uint8:
-        _unpool.check_kind("offset", geometry[0])
+        _unpool.check_kind("offset", window)
     if indices.dtype == torch.uint8 and not torch.compiler.is_compiling():
-        made_for, version = getattr(indices, _MADE_FOR, (geometry, 0))
-        if made_for != geometry and version == _version(indices):
+        made_for, version = getattr(indices, _MADE_FOR, (window, 0))
+        if made_for != window and version == _version(indices):
             names = "kernel_size", "stride", "padding", "dilation"
             raise ValueError(
                 "`indices` are offsets in windows of "
                 + ", ".join(f"{name} {value}" for name, value in zip(names, made_for, strict=True))
                 + ", got "
-                + ", ".join(f"`{name}` {value}" for name, value in zip(names, geometry, strict=True))
+                + ", ".join(f"`{name}` {value}" for name, value in zip(names, window, strict=True))
             )
     if input.dim() == 4:
-        y: Tensor = _unpool.max_unpool2d(input, indices, size, *geometry, "last", is_channels_last(input))
+        y: Tensor = _unpool.max_unpool2d(input, indices, size, window, "last", is_channels_last(input))
         return y
     x, where = input.unsqueeze(0), indices.unsqueeze(0)
-    return _unpool.max_unpool2d(x, where, size, *geometry, "last", is_channels_last(x)).squeeze(0)
+    return _unpool.max_unpool2d(x, where, size, window, "last", is_channels_last(x)).squeeze(0)
 
 
 def avg_unpool2d(
@@ -311,9 +313,9 @@ def avg_unpool2d(
     """
     arguments.check_pooled(input)
     window = arguments.window(kernel_size, stride, padding)
-    size = arguments.unpool_size(input.shape, *window, output_size)
+    size = sizes.unpool_size(input.shape, window, output_size)
     x = input if input.dim() == 4 else input.unsqueeze(0)
-    y: Tensor = _avg.avg_unpool2d(x, *window[:3], size, "cover", 1, is_channels_last(x))
+    y: Tensor = _avg.avg_unpool2d(x, window, size, "cover", 1, is_channels_last(x))
     return y if input.dim() == 4 else y.squeeze(0)
 
 
@@ -355,7 +357,9 @@ def interpolate(
     tensor([[[[1., 1., 3., 3.]]]])
     """
     arguments.check_pooled(input)
-    factors = arguments.upsampling(input.shape, size, scale_factor, mode, align_corners, antialias)
+    factors = sizes.upsampling(input.shape, size, scale_factor, mode, align_corners, antialias)
     rows, cols = (n * k for n, k in zip(input.shape[2:], factors, strict=True))
-    y: Tensor = _avg.avg_unpool2d(input, factors, factors, (0, 0), (rows, cols), "cover", 1, is_channels_last(input))
+    y: Tensor = _avg.avg_unpool2d(
+        input, Window(factors, factors, (0, 0)), (rows, cols), "cover", 1, is_channels_last(input)
+    )
     return y

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from torchops import catalog
 from torchops.backend import Choice, choose
+from torchops.torch_internals import schema_of, tree_leaves
 
 from .reports import Total
 from .times import Model, model
@@ -168,7 +168,7 @@ def _explain_module(
         )
     found = []
     for call in calls:
-        arguments = getattr(torch.ops.torchops, call.operator).default._schema.arguments
+        arguments = schema_of(getattr(torch.ops.torchops, call.operator).default).arguments
         inputs = [(a.name, given) for a, given in zip(arguments, call.args, strict=False) if isinstance(given, Spec)]
         launches: list[Launch] = []
         if choice.implementation == "triton":

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from torchops.torch_internals import gpu_sleep
+
 
 def seconds(function: Callable[[], Any], runs: int) -> float:
     """What so many runs take on the CPU."""
@@ -47,7 +49,7 @@ def device_seconds(function: Callable[[], Any], runs: int) -> float:
     shortest, longest = SLEEP
     cycles = int(min(max(shortest, 2 * _queueing_seconds(function)), longest) * _CYCLES_A_SECOND)
     for start, end in events:
-        torch.cuda._sleep(cycles)
+        gpu_sleep(cycles)
         scratch.zero_()
         start.record()
         function()

@@ -13,13 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchops.kernels.geometry import Window
+
 from .checks import check_numbers, check_shape, check_tensors
 from .max_unpool2d import Ints, unpool, unpool_backward
 from .memory import is_channels_last, memory_format
 from .registration import each_image, linear, register, uses_triton
 
-_ANY = (1, 1), (1, 1), (0, 0), (1, 1)
-"""A geometry for what looks at positions alone, and not at the windows that they lie in."""
+_ANY = Window((1, 1), (1, 1), (0, 0))
+"""The windows for what looks at positions alone, and not at the windows that they lie in."""
 
 
 def _kernels() -> ModuleType:
@@ -67,7 +69,7 @@ def _empty_unpool(x: Tensor, indices: Tensor, size: Ints, channels_last: bool) -
 
 def _unpool(x: Tensor, indices: Tensor, size: Ints, channels_last: bool) -> Tensor:
     if not uses_triton(x):
-        y: Tensor = unpool(x, indices, size, *_ANY, "sum", channels_last)
+        y: Tensor = unpool(x, indices, size, _ANY, "sum", channels_last)
         return y
     y = _empty_unpool(x, indices, size, channels_last)
     if y.numel() != 0:
@@ -80,7 +82,7 @@ def _empty_backward(dy: Tensor, indices: Tensor, channels_last: bool) -> Tensor:
 
 
 def _backward(dy: Tensor, indices: Tensor, channels_last: bool) -> Tensor:
-    dx: Tensor = unpool_backward(dy, indices, *_ANY, "sum", channels_last)
+    dx: Tensor = unpool_backward(dy, indices, _ANY, "sum", channels_last)
     return dx
 
 

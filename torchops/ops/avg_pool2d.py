@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torchops.kernels.geometry import Window, pool_size
+from torchops.kernels.geometry import Window
 
 from .checks import check_tensors, check_windows, check_word
 from .memory import is_channels_last, prefer_huge_pages
-from .registration import accumulation_dtype, each_image, linear, register, uses_triton
+from .registration import Packed, accumulation_dtype, each_image, linear, register, uses_triton
 
 Ints = Sequence[int]
 _aten = torch.ops.aten
@@ -33,50 +33,39 @@ def _kernels() -> ModuleType:
     return avg_pool2d
 
 
-def _empty(
-    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
-) -> Tensor:
+def _empty(x: Tensor, window: Window, size: Ints, mean: str, divisor: int, channels_last: bool) -> Tensor:
     form = torch.channels_last if channels_last else torch.contiguous_format
     return torch.empty((*x.shape[:2], *size), dtype=x.dtype, device=x.device, memory_format=form)
 
 
-def _avg_pool2d(
-    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
-) -> Tensor:
-    constants = kernel_size, stride, padding, size, mean, divisor, channels_last
+def _avg_pool2d(x: Tensor, window: Window, size: Ints, mean: str, divisor: int, channels_last: bool) -> Tensor:
     if x.numel() != 0 and not uses_triton(x):
-        return _aten_pool(x, *constants)
-    y = _empty(x, *constants)
+        return _aten_pool(x, window, size, mean, divisor, channels_last)
+    y = _empty(x, window, size, mean, divisor, channels_last)
     if y.numel() != 0:
-        _kernels().avg_pool2d(x, y, _geometry(kernel_size, stride, padding), mean, divisor)
+        _kernels().avg_pool2d(x, y, window, mean, divisor)
     return y
 
 
-def _avg_unpool2d(
-    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
-) -> Tensor:
-    y = _empty(x, kernel_size, stride, padding, size, mean, divisor, channels_last)
+def _avg_unpool2d(x: Tensor, window: Window, size: Ints, mean: str, divisor: int, channels_last: bool) -> Tensor:
+    y = _empty(x, window, size, mean, divisor, channels_last)
     if y.numel() == 0:
         return y
     if uses_triton(x):
-        _kernels().avg_unpool2d(x, y, _geometry(kernel_size, stride, padding), mean, divisor)
+        _kernels().avg_unpool2d(x, y, window, mean, divisor)
     else:
-        _aten_unpool(x, y, kernel_size, stride, padding, mean, divisor)
+        _aten_unpool(x, y, window, mean, divisor)
     return y
 
 
-def _check_pool(
-    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
-) -> None:
+def _check_pool(x: Tensor, window: Window, size: Ints, mean: str, divisor: int, channels_last: bool) -> None:
     _check(x, mean, divisor)
-    check_windows(x.shape[2:], size, kernel_size, stride, padding)
+    check_windows(x.shape[2:], size, window)
 
 
-def _check_unpool(
-    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
-) -> None:
+def _check_unpool(x: Tensor, window: Window, size: Ints, mean: str, divisor: int, channels_last: bool) -> None:
     _check(x, mean, divisor)
-    check_windows(size, x.shape[2:], kernel_size, stride, padding)
+    check_windows(size, x.shape[2:], window)
 
 
 def _check(x: Tensor, mean: str, divisor: int) -> None:
@@ -86,22 +75,16 @@ def _check(x: Tensor, mean: str, divisor: int) -> None:
         raise ValueError("`divisor` must not be 0")
 
 
-def _geometry(kernel_size: Ints, stride: Ints, padding: Ints) -> tuple[tuple[int, ...], ...]:
-    return tuple(kernel_size), tuple(stride), tuple(padding), (1, 1)
-
-
 #
 # ATen's pool, and its gradient for unpooling.
 
 
-def _arguments(size: Ints, kernel_size: Ints, stride: Ints, padding: Ints, out: Ints, mean: str, divisor: int) -> Any:
-    """Those of ATen's pool from images of `size` to `out` windows: ceil_mode, count_include_pad, divisor_override. None where
-    no mode makes that many."""
+def _arguments(size: Ints, window: Window, windows: Ints, mean: str, divisor: int) -> tuple[Any, ...] | None:
+    """Those of ATen's pool from images of `size` to so many windows: kernel_size, stride, padding, ceil_mode, count_include_pad
+    and divisor_override. None where no mode makes that many."""
     for ceil_mode in (False, True):
-        dims = zip(size, kernel_size, stride, padding, strict=True)
-        if all(pool_size(*dim, 1, ceil_mode) == count for dim, count in zip(dims, out, strict=True)):
-            override = {"fixed": divisor, "cover": 1}.get(mean)
-            return kernel_size, stride, padding, ceil_mode, mean == "padded", override
+        if window.output_size(size, ceil_mode) == tuple(windows):
+            return *window[:3], ceil_mode, mean == "padded", {"fixed": divisor, "cover": 1}.get(mean)
     return None
 
 
@@ -113,67 +96,65 @@ def _share(size: int, count: int, kernel: int, stride: int, padding: int, like: 
     return last.sub_(first).add_(1).clamp_(min=1).to(accumulation_dtype(like.dtype)).reciprocal_()
 
 
-def _divide_by_cover(t: Tensor, windows: Ints, kernel_size: Ints, stride: Ints, padding: Ints) -> Tensor:
+def _divide_by_cover(t: Tensor, windows: Ints, window: Window) -> Tensor:
     """Divide every pixel of t, in place, by the number of the windows that cover it."""
-    rows, cols = (_share(t.shape[2 + d], windows[d], kernel_size[d], stride[d], padding[d], t) for d in range(2))
+    rows, cols = (
+        _share(size, count, kernel, stride, padding, t)
+        for size, count, (kernel, stride, padding, _) in zip(t.shape[2:], windows, window.axes(), strict=True)
+    )
     return t.mul_(rows[:, None] * cols)
 
 
-def _span(size: Ints, windows: Ints, kernel_size: Ints, stride: Ints, padding: Ints) -> list[int]:
+def _covered(size: Ints, windows: Ints, window: Window) -> list[int]:
     """Rows and columns of an image of `size`, or as many as these windows just cover if that is more."""
-    dims = zip(size, windows, kernel_size, stride, padding, strict=True)
-    return [max(n, (count - 1) * s + k - 2 * p) for n, count, k, s, p in dims]
+    dims = zip(size, windows, window.axes(), strict=True)
+    return [max(n, (count - 1) * stride + kernel - 2 * padding) for n, count, (kernel, stride, padding, _) in dims]
 
 
-def _aten_pool(
-    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
-) -> Tensor:
+def _aten_pool(x: Tensor, window: Window, size: Ints, mean: str, divisor: int, channels_last: bool) -> Tensor:
     dtype = x.dtype
-    if mean == "cover" and Window(kernel_size, stride, padding).overlap():
-        x = _divide_by_cover(x.to(accumulation_dtype(dtype), copy=True), size, kernel_size, stride, padding)
-    arguments = _arguments(x.shape[2:], kernel_size, stride, padding, size, mean, divisor)
+    if mean == "cover" and window.overlap():
+        x = _divide_by_cover(x.to(accumulation_dtype(dtype), copy=True), size, window)
+    arguments = _arguments(x.shape[2:], window, size, mean, divisor)
     if arguments is None:
         # the last windows lie beyond the image: add what is missing, where there is nothing
-        rows, cols = _span(x.shape[2:], size, kernel_size, stride, padding)
+        rows, cols = _covered(x.shape[2:], size, window)
         x = F.pad(x, (0, cols - x.shape[3], 0, rows - x.shape[2]))
-        arguments = kernel_size, stride, padding, False, False, 1
+        arguments = *window[:3], False, False, 1
     if x.dtype == dtype and channels_last == is_channels_last(x):
         return _aten.avg_pool2d(x, *arguments)
     # ATen's result would take its format from x, and so from whatever gradient comes
-    y = _empty(x, kernel_size, stride, padding, size, mean, divisor, channels_last)
+    y = _empty(x, window, size, mean, divisor, channels_last)
     return _aten.avg_pool2d.out(x, *arguments, out=y).to(dtype)
 
 
-def _aten_unpool(x: Tensor, y: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, mean: str, divisor: int) -> None:
+def _aten_unpool(x: Tensor, y: Tensor, window: Window, mean: str, divisor: int) -> None:
     prefer_huge_pages(y)
     windows, size = x.shape[2:], y.shape[2:]
-    disjoint = not Window(kernel_size, stride, padding).overlap()
-    tiled = tuple(kernel_size) == tuple(stride) and max(padding) == 0
-    if mean == "cover" and tiled and all(n == p * k for n, p, k in zip(size, windows, kernel_size, strict=True)):
+    tiled = window.kernel == window.stride and max(window.padding) == 0
+    if mean == "cover" and tiled and all(n == p * k for n, p, k in zip(size, windows, window.kernel, strict=True)):
         # the plain one computes pixel i as that of floor(i * float32(1 / 41)), which is 0 for i = 41
         _aten._upsample_nearest_exact2d.out(x, size, None, None, out=y)
         return
-    arguments = _arguments(size, kernel_size, stride, padding, windows, mean, divisor)
+    arguments = _arguments(size, window, windows, mean, divisor)
     target = y
     if arguments is None or y.dtype not in (torch.float32, torch.float64):
         # windows beyond the image need more room; ATen rounds the divisor to a half, and a sum of several on the way
-        span = size if arguments else _span(size, windows, kernel_size, stride, padding)
+        covered = size if arguments else _covered(size, windows, window)
         target = torch.empty(
-            (*y.shape[:2], *span), dtype=accumulation_dtype(y.dtype), device=y.device,
+            (*y.shape[:2], *covered), dtype=accumulation_dtype(y.dtype), device=y.device,
             memory_format=torch.contiguous_format if y.is_contiguous() else torch.channels_last,
         )  # fmt: skip
-        arguments = arguments or (kernel_size, stride, padding, False, False, 1)
+        arguments = arguments or (*window[:3], False, False, 1)
     # of the image that was pooled, ATen wants to know the size
     _aten.avg_pool2d_backward.grad_input(x.to(target.dtype), target, *arguments, grad_input=target)
-    if mean == "cover" and not disjoint:
-        _divide_by_cover(target, windows, kernel_size, stride, padding)
+    if mean == "cover" and window.overlap():
+        _divide_by_cover(target, windows, window)
     if target is not y:
         y.copy_(target[:, :, : size[0], : size[1]])
 
 
-def _is_plain(
-    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, size: Ints, mean: str, divisor: int, channels_last: bool
-) -> bool:
+def _is_plain(x: Tensor, window: Window, size: Ints, mean: str, divisor: int, channels_last: bool) -> bool:
     """Whether it is ATen's pool, with a gradient that rounds once: on a CPU, and not in halves, of which it makes the divisor
     one."""
     exact = x.dtype in (torch.float32, torch.float64)
@@ -181,29 +162,30 @@ def _is_plain(
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, *ctx.geometry, _, ctx.mean, ctx.divisor, _ = inputs
+    x, ctx.window, _, ctx.mean, ctx.divisor, _ = inputs
     ctx.size, ctx.channels_last = x.shape[2:], is_channels_last(x)
 
 
 def _grad_pool(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-    return (avg_unpool2d(dy, *ctx.geometry, ctx.size, ctx.mean, ctx.divisor, ctx.channels_last),)
+    return (avg_unpool2d(dy, ctx.window, ctx.size, ctx.mean, ctx.divisor, ctx.channels_last),)
 
 
 def _grad_unpool(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-    return (avg_pool2d(dy, *ctx.geometry, ctx.size, ctx.mean, ctx.divisor, ctx.channels_last),)
+    return (avg_pool2d(dy, ctx.window, ctx.size, ctx.mean, ctx.divisor, ctx.channels_last),)
 
 
 _ARGUMENTS = (
     "(Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] size, str mean, SymInt divisor, "
     "bool channels_last) -> Tensor"
 )
+_WINDOW = Packed(Window, first=1, fields=3)
 avg_pool2d = register(
     "avg_pool2d", _ARGUMENTS,
     check=_check_pool, impl=_avg_pool2d, fake=_empty, setup=_setup, grad=_grad_pool, jvp=linear("avg_pool2d"),
-    vmap=each_image("avg_pool2d", 1), composed=_is_plain,
+    vmap=each_image("avg_pool2d", 1), packed=_WINDOW, composed=_is_plain,
 )  # fmt: skip
 avg_unpool2d = register(
     "avg_unpool2d", _ARGUMENTS,
     check=_check_unpool, impl=_avg_unpool2d, fake=_empty, setup=_setup, grad=_grad_unpool, jvp=linear("avg_unpool2d"),
-    vmap=each_image("avg_unpool2d", 1),
+    vmap=each_image("avg_unpool2d", 1), packed=_WINDOW,
 )  # fmt: skip

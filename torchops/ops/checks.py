@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from torchops.kernels.geometry import pool_size
+from torchops.kernels.geometry import Window, pool_size
 
 FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
 PADDING_MODES = "replicate", "reflect", "circular", "zeros", "constant"
@@ -53,31 +53,37 @@ def check_word(name: str, word: str, words: Collection[str]) -> None:
         raise ValueError(f"`{name}` must be one of {', '.join(words)}, got {word!r}")
 
 
-def check_border(size: Sequence[int], padding: Sequence[int], padding_mode: str) -> None:
-    """padding: left, right, top and bottom of an image of that many rows and columns."""
+def check_padding_mode(padding_mode: str) -> None:
     check_word("padding_mode", padding_mode, PADDING_MODES)
+
+
+def check_border(size: Sequence[int], padding: Sequence[int], padding_mode: str, image: str = "image") -> None:
+    """padding: left, right, top and bottom of what errors call `image`, whose shape ends in so many rows and columns."""
+    check_padding_mode(padding_mode)
     # reflection leaves out the border itself
     least = {"reflect": 1, "circular": 0}.get(padding_mode)
-    if least is not None and (max(padding[2:]) + least > size[0] or max(padding[:2]) + least > size[1]):
+    if least is None:
+        return
+    rows, cols = max(padding[2:]), max(padding[:2])
+    if size[-2] < rows + least or size[-1] < cols + least:
         raise ValueError(
-            f"`padding_mode` {padding_mode!r} with a padding of {tuple(padding)} needs a larger image than {tuple(size)} pixels"
+            f"`padding_mode` {padding_mode!r} with a padding of {rows} rows and {cols} columns needs an {image} of at least "
+            f"{rows + least} x {cols + least} pixels, got shape {tuple(size)}"
         )
 
 
-def check_windows(
-    size: Sequence[int], windows: Sequence[int], kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
-    dilation: Sequence[int] = (1, 1), *, inside: bool = False,
-) -> None:  # fmt: skip
+def check_windows(size: Sequence[int], windows: Sequence[int], window: Window, *, inside: bool = False) -> None:
     """So many windows on an image of that size as there is room for, or one more, which `inside` has to begin in it."""
+    kernel_size, stride, padding, dilation = window
     check_numbers(1, kernel_size=kernel_size, stride=stride, dilation=dilation, size=size)
     check_numbers(0, padding=padding)
-    for n, count, k, s, p, d in zip(size, windows, kernel_size, stride, padding, dilation, strict=True):
+    for n, count, (k, s, p, d) in zip(size, windows, window.axes(), strict=True):
         if 2 * p > k:
-            raise ValueError(f"`padding` {tuple(padding)} must be at most half of `kernel_size` {tuple(kernel_size)}")
+            raise ValueError(f"`padding` {padding} must be at most half of `kernel_size` {kernel_size}")
         fit = pool_size(n, k, s, p, d, ceil_mode=False)
         # the larger number is asked for last: it would bind symbolic sizes
         if count < 1 or (count != fit and count != (pool_size(n, k, s, p, d, ceil_mode=True) if inside else fit + 1)):
             raise ValueError(
-                f"{tuple(windows)} windows of `kernel_size` {tuple(kernel_size)} with `stride` {tuple(stride)}, `padding` "
-                f"{tuple(padding)} and `dilation` {tuple(dilation)} are not those of an image of {tuple(size)} pixels"
+                f"{tuple(windows)} windows of `kernel_size` {kernel_size} with `stride` {stride}, `padding` "
+                f"{padding} and `dilation` {dilation} are not those of an image of {tuple(size)} pixels"
             )

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchops.kernels.geometry import Window, pool_size
+from torchops.kernels.geometry import Window
 
 from .checks import check_tensors, check_windows
 from .max_unpool2d import OFFSETS, Ints, check_kind, max_unpool2d, max_unpool2d_backward, offsets_of
 from .memory import is_channels_last, memory_format, prefer_huge_pages
-from .registration import each_image, register, uses_triton
+from .registration import Packed, each_image, register, uses_triton
 from .tiling import parts
 
 
@@ -27,9 +27,9 @@ def _kernels() -> ModuleType:
     return max_pool2d
 
 
-def kept_indices(x: Tensor, kernel_size: Ints) -> str:
+def kept_indices(x: Tensor, window: Window) -> str:
     """The indices that a gradient gets by with, where the user has asked for none: what is cheapest to make and to keep."""
-    if kernel_size[0] * kernel_size[1] > OFFSETS:
+    if window.kernel[0] * window.kernel[1] > OFFSETS:
         return "position"
     # a graph is not tied to the backend that was in force when it was traced; both kinds serve both
     on_triton = x.is_cuda if torch.compiler.is_compiling() else uses_triton(x)
@@ -41,54 +41,40 @@ def _empty(x: Tensor, output_size: Ints, dtype: torch.dtype) -> Tensor:
     return torch.empty((*x.shape[:2], *output_size), dtype=dtype, device=x.device, memory_format=form)
 
 
-def _empty_max_pool2d(
-    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, output_size: Ints, smallest: bool
-) -> Tensor:
+def _empty_max_pool2d(x: Tensor, window: Window, output_size: Ints, smallest: bool) -> Tensor:
     return _empty(x, output_size, x.dtype)
 
 
 def _empty_with_indices(
-    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, output_size: Ints, smallest: bool,
-    indices: str,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    x: Tensor, window: Window, output_size: Ints, smallest: bool, indices: str
+) -> tuple[Tensor, Tensor]:
     return _empty(x, output_size, x.dtype), _empty(x, output_size, torch.uint8 if indices == "offset" else torch.int64)
 
 
-def _check(
-    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, output_size: Ints, smallest: bool,
-    indices: str = "position",
-) -> None:  # fmt: skip
+def _check(x: Tensor, window: Window, output_size: Ints, smallest: bool, indices: str = "position") -> None:
     check_tensors(4, x=x)
-    check_kind(indices, kernel_size)
-    check_windows(x.shape[2:], output_size, kernel_size, stride, padding, dilation, inside=True)
+    check_kind(indices, window)
+    check_windows(x.shape[2:], output_size, window, inside=True)
 
 
-def _max_pool2d(
-    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, output_size: Ints, smallest: bool
-) -> Tensor:
+def _max_pool2d(x: Tensor, window: Window, output_size: Ints, smallest: bool) -> Tensor:
     if x.numel() == 0:
         return _empty(x, output_size, x.dtype)
-    geometry = kernel_size, stride, padding, dilation
     if not uses_triton(x):
-        return _aten(x, geometry, output_size, smallest)[0]
+        return _aten(x, window, output_size, smallest)[0]
     y = _empty(x, output_size, x.dtype)
-    _kernels().max_pool2d_fwd(x, y, None, tuple(map(tuple, geometry)), smallest)
+    _kernels().max_pool2d_fwd(x, y, None, window, smallest)
     return y
 
 
-def _with_indices(
-    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, output_size: Ints, smallest: bool,
-    indices: str,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    constants = kernel_size, stride, padding, dilation, output_size, smallest
+def _with_indices(x: Tensor, window: Window, output_size: Ints, smallest: bool, indices: str) -> tuple[Tensor, Tensor]:
     if x.numel() == 0:
-        return _empty_with_indices(x, *constants, indices)
-    geometry = kernel_size, stride, padding, dilation
+        return _empty_with_indices(x, window, output_size, smallest, indices)
     if not uses_triton(x):
-        y, positions = _aten(x, geometry, output_size, smallest)
-        return y, offsets_of(positions, x.shape[3], geometry) if indices == "offset" else positions
-    y, found = _empty_with_indices(x, *constants, indices)
-    _kernels().max_pool2d_fwd(x, y, found, tuple(map(tuple, geometry)), smallest)
+        y, positions = _aten(x, window, output_size, smallest)
+        return y, offsets_of(positions, x.shape[3], window) if indices == "offset" else positions
+    y, found = _empty_with_indices(x, window, output_size, smallest, indices)
+    _kernels().max_pool2d_fwd(x, y, found, window, smallest)
     return y, found
 
 
@@ -96,28 +82,24 @@ def _with_indices(
 # ATen computes the positions whether they are wanted or not.
 
 
-def _aten(x: Tensor, geometry: tuple[Ints, ...], output_size: Ints, smallest: bool) -> tuple[Tensor, Tensor]:
+def _aten(x: Tensor, window: Window, output_size: Ints, smallest: bool) -> tuple[Tensor, Tensor]:
     # of the two modes, the one that makes that many windows
-    floor = [pool_size(n, k, s, p, d, ceil_mode=False) for n, k, s, p, d in zip(x.shape[2:], *geometry, strict=True)]
-    ceil_mode = floor != list(output_size)
+    ceil_mode = window.output_size(x.shape[2:]) != tuple(output_size)
     pool = torch.ops.aten.max_pool2d_with_indices
     if not smallest:
-        return pool(x, *geometry, ceil_mode)
+        return pool(x, *window, ceil_mode)
     # ATen has no minimum: a few images at a time are negated, and their maxima negated back
     y, positions = _empty(x, output_size, x.dtype), _empty(x, output_size, torch.int64)
     prefer_huge_pages(y)
     for part, values, where in parts(x.shape[2] * x.shape[3], is_channels_last(x), x, y, positions):
-        pool.out(part.neg(), *geometry, ceil_mode, out=values, indices=where)
+        pool.out(part.neg(), *window, ceil_mode, out=values, indices=where)
         values.neg_()
     return y, positions
 
 
-def _is_plain(
-    x: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, output_size: Ints, smallest: bool,
-    indices: str = "position",
-) -> bool:  # fmt: skip
+def _is_plain(x: Tensor, window: Window, output_size: Ints, smallest: bool, indices: str = "position") -> bool:
     """Whether it is ATen's pool, with a gradient that rounds once: on a CPU, where that sums in one order."""
-    exact = x.dtype in (torch.float32, torch.float64) or not Window(kernel_size, stride, padding, dilation).overlap()
+    exact = x.dtype in (torch.float32, torch.float64) or not window.overlap()
     return exact and not smallest and indices == "position" and x.is_cpu and x.numel() != 0 and not uses_triton(x)
 
 
@@ -128,13 +110,13 @@ def _setup_max_pool2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None
 
 def _grad_max_pool2d(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     (x,) = ctx.saved_tensors
-    kernel_size, *_ = ctx.constants
-    _, indices = max_pool2d_with_indices(x.detach(), *ctx.constants, kept_indices(x, kernel_size))
-    return (_grad(dy, indices, x.shape, is_channels_last(x), ctx.constants),)
+    window, _, _ = ctx.constants
+    _, indices = max_pool2d_with_indices(x.detach(), *ctx.constants, kept_indices(x, window))
+    return (_grad(dy, indices, x.shape, is_channels_last(x), window),)
 
 
 def _setup_with_indices(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, *ctx.constants, _ = inputs
+    x, ctx.window, _, _, _ = inputs
     ctx.size, ctx.channels_last = x.shape, is_channels_last(x)
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
@@ -143,43 +125,43 @@ def _setup_with_indices(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor,
 
 def _grad_with_indices(ctx: Any, dy: Tensor | None, _: Any) -> tuple[Any, ...]:
     (indices,) = ctx.saved_tensors
-    return (None if dy is None else _grad(dy, indices, ctx.size, ctx.channels_last, ctx.constants),)
+    return (None if dy is None else _grad(dy, indices, ctx.size, ctx.channels_last, ctx.window),)
 
 
-def _grad(dy: Tensor, indices: Tensor, size: Ints, channels_last: bool, constants: Any) -> Tensor:
-    *geometry, _, _ = constants
-    dx: Tensor = max_unpool2d(dy, indices, size[2:], *geometry, "sum", channels_last)
+def _grad(dy: Tensor, indices: Tensor, size: Ints, channels_last: bool, window: Window) -> Tensor:
+    dx: Tensor = max_unpool2d(dy, indices, size[2:], window, "sum", channels_last)
     return dx
 
 
-def _tangent(t: Tensor, indices: Tensor, channels_last: bool, geometry: Any) -> Tensor:
+def _tangent(t: Tensor, indices: Tensor, channels_last: bool, window: Window) -> Tensor:
     """Of the maxima: what `max_unpool2d` sends to where they lie, its transpose fetches from there."""
-    y: Tensor = max_unpool2d_backward(t, indices, *geometry, "sum", channels_last)
+    y: Tensor = max_unpool2d_backward(t, indices, window, "sum", channels_last)
     return y
 
 
 def _jvp_max_pool2d(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:
-    x, *geometry, output_size, smallest = args
-    _, indices = max_pool2d_with_indices(x.detach(), *geometry, output_size, smallest, kept_indices(x, geometry[0]))
-    return _tangent(t, indices, is_channels_last(x), geometry)
+    x, window, output_size, smallest = args
+    _, indices = max_pool2d_with_indices(x.detach(), window, output_size, smallest, kept_indices(x, window))
+    return _tangent(t, indices, is_channels_last(x), window)
 
 
 def _jvp_with_indices(args: tuple[Any, ...], output: tuple[Tensor, Tensor], t: Tensor) -> tuple[Tensor, None]:
-    x, *geometry, _, _, _ = args
-    return _tangent(t, output[1], is_channels_last(x), geometry), None
+    x, window, _, _, _ = args
+    return _tangent(t, output[1], is_channels_last(x), window), None
 
 
+_WINDOW = Packed(Window, first=1, fields=4)
 max_pool2d = register(
     "max_pool2d",
     "(Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt[2] output_size, "
     "bool smallest) -> Tensor",
     check=_check, impl=_max_pool2d, fake=_empty_max_pool2d, setup=_setup_max_pool2d, grad=_grad_max_pool2d,
-    jvp=_jvp_max_pool2d, vmap=each_image("max_pool2d", 1), composed=_is_plain,
+    jvp=_jvp_max_pool2d, vmap=each_image("max_pool2d", 1), packed=_WINDOW, composed=_is_plain,
 )  # fmt: skip
 max_pool2d_with_indices = register(
     "max_pool2d_with_indices",
     "(Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt[2] output_size, "
     "bool smallest, str indices) -> (Tensor, Tensor)",
     check=_check, impl=_with_indices, fake=_empty_with_indices, setup=_setup_with_indices, grad=_grad_with_indices,
-    jvp=_jvp_with_indices, vmap=each_image("max_pool2d_with_indices", 1), composed=_is_plain,
+    jvp=_jvp_with_indices, vmap=each_image("max_pool2d_with_indices", 1), packed=_WINDOW, composed=_is_plain,
 )  # fmt: skip

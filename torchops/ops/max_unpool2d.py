@@ -21,7 +21,7 @@ from torchops.kernels.geometry import Window
 
 from .checks import check_shape, check_tensors, check_windows, check_word
 from .memory import is_channels_last, prefer_huge_pages
-from .registration import each_image, linear, register, uses_triton
+from .registration import Packed, each_image, linear, register, uses_triton
 from .tiling import parts
 
 Ints = Sequence[int]
@@ -41,83 +41,63 @@ def _empty(x: Tensor, size: Ints, channels_last: bool) -> Tensor:
 
 
 def _empty_max_unpool2d(
-    x: Tensor, indices: Tensor, size: Ints, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints,
-    duplicates: str, channels_last: bool,
-) -> Tensor:  # fmt: skip
+    x: Tensor, indices: Tensor, size: Ints, window: Window, duplicates: str, channels_last: bool
+) -> Tensor:
     return _empty(x, size, channels_last)
 
 
-def _empty_backward(
-    dy: Tensor, indices: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints,
-    duplicates: str, channels_last: bool,
-) -> Tensor:  # fmt: skip
+def _empty_backward(dy: Tensor, indices: Tensor, window: Window, duplicates: str, channels_last: bool) -> Tensor:
     return _empty(dy, indices.shape[2:], channels_last)
 
 
-def check_kind(indices: str, kernel_size: Ints) -> None:
+def check_kind(indices: str, window: Window) -> None:
     check_word("indices", indices, ("offset", "position"))
-    if indices == "offset" and kernel_size[0] * kernel_size[1] > OFFSETS:
-        raise ValueError(
-            f"offsets point into a window of at most {OFFSETS} pixels, got `kernel_size` {tuple(kernel_size)}"
-        )
+    if indices == "offset" and window.kernel[0] * window.kernel[1] > OFFSETS:
+        raise ValueError(f"offsets point into a window of at most {OFFSETS} pixels, got `kernel_size` {window.kernel}")
 
 
 def _check_max_unpool2d(
-    x: Tensor, indices: Tensor, size: Ints, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints,
-    duplicates: str, channels_last: bool,
-) -> None:  # fmt: skip
+    x: Tensor, indices: Tensor, size: Ints, window: Window, duplicates: str, channels_last: bool
+) -> None:
     check_tensors(4, x=x)
-    _check(x, indices, size, kernel_size, stride, padding, dilation, duplicates)
+    _check(x, indices, size, window, duplicates)
     check_shape("indices", indices.shape, x.shape)
 
 
-def _check_backward(
-    dy: Tensor, indices: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints,
-    duplicates: str, channels_last: bool,
-) -> None:  # fmt: skip
+def _check_backward(dy: Tensor, indices: Tensor, window: Window, duplicates: str, channels_last: bool) -> None:
     check_tensors(4, dy=dy)
-    _check(dy, indices, dy.shape[2:], kernel_size, stride, padding, dilation, duplicates)
+    _check(dy, indices, dy.shape[2:], window, duplicates)
     check_shape("indices", indices.shape, (*dy.shape[:2], *indices.shape[2:]))
 
 
-def _check(
-    x: Tensor, indices: Tensor, size: Ints, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, duplicates: str
-) -> None:  # fmt: skip
+def _check(x: Tensor, indices: Tensor, size: Ints, window: Window, duplicates: str) -> None:
     check_tensors(4, like=x, dtypes=(torch.int64, torch.uint8), indices=indices)
-    check_kind("offset" if indices.dtype == torch.uint8 else "position", kernel_size)
+    check_kind("offset" if indices.dtype == torch.uint8 else "position", window)
     check_word("duplicates", duplicates, ("last", "sum"))
-    check_windows(size, indices.shape[2:], kernel_size, stride, padding, dilation)
+    check_windows(size, indices.shape[2:], window)
 
 
-def unpool(
-    x: Tensor, indices: Tensor, size: Ints, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints,
-    duplicates: str, channels_last: bool,
-) -> Tensor:  # fmt: skip
+def unpool(x: Tensor, indices: Tensor, size: Ints, window: Window, duplicates: str, channels_last: bool) -> Tensor:
     y = _empty(x, size, channels_last)
     if y.numel() == 0:
         return y
-    geometry = kernel_size, stride, padding, dilation
     if not uses_triton(x):
-        _aten_fwd(x, indices, y, geometry, duplicates == "sum")
+        _aten_fwd(x, indices, y, window, duplicates == "sum")
         return y
     if duplicates == "last" and checks_indices(x.device):
-        check_indices(indices, size, geometry)
-    _kernels().max_unpool2d_fwd(x, indices, y, tuple(map(tuple, geometry)), duplicates == "sum")
+        check_indices(indices, size, window)
+    _kernels().max_unpool2d_fwd(x, indices, y, window, duplicates == "sum")
     return y
 
 
-def unpool_backward(
-    dy: Tensor, indices: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints,
-    duplicates: str, channels_last: bool,
-) -> Tensor:  # fmt: skip
+def unpool_backward(dy: Tensor, indices: Tensor, window: Window, duplicates: str, channels_last: bool) -> Tensor:
     dx = _empty(dy, indices.shape[2:], channels_last)
     if dx.numel() == 0:
         return dx
-    geometry = kernel_size, stride, padding, dilation
     if uses_triton(dy):
-        _kernels().max_unpool2d_bwd(dy, indices, dx, tuple(map(tuple, geometry)), duplicates == "sum")
+        _kernels().max_unpool2d_bwd(dy, indices, dx, window, duplicates == "sum")
     else:
-        _aten_bwd(dy, indices, dx, geometry, duplicates == "sum")
+        _aten_bwd(dy, indices, dx, window, duplicates == "sum")
     return dx
 
 
@@ -125,26 +105,28 @@ def unpool_backward(
 # Offsets and positions.
 
 
-def _first_pixels(windows: Ints, geometry: tuple[Ints, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+def _first_pixels(windows: Ints, window: Window, device: torch.device) -> tuple[Tensor, Tensor]:
     """The first row and the first column of every window: (P, 1) and (Q,)."""
-    _, stride, padding, _ = geometry
-    p, q = (torch.arange(windows[d], device=device) * stride[d] - padding[d] for d in range(2))
+    p, q = (
+        torch.arange(count, device=device) * stride - padding
+        for count, stride, padding in zip(windows, window.stride, window.padding, strict=True)
+    )
     return p.unsqueeze(1), q
 
 
-def _is_simple(width: int, geometry: tuple[Ints, ...]) -> bool:
+def _is_simple(width: int, window: Window) -> bool:
     """Whether comparisons tell the rows of a window apart, and are fewer than a division costs."""
-    (r, s), _, _, (apart, dilation) = geometry
+    (r, s), _, _, (apart, dilation) = window
     return r <= 8 and dilation == 1 and s <= width * apart
 
 
-def offsets_of(positions: Tensor, width: int, geometry: tuple[Ints, ...]) -> Tensor:
+def offsets_of(positions: Tensor, width: int, window: Window) -> Tensor:
     """Positions in an image of that width that lie in their windows, as offsets in these."""
-    (r, s), _, _, (apart, dilation) = geometry
-    p, q = _first_pixels(positions.shape[2:], geometry, positions.device)
+    (r, s), _, _, (apart, dilation) = window
+    p, q = _first_pixels(positions.shape[2:], window, positions.device)
     offsets = torch.empty_like(positions, dtype=torch.uint8)
     for part, out in parts(p.numel() * q.numel(), is_channels_last(positions), positions, offsets):
-        if _is_simple(width, geometry):
+        if _is_simple(width, window):
             distance = part - (p * width + q)
             for row in range(r - 1, 0, -1):
                 distance.add_(distance >= row * width * apart, alpha=s - width * apart)
@@ -155,13 +137,15 @@ def offsets_of(positions: Tensor, width: int, geometry: tuple[Ints, ...]) -> Ten
     return offsets
 
 
-def _positions_of(offsets: Tensor, size: Ints, geometry: tuple[Ints, ...]) -> Tensor:
+def _positions_of(offsets: Tensor, size: Ints, window: Window) -> Tensor:
     """Offsets as positions in an image of that size; -1 where they point beyond it."""
-    (r, s), stride, padding, dilation = geometry
-    p, q = _first_pixels(offsets.shape[2:], geometry, offsets.device)
-    ends = ((offsets.shape[2 + d] - 1) * stride[d] + dilation[d] * (geometry[0][d] - 1) + 1 for d in range(2))
-    inside = max(padding) == 0 and all(end <= n for end, n in zip(ends, size, strict=True))
-    if inside and _is_simple(size[1], geometry) and int(offsets.max()) < r * s:
+    (r, s), _, padding, dilation = window
+    p, q = _first_pixels(offsets.shape[2:], window, offsets.device)
+    inside = max(padding) == 0 and all(
+        (count - 1) * stride + dilation * (kernel - 1) < n
+        for n, count, (kernel, stride, _, dilation) in zip(size, offsets.shape[2:], window.axes(), strict=True)
+    )
+    if inside and _is_simple(size[1], window) and int(offsets.max()) < r * s:
         positions = offsets + (p * size[1] + q)
         for row in range(1, r):
             positions.add_(offsets >= row * s, alpha=size[1] * dilation[0] - s)
@@ -172,21 +156,21 @@ def _positions_of(offsets: Tensor, size: Ints, geometry: tuple[Ints, ...]) -> Te
     return rows.mul_(size[1]).add_(cols).masked_fill_(outside, -1)
 
 
-def check_indices(indices: Tensor, size: Ints, geometry: tuple[Ints, ...]) -> None:
+def check_indices(indices: Tensor, size: Ints, window: Window) -> None:
     """Refuse indices that point beyond the output; on a GPU, it waits for the result.
 
     Raises:
         RuntimeError: if one does.
     """
     offsets = indices.dtype == torch.uint8
-    positions = _positions_of(indices, size, geometry) if offsets else indices
+    positions = _positions_of(indices, size, window) if offsets else indices
     bad = (positions < 0) | (positions >= size[0] * size[1])
     if not bad.any():
         return
     value = int(indices[bad][0])
     if offsets:
         raise RuntimeError(
-            f"`indices` must be offsets that point into the {size[0]} x {size[1]} output from windows of {tuple(geometry[0])}, "
+            f"`indices` must be offsets that point into the {size[0]} x {size[1]} output from windows of {window.kernel}, "
             f"got {value}"
         )
     raise RuntimeError(
@@ -204,15 +188,15 @@ def _flat(t: Tensor, channels_last: bool) -> Tensor:
 
 
 def _chunks(
-    indices: Tensor, size: Ints, geometry: tuple[Ints, ...], channels_last: bool, *tensors: Tensor
+    indices: Tensor, size: Ints, window: Window, channels_last: bool, *tensors: Tensor
 ) -> Iterator[tuple[Tensor, ...]]:
     """Some images at a time: their positions, and the same images of the tensors; all flat."""
     for some, *rest in parts(size[0] * size[1], channels_last, indices, *tensors):
-        positions = some if some.dtype == torch.int64 else _positions_of(some, size, geometry)
+        positions = some if some.dtype == torch.int64 else _positions_of(some, size, window)
         yield _flat(positions, channels_last), *(_flat(t, channels_last) for t in rest)
 
 
-def _aten_fwd(x: Tensor, indices: Tensor, y: Tensor, geometry: tuple[Ints, ...], accumulate: bool) -> None:
+def _aten_fwd(x: Tensor, indices: Tensor, y: Tensor, window: Window, accumulate: bool) -> None:
     size, channels_last = y.shape[2:], not y.is_contiguous()
     dim = 1 if channels_last else 2
     prefer_huge_pages(y)
@@ -221,9 +205,9 @@ def _aten_fwd(x: Tensor, indices: Tensor, y: Tensor, geometry: tuple[Ints, ...],
         y if not accumulate or y.dtype in (torch.float32, torch.float64) else torch.empty_like(y, dtype=torch.float32)
     )
     if not x.is_cpu:
-        check_indices(indices, size, geometry)
+        check_indices(indices, size, window)
     try:
-        for positions, values, out in _chunks(indices, size, geometry, channels_last, x, target):
+        for positions, values, out in _chunks(indices, size, window, channels_last, x, target):
             if accumulate:
                 out.zero_().scatter_add_(dim, positions, values.to(out.dtype))
             elif x.is_cpu:
@@ -232,19 +216,18 @@ def _aten_fwd(x: Tensor, indices: Tensor, y: Tensor, geometry: tuple[Ints, ...],
                 winners = _winners(positions, _numbers(positions, dim), out, dim)
                 out.copy_(values.gather(dim, winners.clamp(min=0)).masked_fill_(winners < 0, 0))
     except (RuntimeError, IndexError):
-        check_indices(indices, size, geometry)
+        check_indices(indices, size, window)
         raise
     if target is not y:
         y.copy_(target)
 
 
-def _aten_bwd(dy: Tensor, indices: Tensor, dx: Tensor, geometry: tuple[Ints, ...], accumulate: bool) -> None:
+def _aten_bwd(dy: Tensor, indices: Tensor, dx: Tensor, window: Window, accumulate: bool) -> None:
     size, channels_last = dy.shape[2:], not dx.is_contiguous()
     dim = 1 if channels_last else 2
-    kernel_size, stride, _, dilation = geometry
     # offsets in windows without overlap point to a pixel of their own
-    every = accumulate or (indices.dtype == torch.uint8 and not Window(kernel_size, stride, (0, 0), dilation).overlap())
-    for positions, grad, out in _chunks(indices, size, geometry, channels_last, dy, dx):
+    every = accumulate or (indices.dtype == torch.uint8 and not window.overlap())
+    for positions, grad, out in _chunks(indices, size, window, channels_last, dy, dx):
         out.copy_(grad.gather(dim, positions))
         if not every:
             numbers = _numbers(positions, dim)
@@ -267,25 +250,25 @@ def _winners(positions: Tensor, numbers: Tensor, like: Tensor, dim: int) -> Tens
 
 
 def _setup_max_unpool2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, indices, _, *ctx.constants, _ = inputs
+    x, indices, _, ctx.window, ctx.duplicates, _ = inputs
     ctx.channels_last = is_channels_last(x)
     ctx.save_for_backward(indices)
 
 
 def _grad_max_unpool2d(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     (indices,) = ctx.saved_tensors
-    return max_unpool2d_backward(dy, indices, *ctx.constants, ctx.channels_last), None
+    return max_unpool2d_backward(dy, indices, ctx.window, ctx.duplicates, ctx.channels_last), None
 
 
 def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    dy, indices, *ctx.constants, _ = inputs
+    dy, indices, ctx.window, ctx.duplicates, _ = inputs
     ctx.size, ctx.channels_last = dy.shape[2:], is_channels_last(dy)
     ctx.save_for_backward(indices)
 
 
 def _grad_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
     (indices,) = ctx.saved_tensors
-    return max_unpool2d(v, indices, ctx.size, *ctx.constants, ctx.channels_last), None
+    return max_unpool2d(v, indices, ctx.size, ctx.window, ctx.duplicates, ctx.channels_last), None
 
 
 max_unpool2d = register(
@@ -293,7 +276,7 @@ max_unpool2d = register(
     "(Tensor x, Tensor indices, SymInt[2] size, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, "
     "SymInt[2] dilation, str duplicates, bool channels_last) -> Tensor",
     check=_check_max_unpool2d, impl=unpool, fake=_empty_max_unpool2d, setup=_setup_max_unpool2d, grad=_grad_max_unpool2d,
-    jvp=linear("max_unpool2d"), vmap=each_image("max_unpool2d", 2),
+    jvp=linear("max_unpool2d"), vmap=each_image("max_unpool2d", 2), packed=Packed(Window, first=3, fields=4),
 )  # fmt: skip
 max_unpool2d_backward = register(
     "max_unpool2d_backward",
@@ -301,4 +284,5 @@ max_unpool2d_backward = register(
     "str duplicates, bool channels_last) -> Tensor",
     check=_check_backward, impl=unpool_backward, fake=_empty_backward, setup=_setup_backward, grad=_grad_backward,
     jvp=linear("max_unpool2d_backward"), vmap=each_image("max_unpool2d_backward", 2),
+    packed=Packed(Window, first=2, fields=4),
 )  # fmt: skip

@@ -10,10 +10,30 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.utils import enable_single_level_autograd_function
-from torch.autograd.function import _SingleLevelFunction
 
 from torchops.backend import choose, get_backend, use_backend
+from torchops.torch_internals import (
+    AFTER_AUTOGRAD,
+    SingleLevelFunction,
+    any_requires_grad,
+    are_transforms_active,
+    below_autograd,
+    count_function_modes,
+    device_in_keys,
+    forward_mode,
+    in_any_autocast,
+    in_forward_mode,
+    is_profiling,
+    key,
+    key_set,
+    keys_in_force,
+    keys_of,
+    plugged_in_device,
+    schema_of,
+    single_level_functions,
+    without_autocast,
+    without_keys,
+)
 
 
 def uses_triton(x: Tensor) -> bool:
@@ -41,7 +61,7 @@ def _lowered(args: tuple[Any, ...], device_type: str) -> tuple[Any, ...]:
 
 
 # asked once, of no device: Dynamo of torch 2.11 cannot trace the question
-_OTHERS = "xpu", "mps", "mtia", "maia", "hpu", "ipu", "xla", torch._C._get_privateuse1_backend_name()
+_OTHERS = "xpu", "mps", "mtia", "maia", "hpu", "ipu", "xla", plugged_in_device()
 _KNOW_AUTOCAST = frozenset(name for name in ("cpu", "cuda", *_OTHERS) if torch.amp.is_autocast_available(name))
 
 
@@ -55,34 +75,24 @@ _LIBRARY = torch.library.Library("torchops", "FRAGMENT")
 
 def _register_autocast(operator: Any, device_type: str) -> None:
     """As `torch.library.register_autocast` does, which casts to one dtype for good: here it is the dtype in force."""
-    name = "Autocast" + torch._C._dispatch_key_for_device(device_type)
-    key = getattr(torch._C.DispatchKey, name)
-    keys = torch._C.DispatchKeySet(key)
+    name = "Autocast" + device_in_keys(device_type)
+    keys = key_set(name)
 
     def kernel(*args: Any) -> Any:
         lowered = _lowered(args, device_type)
-        with torch._C._ExcludeDispatchKeyGuard(keys):
+        with without_keys(keys):
             return operator(*lowered)
 
     # the former is what tracing looks up, the latter the dispatcher
-    operator.py_impl(key)(kernel)
-    _LIBRARY.impl(operator._opname, kernel, name)
+    operator.py_impl(key(name))(kernel)
+    _LIBRARY.impl(operator, kernel, name)
 
 
-_FORWARD_AD = torch.autograd.forward_ad
 _PLAIN = frozenset((Tensor, torch.nn.Parameter, type(None)))
-_local_keys, _keys = torch._C._dispatch_tls_local_include_set, torch._C._dispatch_keys
-
-
-def _key_set(*names: str) -> torch._C.DispatchKeySet:
-    sets = (torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, name)) for name in names)
-    return functools.reduce(lambda some, more: some | more, sets)
-
-
-_AT_REST = [_key_set("BackendSelect", "ADInplaceOrView"), _key_set("BackendSelect")]
+_AT_REST = [key_set("BackendSelect", "ADInplaceOrView"), key_set("BackendSelect")]
 """The keys of a thread in which nothing is in force, outside of inference mode and inside."""
 _DENSE = [
-    _key_set(device, f"Autocast{device}", *more)
+    key_set(device, f"Autocast{device}", *more)
     for device in ("CPU", "CUDA")
     for more in ((f"Autograd{device}", "ADInplaceOrView"), ())
 ]
@@ -96,17 +106,17 @@ def _is_watched(args: tuple[Any, ...]) -> bool:
     plain one has a type of its own, or keys: it is the negative of its memory, or zeros without any, or a wrapper. ATen's calls
     heed the keys of the others as they do those of the first; a kernel gets addresses.
     """
-    if _local_keys() not in _AT_REST or torch.autograd._profiler_enabled():
+    if keys_in_force() not in _AT_REST or is_profiling():
         return True
     first = args[0]
-    if _keys(first) not in _DENSE:
+    if keys_of(first) not in _DENSE:
         return True
     by_address = uses_triton(first)
     for a in args:
         if type(a) not in _PLAIN:
             # tensors come first
             return isinstance(a, Tensor)
-        if by_address and a is not None and _keys(a) not in _DENSE:
+        if by_address and a is not None and keys_of(a) not in _DENSE:
             return True
     return False
 
@@ -116,9 +126,9 @@ def _in_its_dtypes(grad: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(grad)
     def call(*args: Any) -> Any:
-        if not torch._C._is_any_autocast_enabled():
+        if not in_any_autocast():
             return grad(*args)
-        with torch._C._DisableAutocast():
+        with without_autocast():
             return grad(*args)
 
     return call
@@ -189,7 +199,7 @@ def _known_as_implementing(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any) -> Any:
         # nobody asks where no mode could
-        if not torch._C._len_torch_function_stack():
+        if not count_function_modes():
             return function(*args)
         outer, _here.implementing = _here.implementing, True
         try:
@@ -202,7 +212,7 @@ def _known_as_implementing(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _tensors(op: Any) -> int:
     """How many of its arguments are tensors; they come first."""
-    return sum("Tensor" in str(a.type) for a in op._schema.arguments)
+    return sum("Tensor" in str(a.type) for a in schema_of(op).arguments)
 
 
 def _register_gradient(
@@ -218,12 +228,12 @@ def _register_gradient(
     """
     tensors = _tensors(op)
     # of what is no tensor, and of the two arguments beside the operator's
-    none = (None,) * (len(op._schema.arguments) - tensors + 2)
+    none = (None,) * (len(schema_of(op).arguments) - tensors + 2)
 
     def forward(ctx: Any, *args: Any) -> Any:
         *inputs, keys, below = args
-        with torch._C._AutoDispatchBelowAutograd(), below():
-            output = op.redispatch(keys & torch._C._after_autograd_keyset, *inputs)
+        with below_autograd(), below():
+            output = op.redispatch(keys & AFTER_AUTOGRAD, *inputs)
         setup(ctx, pack(inputs), output)
         # for the tangents only, which are computed at once or not at all
         ctx.save_for_forward(*inputs[:tensors], *((output,) if isinstance(output, Tensor) else output))
@@ -239,27 +249,27 @@ def _register_gradient(
         return jvp(args, outputs if len(outputs) > 1 else outputs[0], *tangents[:tensors])
 
     function = type(
-        op._opname,
-        (_SingleLevelFunction,),
+        op.overloadpacket.__name__,
+        (SingleLevelFunction,),
         {"forward": staticmethod(forward), "backward": staticmethod(backward), "jvp": staticmethod(tangent)},
     )
 
     def kernel(keys: Any, *args: Any) -> Any:
-        if torch._C._are_functorch_transforms_active():
-            with enable_single_level_autograd_function():
+        if are_transforms_active():
+            with single_level_functions():
                 return function.apply(*args, keys, _recording)  # type: ignore[attr-defined]
-        if _FORWARD_AD._current_level >= 0 or (torch.is_grad_enabled() and torch._C._any_requires_grad(*args)):
+        if in_forward_mode() or (torch.is_grad_enabled() and any_requires_grad(*args)):
             return function.apply(*args, keys, contextlib.nullcontext)  # type: ignore[attr-defined]
-        with torch._C._AutoDispatchBelowAutograd():
-            return op.redispatch(keys & torch._C._after_autograd_keyset, *args)
+        with below_autograd():
+            return op.redispatch(keys & AFTER_AUTOGRAD, *args)
 
-    _LIBRARY.impl(op._opname, kernel, "Autograd", with_keyset=True)
+    _LIBRARY.impl(op, kernel, "Autograd", with_keyset=True)
 
 
 @contextlib.contextmanager
 def _recording() -> Iterator[None]:
     """Gradients of the outer transforms are recorded inside a Function, which turns that off for its own level."""
-    with torch.enable_grad(), _FORWARD_AD._set_fwd_grad_enabled(True):
+    with torch.enable_grad(), forward_mode(True):
         yield
 
 
@@ -330,7 +340,7 @@ def register(
         setup(ctx, args, output)
         return output
 
-    tensors, count = _tensors(operator), len(operator._schema.arguments)
+    tensors, count = _tensors(operator), len(schema_of(operator).arguments)
     none = (None,) * (count - tensors - (0 if packed is None else packed.fields - 1))
 
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
@@ -342,11 +352,11 @@ def register(
     )
 
     def call(*args: Any) -> Any:
-        if torch.compiler.is_compiling() or _FORWARD_AD._current_level >= 0 or _is_watched(args):
+        if torch.compiler.is_compiling() or in_forward_mode() or _is_watched(args):
             return operator(*args) if packed is None else operator(*packed.unpack(args))
-        if autocast and torch._C._is_any_autocast_enabled() and in_autocast(args[0].device.type):
+        if autocast and in_any_autocast() and in_autocast(args[0].device.type):
             return operator(*args) if packed is None else operator(*packed.unpack(args))
-        if torch.is_grad_enabled() and torch._C._any_requires_grad(*args) and not composed(*args):
+        if torch.is_grad_enabled() and any_requires_grad(*args) and not composed(*args):
             return eager.apply(*args)  # type: ignore[attr-defined]
         return impl(*args)
 

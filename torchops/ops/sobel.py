@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from torchops.kernels.geometry import Border
+
 from .checks import FLOATS, check_border, check_numbers, check_shape, check_tensors
 from .memory import memory_format, prefer_huge_pages
-from .registration import accumulation_dtype, each_image, linear, register, uses_triton
+from .registration import Packed, accumulation_dtype, each_image, linear, register, uses_triton
 from .tiling import Scratch, halo, is_inside, planar, read_padded, runs, tiles
 
 
@@ -54,78 +56,74 @@ def _empty_spatial_gradient_backward(dg: Tensor, *_: Any) -> Tensor:
     return _empty_sobel(dg[:, :, 0])
 
 
-def _check_image(x: Tensor, padding_mode: str) -> None:
+def _check_image(x: Tensor, border: Border) -> None:
     check_numbers(1, size=x.shape[-2:])
-    check_border(x.shape[-2:], (1, 1, 1, 1), padding_mode)
+    check_border(x.shape[-2:], (1, 1, 1, 1), border.mode)
 
 
-def _check_sobel(x: Tensor, normalized: bool, eps: float, padding_mode: str, padding_value: float) -> None:
+def _check_sobel(x: Tensor, normalized: bool, eps: float, border: Border) -> None:
     check_tensors(4, dtypes=(torch.uint8, *FLOATS), x=x)
-    _check_image(x, padding_mode)
+    _check_image(x, border)
 
 
-def _check_spatial_gradient(x: Tensor, normalized: bool, padding_mode: str, padding_value: float) -> None:
-    _check_sobel(x, normalized, 0.0, padding_mode, padding_value)
+def _check_spatial_gradient(x: Tensor, normalized: bool, border: Border) -> None:
+    _check_sobel(x, normalized, 0.0, border)
 
 
-def _check_sobel_backward(
-    dy: Tensor, x: Tensor, normalized: bool, eps: float, padding_mode: str, padding_value: float
-) -> None:
+def _check_sobel_backward(dy: Tensor, x: Tensor, normalized: bool, eps: float, border: Border) -> None:
     check_tensors(4, dy=dy)
     check_tensors(4, like=dy, x=x)
     check_shape("dy", dy.shape, x.shape)
-    _check_image(x, padding_mode)
+    _check_image(x, border)
 
 
-def _check_spatial_gradient_backward(dg: Tensor, normalized: bool, padding_mode: str) -> None:
+def _check_spatial_gradient_backward(dg: Tensor, normalized: bool, border: Border) -> None:
     check_tensors(5, dg=dg)
     check_shape("dg", dg.shape, (*dg.shape[:2], 2, *dg.shape[3:]))
-    _check_image(dg, padding_mode)
+    _check_image(dg, border)
 
 
-def _sobel(x: Tensor, normalized: bool, eps: float, padding_mode: str, padding_value: float) -> Tensor:
+def _sobel(x: Tensor, normalized: bool, eps: float, border: Border) -> Tensor:
     y = _empty_sobel(x)
     if y.numel() == 0:
         return y
     if uses_triton(x):
-        _kernels().sobel_fwd(x, y, _scale(normalized), eps, padding_mode, padding_value)
+        _kernels().sobel_fwd(x, y, _scale(normalized), eps, border)
     else:
-        _aten_fwd(x, y, _scale(normalized), eps, padding_mode, padding_value)
+        _aten_fwd(x, y, _scale(normalized), eps, border)
     return y
 
 
-def _spatial_gradient(x: Tensor, normalized: bool, padding_mode: str, padding_value: float) -> Tensor:
+def _spatial_gradient(x: Tensor, normalized: bool, border: Border) -> Tensor:
     g = _empty_spatial_gradient(x)
     if g.numel() == 0:
         return g
     if uses_triton(x):
-        _kernels().spatial_gradient_fwd(x, g, _scale(normalized), padding_mode, padding_value)
+        _kernels().spatial_gradient_fwd(x, g, _scale(normalized), border)
     else:
-        _aten_fwd(x, g, _scale(normalized), None, padding_mode, padding_value)
+        _aten_fwd(x, g, _scale(normalized), None, border)
     return g
 
 
-def _sobel_backward(
-    dy: Tensor, x: Tensor, normalized: bool, eps: float, padding_mode: str, padding_value: float
-) -> Tensor:
+def _sobel_backward(dy: Tensor, x: Tensor, normalized: bool, eps: float, border: Border) -> Tensor:
     dx = _empty_sobel_backward(dy, x)
     if dx.numel() == 0:
         return dx
     if uses_triton(x):
-        _kernels().sobel_bwd(dy, x, dx, _scale(normalized), eps, padding_mode, padding_value)
+        _kernels().sobel_bwd(dy, x, dx, _scale(normalized), eps, border)
     else:
-        _aten_bwd(dy, x, dx, _scale(normalized), eps, padding_mode, padding_value)
+        _aten_bwd(dy, x, dx, _scale(normalized), eps, border)
     return dx
 
 
-def _spatial_gradient_backward(dg: Tensor, normalized: bool, padding_mode: str) -> Tensor:
+def _spatial_gradient_backward(dg: Tensor, normalized: bool, border: Border) -> Tensor:
     dx = _empty_spatial_gradient_backward(dg)
     if dx.numel() == 0:
         return dx
     if uses_triton(dg):
-        _kernels().spatial_gradient_bwd(dg, dx, _scale(normalized), padding_mode)
+        _kernels().spatial_gradient_bwd(dg, dx, _scale(normalized), border)
     else:
-        _aten_bwd(dg, None, dx, _scale(normalized), 0.0, padding_mode, 0.0)
+        _aten_bwd(dg, None, dx, _scale(normalized), 0.0, border)
     return dx
 
 
@@ -156,7 +154,7 @@ def _square(gx: Tensor, gy: Tensor, scale: float, eps: Tensor, out: Tensor) -> T
     return out.addcmul_(gy, gy, value=scale * scale)
 
 
-def _aten_fwd(x: Tensor, out: Tensor, scale: float, eps: float | None, padding_mode: str, padding_value: float) -> None:
+def _aten_fwd(x: Tensor, out: Tensor, scale: float, eps: float | None, border: Border) -> None:
     """Fill out with the magnitude (N, C, H, W), or with the gradients (N, C, 2, H, W) where eps is None."""
     channels_last = not out.is_contiguous()
     targets = [planar(t, channels_last) for t in ((out,) if eps is not None else out.unbind(2))]
@@ -165,7 +163,7 @@ def _aten_fwd(x: Tensor, out: Tensor, scale: float, eps: float | None, padding_m
     scratch = Scratch(x.device)
     offset = torch.full((), eps or 0.0, dtype=accumulation_dtype(x.dtype), device=x.device)
     for tile in tiles(x.shape, x.device):
-        gx, gy = _gradients(read_padded(x, tile, padding_mode, padding_value, scratch), scratch)
+        gx, gy = _gradients(read_padded(x, tile, *border, scratch), scratch)
         if eps is None:
             targets[0][tile].copy_(gx.mul_(scale))
             targets[1][tile].copy_(gy.mul_(scale))
@@ -193,9 +191,7 @@ def _add_adjoint(dgx: Tensor, dgy: Tensor, dx: Tensor, scratch: Scratch) -> None
     dx[:, :, 2:].add_(smooth).add_(diff)
 
 
-def _aten_bwd(
-    dout: Tensor, x: Tensor | None, dx: Tensor, scale: float, eps: float, padding_mode: str, padding_value: float
-) -> None:
+def _aten_bwd(dout: Tensor, x: Tensor | None, dx: Tensor, scale: float, eps: float, border: Border) -> None:
     """Fill dx with the gradient of `_aten_fwd`: of the magnitude, or of the gradients where x is None."""
     prefer_huge_pages(dx)
     channels_last = not dx.is_contiguous()
@@ -214,7 +210,7 @@ def _aten_bwd(
                 for t, name in zip(sources, ("gx", "gy"), strict=True)
             )
         else:
-            gx, gy = _gradients(read_padded(x, tile, padding_mode, padding_value, scratch), scratch)
+            gx, gy = _gradients(read_padded(x, tile, *border, scratch), scratch)
             ratio = _square(gx, gy, scale, offset, out=scratch("ratio", gx.shape, acc)[0])
             flat = ratio == 0 if eps < _TINY else None
             ratio.rsqrt_().mul_(sources[0][tile]).mul_(scale * scale)
@@ -227,17 +223,12 @@ def _aten_bwd(
             continue
         part, share = total[a, b], dgx.new_zeros((*dgx.shape[:2], dgx.shape[2] + 2, dgx.shape[3] + 2, dgx.shape[4]))
         _add_adjoint(dgx, dgy, share, scratch)
-        for from_rows, to_rows in runs(rows, part.shape[2], padding_mode):
-            for from_cols, to_cols in runs(cols, part.shape[3], padding_mode):
+        for from_rows, to_rows in runs(rows, part.shape[2], border.mode):
+            for from_cols, to_cols in runs(cols, part.shape[3], border.mode):
                 if to_rows is not None and to_cols is not None:
                     part[:, :, to_rows, to_cols].add_(share[:, :, from_rows, from_cols])
     if target is not dx:
         dx.copy_(target)
-
-
-def _border_of_adjoint(padding_mode: str) -> tuple[str, float]:
-    """The border of the linear part of the op: a constant beyond the image has no derivative."""
-    return ("zeros", 0.0) if padding_mode == "constant" else (padding_mode, 0.0)
 
 
 def _setup_sobel(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -251,19 +242,19 @@ def _grad_sobel(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
 
 
 def _setup_spatial_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, ctx.normalized, ctx.padding_mode, _ = inputs
+    _, ctx.normalized, ctx.border = inputs
 
 
 def _grad_spatial_gradient(ctx: Any, dg: Tensor) -> tuple[Any, ...]:
-    return (spatial_gradient_backward(dg, ctx.normalized, ctx.padding_mode),)
+    return (spatial_gradient_backward(dg, ctx.normalized, ctx.border),)
 
 
 def _setup_spatial_gradient_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, ctx.normalized, ctx.padding_mode = inputs
+    _, ctx.normalized, ctx.border = inputs
 
 
 def _grad_spatial_gradient_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
-    return (spatial_gradient(v, ctx.normalized, *_border_of_adjoint(ctx.padding_mode)),)
+    return (spatial_gradient(v, ctx.normalized, ctx.border.adjoint()),)
 
 
 def _setup_sobel_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -278,10 +269,10 @@ class _Turn(NamedTuple):
     across: Tensor
 
 
-def _turn(v: Tensor, x: Tensor, normalized: bool, eps: float, padding_mode: str, padding_value: float) -> _Turn:
+def _turn(v: Tensor, x: Tensor, normalized: bool, eps: float, border: Border) -> _Turn:
     acc = accumulation_dtype(x.dtype)
-    u = spatial_gradient(v.to(acc), normalized, *_border_of_adjoint(padding_mode))
-    g = spatial_gradient(x.to(acc), normalized, padding_mode, padding_value)
+    u = spatial_gradient(v.to(acc), normalized, border.adjoint())
+    g = spatial_gradient(x.to(acc), normalized, border)
     square = g.square().sum(2, keepdim=True) + eps
     flat = square == 0
     inverse = torch.where(flat, 0.0, torch.where(flat, 1.0, square).rsqrt())
@@ -290,18 +281,18 @@ def _turn(v: Tensor, x: Tensor, normalized: bool, eps: float, padding_mode: str,
     return _Turn(along.squeeze(2), (u - w * along) * inverse)
 
 
-def _hessian(dy: Tensor, across: Tensor, normalized: bool, padding_mode: str, dtype: torch.dtype) -> Tensor:
-    dx: Tensor = spatial_gradient_backward(across * dy.to(across.dtype).unsqueeze(2), normalized, padding_mode)
+def _hessian(dy: Tensor, across: Tensor, normalized: bool, border: Border, dtype: torch.dtype) -> Tensor:
+    dx: Tensor = spatial_gradient_backward(across * dy.to(across.dtype).unsqueeze(2), normalized, border)
     return dx.to(dtype)
 
 
 def _grad_sobel_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
     """The op is S^T (w dy); S^T is `spatial_gradient_backward`."""
     dy, x = ctx.saved_tensors
-    normalized, _, padding_mode, _ = ctx.constants
+    normalized, _, border = ctx.constants
     along, across = _turn(v, x, *ctx.constants)
     d_dy = along.to(dy.dtype) if ctx.needs_input_grad[0] else None
-    d_x = _hessian(dy, across, normalized, padding_mode, x.dtype) if ctx.needs_input_grad[1] else None
+    d_x = _hessian(dy, across, normalized, border, x.dtype) if ctx.needs_input_grad[1] else None
     return d_dy, d_x
 
 
@@ -311,17 +302,17 @@ def _jvp_sobel(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:
 
 
 def _jvp_spatial_gradient(args: tuple[Any, ...], _: Tensor, t: Tensor) -> Tensor:
-    _, normalized, padding_mode, _ = args
-    g: Tensor = spatial_gradient(t, normalized, *_border_of_adjoint(padding_mode))
+    _, normalized, border = args
+    g: Tensor = spatial_gradient(t, normalized, border.adjoint())
     return g
 
 
 def _jvp_sobel_backward(args: tuple[Any, ...], _: Tensor, t_dy: Tensor | None, t_x: Tensor | None) -> Tensor:
     dy, x, *constants = args
-    normalized, _, padding_mode, _ = constants
+    normalized, _, border = constants
     t = None
     if t_x is not None:
-        t = _hessian(dy, _turn(t_x, x, *constants).across, normalized, padding_mode, x.dtype)
+        t = _hessian(dy, _turn(t_x, x, *constants).across, normalized, border, x.dtype)
     if t_dy is not None:
         part = sobel_backward(t_dy, x, *constants)
         t = part if t is None else t + part
@@ -332,22 +323,22 @@ def _jvp_sobel_backward(args: tuple[Any, ...], _: Tensor, t_dy: Tensor | None, t
 sobel = register(
     "sobel", "(Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
     check=_check_sobel, impl=_sobel, fake=_empty_sobel, setup=_setup_sobel, grad=_grad_sobel, jvp=_jvp_sobel,
-    vmap=each_image("sobel", 1),
+    vmap=each_image("sobel", 1), packed=Packed(Border, 3, 2),
 )  # fmt: skip
 spatial_gradient = register(
     "spatial_gradient", "(Tensor x, bool normalized, str padding_mode, float padding_value) -> Tensor",
     check=_check_spatial_gradient, impl=_spatial_gradient, fake=_empty_spatial_gradient, setup=_setup_spatial_gradient,
-    grad=_grad_spatial_gradient, jvp=_jvp_spatial_gradient, vmap=each_image("spatial_gradient", 1),
+    grad=_grad_spatial_gradient, jvp=_jvp_spatial_gradient, vmap=each_image("spatial_gradient", 1), packed=Packed(Border, 2, 2),
 )  # fmt: skip
 sobel_backward = register(
     "sobel_backward",
     "(Tensor dy, Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
     check=_check_sobel_backward, impl=_sobel_backward, fake=_empty_sobel_backward, setup=_setup_sobel_backward,
-    grad=_grad_sobel_backward, jvp=_jvp_sobel_backward, vmap=each_image("sobel_backward", 2),
+    grad=_grad_sobel_backward, jvp=_jvp_sobel_backward, vmap=each_image("sobel_backward", 2), packed=Packed(Border, 4, 2),
 )  # fmt: skip
 spatial_gradient_backward = register(
     "spatial_gradient_backward", "(Tensor dg, bool normalized, str padding_mode) -> Tensor",
     check=_check_spatial_gradient_backward, impl=_spatial_gradient_backward, fake=_empty_spatial_gradient_backward,
     setup=_setup_spatial_gradient_backward, grad=_grad_spatial_gradient_backward,
-    jvp=linear("spatial_gradient_backward"), vmap=each_image("spatial_gradient_backward", 1),
+    jvp=linear("spatial_gradient_backward"), vmap=each_image("spatial_gradient_backward", 1), packed=Packed(Border, 2, 1),
 )  # fmt: skip

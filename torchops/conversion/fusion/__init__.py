@@ -16,8 +16,9 @@ from torch import fx
 from torch.nn import Module
 
 from torchops.conversion import Selection, check_model, convert, selection, table
+from torchops.torch_internals import HOOKS
 
-from .calls import HOOKS, Calls, first_argument, owner
+from .calls import Calls, first_argument, owner
 from .chains import Chain, grow, pool, start
 from .fused import fused_module
 from .tracing import trace

@@ -20,6 +20,7 @@ from torch.nn.utils import parametrize
 from torchops import nn
 from torchops.activations import ACTIVATIONS
 from torchops.conversion.layers import plain_class
+from torchops.torch_internals import HOOKS
 
 OURS = ("torchops.nn", "torchops.conversion.fusion.chains")
 """Where classes of layers are; those of torchops.models are networks, to be looked into."""
@@ -296,13 +297,6 @@ def owner(node: fx.Node) -> str:
 def is_frozen_norm(module: Module) -> bool:
     """Whether it is torchvision's, which need not be installed."""
     return (type(module).__module__, type(module).__name__) == ("torchvision.ops.misc", "FrozenBatchNorm2d")
-
-
-HOOKS = (
-    "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook",
-)  # fmt: skip
-"""Where a module keeps what watches its calls."""
 
 
 def has_hooks(module: Module) -> bool:

@@ -21,7 +21,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchops import functional, nn
 from torchops.activations import ACTIVATIONS
 from torchops.conversion.layers import refuses
-from torchops.functional import arguments
+from torchops.functional import arguments, sizes
+from torchops.ops.registration import in_autocast
 
 from .calls import PADS, Calls, argument, first_argument, layer_class, mutates_left, owner
 
@@ -38,9 +39,9 @@ class AddConv2d(nn.Conv2d):
     def forward(self, input: Tensor, residual: Any = None) -> Tensor:
         stride, dilation = cast(Any, (self.stride, self.dilation))
         geometry = stride, arguments.conv_padding(cast(Any, self.padding)), dilation, self.groups
-        _, shape = arguments.conv_geometry(input.shape, self.weight.shape, *geometry, self.padding_mode)
+        _, shape = sizes.conv_geometry(input.shape, self.weight.shape, *geometry, self.padding_mode)
         device_type = input.device.type
-        dtype = torch.get_autocast_dtype(device_type) if arguments.in_autocast(device_type) else input.dtype
+        dtype = torch.get_autocast_dtype(device_type) if in_autocast(device_type) else input.dtype
         if isinstance(residual, Tensor) and residual.shape == shape and residual.dtype == dtype:
             return super().forward(input, residual)
         border: Any = {"padding_mode": self.padding_mode, "padding_value": self.padding_value}

@@ -14,9 +14,9 @@ import torch
 from torch import fx
 from torch.fx.proxy import TraceError
 from torch.nn import Module
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchops.conversion import shared_copy
+from torchops.torch_internals import TENSOR_CONSTANT, TorchDispatchMode, schema_of
 
 from .calls import IN_PLACE, OURS, has_hooks, is_frozen_norm, layer_class
 
@@ -46,9 +46,10 @@ class _NothingHappens(TorchDispatchMode):
     """Refuses what a trace would do once and for all to tensors that exist: writes and random draws."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func._schema.is_mutable or torch.Tag.nondeterministic_seeded in func.tags:
-            what = "writes to a tensor that is no result" if func._schema.is_mutable else "draws random numbers"
-            raise TraceError(f"it {what}: {func._schema.name}")
+        schema = schema_of(func)
+        if schema.is_mutable or torch.Tag.nondeterministic_seeded in func.tags:
+            what = "writes to a tensor that is no result" if schema.is_mutable else "draws random numbers"
+            raise TraceError(f"it {what}: {schema.name}")
         return func(*args, **(kwargs or {}))
 
 
@@ -59,7 +60,7 @@ def _attributes_stay(model: Module) -> Iterator[None]:
 
     def refuse(self: Module, name: str, value: Any) -> None:
         # torch.fx keeps the tensors there that it meets
-        if id(self) in inside and not name.startswith("_tensor_constant"):
+        if id(self) in inside and not name.startswith(TENSOR_CONSTANT):
             raise TraceError(f"it sets the attribute `{name}` of a module")
         original(self, name, value)
 

@@ -1,0 +1,306 @@
+"""What a convolution asks of a launch, and the block sizes that it can be given: a table of tiles.
+
+A convolution is a matrix product (see conv2d/gemm.py): M pixels, `o` channels out, and `i` channels times `taps` in between,
+for each of `groups` and of `phases`. Every tile is compiled for every kernel of the compile tier; which of them a problem is
+offered, and why not the others, is said beside each. Those that triton 3.6 spills are taken out in compilers.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .compilers import Version, compiler_version, conv2d_before_3_7
+from .hardware import Device
+from .protocol import power_of_2
+
+
+def method(groups: int, o: int, i: int) -> str:
+    """ "gemm", a matrix product; "flat", one whose taps and few channels make one axis; "direct", of groups too narrow."""
+    if groups > 1 and o * i < 256:
+        return "direct"
+    return "flat" if i < 16 else "gemm"
+
+
+KINDS = ("gather", "ring", "fold", "weight_grad")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What a launch has to do, as far as its block sizes depend on it. The names of its fields stand in users' tables."""
+
+    kind: str
+    """"gather": a forward pass or an input gradient, "ring" for the padding of one, "fold" for what adds it; "weight_grad"."""
+    m: int
+    """Pixels: of one phase, for a gather; those that are summed, for a weight gradient."""
+    o: int
+    """Channels out, of one group."""
+    i: int
+    """Channels in, of one group."""
+    taps: int
+    row: int
+    """Taps of a row of the filter."""
+    phases: int
+    groups: int
+    itemsize: int
+    tf32: bool
+    dense: bool
+    """Channels of the inputs lie back to back and, but in a flat product, 128 bits of them together: wide, asynchronous
+    copies."""
+    span: int
+    """Columns from the first to the last tap of a row, where its taps may share a load (see conv2d/shift.py); else 0."""
+    lean: bool
+    """Zero padding, and no more added to the sums than a bias and a ReLU, or nothing in a transposed convolution: that leaves
+    registers for larger tiles."""
+    bytes_least: int
+    """Every element of the tensors read or written once."""
+
+    @property
+    def method(self) -> str:
+        return method(self.groups, self.o, self.i)
+
+    @property
+    def columns(self) -> int:
+        """Products that one output sums, on average over the phases; what a weight gradient has as columns."""
+        return max(1, self.taps * self.i // self.phases)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Tile of a program, and how it runs.
+
+    A gather loads `block_m` pixels for `taps` products with `block_n` channels, `block_k` channels at a time; a weight
+    gradient computes `taps` products of `block_m` channels out by `block_n` in, `block_k` pixels at a time, in `splits`
+    ranges of pixels.
+    """
+
+    block_m: int
+    block_n: int
+    block_k: int
+    num_warps: int
+    num_stages: int
+    taps: int = 1
+    splits: int = 1
+
+
+class _Case(NamedTuple):
+    """A problem on an architecture, and what the table asks about the two."""
+
+    problem: Problem
+    arch: str
+
+    @property
+    def table(self) -> str:
+        """The rows that are looked at."""
+        p = self.problem
+        if p.method == "direct":
+            return "direct"
+        if p.itemsize == 8 or (p.itemsize == 4 and not p.tf32):
+            return "full precision"
+        if p.method == "flat":
+            return "flat"
+        if not p.dense:
+            return "scattered"
+        return p.kind if p.kind in ("ring", "weight_grad") else "dense"
+
+    @property
+    def asynchronous(self) -> bool:
+        """Matrix units read shared memory, and so leave registers free."""
+        return self.arch in ("sm_90", "sm_100")
+
+    @property
+    def stages(self) -> int:
+        return {"sm_90": 4, "sm_100": 4, "sm_80": 3}.get(self.arch, 2)
+
+    @property
+    def ada(self) -> bool:
+        """The compiler limits registers, to fit more programs into fewer warps."""
+        return self.arch in ("sm_86", "sm_89")
+
+    @property
+    def at_border(self) -> bool:
+        return self.problem.kind in ("ring", "fold")
+
+    @property
+    def folds(self) -> bool:
+        return self.problem.kind == "fold"
+
+    @property
+    def gradient(self) -> bool:
+        return self.problem.kind == "weight_grad"
+
+    @property
+    def depthwise(self) -> bool:
+        return self.problem.o == self.problem.i == 1
+
+    @property
+    def roomy(self) -> bool:
+        """Registers are left for the largest tiles: matrix units take none, the epilogue few, an element half of one."""
+        return self.asynchronous and self.problem.lean and self.problem.itemsize == 2
+
+    @property
+    def long_rows(self) -> bool:
+        return self.problem.row >= 5
+
+    @property
+    def three(self) -> bool:
+        """A row of the filter has three taps, which may be computed together."""
+        return self.problem.row == 3
+
+    @property
+    def shifts(self) -> bool:
+        """The three share their loads (see conv2d/shift.py)."""
+        return self.three and 0 < self.problem.span <= 64
+
+    def fills(self, depth: int) -> bool:
+        """Whether the channels in are whole tiles of so many bytes."""
+        return self.problem.i * self.problem.itemsize % depth == 0
+
+
+class Bytes(int):
+    """The depth of a tile in bytes: of as many channels as fit."""
+
+
+LINE, HALF = Bytes(128), Bytes(64)
+
+
+class Row(NamedTuple):
+    """A tile, and when it is offered."""
+
+    when: Callable[[_Case], bool]
+    tile: tuple[int, int, int]
+    """Its pixels (channels out, in a weight gradient), its columns, and its depth in elements or `Bytes`."""
+    num_warps: int
+    stages: int | None
+    """None: those of the architecture."""
+    taps: int | None
+    """Taps that are computed together; None: those of a row of the filter in a weight gradient, up to 5."""
+    reason: str
+    """Why it is not offered to all. "40 (80)" are 40 instructions that spill, and 80 bytes of stack."""
+
+    def config(self, case: _Case) -> Config:
+        m, n, k = self.tile
+        taps = self.taps or (case.problem.row if case.gradient and case.problem.row <= 5 else 1)
+        depth = k // case.problem.itemsize if isinstance(k, Bytes) else k
+        return Config(m, n, depth, self.num_warps, self.stages or case.stages, taps)
+
+
+def _always(case: _Case) -> bool:
+    return True
+
+
+_CLEAN = "The compile tier finds no spill in it on any architecture."
+_THREE = (
+    "Elsewhere sums lie in registers, and the tile below is offered. A fourth stage of 128 x 128 exceeds shared memory."
+)
+
+TABLE: dict[str, tuple[Row, ...]] = {
+    # the lanes of a tile are channels of any groups, each with its own taps: there is no matrix product
+    "direct": (
+        Row(lambda c: c.depthwise and not (c.folds or c.long_rows or c.ada), (64, 64, 64), 4, 1, None,
+            "Triton 3.8 spills in a gather of 3 x 3 taps 2 (8) on sm_89, in a fold of them 2 (8) on sm_100; of 5 x 5 taps in a "
+            "weight gradient 40 (80) on sm_80, 147 (160) on sm_89, 159 (168) on sm_90; of 7 x 7 taps in a fold of float32 36 "
+            "(64) on sm_80. Groups of 4 channels spill 111 (144) on sm_89 and 65 (104) on sm_100 in a fold: a channel has "
+            "inputs of its own, whose addresses take registers."),
+        Row(lambda c: c.depthwise or not (c.folds or c.long_rows), (32, 64, 32), 4, 1, None,
+            "Triton 3.8 spills in a fold of groups of 4 channels 8 (16) on sm_89 and 5 (8) on sm_100; 5 x 5 taps of them are "
+            "clean, and were left out with it."),
+        Row(lambda c: c.depthwise, (64, 32, 64), 4, 1, None, "Groups of several channels have 32 x 32 instead."),
+        Row(lambda c: not (c.depthwise and c.gradient and c.long_rows), (64, 16, 64), 4, 1, None,
+            "Triton 3.8 spills in a weight gradient of 5 x 5 depthwise taps 6 (16) on sm_100."),
+        Row(lambda c: not (c.depthwise or (c.gradient and c.long_rows)), (32, 32, 32), 4, 1, None,
+            "Depthwise convolutions have 64 x 32 instead. A weight gradient of 5 x 5 taps in groups of 4 channels is clean "
+            "with triton 3.8, and was left out with the depthwise one."),
+    ),
+    # float32 and float64 in full, on the lanes of a multiprocessor
+    "full precision": (
+        Row(lambda c: not (c.folds or c.gradient), (64, 64, 16), 8, 2, 1,
+            "Triton 3.8 spills in a fold of float64 5 (8) on sm_100. A weight gradient is clean, and was never timed."),
+        Row(lambda c: not c.gradient, (32, 32, 16), 2, 2, 1, "A weight gradient has it with 4 warps."),
+        Row(lambda c: c.gradient, (32, 32, 16), 4, 2, 1, "The others have it with 2 warps."),
+    ),
+    # single elements are loaded, along an axis of taps and channels
+    "flat": (
+        Row(lambda c: c.roomy and not c.at_border, (256, 64, 64), 8, None, 1,
+            "Addresses of single elements are worth sharing, where there are registers for it."),
+        Row(lambda c: c.roomy and not c.at_border, (128, 64, 64), 4, None, 1,
+            "As above. Triton 3.8 spills in float32 and NCHW 2 (8) on sm_80."),
+        Row(_always, (128, 64, 32), 8, None, 1, _CLEAN),
+        Row(_always, (128, 32, 32), 4, None, 1, _CLEAN),
+        Row(lambda c: not c.at_border, (64, 64, 32), 4, None, 1,
+            "Triton 3.8 spills in a ring 4 (8) on sm_89 in float32 and 2 (8) on sm_100 in bfloat16."),
+        Row(_always, (64, 32, 32), 4, None, 1, _CLEAN),
+    ),
+    # channels do not lie back to back, or not 128 bits of them
+    "scattered": (
+        Row(lambda c: not c.folds, (128, 64, 32), 8, None, 1,
+            "Triton 3.8 spills in a fold, which has the addresses of a ring too, 66 (136) on sm_80 and 2 (8) on sm_89."),
+        Row(lambda c: c.gradient or c.folds, (64, 64, 32), 8, None, 1,
+            "Triton 3.8 spills in a forward pass in NCHW 34 (72) on sm_100, to fit more programs."),
+        Row(lambda c: not (c.gradient or c.folds), (64, 64, 32), 4, None, 1,
+            "Triton 3.8 spills in a fold 72 (144) on sm_80, 82 (168) on sm_89 and 46 (96) on sm_90."),
+    ),
+    "ring": (Row(_always, (64, 64, LINE), 4, None, 1, "A ring has few pixels: larger tiles would leave a GPU idle."),),
+    "weight_grad": (
+        Row(_always, (128, 128, LINE), 8, None, 1, _CLEAN),
+        Row(_always, (128, 64, LINE), 8, None, 1, _CLEAN),
+        Row(_always, (64, 128, LINE), 8, None, 1, _CLEAN),
+        Row(lambda c: c.asynchronous, (64, 64, LINE), 8, None, 1, "Elsewhere it is half as deep, as with three taps."),
+        Row(lambda c: not c.asynchronous, (64, 64, HALF), 8, None, 1, "It is the one above, half as deep."),
+        Row(_always, (64, 32, LINE), 4, None, 1, _CLEAN),
+        Row(lambda c: c.three and c.asynchronous, (128, 128, LINE), 8, 3, 3, _THREE),
+        Row(lambda c: c.three and c.asynchronous, (128, 64, LINE), 8, 3, 3, _THREE),
+        Row(lambda c: c.three and c.asynchronous, (64, 128, LINE), 8, 3, 3, _THREE),
+        Row(lambda c: c.three and c.asynchronous, (64, 64, LINE), 8, 3, 3, _THREE),
+        Row(lambda c: c.three and c.asynchronous, (64, 32, LINE), 4, 3, 3, _THREE),
+        Row(lambda c: c.three and not c.asynchronous, (64, 64, HALF), 8, 2, 3,
+            "Triton 3.8 spills in 64 x 64 x 64 with 3 stages 42 (80) on sm_80."),
+    ),
+    # forward passes, input gradients and folds
+    "dense": (
+        Row(lambda c: c.roomy, (128, 256, LINE), 8, None, 1,
+            "Triton 3.8 spills with a residual and GELU 210 (368) on sm_90 and 206 (456) on sm_100, in lean float32 24 (48) "
+            "and 120 (240)."),
+        Row(lambda c: c.problem.lean, (256, 64, LINE), 8, None, 1,
+            "With a residual and GELU it is clean too, of 169 to 254 registers a thread (triton 3.8), and was never timed."),
+        Row(lambda c: c.arch != "sm_100" or c.fills(LINE), (128, 128, LINE), 8, None, 1,
+            "Triton 3.8 spills 2 (8) on sm_100 with 72 channels, whose last copies are masked."),
+        Row(lambda c: c.asynchronous, (128, 64, LINE), 8, None, 1,
+            "Elsewhere sums lie in registers: it is clean on sm_80, of 118 to 196 registers a thread (triton 3.6 and 3.8), but "
+            "half of it is offered, of which more programs are resident."),
+        Row(lambda c: not (c.asynchronous or c.ada), (64, 64, LINE), 8, None, 1,
+            "Triton 3.8 spills in a lean input gradient 4 (8) on sm_89."),
+        Row(_always, (64, 64, LINE), 4, None, 1, _CLEAN),
+        Row(_always, (64, 32, LINE), 4, None, 1, _CLEAN),
+        Row(lambda c: c.shifts and c.asynchronous, (128, 64, LINE), 8, None, 3,
+            "Triton 3.8 spills 22 (40) on sm_89 in bfloat16, 6 (16) on sm_80 in float32."),
+        Row(lambda c: c.shifts and not (c.asynchronous or c.folds), (128, 64, HALF), 8, None, 3,
+            "Triton 3.8 spills in a fold 39 (72) on sm_80 and 29 (56) on sm_89."),
+        Row(lambda c: c.shifts and c.roomy and c.problem.span == 2 and c.fills(LINE) and c.problem.o % 64 == 0,
+            (256, 64, HALF), 8, None, 3,
+            "Triton 3.8 spills with masked channels 6 (16) on sm_90 and 10 (24) on sm_100, with a residual and GELU 98 (200) "
+            "and 48 (96), in lean float32 80 (160) and 34 (72)."),
+    ),
+}  # fmt: skip
+
+
+def candidates(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
+    """The configs that can be picked; the compile tier holds each of them to the gates."""
+    case = _Case(problem, device.arch)
+    found = [row.config(case) for row in TABLE[case.table] if row.when(case)]
+    if case.table not in ("direct", "full precision"):
+        found = _that_fit(problem, device, found)
+    return found if (compiler or compiler_version()) >= (3, 7) else conv2d_before_3_7(problem, found, device.arch)
+
+
+def _that_fit(problem: Problem, device: Device, configs: list[Config]) -> list[Config]:
+    """Those that fit shared memory, and are not much wider than what there is."""
+    channels = problem.i if problem.kind == "weight_grad" else problem.o
+    width = max(min(c.block_n for c in configs), power_of_2(channels))
+    return [c for c in configs if c.block_n <= width and shared_bytes(problem, c) <= device.shared_bytes]
+
+
+def shared_bytes(problem: Problem, config: Config) -> int:
+    """Shared memory of the pipeline, without what the epilogue may use instead."""
+    return config.num_stages * (config.block_m + config.taps * config.block_n) * config.block_k * problem.itemsize

@@ -1,0 +1,424 @@
+"""torch's private names still do what `torchops.torch_internals` says of them, with the torch that is installed."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.autograd import forward_ad
+from torch.overrides import TorchFunctionMode
+
+from torchops import torch_internals as internals
+
+ROOT = Path(__file__).parent.parent
+_QUESTIONS: dict[str, Callable[[], None]] = {}
+
+
+def _about(*names: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    def note(question: Callable[[], None]) -> Callable[[], None]:
+        _QUESTIONS.update(dict.fromkeys(names, question))
+        return question
+
+    return note
+
+
+def _documented() -> dict[str, str]:
+    """The names of the module, and what is said of each."""
+    body = ast.parse(inspect.getsource(internals)).body
+    found = {}
+    for node, following in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = ast.get_docstring(node) or ""
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            said = following.value if isinstance(following, ast.Expr) else None
+            found[ast.unparse(target)] = str(said.value) if isinstance(said, ast.Constant) else ""
+    return found
+
+
+_NAMES = _documented()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated")
+@pytest.mark.parametrize("name", _NAMES)
+def test_does_what_is_said(name: str) -> None:
+    assert _NAMES[name].endswith(".")
+    _QUESTIONS[name]()
+
+
+def test_no_question_is_left_over() -> None:
+    assert _QUESTIONS.keys() == _NAMES.keys()
+
+
+@_about("CHECKED")
+def _versions() -> None:
+    """Those that are installed for `make test` and `make oldest`."""
+    pinned = [(ROOT / name).read_text() for name in ("constraints-oldest.txt", "constraints.txt")]
+    assert [re.findall(r"^torch==(.*)$", text, re.MULTILINE) for text in pinned] == [[v] for v in internals.CHECKED]
+
+
+def _private(tree: ast.Module) -> Iterator[str]:
+    """torch's private names in a file: what is imported, and what is reached by dots."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [f"{getattr(node, 'module', '')}.{alias.name}".lstrip(".") for alias in node.names]
+        else:
+            names = [ast.unparse(node)] if isinstance(node, ast.Attribute) else []
+        yield from (n for n in names if re.match(r"(torch|nn|forward_ad)\.(?!ops\.)(.*\.)?_[a-zA-Z]", n))
+
+
+def _attributes(tree: ast.Module) -> set[str]:
+    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and re.match("_[a-z]", node.attr)}
+
+
+def test_no_other_file_has_private_names() -> None:
+    files = {file for folder in ("torchops", "kernels", "models") for file in (ROOT / folder).rglob("*.py")}
+    trees = {str(file.relative_to(ROOT)): ast.parse(file.read_text()) for file in files}
+    gathered = trees.pop("torchops/torch_internals.py")
+    assert len(set(_private(gathered))) > 20
+    assert not {name: found for name, tree in trees.items() if (found := {*_private(tree)})}
+    assert not {name: found for name, tree in trees.items() if (found := _attributes(tree) & _attributes(gathered))}
+
+
+@_about("KeySet", "key", "key_set", "keys_of")
+def _keys() -> None:
+    t = torch.ones(2)
+    assert isinstance(internals.keys_of(t), internals.KeySet)
+    assert internals.keys_of(t) == internals.key_set("CPU", "AutogradCPU", "AutocastCPU", "ADInplaceOrView")
+    assert internals.keys_of(torch._neg_view(t)) != internals.keys_of(t)
+    assert internals.key_set("CPU").has(internals.key("CPU"))
+    assert not internals.key_set("CPU").has(internals.key("CUDA"))
+    assert internals.key_set("CPU", "AutogradCPU") != internals.key_set("CPU")
+
+
+@_about("keys_in_force")
+def _keys_in_force() -> None:
+    at_rest = internals.keys_in_force()
+    seen: list[Any] = []
+    torch.func.vmap(lambda t: seen.append(internals.keys_in_force()) or t)(torch.ones(2))
+    with internals.TorchDispatchMode():
+        seen.append(internals.keys_in_force())
+    assert at_rest == internals.key_set("BackendSelect", "ADInplaceOrView")
+    assert at_rest not in seen
+
+
+@_about("device_in_keys")
+def _device_in_keys() -> None:
+    assert [internals.device_in_keys(device) for device in ("cpu", "cuda")] == ["CPU", "CUDA"]
+
+
+@_about("plugged_in_device")
+def _plugged_in_device() -> None:
+    """It is a device, whether something is plugged in or not."""
+    assert torch.device(internals.plugged_in_device()).type == internals.plugged_in_device()
+
+
+class _Counting(TorchFunctionMode):
+    """Notes every function that is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.append(func)
+        return func(*args, **(kwargs or {}))
+
+
+class _Operators(internals.TorchDispatchMode):
+    """Notes every operator that is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.append(func)
+        return func(*args, **(kwargs or {}))
+
+
+@_about("below_autograd")
+def _below_autograd() -> None:
+    x = torch.ones(2, requires_grad=True)
+    with internals.below_autograd():
+        y = x.exp()
+    assert not y.requires_grad
+    assert x.exp().requires_grad
+
+
+@_about("AFTER_AUTOGRAD")
+def _after_autograd() -> None:
+    keys = internals.key_set("CPU", "AutogradCPU")
+    assert keys & internals.AFTER_AUTOGRAD == internals.key_set("CPU")
+    x = torch.ones(2, requires_grad=True)
+    y = torch.ops.aten.exp.default.redispatch(keys & internals.AFTER_AUTOGRAD, x)
+    assert not y.requires_grad
+
+
+@_about("without_keys")
+def _without_keys() -> None:
+    x = torch.ones(2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (x @ x).dtype == torch.bfloat16
+        with internals.without_keys(internals.key_set("AutocastCPU")):
+            assert (x @ x).dtype == torch.float32
+        assert (x @ x).dtype == torch.bfloat16
+
+
+@_about("schema_of")
+def _schema() -> None:
+    schema, in_place = (internals.schema_of(op) for op in (torch.ops.aten.relu.default, torch.ops.aten.relu_.default))
+    assert (schema.name, in_place.name) == ("aten::relu", "aten::relu_")
+    assert (schema.is_mutable, in_place.is_mutable) == (False, True)
+    assert [(a.name, str(a.type)) for a in schema.arguments] == [("self", "Tensor")]
+
+
+@_about("SingleLevelFunction", "single_level_functions", "are_transforms_active")
+def _single_level_function() -> None:
+    """Under a transform it may be applied inside that block only, and the level that it is applied at differentiates it."""
+    active = []
+
+    class Tripled(internals.SingleLevelFunction):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            active.append(internals.are_transforms_active())
+            return 3 * x
+
+        @staticmethod
+        def backward(ctx: Any, dy: Tensor) -> Tensor:
+            return 3 * dy
+
+    def allowed(x: Tensor) -> Tensor:
+        with internals.single_level_functions():
+            y: Tensor = Tripled.apply(x)
+        return y.sum()
+
+    x = torch.ones(2)
+    assert torch.autograd.grad(Tripled.apply(x.requires_grad_()).sum(), x)[0].tolist() == [3, 3]
+    with pytest.raises(RuntimeError):
+        torch.func.grad(lambda x: Tripled.apply(x).sum())(x.detach())
+    assert active == [False]
+    torch.func.grad(allowed)(x.detach())
+    assert active == [False, True]
+
+
+@_about("any_requires_grad")
+def _any_requires_grad() -> None:
+    x, constant = torch.ones(2, requires_grad=True), torch.ones(2)
+    assert internals.any_requires_grad(None, 3, constant, (1, 2), "zeros", x)
+    assert not internals.any_requires_grad(None, 3, constant, (1, 2), "zeros", x.detach())
+
+
+@_about("in_forward_mode", "forward_mode")
+def _forward_mode() -> None:
+    assert not internals.in_forward_mode()
+    with forward_ad.dual_level():
+        assert internals.in_forward_mode()
+        x = forward_ad.make_dual(torch.ones(2), torch.ones(2))
+        with internals.forward_mode(False):
+            assert forward_ad.unpack_dual(x.exp()).tangent is None
+            with internals.forward_mode(True):
+                assert forward_ad.unpack_dual(x.exp()).tangent is not None
+    assert not internals.in_forward_mode()
+    torch.func.jvp(lambda x: x.exp() if internals.in_forward_mode() else None, (torch.ones(2),), (torch.ones(2),))
+
+
+@_about("in_any_autocast", "without_autocast")
+def _autocast() -> None:
+    x = torch.ones(2, 2)
+    assert not internals.in_any_autocast()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert internals.in_any_autocast()
+        with internals.without_autocast():
+            assert not internals.in_any_autocast()
+            assert (x @ x).dtype == torch.float32
+        assert internals.in_any_autocast()
+
+
+@_about("is_profiling")
+def _is_profiling() -> None:
+    assert not internals.is_profiling()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True):
+        assert internals.is_profiling()
+    assert not internals.is_profiling()
+
+
+@_about("count_function_modes", "pop_function_mode", "push_function_mode")
+def _function_modes() -> None:
+    """The lower of two is taken off, and the upper one stays as it is."""
+    lower, upper = _Counting(), _Counting()
+    before = internals.count_function_modes()
+    lower.__enter__()
+    with upper:
+        assert internals.count_function_modes() == before + 2
+        assert internals.pop_function_mode() is upper
+        assert internals.pop_function_mode() is lower
+        internals.push_function_mode(upper)
+        assert internals.count_function_modes() == before + 1
+        torch.relu(torch.ones(2))
+    assert internals.count_function_modes() == before
+    assert torch.relu in upper.seen
+    assert torch.relu not in lower.seen
+
+
+@_about("TorchDispatchMode")
+def _dispatch_mode() -> None:
+    x = torch.ones(2)
+    with _Operators() as mode:
+        F.relu(x)
+    F.relu(x)
+    assert mode.seen == [torch.ops.aten.relu.default]
+
+
+@_about("tree_leaves", "tree_map_only")
+def _trees() -> None:
+    tree = {"a": [1, (2.0, "b")], "c": None}
+    assert internals.tree_leaves(tree) == [1, 2.0, "b", None]
+    assert internals.tree_map_only(int, lambda n: n + 1, tree) == {"a": [2, (2.0, "b")], "c": None}
+
+
+@_about("FakeTensor", "FunctionalTensor")
+def _traced_with() -> None:
+    """The function is called for its shapes, for a graph without writes, and at last by nobody but that graph."""
+    torch.compiler.reset()
+    met: list[type] = []
+
+    @torch.compiler.allow_in_graph
+    def function(x: Tensor) -> Tensor:
+        met.append(type(x))
+        return x.add(1).relu_()
+
+    torch.compile(lambda x: function(x), backend="aot_eager", fullgraph=True)(torch.ones(2))
+    assert set(met) == {internals.FakeTensor, internals.FunctionalTensor}
+
+
+class _Calling(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+@_about("tracing_state")
+def _tracing_state() -> None:
+    found = []
+    assert internals.tracing_state() is None
+    torch.jit.trace(lambda x: found.append(internals.tracing_state()) or x.exp(), torch.ones(2), check_trace=False)
+    assert found[0] is not None
+    assert internals.tracing_state() is None
+
+
+@_about("version_of")
+def _version() -> None:
+    t = torch.ones(2)
+    view = t[:1]
+    before = internals.version_of(t)
+    view.add_(1)
+    assert internals.version_of(t) == internals.version_of(view) == before + 1
+
+
+@_about("TENSOR_CONSTANT")
+def _tensor_constant() -> None:
+    module = _Calling(lambda x: x + torch.ones(2))
+    fx.Tracer().trace(module)
+    (name,) = vars(module).keys() - vars(_Calling(len)).keys()
+    assert name.startswith(internals.TENSOR_CONSTANT)
+
+
+_BASES = {
+    "ConvNd": r"(Lazy)?Conv(Transpose)?\dd",
+    "MaxPoolNd": r"MaxPool\dd",
+    "AvgPoolNd": r"AvgPool\dd",
+    "MaxUnpoolNd": r"MaxUnpool\dd",
+    "LPPoolNd": r"LPPool\dd",
+    "AdaptiveAvgPoolNd": r"AdaptiveAvgPool\dd",
+    "AdaptiveMaxPoolNd": r"AdaptiveMaxPool\dd",
+    "BatchNorm": r"(Lazy)?BatchNorm\dd|SyncBatchNorm",
+}
+
+
+@_about(*_BASES)
+def _bases() -> None:
+    """Of all layers, those of such names and no others are its subclasses."""
+    layers = {name: cls for name, cls in vars(nn).items() if isinstance(cls, type)}
+    for base, names in _BASES.items():
+        found = {name for name, cls in layers.items() if issubclass(cls, getattr(internals, base))}
+        assert found == {name for name in layers if re.fullmatch(names, name)}
+
+
+@_about("METHODS")
+def _methods() -> None:
+    """A call of some layer goes through each."""
+    called = []
+    x = torch.ones(1, 1, 4, 4)
+    for layer in (nn.Conv2d(1, 1, 1), nn.ConvTranspose2d(1, 1, 1)):
+        cls = type(layer)
+
+        def noting(name: str, method: Any) -> Any:
+            return lambda *args, **kwargs: called.append(name) or method(*args, **kwargs)
+
+        methods = {name: noting(name, getattr(cls, name)) for name in internals.METHODS if hasattr(cls, name)}
+        layer.__class__ = type("Noting", (cls,), methods)
+        layer(x)
+    assert set(called) == set(internals.METHODS)
+
+
+@_about("HOOKS")
+def _hooks() -> None:
+    """Each of the ways to add one fills another place, and there are no more."""
+    fresh = nn.ReLU()
+    places = {name for name, value in vars(fresh).items() if name.endswith(("_hooks", "hooks_with_kwargs", "_called"))}
+    about_calls = {name for name in places if "forward" in name or "backward" in name}
+    assert about_calls | {"_is_full_backward_hook"} == set(internals.HOOKS)
+    empty = {name: getattr(fresh, name) for name in internals.HOOKS}
+    assert not any(empty.values())
+    for add in (
+        lambda layer: layer.register_forward_hook(print, with_kwargs=True, always_call=True),
+        lambda layer: layer.register_forward_pre_hook(print, with_kwargs=True),
+        lambda layer: layer.register_full_backward_hook(print),
+        lambda layer: layer.register_full_backward_pre_hook(print),
+    ):
+        layer = nn.ReLU()
+        add(layer)
+        assert any(getattr(layer, name) for name in internals.HOOKS)
+
+
+@_about("WrappedHook")
+def _wrapped_hook() -> None:
+    """A state dict is loaded through such hooks."""
+    layer = nn.ReLU()
+    layer.register_load_state_dict_pre_hook(print)
+    (wrapped,) = layer._load_state_dict_pre_hooks.values()
+    assert isinstance(wrapped, internals.WrappedHook)
+    assert wrapped.hook is print
+
+
+@_about("pads_of", "set_pads")
+def _pads() -> None:
+    layer = nn.Conv2d(1, 1, 3, padding=(1, 2), padding_mode="circular")
+    assert internals.pads_of(layer) == [2, 2, 1, 1]
+    x = torch.ones(1, 1, 4, 4)
+    internals.set_pads(layer, [1, 1, 0, 0])
+    assert internals.pads_of(layer) == [1, 1, 0, 0]
+    # rows and columns, by what was set and not by the padding
+    assert layer(x).shape[2:] == (2, 4)
+
+
+@_about("gpu_sleep")
+def _gpu_sleep() -> None:
+    """It is asked of the GPU in the end, if there is one."""
+    cycles: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch._C, "_cuda_sleep", cycles.append, raising=False)
+        internals.gpu_sleep(1000)
+    assert cycles == [1000]

@@ -1,0 +1,1 @@
+"""What helps to write this project, and is no part of the package."""

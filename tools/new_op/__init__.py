@@ -1,0 +1,1 @@
+"""The skeleton of an op: `make new-op NAME=...`."""
