@@ -59,9 +59,21 @@ def test_links_of_the_pages_lead_somewhere(name: str) -> None:
         assert not anchor or anchor in _anchors(file), (target, anchor)
 
 
-def test_words_of_the_glossary_are_in_the_code() -> None:
+@pytest.fixture(scope="module")
+def code() -> str:
+    """All of kernels/."""
+    return "\n".join(file.read_text() for file in sorted((ROOT / "kernels").rglob("*.py")))
+
+
+def test_words_of_the_glossary_are_in_the_code(code: str) -> None:
     page = (ROOT / "kernels/README.md").read_text()
     words = re.findall(r"^\| `(\w+)` \|", page[page.index("## Glossary") :], re.M)
-    code = "\n".join(file.read_text() for file in sorted((ROOT / "kernels").rglob("*.py")))
     assert len(words) > 20
     assert [w for w in words if not re.search(rf"(?<![^\W_]){w}(?![^\W_])", code, re.I)] == []
+
+
+def test_names_in_the_derivations_are_in_the_code(code: str) -> None:
+    named = re.findall(r"`(\w+)`", (ROOT / "kernels/conv2d/README.md").read_text())
+    names = {name for name in named if "_" in name}
+    assert len(names) > 20
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", code)] == []
