@@ -39,7 +39,41 @@ def test_readme_names_targets_that_exist() -> None:
     assert {"demo", "test"} <= named <= known
 
 
-def test_links_of_the_pages_lead_somewhere() -> None:
-    for page in ("README.md", "CONTRIBUTING.md", "bench/README.md"):
-        for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
-            assert target.startswith("https://") or (ROOT / page).parent.joinpath(target).exists(), (page, target)
+PAGES = ("README.md", "CONTRIBUTING.md", "bench/README.md", "kernels/README.md", "kernels/conv2d/README.md")
+
+
+def _anchors(page: Path) -> set[str]:
+    """What the headings of a page are called in links, as GitHub does it."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_of_the_pages_lead_somewhere(name: str) -> None:
+    page = ROOT / name
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
+        if target.startswith("https://"):
+            continue
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        assert not anchor or anchor in _anchors(file), (target, anchor)
+
+
+@pytest.fixture(scope="module")
+def code() -> str:
+    """All of kernels/."""
+    return "\n".join(file.read_text() for file in sorted((ROOT / "kernels").rglob("*.py")))
+
+
+def test_words_of_the_glossary_are_in_the_code(code: str) -> None:
+    page = (ROOT / "kernels/README.md").read_text()
+    words = re.findall(r"^\| `(\w+)` \|", page[page.index("## Glossary") :], re.M)
+    assert len(words) > 20
+    assert [w for w in words if not re.search(rf"(?<![^\W_]){w}(?![^\W_])", code, re.I)] == []
+
+
+def test_names_in_the_derivations_are_in_the_code(code: str) -> None:
+    named = re.findall(r"`(\w+)`", (ROOT / "kernels/conv2d/README.md").read_text())
+    names = {name for name in named if "_" in name}
+    assert len(names) > 20
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", code)] == []
