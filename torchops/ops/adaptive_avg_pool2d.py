@@ -96,6 +96,7 @@ def _grad(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
 
 adaptive_avg_pool2d = register(
     "adaptive_avg_pool2d", "(Tensor x, SymInt[2] size, bool transposed, bool channels_last) -> Tensor",
-    check=_check, impl=_adaptive_avg_pool2d, fake=_empty, derivative=Derivative(_setup, _grad, linear("adaptive_avg_pool2d")),
+    check=_check, impl=_adaptive_avg_pool2d, fake=_empty,
+    derivative=Derivative(_setup, _grad, linear("adaptive_avg_pool2d")),
     vmap=each_image("adaptive_avg_pool2d", 1), composed=_is_plain,
 )  # fmt: skip

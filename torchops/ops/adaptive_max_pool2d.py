@@ -132,14 +132,19 @@ def _grad_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
 
 adaptive_max_pool2d = register(
     "adaptive_max_pool2d", "(Tensor x, SymInt[2] size) -> (Tensor, Tensor)",
-    check=_check_pool, impl=_pool, fake=_empty_pool, derivative=Derivative(_setup_pool, _grad_pool, _jvp_pool),
+    check=_check_pool, impl=_pool, fake=_empty_pool,
+    derivative=Derivative(_setup_pool, _grad_pool, _jvp_pool),
     vmap=each_image("adaptive_max_pool2d", 1), composed=_is_plain,
 )  # fmt: skip
 adaptive_max_unpool2d = register(
     "adaptive_max_unpool2d", "(Tensor x, Tensor indices, SymInt[2] size, bool channels_last) -> Tensor",
-    check=_check_unpool, impl=_unpool, fake=_empty_unpool, derivative=Derivative(_setup_unpool, _grad_unpool, linear("adaptive_max_unpool2d")), vmap=each_image("adaptive_max_unpool2d", 2),
+    check=_check_unpool, impl=_unpool, fake=_empty_unpool,
+    derivative=Derivative(_setup_unpool, _grad_unpool, linear("adaptive_max_unpool2d")),
+    vmap=each_image("adaptive_max_unpool2d", 2),
 )  # fmt: skip
 adaptive_max_unpool2d_backward = register(
     "adaptive_max_unpool2d_backward", "(Tensor dy, Tensor indices, bool channels_last) -> Tensor",
-    check=_check_backward, impl=_backward, fake=_empty_backward, derivative=Derivative(_setup_backward, _grad_backward, linear("adaptive_max_unpool2d_backward")), vmap=each_image("adaptive_max_unpool2d_backward", 2),
+    check=_check_backward, impl=_backward, fake=_empty_backward,
+    derivative=Derivative(_setup_backward, _grad_backward, linear("adaptive_max_unpool2d_backward")),
+    vmap=each_image("adaptive_max_unpool2d_backward", 2),
 )  # fmt: skip

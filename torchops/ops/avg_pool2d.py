@@ -181,11 +181,13 @@ _ARGUMENTS = (
 _WINDOW = Packed(Window, first=1, fields=3)
 avg_pool2d = register(
     "avg_pool2d", _ARGUMENTS,
-    check=_check_pool, impl=_avg_pool2d, fake=_empty, derivative=Derivative(_setup, _grad_pool, linear("avg_pool2d")),
+    check=_check_pool, impl=_avg_pool2d, fake=_empty,
+    derivative=Derivative(_setup, _grad_pool, linear("avg_pool2d")),
     vmap=each_image("avg_pool2d", 1), packed=_WINDOW, composed=_is_plain,
 )  # fmt: skip
 avg_unpool2d = register(
     "avg_unpool2d", _ARGUMENTS,
-    check=_check_unpool, impl=_avg_unpool2d, fake=_empty, derivative=Derivative(_setup, _grad_unpool, linear("avg_unpool2d")),
+    check=_check_unpool, impl=_avg_unpool2d, fake=_empty,
+    derivative=Derivative(_setup, _grad_unpool, linear("avg_unpool2d")),
     vmap=each_image("avg_unpool2d", 1), packed=_WINDOW,
 )  # fmt: skip

@@ -155,11 +155,15 @@ max_pool2d = register(
     "max_pool2d",
     "(Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt[2] output_size, "
     "bool smallest) -> Tensor",
-    check=_check, impl=_max_pool2d, fake=_empty_max_pool2d, derivative=Derivative(_setup_max_pool2d, _grad_max_pool2d, _jvp_max_pool2d), vmap=each_image("max_pool2d", 1), packed=_WINDOW, composed=_is_plain,
+    check=_check, impl=_max_pool2d, fake=_empty_max_pool2d,
+    derivative=Derivative(_setup_max_pool2d, _grad_max_pool2d, _jvp_max_pool2d),
+    vmap=each_image("max_pool2d", 1), packed=_WINDOW, composed=_is_plain,
 )  # fmt: skip
 max_pool2d_with_indices = register(
     "max_pool2d_with_indices",
     "(Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt[2] output_size, "
     "bool smallest, str indices) -> (Tensor, Tensor)",
-    check=_check, impl=_with_indices, fake=_empty_with_indices, derivative=Derivative(_setup_with_indices, _grad_with_indices, _jvp_with_indices), vmap=each_image("max_pool2d_with_indices", 1), packed=_WINDOW, composed=_is_plain,
+    check=_check, impl=_with_indices, fake=_empty_with_indices,
+    derivative=Derivative(_setup_with_indices, _grad_with_indices, _jvp_with_indices),
+    vmap=each_image("max_pool2d_with_indices", 1), packed=_WINDOW, composed=_is_plain,
 )  # fmt: skip

@@ -275,12 +275,16 @@ max_unpool2d = register(
     "max_unpool2d",
     "(Tensor x, Tensor indices, SymInt[2] size, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, "
     "SymInt[2] dilation, str duplicates, bool channels_last) -> Tensor",
-    check=_check_max_unpool2d, impl=unpool, fake=_empty_max_unpool2d, derivative=Derivative(_setup_max_unpool2d, _grad_max_unpool2d, linear("max_unpool2d")), vmap=each_image("max_unpool2d", 2), packed=Packed(Window, first=3, fields=4),
+    check=_check_max_unpool2d, impl=unpool, fake=_empty_max_unpool2d,
+    derivative=Derivative(_setup_max_unpool2d, _grad_max_unpool2d, linear("max_unpool2d")),
+    vmap=each_image("max_unpool2d", 2), packed=Packed(Window, first=3, fields=4),
 )  # fmt: skip
 max_unpool2d_backward = register(
     "max_unpool2d_backward",
     "(Tensor dy, Tensor indices, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, "
     "str duplicates, bool channels_last) -> Tensor",
-    check=_check_backward, impl=unpool_backward, fake=_empty_backward, derivative=Derivative(_setup_backward, _grad_backward, linear("max_unpool2d_backward")), vmap=each_image("max_unpool2d_backward", 2),
+    check=_check_backward, impl=unpool_backward, fake=_empty_backward,
+    derivative=Derivative(_setup_backward, _grad_backward, linear("max_unpool2d_backward")),
+    vmap=each_image("max_unpool2d_backward", 2),
     packed=Packed(Window, first=2, fields=4),
 )  # fmt: skip

@@ -313,7 +313,7 @@ def register(
             checked more.
         impl: computes it; looks at the backend in force.
         fake: uninitialised outputs of the right size, strides, dtype and device.
-        derivative: how it is differentiated; it heeds neither autocast nor a change of the backend, but what held in the forward.
+        derivative: how it is differentiated; in the dtypes and on the backend of the forward, whatever is in force later.
         vmap: rule for a mapped dimension, as in `torch.library.register_vmap`; it takes the operator's own arguments.
         packed: which of the operator's arguments all other functions, and the one that is returned, take as one.
         autocast: run in the low precision under `torch.autocast`, as ATen's convolutions do.

@@ -322,20 +322,28 @@ def _jvp_sobel_backward(args: tuple[Any, ...], _: Tensor, t_dy: Tensor | None, t
 
 sobel = register(
     "sobel", "(Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
-    check=_check_sobel, impl=_sobel, fake=_empty_sobel, derivative=Derivative(_setup_sobel, _grad_sobel, _jvp_sobel),
+    check=_check_sobel, impl=_sobel, fake=_empty_sobel,
+    derivative=Derivative(_setup_sobel, _grad_sobel, _jvp_sobel),
     vmap=each_image("sobel", 1), packed=Packed(Border, 3, 2),
 )  # fmt: skip
 spatial_gradient = register(
     "spatial_gradient", "(Tensor x, bool normalized, str padding_mode, float padding_value) -> Tensor",
-    check=_check_spatial_gradient, impl=_spatial_gradient, fake=_empty_spatial_gradient, derivative=Derivative(_setup_spatial_gradient, _grad_spatial_gradient, _jvp_spatial_gradient), vmap=each_image("spatial_gradient", 1), packed=Packed(Border, 2, 2),
+    check=_check_spatial_gradient, impl=_spatial_gradient, fake=_empty_spatial_gradient,
+    derivative=Derivative(_setup_spatial_gradient, _grad_spatial_gradient, _jvp_spatial_gradient),
+    vmap=each_image("spatial_gradient", 1), packed=Packed(Border, 2, 2),
 )  # fmt: skip
 sobel_backward = register(
     "sobel_backward",
     "(Tensor dy, Tensor x, bool normalized, float eps, str padding_mode, float padding_value) -> Tensor",
-    check=_check_sobel_backward, impl=_sobel_backward, fake=_empty_sobel_backward, derivative=Derivative(_setup_sobel_backward, _grad_sobel_backward, _jvp_sobel_backward), vmap=each_image("sobel_backward", 2), packed=Packed(Border, 4, 2),
+    check=_check_sobel_backward, impl=_sobel_backward, fake=_empty_sobel_backward,
+    derivative=Derivative(_setup_sobel_backward, _grad_sobel_backward, _jvp_sobel_backward),
+    vmap=each_image("sobel_backward", 2), packed=Packed(Border, 4, 2),
 )  # fmt: skip
 spatial_gradient_backward = register(
     "spatial_gradient_backward", "(Tensor dg, bool normalized, str padding_mode) -> Tensor",
     check=_check_spatial_gradient_backward, impl=_spatial_gradient_backward, fake=_empty_spatial_gradient_backward,
-    derivative=Derivative(_setup_spatial_gradient_backward, _grad_spatial_gradient_backward, linear("spatial_gradient_backward")), vmap=each_image("spatial_gradient_backward", 1), packed=Packed(Border, 2, 1),
+    derivative=Derivative(
+        _setup_spatial_gradient_backward, _grad_spatial_gradient_backward, linear("spatial_gradient_backward")
+    ),
+    vmap=each_image("spatial_gradient_backward", 1), packed=Packed(Border, 2, 1),
 )  # fmt: skip

@@ -165,14 +165,18 @@ conv2d = register(
     "(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, SymInt[2] stride, SymInt[4] padding, SymInt[2] dilation, "
     "SymInt groups, str padding_mode, float padding_value, str activation) -> Tensor",
     packed=Packed(Conv2d, first=4, fields=6),
-    check=_check_conv2d, impl=_conv2d, fake=_empty_conv2d, derivative=Derivative(gradients.setup_conv2d, gradients.grad_conv2d, gradients.jvp_conv2d), vmap=vmap.vmap_conv2d, autocast=True, composed=_is_plain,
+    check=_check_conv2d, impl=_conv2d, fake=_empty_conv2d,
+    derivative=Derivative(gradients.setup_conv2d, gradients.grad_conv2d, gradients.jvp_conv2d),
+    vmap=vmap.vmap_conv2d, autocast=True, composed=_is_plain,
 )  # fmt: skip
 conv2d_input_grad = register(
     "conv2d_input_grad",
     "(Tensor dy, Tensor weight, Tensor? bias, SymInt[2] size, SymInt[2] stride, SymInt[4] padding, SymInt[2] dilation, "
     "SymInt groups, str padding_mode, bool channels_last) -> Tensor",
     packed=Packed(Conv2d, first=4, fields=5),
-    check=_check_input_grad, impl=_conv2d_input_grad, fake=_empty_input_grad, derivative=Derivative(gradients.setup_input_grad, gradients.grad_input_grad, gradients.jvp_input_grad), vmap=vmap.vmap_input_grad, autocast=True,
+    check=_check_input_grad, impl=_conv2d_input_grad, fake=_empty_input_grad,
+    derivative=Derivative(gradients.setup_input_grad, gradients.grad_input_grad, gradients.jvp_input_grad),
+    vmap=vmap.vmap_input_grad, autocast=True,
     composed=_is_plain_adjoint,
 )  # fmt: skip
 conv2d_weight_grad = register(
@@ -180,5 +184,7 @@ conv2d_weight_grad = register(
     "(Tensor dy, Tensor x, SymInt[2] kernel_size, SymInt[2] stride, SymInt[4] padding, SymInt[2] dilation, SymInt groups, "
     "str padding_mode, float padding_value, bool with_bias, bool channels_last) -> (Tensor, Tensor)",
     packed=Packed(Conv2d, first=3, fields=6),
-    check=_check_weight_grad, impl=_conv2d_weight_grad, fake=_empty_weight_grad, derivative=Derivative(gradients.setup_weight_grad, gradients.grad_weight_grad, gradients.jvp_weight_grad), vmap=vmap.vmap_weight_grad,
+    check=_check_weight_grad, impl=_conv2d_weight_grad, fake=_empty_weight_grad,
+    derivative=Derivative(gradients.setup_weight_grad, gradients.grad_weight_grad, gradients.jvp_weight_grad),
+    vmap=vmap.vmap_weight_grad,
 )  # fmt: skip
