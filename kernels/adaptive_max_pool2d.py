@@ -112,9 +112,8 @@ def adaptive_max_unpool2d_kernel(
     for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
         p, q = p0 + t // TAPS[1], q0 + t % TAPS[1]
         mask = (mask_g & (p < p1))[:, None] & (mask_j & (q < q1))[None, :]
-        x_ptrs = tap_ptrs(x_ptr, x_strides, x_planes, p, q, lane, VEC_IN)
-        idx_ptrs = tap_ptrs(idx_ptr, idx_strides, idx_planes, p, q, lane, VEC_IN)
-        x, idx = tl.load(x_ptrs, mask=mask, other=0), tl.load(idx_ptrs, mask=mask, other=-1)
+        x = tl.load(tap_ptrs(x_ptr, x_strides, x_planes, p, q, lane, VEC_IN), mask=mask, other=0)
+        idx = tl.load(tap_ptrs(idx_ptr, idx_strides, idx_planes, p, q, lane, VEC_IN), mask=mask, other=-1)
         y += tl.where(idx == pixel, x.to(ACC), 0)
     store_tile(y_ptr, y, rows, cols, mask_g, mask_j)
 
