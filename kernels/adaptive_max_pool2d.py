@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from .device.adaptive import bounds_of, window_cols, window_tile
-from .device.windows import load_tap, pixel_offset, plane_offset, store_tile, tile
+from .device.windows import load_tap, pixel_offset, plane_offset, store_tile, tap_ptrs, tile
 from .layout.adaptive import in_one_row, is_large, launch_large, launch_small
 from .planning.windows import Config
 
@@ -111,10 +111,10 @@ def adaptive_max_unpool2d_kernel(
     y = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
     for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
         p, q = p0 + t // TAPS[1], q0 + t % TAPS[1]
-        mask_h, mask_w = mask_g & (p < p1), mask_j & (q < q1)
-        x = load_tap(x_ptr, x_strides, x_planes, p, q, lane, mask_h, mask_w, 0, VEC_IN).to(ACC)
-        idx = load_tap(idx_ptr, idx_strides, idx_planes, p, q, lane, mask_h, mask_w, -1, VEC_IN)
-        y += tl.where(idx == pixel, x, 0)
+        mask = (mask_g & (p < p1))[:, None] & (mask_j & (q < q1))[None, :]
+        x = tl.load(tap_ptrs(x_ptr, x_strides, x_planes, p, q, lane, VEC_IN), mask=mask, other=0)
+        idx = tl.load(tap_ptrs(idx_ptr, idx_strides, idx_planes, p, q, lane, VEC_IN), mask=mask, other=-1)
+        y += tl.where(idx == pixel, x.to(ACC), 0)
     store_tile(y_ptr, y, rows, cols, mask_g, mask_j)
 
 

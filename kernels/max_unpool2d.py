@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 
 from .device.borders import in_range
-from .device.windows import covering, first_pixel, load_tap, pixel_offset, plane_offset, store_tile, tile
+from .device.windows import covering, first_pixel, pixel_offset, plane_offset, store_tile, tap_ptrs, tile
 from .geometry import Window
 from .layout.windows import launch_tiles
 from .max_unpool2d_anywhere import max_unpool2d_replay, max_unpool2d_search
@@ -78,10 +78,10 @@ def max_unpool2d_fwd_kernel(
     for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
         p, r, mask_p = covering(h, t // TAPS[1], P, TAPS, WINDOW, 0)
         q, s, mask_q = covering(w, t % TAPS[1], Q, TAPS, WINDOW, 1)
-        mask_h, mask_w = mask_g & mask_p, mask_j & mask_q
-        mask = mask_h[:, None] & mask_w[None, :]
-        x = load_tap(x_ptr, x_strides, x_planes, p, q, lane, mask_h, mask_w, 0, VEC_IN).to(ACC)
-        idx = load_tap(idx_ptr, idx_strides, idx_planes, p, q, lane, mask_h, mask_w, 0, VEC_IN)
+        mask = (mask_g & mask_p)[:, None] & (mask_j & mask_q)[None, :]
+        x_ptrs = tap_ptrs(x_ptr, x_strides, x_planes, p, q, lane, VEC_IN)
+        idx_ptrs = tap_ptrs(idx_ptr, idx_strides, idx_planes, p, q, lane, VEC_IN)
+        x, idx = tl.load(x_ptrs, mask=mask, other=0).to(ACC), tl.load(idx_ptrs, mask=mask, other=0)
         if OFFSETS:
             here = idx.to(tl.int32) == r[:, None] * S + s[None, :].to(tl.int32)
         else:
@@ -118,7 +118,7 @@ def max_unpool2d_bwd_kernel(
     plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     idx_planes = plane_offset(plane, DEPTH, idx_strides)
     mask = mask_g[:, None] & mask_j[None, :]
-    idx = load_tap(idx_ptr, idx_strides, idx_planes, p, q, lane, mask_g, mask_j, 0, VEC_IN)
+    idx = tl.load(tap_ptrs(idx_ptr, idx_strides, idx_planes, p, q, lane, VEC_IN), mask=mask, other=0)
     h0, w0 = first_pixel(p, WINDOW, 0), first_pixel(q, WINDOW, 1)
     if OFFSETS:
         tap = idx.to(tl.int32)

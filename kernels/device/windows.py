@@ -64,8 +64,8 @@ def pixel_offset(h, w, strides):
 
 
 @triton.jit
-def load_tap(x_ptr, strides, planes, h, w, lane, mask_h, mask_w, other: tl.constexpr, VEC: tl.constexpr):
-    """Load a rectangle: the elements in rows h of the planes that begin at `planes`, and in columns w and their lanes.
+def tap_ptrs(x_ptr, strides, planes, h, w, lane, VEC: tl.constexpr):
+    """Point to a rectangle: the elements in rows h of the planes that begin at `planes`, and in columns w and their lanes.
 
     A column's lanes lie back to back in units of VEC.
     """
@@ -75,7 +75,13 @@ def load_tap(x_ptr, strides, planes, h, w, lane, mask_h, mask_w, other: tl.const
     cols = w * strides[3] + lane * strides[1]
     if VEC > 1:
         cols = tl.max_contiguous(tl.multiple_of(cols, VEC), VEC)
-    x_ptrs = x_ptr + rows[:, None] + cols[None, :]
+    return x_ptr + rows[:, None] + cols[None, :]
+
+
+@triton.jit
+def load_tap(x_ptr, strides, planes, h, w, lane, mask_h, mask_w, other: tl.constexpr, VEC: tl.constexpr):
+    """Load the rectangle of `tap_ptrs`."""
+    x_ptrs = tap_ptrs(x_ptr, strides, planes, h, w, lane, VEC)
     return tl.load(x_ptrs, mask=mask_h[:, None] & mask_w[None, :], other=other)
 
 
