@@ -66,11 +66,11 @@ def _taps(w, lane, W, sc, sw, MODE: tl.constexpr, REACH: tl.constexpr):
 
 
 @triton.jit
-def _inside(w, W, REACH: tl.constexpr):
-    """Whether the columns w - REACH ... w + REACH lie in the image."""
+def _inside(w, W, mask, REACH: tl.constexpr):
+    """Whether the columns w - REACH ... w + REACH lie in the image; `mask` says it of w."""
     inside = ()
     for t in tl.static_range(-REACH, REACH + 1):
-        inside += (in_range(w + t, W),)  # type: ignore[assignment]
+        inside += (mask if t == 0 else in_range(w + t, W),)  # type: ignore[assignment]
     return inside
 
 
@@ -130,7 +130,7 @@ def sobel_fwd_kernel(
     cols = tl.arange(0, BLOCK)
     mask = q0 + cols < ROW
     x_ptr = plane_ptr(x_ptr, plane, C, sn, sc)
-    offs, inside = _taps(w, lane, W, sc, sw, MODE, 1), _inside(w, W, 1)
+    offs, inside = _taps(w, lane, W, sc, sw, MODE, 1), _inside(w, W, mask, 1)
     if FLAT:
         # the compiler cannot see through w and lane that the pixels lie back to back; told so, it loads 128 bits
         offs = (offs[0], (q0.to(tl.int64) + cols) * sc, offs[2])
@@ -276,7 +276,7 @@ def sobel_bwd_kernel(
     x_ptr = plane_ptr(x_ptr, plane, C, x_sn, x_sc)
     dy_offs = _taps(w, lane, W, dy_sc, dy_sw, MODE, 1)
     # five columns are the taps of the outputs at w-1, w and w+1
-    offs, inside = _taps(w, lane, W, x_sc, x_sw, MODE, 2), _inside(w, W, 2)
+    offs, inside = _taps(w, lane, W, x_sc, x_sw, MODE, 2), _inside(w, W, mask, 2)
     to_gx, to_gy = _adjoint_weights(w, W, MODE)
     dx_ptr += plane * H * ROW + q0
 
