@@ -1,4 +1,4 @@
-"""Where windows lie: the numbers of a convolution or a pool that travel as one, and what follows from them.
+"""Where windows lie, and what lies beyond an image: numbers of an op that travel as one, and what follows from them.
 
     size of an output:   (size + padding of both ends - dilation (kernel - 1) - 1) // stride + 1
 

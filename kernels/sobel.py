@@ -6,8 +6,8 @@
 
     gx[h, w] = sum of  s (2 - r^2) x[h + r, w + s]  over r, s = -1, 0, 1;  gy has r and s exchanged
 
-`sobel_plain_kernel` is this formula, and launched where `config` is a `Plain`. What every other launch runs are the kernels
-after it, faster and longer. Inputs have any strides; outputs are ours, hence dense.
+`sobel_plain_kernel` is this formula, and runs where `config` is a `Plain`. All other launches run the kernels below it, which
+take more lines and move fewer bytes. Inputs have any strides; outputs are ours, hence dense.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .planning.strips import Config, Plain, Problem, cost, pick_config, programs
 def sobel_plain_kernel(
     x_ptr,  # in:  [N, C, H, W]
     y_ptr,  # out: [N, C, H, W]
-    C, H, W, x_strides, y_strides,  # four strides each, of any size
+    C, H, W, x_strides, y_strides,  # four strides each, which may be any
     SCALE: tl.constexpr, EPS: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program filters BLOCK columns of a row (grid: N * C * H * cdiv(W, BLOCK))."""
@@ -45,7 +45,8 @@ def sobel_plain_kernel(
             x = tl.load(x_ptr + n * x_sn + c * x_sc + i * x_sh + j * x_sw, mask=w < W, other=0).to(ACC)
             if MODE == "constant":
                 x = tl.where(in_range(h + r, H) & in_range(w + s, W), x, PAD)
-            if s != 0:  # 0 times infinity would be NaN
+            # a weight of 0 adds nothing: 0 times infinity would be NaN
+            if s != 0:
                 gx += s * (2 - r * r) * x
             if r != 0:
                 gy += r * (2 - s * s) * x
@@ -65,11 +66,11 @@ def _taps(w, lane, W, sc, sw, MODE: tl.constexpr, REACH: tl.constexpr):
 
 
 @triton.jit
-def _inside(w, W, REACH: tl.constexpr):
-    """Whether the columns w - REACH ... w + REACH lie in the image."""
+def _inside(w, W, mask, REACH: tl.constexpr):
+    """Whether the columns w - REACH ... w + REACH lie in the image; `mask` says it of w."""
     inside = ()
     for t in tl.static_range(-REACH, REACH + 1):
-        inside += (in_range(w + t, W),)  # type: ignore[assignment]
+        inside += (mask if t == 0 else in_range(w + t, W),)  # type: ignore[assignment]
     return inside
 
 
@@ -119,7 +120,7 @@ def sobel_fwd_kernel(
     - filters that are separated: a row is filtered along x once, and three such rows are combined along y;
     - sliding: a program goes down a strip of rows, and two filtered rows wait in registers for the third, so that every row
       is loaded once a strip (shifted copies of it come from L1), not three times;
-    - planes and lanes: neighbours in memory are filtered by neighbouring threads in channels_last too (see strips.py);
+    - planes and lanes: neighbouring threads filter neighbours in memory in channels_last too (see device/strips.py);
     - FLAT: the middle tap of channels_last loads 128 bits at a time, as that of NCHW does anyway;
     - offsets within a row have 32 bits unless it is WIDE;
     - both gradients instead of their magnitude, where MAGNITUDE is off.
@@ -129,7 +130,7 @@ def sobel_fwd_kernel(
     cols = tl.arange(0, BLOCK)
     mask = q0 + cols < ROW
     x_ptr = plane_ptr(x_ptr, plane, C, sn, sc)
-    offs, inside = _taps(w, lane, W, sc, sw, MODE, 1), _inside(w, W, 1)
+    offs, inside = _taps(w, lane, W, sc, sw, MODE, 1), _inside(w, W, mask, 1)
     if FLAT:
         # the compiler cannot see through w and lane that the pixels lie back to back; told so, it loads 128 bits
         offs = (offs[0], (q0.to(tl.int64) + cols) * sc, offs[2])
@@ -275,7 +276,7 @@ def sobel_bwd_kernel(
     x_ptr = plane_ptr(x_ptr, plane, C, x_sn, x_sc)
     dy_offs = _taps(w, lane, W, dy_sc, dy_sw, MODE, 1)
     # five columns are the taps of the outputs at w-1, w and w+1
-    offs, inside = _taps(w, lane, W, x_sc, x_sw, MODE, 2), _inside(w, W, 2)
+    offs, inside = _taps(w, lane, W, x_sc, x_sw, MODE, 2), _inside(w, W, mask, 2)
     to_gx, to_gy = _adjoint_weights(w, W, MODE)
     dx_ptr += plane * H * ROW + q0
 

@@ -19,11 +19,12 @@ def strip_tile(H, ROW, L, rows, BLOCK: tl.constexpr, WIDE: tl.constexpr):
     q0 = (pid % blocks) * BLOCK
     j = q0 % L + tl.arange(0, BLOCK)
     w = q0 // L + j // L  # [BLOCK]
-    # a row that spans 2^31 elements of memory: widen before any stride is multiplied
+    # in a row that spans 2^31 elements of memory, a column times its stride needs 64 bits
     w = w.to(tl.int64) if WIDE else w
     return plane, h0, tl.minimum(h0 + rows, H), q0, w, j % L
 
 
 @triton.jit
 def plane_ptr(ptr, plane, C, sn, sc):
+    """Where a plane begins, of images of C planes each."""
     return ptr + (plane // C) * sn + (plane % C) * sc

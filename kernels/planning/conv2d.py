@@ -18,7 +18,7 @@ from .compilers import PINNED, Version
 from .conv2d_candidates import KINDS, Config, Problem, candidates
 from .conv2d_candidates import method as method
 from .hardware import INTERPRETER, Device, issue_us, l2_us, matrix_us, memory_us, wave_efficiency
-from .protocol import Cost
+from .protocol import Cost, power_of_2
 
 
 def tiles(problem: Problem, config: Config) -> int:
@@ -45,7 +45,7 @@ def trips(problem: Problem, config: Config) -> float:
     if problem.kind == "weight_grad":
         return -(-problem.m // (config.block_k * config.splits))
     if problem.method == "direct":
-        # taps of a row are unrolled; few channels go round once each
+        # a depthwise loop goes through rows of taps, which it unrolls; others take a trip for every tap of a channel
         return problem.columns / (problem.row if problem.i == 1 else 1)
     if problem.method == "flat":
         return -(-problem.columns // config.block_k)
@@ -53,7 +53,7 @@ def trips(problem: Problem, config: Config) -> float:
 
 
 def _workspace(problem: Problem, config: Config) -> int:
-    """Bytes of the sums of all ranges of pixels."""
+    """Bytes that the sums of all ranges of pixels take."""
     accumulator = 8 if problem.itemsize == 8 else 4
     return accumulator * config.splits * problem.groups * problem.o * problem.i * problem.taps
 
@@ -89,7 +89,7 @@ def cost(problem: Problem, config: Config) -> Cost:
 
 
 def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
-    """Assumed length of the main loop and of the rest, in instructions a warp; fitted to what the compiler made for sm_90."""
+    """Assumed lengths of the main loop and of the rest, in instructions a warp, fitted to machine code for sm_90."""
     lanes = 32 * config.num_warps
     if problem.method == "direct":
         values = config.block_m * config.block_n / lanes
@@ -98,7 +98,8 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
     outside = 500 + (14 if problem.kind == "weight_grad" else 9) * config.taps * config.block_m * config.block_n / lanes
     if problem.method == "flat" or not problem.dense:
         return 70 + 7 * (config.block_m + config.block_n) * config.block_k / lanes, outside
-    rows = config.block_k * problem.itemsize / 16 / lanes  # copies of 128 bits a thread, for each row of a tile
+    # a thread copies so many times 128 bits for each row of a tile
+    rows = config.block_k * problem.itemsize / 16 / lanes
     if problem.kind == "weight_grad":
         return 80 + (12 * config.block_m + (6 + 14 * config.taps) * config.block_n) * rows, outside
     return 55 + 15 * config.taps + (9 * config.block_m + 3.5 * config.taps * config.block_n) * rows, outside
@@ -116,7 +117,7 @@ def modelled_us(problem: Problem, config: Config, device: Device) -> float:
     ]
     if need.flops:
         times.append(matrix_us(need.flops, device, problem.itemsize, problem.tf32))
-    # the sum of the ranges of pixels waits for all of them
+    # the kernel that adds up the ranges of pixels starts when all of them are done
     afterwards = l2_us(2 * _workspace(problem, config), device) if config.splits > 1 else 0
     return max(times) / wave_efficiency(count, device.sms) + afterwards
 
@@ -128,7 +129,7 @@ def _with_splits(problem: Problem, config: Config, device: Device) -> list[Confi
     one, steps = tiles(problem, config), -(-problem.m // config.block_k)
     counts = {max(1, min(steps, round(device.sms * waves / one))) for waves in (1, 2, 3, 4)}
     counts |= {max(1, min(steps, device.sms * waves // one)) for waves in (1, 2, 3, 4)}
-    # no range may be empty
+    # a range of no pixels would be a program that does nothing: fewer ranges of as many steps hold all pixels
     exact = {-(-steps // -(-steps // n)) for n in counts}
     return [replace(config, splits=n) for n in sorted(exact)]
 
@@ -156,12 +157,12 @@ def table(device: Device) -> dict[Problem, Config]:
             raise ValueError(f"{config} is none that may be picked")
         return problem, config
 
-    # what only another compiler takes is no fault of the file
+    # a config that only another compiler takes is left out without a warning, as the file is not at fault
     return {p: c for p, c in tables.read(device, parse) if c in choices(p, device)}
 
 
 def key(problem: Problem) -> Problem:
-    """The problem as tables know it: a bias or a residual changes nothing."""
+    """The problem as tables know it: they leave out the bytes, so a bias or a residual makes no other problem."""
     return replace(problem, bytes_least=0)
 
 
@@ -170,7 +171,10 @@ _preferred: dict[Problem, Config] = {}
 
 @contextlib.contextmanager
 def prefer(problem: Problem, config: Config) -> Iterator[None]:
-    """Inside the block a problem gets this config, whatever tables say: for the whole process, as a backward has threads."""
+    """Inside the block a problem gets this config, whatever the tables say.
+
+    That holds for all threads of the process, because a backward pass runs in threads of its own.
+    """
     outer = dict(_preferred)
     _preferred[key(problem)] = config
     pick_config.cache_clear()
@@ -183,7 +187,7 @@ def prefer(problem: Problem, config: Config) -> Iterator[None]:
 
 
 def forget_tables() -> None:
-    """Read them anew when next they are needed."""
+    """Have the tables read anew when they are next needed."""
     table.cache_clear()
     pick_config.cache_clear()
 
@@ -194,10 +198,10 @@ def pick_config(problem: Problem, device: Device) -> Config:
     if preferred := _preferred.get(key(problem)):
         return preferred
     if device is INTERPRETER:
-        # cost is per loop iteration, hardly per element
-        width = min(256, max(16, 1 << (problem.i - 1).bit_length()))
+        # the interpreter takes its time for every iteration of a loop, and hardly any for an element
+        width = min(256, max(16, power_of_2(problem.i)))
         if problem.kind == "weight_grad":
-            return Config(16, 64, min(1024, 1 << max(4, (problem.m - 1).bit_length())), 4, 1)
+            return Config(16, 64, min(1024, max(16, power_of_2(problem.m))), 4, 1)
         shifts = problem.method == "gemm" and 0 < problem.span <= 64
         return Config(256, 16, width, 4, 1, taps=problem.row if shifts else 1)
     return table(device).get(key(problem)) or model_config(problem, device)

@@ -20,20 +20,20 @@ class Problem:
     """Elements of a row: W*L."""
     lanes: int
     bytes_in: int
-    """Bytes read an element, all inputs."""
+    """Bytes that all inputs have for an element."""
     bytes_halo: int
-    """Bytes that two neighbouring tiles both read, an element of the border between them."""
+    """Bytes that two neighbouring tiles both read, for an element of the border between them."""
     bytes_out: int
-    """Bytes written an element."""
+    """Bytes that are written for an element."""
     extra_trips: int
     """Rows that a strip filters beyond those it writes."""
     columns_a_thread: int
-    """4 make 128-bit accesses of float32; the backward keeps 20 values a column in registers, and affords 2."""
+    """4 of them make 128-bit accesses of float32; the backward keeps 20 values a column in registers, and affords 2."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Columns and rows of the tile of a program."""
+    """Columns and rows of the tile that a program computes."""
 
     block: int
     rows: int
@@ -69,7 +69,7 @@ _ROW_US = 0.7
 
 
 def candidates(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
-    """The configs that can be picked; no version of Triton spills in any."""
+    """The configs that can be picked; neither triton 3.6 nor 3.8 spills in one."""
     return [
         Config(block, rows, max(1, block // (device.warp_size * problem.columns_a_thread)))
         for block in (128, 256, 512)
@@ -91,12 +91,12 @@ def pick_config(problem: Problem, device: Device) -> Config:
     def modelled_us(config: Config) -> float:
         need = cost(problem, config)
         full = min(1.0, programs(problem, config) / resident_programs(device, config.num_warps))
-        # lanes beyond the end of a row idle
+        # threads whose columns lie beyond the end of a row have nothing to do
         full *= problem.row / (-(-problem.row // config.block) * config.block)
         return memory_us(need.bytes_moved, device) / full + _ROW_US * need.trips
 
     if cost(problem, configs[0]).bytes_least > device.l2_bytes:
         frugal = [c for c in configs if cost(problem, c).bytes_moved <= 1.05 * cost(problem, c).bytes_least]
-        # tiles of many interleaved lanes are few pixels wide: then all of them share much with their neighbours
+        # tiles of many interleaved lanes are few pixels wide, and may all share much with their neighbours: then none is frugal
         configs = frugal or configs
     return min(configs, key=modelled_us)
