@@ -98,8 +98,11 @@ class Window(NamedTuple):
 
     def output_size(self, image: Sequence[int], ceil_mode: bool = False) -> Pair:
         """Rows and columns of windows, in an image of so many pixels."""
-        rows, cols = (pool_size(n, *axis, ceil_mode) for n, axis in zip(image, self.axes(), strict=True))
-        return rows, cols
+        kernel, stride, padding, dilation = self
+        return (
+            pool_size(image[0], kernel[0], stride[0], padding[0], dilation[0], ceil_mode),
+            pool_size(image[1], kernel[1], stride[1], padding[1], dilation[1], ceil_mode),
+        )
 
     def axes(self) -> tuple[tuple[int, int, int, int], ...]:
         """Kernel, stride, padding and dilation of the rows, then of the columns."""

@@ -89,11 +89,12 @@ def conv2d(
     stride, dilation = arguments.pair("stride", stride, 1), arguments.pair("dilation", dilation, 1)
     padding = arguments.conv_padding(padding)
     groups = arguments.group_count(groups)
-    sides, shape = sizes.conv_geometry(input.shape, weight.shape, stride, padding, dilation, groups, padding_mode)
+    conv, shape = sizes.conv_geometry(input.shape, weight.shape, stride, padding, dilation, groups, padding_mode)
     arguments.check_bias(bias, shape[-3])
     if residual is not None and residual.shape != shape:
         raise ValueError(f"`residual` must have the shape of the result, {shape}, got {tuple(residual.shape)}")
-    conv = Conv2d(stride, sides, dilation, groups, padding_mode, padding_value)
+    if padding_mode == "constant":
+        conv = Conv2d(*conv[:5], padding_value)
     if len(shape) == 4:
         return _conv2d.conv2d(input, weight, bias, residual, conv, activation or "none")
     residual = None if residual is None else residual.unsqueeze(0)
@@ -152,11 +153,10 @@ def conv_transpose2d(
     padding = arguments.pair("padding", padding, 0)
     output_padding = arguments.pair("output_padding", output_padding, 0)
     groups = arguments.group_count(groups)
-    sides, size = sizes.conv_transpose_geometry(
+    conv, size = sizes.conv_transpose_geometry(
         input.shape, weight.shape, stride, padding, output_padding, dilation, groups
     )
     arguments.check_bias(bias, weight.shape[1] * groups)
     x = input if input.dim() == 4 else input.unsqueeze(0)
-    conv = Conv2d(stride, sides, dilation, groups, "zeros")
     y: Tensor = _conv2d.conv2d_input_grad(x, weight, bias, size, conv, _conv2d.is_channels_last(x, weight))
     return y if input.dim() == 4 else y.squeeze(0)

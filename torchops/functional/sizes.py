@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from torchops.kernels.geometry import Pair, Sides, Window, conv_size, conv_transpose_size
+from torchops.kernels.geometry import Conv2d, Pair, Sides, Window, conv_transpose_size
 from torchops.ops.checks import check_border
 from torchops.torch_internals import tracing_state
 
@@ -74,8 +74,8 @@ def _conv_padding(padding: Pair | Sides | str, kernel_size: Pair, stride: Pair, 
 def conv_geometry(
     input: Sequence[int], weight: Sequence[int], stride: Pair, padding: Pair | Sides | str, dilation: Pair,
     groups: int, padding_mode: str,
-) -> tuple[Sides, tuple[int, ...]]:  # fmt: skip
-    """Left, right, top and bottom padding, and the shape of the result, for inputs of these shapes."""
+) -> tuple[Conv2d, tuple[int, ...]]:  # fmt: skip
+    """The convolution of inputs of these shapes, with a border of 0 if it is constant, and the shape of its result."""
     _check_conv_shapes(input, weight, groups)
     *batch, c, h, w = as_numbers(input)
     k, channels, r, s = as_numbers(weight)
@@ -88,23 +88,22 @@ def conv_geometry(
         raise ValueError(f"`groups` (={groups}) must divide `out_channels` (={k})")
     sides = left, right, top, bottom = _conv_padding(padding, (r, s), stride, dilation)
     check_border(input, sides, padding_mode, "`input`")
-    p = conv_size(h, r, stride[0], top + bottom, dilation[0])
-    q = conv_size(w, s, stride[1], left + right, dilation[1])
+    conv = Conv2d(stride, sides, dilation, groups, padding_mode)
+    p, q = conv.output_size((h, w), (r, s))
     if p < 1 or q < 1:
         raise ValueError(
             f"`weight` of shape {tuple(weight)} with `dilation` {dilation} is larger than the padded `input`, "
             f"{h + top + bottom} x {w + left + right} pixels"
         )
-    return sides, (*batch, k, p, q)
+    return conv, (*batch, k, p, q)
 
 
 @_remembered
 def conv_transpose_geometry(
     input: Sequence[int], weight: Sequence[int], stride: Pair, padding: Pair, output_padding: Pair, dilation: Pair,
     groups: int,
-) -> tuple[Sides, Pair]:  # fmt: skip
-    """Padding (left, right, top, bottom) of the convolution that maps the result to exactly this input; rows and columns of the
-    result."""
+) -> tuple[Conv2d, Pair]:  # fmt: skip
+    """The convolution that maps the result to exactly this input, and rows and columns of the result."""
     _check_conv_shapes(input, weight, groups)
     c, h, w = as_numbers(input[-3:])
     channels, _, r, s = as_numbers(weight)
@@ -123,7 +122,7 @@ def conv_transpose_geometry(
         raise ValueError(
             f"`padding` (={padding}) leaves {p} x {q} pixels of the output of `input` of shape {tuple(input)}"
         )
-    return (left, left - beside, top, top - below), (p, q)
+    return Conv2d(stride, (left, left - beside, top, top - below), dilation, groups, "zeros"), (p, q)
 
 
 def _sum_of_quotients(count: int, step: int, begin: int, divisor: int) -> int:

@@ -65,6 +65,8 @@ def _overhangs(kernel_size: Ints, conv: Conv2d) -> bool:
     dilations of 2 or more. Of pixels that are there it cannot.
     """
     left, right, top, bottom = conv.padding
+    if left == right == top == bottom == 0:
+        return False
     rows, cols = conv.reach(kernel_size[-2:])
     return left > cols or top > rows or right > cols or bottom > rows
 
