@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
 import pkgutil
@@ -223,6 +224,13 @@ class TestSmoke:
         assert len(reported) == 16
         for family in {one.family for one in found}:
             assert {one.how for one in found if one.family == family} == {"eager", "graph", "autocast"}
+
+    def test_an_op_without_checks_of_its_own_is_shown_as_in_the_catalog(self) -> None:
+        found = list(smoke._shown(set(catalog.OPS) - {"avg_pool2d"}))
+        assert {(one.op, str(one.kwargs)) for one in found} == {("avg_pool2d", "{'kernel_size': 2}")}
+        layouts = {(one.dtype, one.channels_last) for one in found}
+        assert layouts == set(itertools.product(catalog.OPS["avg_pool2d"].dtypes, (False, True)))
+        assert smoke.run(found[-1], "cpu", None).verdict == "ok"
 
     def test_warps_are_forced(self) -> None:
         for one in smoke.checks():

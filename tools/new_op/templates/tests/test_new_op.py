@@ -50,8 +50,9 @@ def test_matches_aten(channels_last: bool, device: torch.device) -> None:
 
 
 @pytest.mark.tiers("compile")
-def test_moves_128_bits() -> None:
+@pytest.mark.parametrize("channels_last", [False, True], ids=["nchw", "channels_last"])
+def test_moves_128_bits(channels_last: bool) -> None:
     from torchops.inspect import inspect
 
-    for report in inspect("new_op", "sm_90"):
+    for report in inspect("new_op", "sm_90", channels_last=channels_last):
         assert set(report.loads) == set(report.stores) == {128}
