@@ -219,7 +219,8 @@ class TestSmoke:
             for name in vars(importlib.import_module(f"torchops.kernels.{module.name}"))
             if name.endswith("_kernel")
         }
-        assert kernels - launched == {"canary_kernel"}
+        # no op picks the kernels of lesson size: tests of the tier gpu ask them
+        assert kernels - launched == {"canary_kernel", "sobel_plain_kernel"}
         reported = {(one.warps, one.dtype, one.tf32, one.channels_last) for one in found if "173068" in one.label}
         assert len(reported) == 16
         for family in {one.family for one in found}:
