@@ -6,8 +6,8 @@
 
     gx[h, w] = sum of  s (2 - r^2) x[h + r, w + s]  over r, s = -1, 0, 1;  gy has r and s exchanged
 
-`sobel_plain_kernel` is this formula, and runs where `config` is a `Plain`. All other launches run the kernels below it, which
-take more lines and move fewer bytes. Inputs have any strides; outputs are ours, hence dense.
+`sobel_plain_kernel` is this formula, and runs where `config` is a `PlainConfig`. All other launches run the kernels below it,
+which take more lines and move fewer bytes. Inputs have any strides; outputs are ours, hence dense.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .device.borders import border_index, in_range
 from .device.strips import plane_ptr, strip_tile
 from .geometry import Border
 from .launch import launch, target_device
-from .planning.strips import Config, Plain, Problem, cost, pick_config, programs
+from .planning.strips import Config, PlainConfig, Problem, cost, pick_config, programs
 
 
 @triton.jit
@@ -350,7 +350,7 @@ def _is_flat(x: torch.Tensor, out: torch.Tensor) -> bool:
     return not out.is_contiguous() and x.stride(3) == x.shape[1] * x.stride(1)
 
 
-def _sobel_plain(x: torch.Tensor, y: torch.Tensor, config: Plain, **meta: Any) -> None:
+def _sobel_plain(x: torch.Tensor, y: torch.Tensor, config: PlainConfig, **meta: Any) -> None:
     n, c, h, w = x.shape
     size = x.element_size()
     problem = Problem(
@@ -371,7 +371,7 @@ def sobel_fwd(
 ) -> None:
     """Write the gradient magnitude of x (N, C, H, W) to y, dense, NCHW or channels_last."""
     meta = {"SCALE": scale, "EPS": eps, **_border(border)}
-    if isinstance(config, Plain):
+    if isinstance(config, PlainConfig):
         _sobel_plain(x, y, config, **meta)
     else:
         _launch(sobel_fwd_kernel, ((x, 2),), y, x.shape, 0, 4, config, MAGNITUDE=True, FLAT=_is_flat(x, y), **meta)

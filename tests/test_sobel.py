@@ -20,6 +20,7 @@ from torchops.kernels.planning import strips
 from torchops.kernels.planning.hardware import DEVICES
 from torchops.ops import sobel as ops
 from torchops.ops import tiling
+from torchops.ops.registration import IMPLEMENTATIONS
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .opinfo import OpInfo, Rejection, Sample
@@ -77,7 +78,7 @@ class TestSobel(Conformance):
                 "eps_nan", lambda: torchops.sobel(torch.rand(1, 3, 3), eps=torch.nan), ValueError, r"`eps` .* got nan"
             ),
         ),
-        implementation=ops._sobel,
+        implementation=IMPLEMENTATIONS["sobel"],
         module=(torchops.nn.Sobel, {"padding_mode": "constant", "padding_value": 0.5, "normalized": False, "eps": 0.1}),
         registered=("sobel", "sobel_backward"),
     )
@@ -111,7 +112,7 @@ class TestSpatialGradient(Conformance):
         op=catalog.OPS["spatial_gradient"],
         samples=_samples(),
         rejections=_rejections(torchops.spatial_gradient),
-        implementation=ops._spatial_gradient,
+        implementation=IMPLEMENTATIONS["spatial_gradient"],
         registered=("spatial_gradient", "spatial_gradient_backward"),
     )
 
@@ -199,7 +200,7 @@ def test_the_plain_kernel_computes_the_same(
     (x,) = catalog.OPS["sobel"].random_inputs((2, 3, 5, 19), dtype)
     x = x.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     y = ops._empty_sobel(x)
-    kernels.sobel_fwd(x, y, 0.125, 1e-6, border, config=strips.Plain(16, num_warps=1))
+    kernels.sobel_fwd(x, y, 0.125, 1e-6, border, config=strips.PlainConfig(16, num_warps=1))
     close(y, reference.sobel(x.double().cpu(), padding_mode=border.mode, padding_value=border.value), dtype)
 
 
@@ -209,7 +210,7 @@ def test_the_plain_kernel_weighs_nothing_with_0(device: torch.device) -> None:
     x = torch.zeros(1, 1, 5, 5, device=device)
     x[..., 2, 2] = torch.inf
     y = torch.empty_like(x)
-    kernels.sobel_fwd(x, y, 0.125, 1e-6, Border("zeros"), config=strips.Plain(8, num_warps=1))
+    kernels.sobel_fwd(x, y, 0.125, 1e-6, Border("zeros"), config=strips.PlainConfig(8, num_warps=1))
     assert torch.equal(y, torchops.sobel(x, padding_mode="zeros"))
 
 
@@ -302,7 +303,7 @@ class TestConfigs:
             for config in strips.candidates(_problem(1, 256, 1024, columns_a_thread=2), device):
                 kernels.sobel_bwd(x, x, x, 0.125, 1e-6, border, config=config)
                 kernels.spatial_gradient_bwd(g, x, 0.125, border, config=config)
-            kernels.sobel_fwd(x, x, 0.125, 1e-6, border, config=strips.Plain(128))
+            kernels.sobel_fwd(x, x, 0.125, 1e-6, border, config=strips.PlainConfig(128))
         assert len(launches) == 46
         for r in map(report, launches):
             assert (r.spills, r.stack_bytes) == (0, 0), r

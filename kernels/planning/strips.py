@@ -41,7 +41,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Plain(Config):
+class PlainConfig(Config):
     """The columns of a program of the plain kernel, which filters one row of them; it is asked for, never picked."""
 
     rows: int = field(default=1, init=False)
