@@ -53,8 +53,6 @@ class OpInfo:
     samples: tuple[Sample, ...]
     """The first one is also asked the expensive questions: make it typical."""
     rejections: tuple[Rejection, ...]
-    implementation: Callable[..., Tensor]
-    """What the operator runs, to be looked into."""
     module: tuple[type[nn.Module], dict[str, Any]] | None = None
     """Its module, with arguments that are not those of the catalog's example."""
     launches: tuple[int, int] = (1, 1)

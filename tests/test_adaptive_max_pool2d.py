@@ -11,7 +11,6 @@ from torch import Tensor
 
 import torchops
 from torchops import catalog
-from torchops.ops import adaptive_max_pool2d as ops
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .opinfo import LAYOUTS, OpInfo, Rejection, Sample, laid_out
@@ -33,7 +32,6 @@ class TestAdaptiveMaxPool2d(Conformance):
                 r"`return_indices` must be True or False, got 'offset'",
             ),
         ),
-        implementation=ops._pool,
         module=(torchops.nn.AdaptiveMaxPool2d, {"output_size": (3, None)}),
         outputs=2,
         registered=("adaptive_max_pool2d", "adaptive_max_unpool2d"),

@@ -17,7 +17,6 @@ from torchops import catalog, reference
 from torchops.activations import ACTIVATIONS
 from torchops.kernels.geometry import Conv2d
 from torchops.ops.conv2d import operator as ops
-from torchops.ops.registration import IMPLEMENTATIONS
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .opinfo import LAYOUTS, OpInfo, Rejection, Sample, laid_out, strides
@@ -203,7 +202,6 @@ class TestConv2d(Conformance):
         op=catalog.OPS["conv2d"],
         samples=SAMPLES,
         rejections=_rejections(),
-        implementation=IMPLEMENTATIONS["conv2d"],
         launches=(1, 5),  # two gradients, and the sums of the ranges that weight and bias are split into
         streams=False,
         archs=("sm_120",),  # the others: test_conv2d_compile.py

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 import torchops
 from torchops import catalog
-from torchops.ops.registration import IMPLEMENTATIONS
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .opinfo import LAYOUTS, OpInfo, Rejection, Sample, laid_out, strides
@@ -78,7 +77,6 @@ class TestConvTranspose2d(Conformance):
         op=catalog.OPS["conv_transpose2d"],
         samples=SAMPLES,
         rejections=_rejections(),
-        implementation=IMPLEMENTATIONS["conv2d_input_grad"],
         launches=(1, 4),  # two gradients, and the sum of the ranges that the weight is split into
         streams=False,
         archs=("sm_120",),  # the others: test_conv2d_compile.py

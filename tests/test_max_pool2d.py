@@ -103,7 +103,6 @@ class TestMaxPool2d(Conformance):
         archs=ARCHS,
         samples=SAMPLES,
         rejections=_rejections_of_extrema(torchops.max_pool2d),
-        implementation=ops._max_pool2d,
         module=(torchops.nn.MaxPool2d, {"kernel_size": 3, "stride": 1, "padding": 1, "ceil_mode": True}),
         registered=("max_pool2d_with_indices", "max_unpool2d"),
     )
@@ -115,7 +114,6 @@ class TestMinPool2d(Conformance):
         archs=("sm_90",),
         samples=SAMPLES,
         rejections=_rejections_of_extrema(torchops.min_pool2d),
-        implementation=ops._max_pool2d,
         module=(torchops.nn.MinPool2d, {"kernel_size": 3, "stride": 1, "padding": 1, "ceil_mode": True}),
         registered=("max_pool2d_with_indices", "max_unpool2d"),
     )

@@ -11,7 +11,6 @@ from torch import Tensor
 
 import torchops
 from torchops import catalog, reference
-from torchops.ops import max_unpool2d as ops
 from torchops.ops import tiling
 
 from .conformance import OPERATOR, Conformance, close
@@ -148,7 +147,6 @@ class TestOffsets(_Unpool):
         archs=ARCHS,
         samples=SAMPLES,
         rejections=_rejections(),
-        implementation=ops.unpool,
         module=(torchops.nn.MaxUnpool2d, {"kernel_size": 2, "stride": 3}),
         registered=("max_unpool2d", "max_unpool2d_backward"),
         further=True,
@@ -163,7 +161,6 @@ class TestPositions(_Unpool):
         archs=ARCHS,
         samples=SAMPLES[1:],
         rejections=(),
-        implementation=ops.unpool,
         launches=(2, 2),
         reports=True,
         indices="position",

@@ -20,7 +20,6 @@ from torchops.kernels.planning import strips
 from torchops.kernels.planning.hardware import DEVICES
 from torchops.ops import sobel as ops
 from torchops.ops import tiling
-from torchops.ops.registration import IMPLEMENTATIONS
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .opinfo import OpInfo, Rejection, Sample
@@ -78,7 +77,6 @@ class TestSobel(Conformance):
                 "eps_nan", lambda: torchops.sobel(torch.rand(1, 3, 3), eps=torch.nan), ValueError, r"`eps` .* got nan"
             ),
         ),
-        implementation=IMPLEMENTATIONS["sobel"],
         module=(torchops.nn.Sobel, {"padding_mode": "constant", "padding_value": 0.5, "normalized": False, "eps": 0.1}),
         registered=("sobel", "sobel_backward"),
     )
@@ -112,7 +110,6 @@ class TestSpatialGradient(Conformance):
         op=catalog.OPS["spatial_gradient"],
         samples=_samples(),
         rejections=_rejections(torchops.spatial_gradient),
-        implementation=IMPLEMENTATIONS["spatial_gradient"],
         registered=("spatial_gradient", "spatial_gradient_backward"),
     )
 

@@ -11,6 +11,7 @@ import torchops
 from torchops import inspect
 from torchops.kernels.launch import record
 from torchops.kernels.planning.hardware import DEVICES
+from torchops.ops.registration import IMPLEMENTATIONS
 
 from .base import Questions
 
@@ -59,16 +60,15 @@ class Compiled(Questions):
 
         class Spy(torch.utils._python_dispatch.TorchDispatchMode):
             def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-                if not hasattr(torch.ops.torchops, func._schema.name.partition("::")[2]):
+                implementation = IMPLEMENTATIONS.get(func._schema.name.partition("::")[2])
+                if implementation is None:
                     dispatched.append(str(func))
                     return func(*args, **(kwargs or {}))
                 with self:
-                    return self.info.implementation(*args)
+                    return implementation(*args)
 
         inputs = self.inputs(sample, torch.float32, torch.device("cpu"))
-        spy = Spy()
-        spy.info = self.info  # type: ignore[attr-defined]
-        with record(DEVICES["sm_90"]) as launches, torchops.use_backend("triton"), spy:
+        with record(DEVICES["sm_90"]) as launches, torchops.use_backend("triton"), Spy():
             self.call(inputs, sample)
         assert len(launches) == self.info.launches[0]
         assert dispatched == ["aten.empty.memory_format"] * (self.info.outputs + self.info.reports)
