@@ -61,7 +61,7 @@ def _taps(w, lane, W, sc, sw, MODE: tl.constexpr, REACH: tl.constexpr):
     """Where in a row the columns w - REACH ... w + REACH lie, with the border that MODE asks for: an offset each."""
     offs = ()
     for t in tl.static_range(-REACH, REACH + 1):
-        offs += ((w if t == 0 else border_index(w + t, W, MODE)) * sw + lane * sc,)  # type: ignore[assignment]
+        offs += ((w if t == 0 else border_index(w + t, W, MODE)) * sw + lane * sc,)
     return offs
 
 
@@ -70,7 +70,7 @@ def _inside(w, W, mask, REACH: tl.constexpr):
     """Whether the columns w - REACH ... w + REACH lie in the image; `mask` says it of w."""
     inside = ()
     for t in tl.static_range(-REACH, REACH + 1):
-        inside += (mask if t == 0 else in_range(w + t, W),)  # type: ignore[assignment]
+        inside += (mask if t == 0 else in_range(w + t, W),)
     return inside
 
 
@@ -92,7 +92,7 @@ def _load_taps(ptr, h, H, sh, offs, inside, mask, MODE: tl.constexpr, PAD: tl.co
     """Row h as each tap sees it: a tuple of what `_load_row` loads."""
     taps = ()
     for t in tl.static_range(len(offs)):
-        taps += (_load_row(ptr, h, H, sh, offs[t], inside[t], mask, MODE, PAD, ACC),)  # type: ignore[assignment]
+        taps += (_load_row(ptr, h, H, sh, offs[t], inside[t], mask, MODE, PAD, ACC),)
     return taps
 
 
@@ -110,7 +110,7 @@ def sobel_fwd_kernel(
     H, W, ROW, L, C, rows,  # ROW = W*L; C planes an image (1 where L = C); rows a program
     x_strides,
     SCALE: tl.constexpr, EPS: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr,
-    MAGNITUDE: tl.constexpr, ACC: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr,
+    MAGNITUDE: tl.constexpr, ACC: tl.constexpr, BACK_TO_BACK: tl.constexpr, WIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program filters `rows` rows of BLOCK columns (grid: planes * strips * blocks).
@@ -121,7 +121,7 @@ def sobel_fwd_kernel(
     - sliding: a program goes down a strip of rows, and two filtered rows wait in registers for the third, so that every row
       is loaded once a strip (shifted copies of it come from L1), not three times;
     - planes and lanes: neighbouring threads filter neighbours in memory in channels_last too (see device/strips.py);
-    - FLAT: the middle tap of channels_last loads 128 bits at a time, as that of NCHW does anyway;
+    - BACK_TO_BACK: the middle tap of channels_last loads 128 bits at a time, as that of NCHW does anyway;
     - offsets within a row have 32 bits unless it is WIDE;
     - both gradients instead of their magnitude, where MAGNITUDE is off.
     """
@@ -131,7 +131,7 @@ def sobel_fwd_kernel(
     mask = q0 + cols < ROW
     x_ptr = plane_ptr(x_ptr, plane, C, sn, sc)
     offs, inside = _taps(w, lane, W, sc, sw, MODE, 1), _inside(w, W, mask, 1)
-    if FLAT:
+    if BACK_TO_BACK:
         # the compiler cannot see through w and lane that the pixels lie back to back; told so, it loads 128 bits
         offs = (offs[0], (q0.to(tl.int64) + cols) * sc, offs[2])
     y_ptr += plane * H * ROW * (1 if MAGNITUDE else 2) + q0
@@ -246,8 +246,8 @@ def _filter_columns(top, mid, low):
     """Three rows, filtered along y at each tap: smoothed by [1, 2, 1] and differenced by [-1, 0, 1]."""
     smooth, diff = (), ()
     for t in tl.static_range(len(mid)):
-        smooth += (top[t] + 2 * mid[t] + low[t],)  # type: ignore[assignment]
-        diff += (low[t] - top[t],)  # type: ignore[assignment]
+        smooth += (top[t] + 2 * mid[t] + low[t],)
+        diff += (low[t] - top[t],)
     return smooth, diff
 
 
@@ -293,8 +293,8 @@ def sobel_bwd_kernel(
             dy = tl.load(dy_row + dy_offs[t], mask=mask, other=0).to(ACC)
             gx, gy = smooth[t + 2] - smooth[t], diff[t] + 2 * diff[t + 1] + diff[t + 2]
             dgx_t, dgy_t = _magnitude_grad(gx, gy, dy, SCALE, EPS)
-            dgx += (dgx_t,)  # type: ignore[assignment]
-            dgy += (dgy_t,)  # type: ignore[assignment]
+            dgx += (dgx_t,)
+            dgy += (dgy_t,)
         across = (across[1], across[2], _weighted(to_gx, dgx))
         along = (along[1], along[2], _weighted(to_gy, dgy))
         dx = _gather_rows(r - 1, H, across, along, MODE)
@@ -345,7 +345,7 @@ def _border(border: Border) -> dict[str, Any]:
     return {"MODE": mode, "PAD": value}
 
 
-def _is_flat(x: torch.Tensor, out: torch.Tensor) -> bool:
+def _lies_back_to_back(x: torch.Tensor, out: torch.Tensor) -> bool:
     """Whether the lanes of x lie back to back, pixel after pixel, as those of a channels_last out do."""
     return not out.is_contiguous() and x.stride(3) == x.shape[1] * x.stride(1)
 
@@ -374,7 +374,18 @@ def sobel_fwd(
     if isinstance(config, PlainConfig):
         _sobel_plain(x, y, config, **meta)
     else:
-        _launch(sobel_fwd_kernel, ((x, 2),), y, x.shape, 0, 4, config, MAGNITUDE=True, FLAT=_is_flat(x, y), **meta)
+        _launch(
+            sobel_fwd_kernel,
+            ((x, 2),),
+            y,
+            x.shape,
+            0,
+            4,
+            config,
+            MAGNITUDE=True,
+            BACK_TO_BACK=_lies_back_to_back(x, y),
+            **meta,
+        )
 
 
 def spatial_gradient_fwd(
@@ -383,7 +394,7 @@ def spatial_gradient_fwd(
     """Write the gradients of x (N, C, H, W) along x and y to g (N, C, 2, H, W), dense."""
     _launch(
         sobel_fwd_kernel, ((x, 2),), g, x.shape, 0, 4, config,
-        SCALE=scale, EPS=0.0, MAGNITUDE=False, FLAT=_is_flat(x, g), **_border(border),
+        SCALE=scale, EPS=0.0, MAGNITUDE=False, BACK_TO_BACK=_lies_back_to_back(x, g), **_border(border),
     )  # fmt: skip
 
 
