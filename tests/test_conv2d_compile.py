@@ -154,10 +154,6 @@ def test_every_config_of_the_commonest_fits_ada(one: Pass, monkeypatch: pytest.M
     test_every_config_fits(one, "sm_89", monkeypatch)
 
 
-def _is_product(r: inspect.LaunchReport) -> bool:
-    return r.kernel in ("conv2d_gemm_kernel", "conv2d_shift_kernel", "conv2d_weight_grad_kernel")
-
-
 def _assert_wide(r: inspect.LaunchReport, taps: int) -> None:
     """Matrix instructions of a warp group, fed by copies of 128 bits that wait for nobody; a short loop for each product."""
     assert "HGMMA" in r.code["sass"], r
@@ -176,7 +172,7 @@ def test_named_layers(layer: ConvLayer, arch: str) -> None:
     for launch in itertools.chain(*model.launches(layer, DEVICES[arch]).values()):
         r = inspect.report(launch)
         assert (r.spills, r.stack_bytes) == (0, 0), r
-        if _is_product(r):
+        if launch.cost.flops:
             assert r.matrix_instructions > 0, r
             if arch == "sm_90" and min(layer.C, layer.K) >= 16:
                 _assert_wide(r, launch.config.taps)
