@@ -106,7 +106,7 @@ class ConvTranspose2d(_Convolution, nn.ConvTranspose2d):
     """
 
     def forward(self, input: Tensor, output_size: Any = None) -> Tensor:
-        # typed as lists, given as tuples
+        # torch.nn types these as lists, but they are given as tuples
         stride, padding, kernel_size, dilation = cast(Any, (self.stride, self.padding, self.kernel_size, self.dilation))
         output_padding: Any = self._output_padding(input, output_size, stride, padding, kernel_size, 2, dilation)
         return F.conv_transpose2d(input, self.weight, self.bias, stride, padding, output_padding, self.groups, dilation)

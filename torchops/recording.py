@@ -53,7 +53,7 @@ class Spec:
         return {"shape": self.shape, "strides": self.strides, "dtype": str(self.dtype).removeprefix("torch.")}
 
     def __str__(self) -> str:
-        """Words as "8x3x5x5 float32", with the memory format if there are four sizes, and the strides if there is no format."""
+        """Words like "8x3x5x5 float32", with the memory format for four sizes, and the strides if it has no format."""
         layout, t = "", self.empty(torch.device("meta"))
         if t.is_contiguous():
             layout = " contiguous" if t.dim() == 4 else ""

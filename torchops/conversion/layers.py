@@ -208,7 +208,7 @@ def _change_class(module: Module, changed: Callable[[type[Module]], type[Module]
 
 
 def _theirs(cls: type[Module]) -> type[Module] | None:
-    """The class that `_ours` makes this one of; None if it makes none such."""
+    """The class of torch.nn or of a user that a class of ours stands for; None if it stands for none."""
     return vars(cls).get(_ORIGIN) or next((base for base, ours in COUNTERPARTS.items() if cls is ours), None)
 
 
