@@ -31,7 +31,7 @@ class Launch:
     cost: Cost
     device: Device
     problem: Any = None
-    """What its config was picked for, where a table of configs may know it."""
+    """The problem that its config was picked for, where a table of configs may know it."""
     pass_name: str = ""
     """"forward", "input_grad", "weight_grad" or "bias_grad" of a convolution; else "", where only the caller can tell."""
 

@@ -48,7 +48,7 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """The largest, of two losses of the same step."""
+        """The largest difference between two losses of the same step."""
         return max(abs(a - b) for a, b in zip(*self.losses.values(), strict=True))
 
 

@@ -68,12 +68,12 @@ class Checkpoint:
 
     net: str
     options: dict[str, Any]
-    """Of :func:`build`."""
+    """Arguments of :func:`build`."""
     state: dict[str, Tensor]
     labels: list[str]
-    """Of the classes, in the order of the outputs; empty where there are none."""
+    """Names of the classes, in the order of the outputs; empty where there are none."""
     preprocess: dict[str, Any]
-    """Of :class:`torchops.models.data.Preprocess`."""
+    """Fields of :class:`torchops.models.data.Preprocess`."""
     training: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:

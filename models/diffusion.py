@@ -71,7 +71,7 @@ class Diffusion(nn.Module):
             channels, channels, width=width, depth=depth, unpool=unpool, embedding=embedding,
             norm=partial(nn.GroupNorm, 8), activation=nn.SiLU, **layers,
         )  # fmt: skip
-        # the cosine of Nichol and Dhariwal, which spares the first steps
+        # this is the cosine of Nichol and Dhariwal, which spares the first steps
         angle = (torch.arange(1, steps + 1, dtype=torch.float64) / steps + 0.008) / 1.008 * math.pi / 2
         signal = (angle.cos() / math.cos(0.008 / 1.008 * math.pi / 2)).clamp(min=0)
         self.register_buffer("signal", signal.float())
@@ -130,7 +130,7 @@ class Diffusion(nn.Module):
             yield image
             if then is None:
                 return
-            # the noise that goes with the clipped image
+            # this is the noise that goes with the clipped image
             e = (x - self.signal[now] * image) / self.noise[now]
             ratio = self.signal[now] / self.signal[then]
             fresh = eta * self.noise[then] / self.noise[now] * (1 - ratio**2).clamp(min=0).sqrt()

@@ -49,7 +49,7 @@ class Processes:
         return Processes(chosen, dist.get_rank(), dist.get_world_size())
 
     def leave(self) -> None:
-        """When nothing is left that uses the group: what outlives it may wait for it for ever."""
+        """Leave the group, when nothing is left that uses it: what outlives it may wait for it for ever."""
         if self.world > 1:
             gc.collect()
             dist.destroy_process_group()
@@ -60,7 +60,7 @@ class Processes:
         return self.rank == 0
 
     def any(self, flag: bool) -> bool:
-        """Whether one of them says so."""
+        """Whether any process says so."""
         return self.mean(float(flag)) > 0
 
     def mean(self, value: float) -> float:
@@ -78,7 +78,7 @@ class Processes:
             return nn.SyncBatchNorm.convert_sync_batchnorm(model)
         for module in model.modules():
             if type(module) is nn.BatchNorm2d:
-                # its forward alone differs
+                # the two classes differ in their forward alone
                 module.__class__ = SyncBatchNorm2d
         return model
 

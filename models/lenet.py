@@ -62,7 +62,7 @@ class LeNet(nn.Module):
             activation: list[nn.Module] = [nn.ReLU()]
             if norm is not None:
                 activation.insert(0 if norm == "before" else 1, nn.BatchNorm2d(outputs))
-            # a norm right behind it has a bias of its own
+            # a norm right behind the convolution has a bias of its own
             return [conv(inputs, outputs, 5, bias=norm != "before"), *activation, pool(2)]
 
         side = ((size - 4) // 2 - 4) // 2

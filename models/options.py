@@ -88,7 +88,7 @@ class NetworkOptions:
 
     @staticmethod
     def read(net: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """What `build` takes: of what is asked for, else by default."""
+        """The options that `build` takes, as they are asked for, or else with their defaults."""
         reads = {f.name: f.metadata["read"] or (lambda value: value) for f in dataclasses.fields(NetworkOptions)}
         options = options_of(NetworkOptions, net).items()
         return {name: reads[name](asked.get(name, found.default)) for name, found in options if found.shown}

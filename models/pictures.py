@@ -75,7 +75,7 @@ def predictions(
 
 
 def _colours(count: int) -> list[tuple[float, float, float]]:
-    """Hues, of so many classes: gray is the image's. The first class, if there are more than two, is the background."""
+    """Colours of so many classes are hues: gray is the image's. The first class, if more than two, is the background."""
     return [matplotlib.colormaps["hsv"](i / count)[:3] for i in range(count)]
 
 

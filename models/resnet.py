@@ -13,7 +13,7 @@ from torchops.conversion import convert
 
 DEPTHS = (18, 34, 50, 101, 152)
 STAGES = ("layer1", "layer2", "layer3", "layer4", "fc")
-"""In the order of the image's way; what comes before the first belongs to it."""
+"""Stages in the order of the image's way; what comes before the first belongs to it."""
 
 
 def resnet(depth: int = 18, classes: int = 1000, *, weights: str | None = None, converted: bool = True) -> nn.Module:

@@ -16,7 +16,7 @@ from .checkpoints import CheckpointError
 from .options import NetworkOptions, check_least, option, options_of
 
 _OF_CLASSES = ("lenet", "resnet", "diffusion")
-"""Trained on images of classes, or on images alone."""
+"""Networks that are trained on images of classes, or on images alone."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Config:
         "data", "Where torchvision keeps the files of its sets, or puts them.", nets=_OF_CLASSES, path=True
     )
     options: dict[str, Any] = field(default_factory=dict, kw_only=False)
-    """Of :func:`torchops.models.build`, without what the data decide."""
+    """Arguments of :func:`torchops.models.build`, without what the data decide."""
     size: int = option(
         28, "Height and width that images are brought to.", least=8,
         resnet={"default": 224},

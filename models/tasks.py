@@ -181,7 +181,7 @@ def threshold_iou(data: Data) -> list[float]:
         return counts
 
     def ious(counts: Tensor, c: int) -> Tensor:
-        """Of class c, if all pixels up to a level, or (second row) all above it, are taken for it."""
+        """Intersections over unions of class c, if all pixels up to a level, or (second row) all above it, are taken for it."""
         below, total = counts.cumsum(1), counts.sum(1, keepdim=True)
         taken = torch.stack([below, total - below])
         return taken[:, c] / (total[c] + taken[:, 1 - c]).clamp(min=1)

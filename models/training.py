@@ -29,7 +29,7 @@ from .runs import Config, Run
 from .tasks import Classification, Denoising, Segmentation, Task, to
 
 WARMUP = 0.05
-"""Of the steps: the rate rises, before it falls as a cosine."""
+"""Share of the steps in which the rate rises, before it falls as a cosine."""
 
 
 class Interrupted(Exception):  # noqa: N818 (it is none)
@@ -37,7 +37,7 @@ class Interrupted(Exception):  # noqa: N818 (it is none)
 
 
 class Watcher(Protocol):
-    """Who looks on."""
+    """Whoever is told how a run goes on."""
 
     def step(self, epoch: int, step: int, steps: int, loss: float, images_per_second: float) -> None: ...
 
@@ -114,7 +114,7 @@ def optimizer_for(config: Config, net: nn.Module) -> torch.optim.Optimizer:
 
 
 def _rate(step: int, total: int) -> float:
-    """A line up, then a cosine down to zero."""
+    """The share of the full rate: it rises in a line, then falls as a cosine to zero."""
     warmup = max(1, round(WARMUP * total))
     if step < warmup:
         return (step + 1) / warmup
@@ -122,7 +122,7 @@ def _rate(step: int, total: int) -> float:
 
 
 class Trainer:
-    """One run, on this process."""
+    """One run, as this process trains it."""
 
     def __init__(self, config: Config, run: Run, processes: Processes, watcher: Watcher) -> None:
         self.config, self.run_folder, self.processes, self.watcher = config, run, processes, watcher
@@ -133,7 +133,7 @@ class Trainer:
         net, self.options = net_for(config, data)
         on_gpu = device.type == "cuda"
         self.amp = on_gpu if config.amp is None else config.amp
-        # half as many conversions on GPUs with matrix units; on CPUs U-Net and ResNet are faster in it as well
+        # channels_last takes half as many conversions on GPUs with matrix units; on CPUs U-Net and ResNet are faster in it too
         last = (config.net in ("unet", "resnet") or on_gpu) if config.channels_last is None else config.channels_last
         self.format = torch.channels_last if last else torch.contiguous_format
         self.net = processes.synchronized(net.to(device).to(memory_format=self.format))
@@ -220,7 +220,7 @@ class Trainer:
                 signal.signal(number, handler)
 
     def _freeze(self) -> None:
-        """For the first epochs, everything but a ResNet's head is as it came."""
+        """Keep everything but a ResNet's head as it came, for the first epochs."""
         frozen = len(self.rows) < self.config.freeze
         for name, parameter in self.net.named_parameters():
             parameter.requires_grad_(not frozen or name.startswith("fc."))
@@ -232,7 +232,7 @@ class Trainer:
     def _epoch(self) -> None:
         self.net.train()
         self._freeze()
-        # made again where what is trained changes, but not compiled again in every epoch
+        # the forward is made again where what is trained changes, but is not compiled again in every epoch
         if self.forward is None or len(self.rows) == self.config.freeze:
             self.forward = self.processes.wrapped(self.net)
             if self.config.compile:
@@ -296,7 +296,7 @@ class Trainer:
 
     @property
     def _val_batch(self) -> int:
-        # whole images, of any size
+        # a U-Net is judged on whole images of a folder, which may have any size
         return 1 if self.config.net == "unet" and self.config.data else 4 * self.config.batch_size
 
     def _checkpoint(self, training: dict[str, Any]) -> Checkpoint:
@@ -306,7 +306,7 @@ class Trainer:
         )  # fmt: skip
 
     def _save(self, finished: bool = True) -> None:
-        """The state to go on from; after an epoch, also the network if it is the best one, and the figures."""
+        """Write the state to go on from; after an epoch, also the network if it is the best one, and the figures."""
         state: dict[str, Any] = {
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -396,6 +396,6 @@ def _train(config: Config, run: Run, watcher: Watcher, processes: Processes, res
     trainer = Trainer(config, run, processes, watcher)
     if resume:
         trainer.resume()
-    elif processes.first:  # not before: what is refused leaves no folder
+    elif processes.first:  # the folder is made only now: a run that is refused leaves none
         Run.create(run.path, config)
     return trainer.train()

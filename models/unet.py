@@ -24,7 +24,7 @@ class Block(nn.Module):
         super().__init__()
 
         def layers(inputs: int) -> nn.Sequential:
-            # the norm has a bias of its own
+            # the norm behind a convolution has a bias of its own
             border = {"padding": dilation, "dilation": dilation, "padding_mode": padding_mode, "bias": False}
             return nn.Sequential(conv(inputs, outputs, 3, **border), norm(outputs), activation())
 
@@ -48,7 +48,7 @@ class Up(nn.Module):
             self.thin: nn.Module = nn.Identity()
             self.unpool = conv_transpose(2 * channels, channels, 2, stride=2)
         else:
-            # as many channels as were pooled; before unpooling, on a quarter of the pixels
+            # unpooling takes as many channels as were pooled; they are thinned before it, on a quarter of the pixels
             self.thin = conv(2 * channels, channels, 1)
             self.unpool = unpool_layer(2)
 
@@ -132,7 +132,7 @@ class UNet(nn.Module):
         inputs = [widths[-1]] + [bottom] * (len(dilations) - 1)
         self.bottom = nn.ModuleList(block(c, bottom, d) for c, d in zip(inputs, dilations, strict=True))
         unpool_layer = avg_unpool if unpool == "avg" else max_unpool
-        # from the bottom up
+        # these run from the bottom up
         self.up = nn.ModuleList(Up(c, unpool, conv, conv_transpose, unpool_layer) for c in reversed(widths))
         self.merge = nn.ModuleList(block(2 * c, c) for c in reversed(widths))
         self.head = conv(width, classes, 1)
@@ -140,7 +140,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         h, w = x.shape[-2:]
         multiple = 2 ** len(self.down)
-        # written so that export sees a multiple, which pools halve evenly: of n + -n % multiple it does not
+        # this is written so that export sees a multiple, which pools halve evenly: in n + -n % multiple it sees none
         right, below = (-(n // -multiple) * multiple - n for n in (w, h))
         x = F.pad(x, (0, right, 0, below), mode="replicate")
         skips: list[tuple[Tensor, Tensor | None]] = []

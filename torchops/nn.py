@@ -13,10 +13,10 @@ from .torch_internals import MaxPoolNd
 
 
 class _Layer(nn.Module):
-    """What every layer answers to those who compile it by other means."""
+    """A layer that refuses TorchScript in words of its own."""
 
     def __prepare_scriptable__(self) -> Any:
-        """`torch.jit.script` asks for a form that it can compile; its words for ours would be of an annotation somewhere."""
+        """`torch.jit.script` asks here for a form that it can compile; its own error would speak of an annotation somewhere."""
         F.unscriptable(f"layer {type(self).__name__}")
 
 
@@ -49,7 +49,7 @@ class Conv2d(_Convolution, nn.Conv2d):
     Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), padding_mode=reflect, activation='relu')
     """
 
-    # also of a torch.nn.Conv2d whose class was changed
+    # a torch.nn.Conv2d whose class was changed has these too
     padding_value: float = 0.0
     activation: str | None = None
 
@@ -106,7 +106,7 @@ class ConvTranspose2d(_Convolution, nn.ConvTranspose2d):
     """
 
     def forward(self, input: Tensor, output_size: Any = None) -> Tensor:
-        # typed as lists, given as tuples
+        # torch.nn types these as lists, but they are given as tuples
         stride, padding, kernel_size, dilation = cast(Any, (self.stride, self.padding, self.kernel_size, self.dilation))
         output_padding: Any = self._output_padding(input, output_size, stride, padding, kernel_size, 2, dilation)
         return F.conv_transpose2d(input, self.weight, self.bias, stride, padding, output_padding, self.groups, dilation)
@@ -213,7 +213,7 @@ class MaxUnpool2d(_Layer, nn.MaxUnpool2d):
     Args: as :func:`torchops.max_unpool2d`, with `dilation` by keyword.
     """
 
-    # also of a torch.nn.MaxUnpool2d whose class was changed
+    # a torch.nn.MaxUnpool2d whose class was changed has this too
     dilation: int | tuple[int, int] = 1
 
     def __init__(

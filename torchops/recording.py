@@ -49,11 +49,11 @@ class Spec:
         return torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=device)
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it: its "shape", "strides" and "dtype"."""
+        """The tensor as JSON has it: its "shape", "strides" and "dtype"."""
         return {"shape": self.shape, "strides": self.strides, "dtype": str(self.dtype).removeprefix("torch.")}
 
     def __str__(self) -> str:
-        """As "8x3x5x5 float32", with its memory format if it has four sizes, and its strides if it has no format."""
+        """Words like "8x3x5x5 float32", with the memory format for four sizes, and the strides if it has no format."""
         layout, t = "", self.empty(torch.device("meta"))
         if t.is_contiguous():
             layout = " contiguous" if t.dim() == 4 else ""
@@ -82,7 +82,7 @@ class Call:
         args, generator = self.empty(device), torch.Generator(device).manual_seed(0)
         for a in args:
             if isinstance(a, Tensor):
-                # what is expanded has one value
+                # an expanded dimension has one value, which is written once
                 a[tuple(slice(None if step else 1) for step in a.stride())].normal_(generator=generator)
         return args
 
@@ -204,7 +204,7 @@ def _recorded(
     backward: bool, module: nn.Module | None = None, backend: Backend = "triton",
 ) -> list[Call]:  # fmt: skip
     with contextlib.ExitStack() as block:
-        # so that nothing is decided as for the CPU
+        # the backend is in force, so that nothing is decided as for the CPU
         block.enter_context(use_backend(backend))
         recorder = block.enter_context(_Recorder(name))
         if module is not None:
@@ -226,7 +226,7 @@ def layer_calls(
     """The calls of a layer: its forward and, if asked for, its two gradients."""
     x, w = (_on_meta(shape, dtype, channels_last) for shape in (layer.input_shape, layer.weight_shape))
     calls = _recorded(layer.name, layer, x.requires_grad_(backward), w.requires_grad_(backward), backward=backward)
-    # each operator once
+    # a layer calls each operator once, and so its pass names it
     return [replace(call, name=f"{layer.name}.{_PASSES[call.operator]}") for call in calls]
 
 
@@ -280,7 +280,7 @@ def model_calls(
     """
     if fused and backward:
         raise ValueError("`fused` is for inference, and excludes `backward`")
-    # what is fused has values to fold
+    # a fusion folds values, which tensors on the meta device do not have
     with torch.device("cpu" if fused else "meta"):
         model = _untrained(name).eval()
     model = fuse(model)[0] if fused else convert(model, inplace=True)[0].train(backward)

@@ -61,17 +61,17 @@ class ConvLayer:
 
     @property
     def flops(self) -> int:
-        """Of the forward pass, and of either gradient."""
+        """Operations of the forward pass, and of either gradient."""
         h, w = (self.H, self.W) if self.transposed else self.output_size
         return 2 * self.N * h * w * self.C * self.K // self.groups * self.R * self.S
 
     @property
     def elements(self) -> int:
-        """Of input, weight and output together: each is moved at least once, in every pass."""
+        """Elements of input, weight and output together: each is moved at least once, in every pass."""
         return sum(math.prod(shape) for shape in (self.input_shape, self.weight_shape, self.output_shape))
 
     def __call__(self, x: Tensor, w: Tensor, b: Tensor | None = None, **epilogue: Any) -> Tensor:
-        """As torchops computes it."""
+        """Compute the layer with torchops."""
         if self.transposed:
             return functional.conv_transpose2d(
                 x, w, b, self.stride, self.padding, 0, self.groups, self.dilation, **epilogue

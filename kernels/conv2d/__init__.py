@@ -4,10 +4,11 @@ They take checked tensors, and write into outputs that the caller allocated. Rea
 
     plain.py        the convolution in a kernel of lesson size
     gemm.py         the same as an implicit matrix product for every border, with phases, vector hints and an epilogue
-    flat.py         of few channels: taps and channels are one axis
-    direct.py       of narrow groups: no matrix product
-    shift.py        of stride 1: the taps of a row share a load
-    weight_grad*.py the gradient of the weight, likewise; sums.py: of the bias, and what adds up split sums
+    flat.py         a convolution of few channels: taps and channels are one axis
+    direct.py       a convolution of narrow groups, without a matrix product
+    shift.py        a convolution of stride 1: the taps of a row share a load
+    weight_grad*.py the gradient of the weight, as a matrix product or without one
+    sums.py         the gradient of the bias, and the kernel that adds up split sums
     pixels.py       which pixels a program writes and reads
     ring.py         where the padding of a gradient is kept until it is folded back
     epilogue.py     what is added to the sums in the end
@@ -136,13 +137,13 @@ def _read_sides(dy: torch.Tensor, weight: torch.Tensor, dx: torch.Tensor, conv: 
 def _span(s: int, left: int, dilation: int, mode: str) -> int:
     """Columns from the first to the last tap of a row, if conv2d_shift_kernel finds them in its tile; else 0."""
     span = (s - 1) * dilation
-    # a mirror image may lie as far on the other side
+    # reflection turns to a pixel as far on the other side, which is in the tile if that reaches equally far both ways
     found = mode == "constant" or mode == "replicate" or (mode == "reflect" and 2 * left == span)
     return span if found and 0 <= left <= span else 0
 
 
 class _Operands(NamedTuple):
-    """What a kernel reads and writes; None for what there is not."""
+    """What a kernel reads and writes; an operand that a call does not have is None."""
 
     x: torch.Tensor
     weight: torch.Tensor
@@ -154,7 +155,7 @@ class _Operands(NamedTuple):
 
 
 class _Map(NamedTuple):
-    """From pixels to what they read: see pixels.py."""
+    """How the pixels that are written map to those that are read: see pixels.py."""
 
     name: str
     k: int
@@ -180,7 +181,7 @@ def _gather(
     left, transposed = to.sides[0], to.name != "forward"
     phases = conv.stride if to.name == "transposed" else (1, 1)
     pixels = y.shape[3] if to.name == "ring" else -(-p // phases[0]) * -(-q // phases[1])
-    # the shift kernel has a bit for each row of the filter
+    # the shift kernel keeps one bit of an int32 for each row of the filter
     shifts = is_last(x) and to.name != "ring" and pad is None and (w, conv.stride) == (q, (1, 1)) and r < 32
     lean = border == "constant" and pad is None and activation in ("none", "relu")
     lean = lean and residual is None and ring is None and not (transposed and bias is not None)

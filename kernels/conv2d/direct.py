@@ -2,7 +2,7 @@
 
     y[m, k] += x[position(m, t), c] w[t, c, k]        for each tap t and each channel c of the group of k
 
-gemm.py without tl.dot: lanes are channels of any groups, which read channels in of their own.
+This is gemm.py without tl.dot: lanes are output channels of any groups, and each reads the input channels of its own group.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .pixels import output_tile, read
 
 @triton.jit
 def conv2d_direct_kernel(
-    x_ptr, w_ptr,                       # as of conv2d_gemm_kernel
+    x_ptr, w_ptr,                       # as in conv2d_gemm_kernel
     bias_ptr, residual_ptr, ring_ptr,
     pad_ptr,
     y_ptr,
@@ -27,7 +27,7 @@ def conv2d_direct_kernel(
     stride, sides, dilation,
     step, jump,
     R: tl.constexpr, S: tl.constexpr, MAP: tl.constexpr, BORDER: tl.constexpr, ACTIVATION: tl.constexpr, FOLD: tl.constexpr,
-    ALONG: tl.constexpr, VEC: tl.constexpr,     # of x, w, y; those of w are not asked
+    ALONG: tl.constexpr, VEC: tl.constexpr,     # for x, w and y; the kernel does not use those of w
     WIDE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """One program computes BLOCK_M pixels of BLOCK_N channels, of any groups (grid: phases * tiles of pixels and channels)."""

@@ -13,7 +13,7 @@ from .ring import fold_ring
 
 @triton.jit
 def finish(
-    acc, bias_ptr, residual_ptr, ring_ptr, y_ptr,   # of the first three, those that are None are not added
+    acc, bias_ptr, residual_ptr, ring_ptr, y_ptr,   # bias, residual and ring are added unless None
     pixel, offs_k, exists, mask_k,                  # pixel: image, row, column and number in the plane that is written
     y_size, r_strides, y_strides, sides,            # y_size: K, P, Q
     ACTIVATION: tl.constexpr, FOLD: tl.constexpr, RING: tl.constexpr, ALONG: tl.constexpr,

@@ -21,7 +21,7 @@ from .pixels import output_tile, read
 
 @triton.jit
 def conv2d_flat_kernel(
-    x_ptr, w_ptr,                       # as of conv2d_gemm_kernel
+    x_ptr, w_ptr,                       # as in conv2d_gemm_kernel
     bias_ptr, residual_ptr, ring_ptr,
     pad_ptr,
     y_ptr,
@@ -29,7 +29,7 @@ def conv2d_flat_kernel(
     x_strides, w_strides, r_strides, y_strides,
     stride, sides, dilation,
     step, jump,
-    C: tl.constexpr,                    # channels in of a group: dividing by a constant is cheap
+    C: tl.constexpr,                    # input channels of a group: dividing by a constant is cheap
     R: tl.constexpr, S: tl.constexpr, MAP: tl.constexpr, BORDER: tl.constexpr, ACTIVATION: tl.constexpr, FOLD: tl.constexpr,
     EVEN: tl.constexpr, ALONG: tl.constexpr, VEC: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,

@@ -24,7 +24,7 @@ from .pixels import inside_bits, load_pixels, output_tile, read
 
 @triton.jit
 def hinted_taps(strides, VEC: tl.constexpr, ALONG: tl.constexpr):
-    """As `hinted`, for the weight [groups, K, C, R, S], whose channels in lie back to back if ALONG is 1, else those out."""
+    """`hinted` for the weight [groups, K, C, R, S]; input channels lie back to back if ALONG is 1, else output channels."""
     sg, sk, sc, sr, ss = strides
     sg, sr, ss = sg // VEC * VEC, sr // VEC * VEC, ss // VEC * VEC
     sk, sc = (sk // VEC * VEC, sc) if ALONG == 1 else (sk, sc // VEC * VEC)
@@ -43,8 +43,8 @@ def conv2d_gemm_kernel(
     step, jump,                         # from a tap to the next: pixels of x, and rows and columns of the R x S taps
     R: tl.constexpr, S: tl.constexpr, MAP: tl.constexpr, BORDER: tl.constexpr, ACTIVATION: tl.constexpr,
     FOLD: tl.constexpr, INSIDE: tl.constexpr,   # the border of a gradient that is folded; whether no tap leaves the image
-    EVEN: tl.constexpr,                         # whether tiles come out even: of C, of K
-    ALONG: tl.constexpr, VEC: tl.constexpr,     # of x, w, y: the dimension whose elements lie back to back; how many are moved
+    EVEN: tl.constexpr,                         # whether the tiles of C and of K come out even
+    ALONG: tl.constexpr, VEC: tl.constexpr,     # of x, w, y: which dimension lies back to back; how many elements move
     PAD_BY_ADDRESS: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
@@ -74,7 +74,7 @@ def conv2d_gemm_kernel(
     BITS: tl.constexpr = BORDER == "constant" and MAP != "ring" and not INSIDE and R * S < 32
     inside = inside_bits(h0, w0, (H, W), step, R, S) if BITS else every
     acc = tl.zeros((BLOCK_M, BLOCK_N), ACC)
-    # channels outside, taps inside: the taps of one block of channels read the same lines of the cache
+    # the loop has channels outside and taps inside: the taps of one block of channels read the same lines of the cache
     t_h, t_w, c0 = 0, 0, 0
     for _ in range(taps_h * taps_w * tl.cdiv(C, BLOCK_K)):
         h, w = h0 + t_h * step_h, w0 + t_w * step_w

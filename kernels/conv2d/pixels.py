@@ -86,7 +86,7 @@ def output_tile(
         plane = largest
     m = pid_m * BLOCK_M + tl.arange(0, BLOCK_M)
     exists = m < N * plane
-    # lanes beyond the last pixel read it again; a phase may have none, but memory has
+    # lanes beyond the last pixel read it again; where a phase has no pixel they read pixel 0, which memory has
     m = tl.maximum(tl.minimum(m, N * plane - 1), 0)
     n, number = m // tl.maximum(plane, 1), (m % tl.maximum(plane, 1)).to(tl.int32)
     r0, s0 = 0, 0
@@ -118,7 +118,7 @@ def read(h, w, x_size, sh, sw, stride, BORDER: tl.constexpr, MAP: tl.constexpr):
 
 @triton.jit
 def inside_bits(h0, w0, x_size, step, R: tl.constexpr, S: tl.constexpr):
-    """Bit t_h*S + t_w says whether that tap lies inside the image: the loop asks with one instruction."""
+    """Bit t_h*S + t_w says whether that tap lies inside the image: the loop tests it with one instruction."""
     H, W = x_size
     step_h, step_w = step
     row = h0 * 0
@@ -135,7 +135,7 @@ def load_pixels(
     x_ptr, offs, lanes, x_sc, there, exists, mask_c, pad_ptr,
     ALONG: tl.constexpr, PAD_BY_ADDRESS: tl.constexpr, VEC: tl.constexpr,
 ):  # fmt: skip
-    """A tile [pixels, channels] of x, 0 where a pixel is not `there`: or the value of the border, if there is a pad_ptr."""
+    """Load a tile [pixels, channels] of x; a pixel not `there` reads as 0, or as the border's value if there is a pad_ptr."""
     if PAD_BY_ADDRESS:
         return load_or_pad(x_ptr, offs, lanes, there, exists, mask_c, pad_ptr, VEC)
     x = load_tile(x_ptr, offs, lanes * x_sc, there & exists, mask_c, ALONG)

@@ -6,8 +6,8 @@ Pixels are many and weights few, so the sum is split: each program adds up one r
 workspace of its own, and a second kernel adds the ranges, always in the same order (see sums.py). With one range there is no
 workspace.
 
-There are two kernels. Of many channels, a program has a tile of them for one tap, or for the taps of a row, which share the
-tile of dy. Of few channels, taps and channels are one axis, as in flat.py.
+There are two kernels. With many channels, a program has a tile of them for one tap, or for the taps of a row, which share the
+tile of dy. With few channels, taps and channels are one axis, as in flat.py.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def first_pixels(start, P, Q, BLOCK_K: tl.constexpr):
 
 @triton.jit
 def next_pixels(n, h, w, h_end, w_end, step, y_size, BLOCK_K: tl.constexpr):
-    """Image, row and column of what is BLOCK_K outputs of a P x Q plane further on.
+    """Image, row and column of the pixel that lies BLOCK_K outputs of a P x Q plane further on.
 
-    An odometer, since a division costs more than a product: from an output to the next, columns move by step_w and start again
-    at w_end; then rows move by step_h, and at h_end start again in the next image.
+    This counts like an odometer, since a division costs more than a product: from an output to the next, columns move by step_w
+    and start again at w_end; then rows move by step_h, and at h_end start again in the next image.
     """
     step_h, step_w = step
     P, Q = y_size
@@ -72,8 +72,8 @@ def conv2d_weight_grad_kernel(
     dy_strides, x_strides, dw_strides,
     stride, sides, dilation,
     R: tl.constexpr, S: tl.constexpr, BORDER: tl.constexpr,
-    EVEN: tl.constexpr, DENSE: tl.constexpr,    # whether tiles of C, of K, come out even; whether dy is one run of pixels
-    ALONG: tl.constexpr, VEC: tl.constexpr,     # of x, dy: the dimension whose elements lie back to back; how many are moved
+    EVEN: tl.constexpr, DENSE: tl.constexpr,    # whether tiles of C and K come out even; whether dy is one run of pixels
+    ALONG: tl.constexpr, VEC: tl.constexpr,     # of x, dy: which dimension lies back to back; how many elements move
     PAD_BY_ADDRESS: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, TAPS: tl.constexpr,
 ):  # fmt: skip
@@ -104,12 +104,12 @@ def conv2d_weight_grad_kernel(
     dy_ptr += group * K * dy_sk
     x_ptr += group * C * x_sc
     cols = offs_c
-    if PAD_BY_ADDRESS:  # pad_ptr has a pixel of few channels
+    if PAD_BY_ADDRESS:  # pad_ptr has 256 channels at most, so x_ptr takes the offset of the block
         x_ptr, cols = x_ptr + c0, lanes_n
     start = tl.cast(split, tl.int64 if WIDE else tl.int32) * steps * BLOCK_K
     lanes = tl.arange(0, BLOCK_K)
     n, p, q = first_pixels(start, P, Q, BLOCK_K)
-    # what the first tap reads
+    # these are the positions that the first tap reads
     top_tap, left_tap = r * dil_h - top, s * dil_w - left
     image, h, w = n, p * stride_h + top_tap, q * stride_w + left_tap
     accs = ()
@@ -140,18 +140,18 @@ def conv2d_weight_grad_kernel(
 
 @triton.jit
 def conv2d_weight_grad_flat_kernel(
-    dy_ptr, x_ptr,                  # as of conv2d_weight_grad_kernel
+    dy_ptr, x_ptr,                  # as in conv2d_weight_grad_kernel
     pad_ptr,
     dw_ptr,
     x_size, y_size, groups, steps,
     dy_strides, x_strides, dw_strides,
     stride, sides, dilation,
-    C: tl.constexpr,                # channels in of a group: dividing by a constant is cheap
+    C: tl.constexpr,                # input channels of a group: dividing by a constant is cheap
     R: tl.constexpr, S: tl.constexpr, BORDER: tl.constexpr,
     EVEN: tl.constexpr, DENSE: tl.constexpr, ALONG: tl.constexpr, VEC: tl.constexpr,
     PRECISION: tl.constexpr, WIDE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """Few channels: one program sums a range of pixels for BLOCK_M channels out and BLOCK_N columns (tap, channel in).
+    """With few channels, one program sums a range of pixels for BLOCK_M channels out and BLOCK_N columns (tap, channel in).
 
     Grid: splits * groups * tiles of channels out * tiles of columns, the last fastest.
     """

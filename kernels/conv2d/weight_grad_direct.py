@@ -1,7 +1,7 @@
 """Weight gradient of groups too narrow for a matrix product, such as depthwise: a multiply-add a tap and lane.
 
-weight_grad.py without tl.dot: lanes are channels out of any groups; a program keeps the sums of its pixels apart, and adds them
-at its end.
+This is weight_grad.py without tl.dot: lanes are output channels of any groups; a program keeps the sums of its pixels apart,
+and adds them at its end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .weight_grad import first_pixels, inputs, next_pixels
 
 @triton.jit
 def conv2d_weight_grad_direct_kernel(
-    dy_ptr, x_ptr,                  # as of conv2d_weight_grad_kernel
+    dy_ptr, x_ptr,                  # as in conv2d_weight_grad_kernel
     pad_ptr,
     dw_ptr,
     x_size, y_size, groups, steps,

@@ -9,7 +9,7 @@ import triton.language as tl
 
 @triton.jit
 def border_index(i, size, MODE: tl.constexpr, CLAMP: tl.constexpr = True):
-    """The pixel that position i stands for; with CLAMP inside [0, size) whatever i is.
+    """The pixel that position i stands for; with CLAMP it lies inside [0, size), whatever i is.
 
     Constant borders have no such pixel: the position is clamped, and the caller masks it with `in_range`. Without CLAMP, i
     lies no further outside than the border modes reach: reflect less than size, circular no more.
@@ -18,7 +18,7 @@ def border_index(i, size, MODE: tl.constexpr, CLAMP: tl.constexpr = True):
         i = tl.where(i < 0, -i, i)
         i = tl.where(i >= size, (size - 1) - (i - (size - 1)), i)
     elif MODE == "circular":
-        # of the three, the one that is neither negative, and so a large unsigned number, nor a period too large
+        # the least unsigned number of the three lies inside: a negative one is a large number, another is a period too large
         near, left, right = tl.cast(i, tl.uint32), tl.cast(i + size, tl.uint32), tl.cast(i - size, tl.uint32)
         i = tl.cast(tl.minimum(tl.minimum(near, left), right), tl.int32)
     if CLAMP or MODE == "replicate":
@@ -28,5 +28,5 @@ def border_index(i, size, MODE: tl.constexpr, CLAMP: tl.constexpr = True):
 
 @triton.jit
 def in_range(i, size):
-    """0 <= i < size in one comparison: a negative i is a large unsigned one."""
+    """Whether 0 <= i < size, in one comparison: a negative i is a large unsigned number."""
     return tl.cast(i, tl.uint32) < tl.cast(size, tl.uint32)

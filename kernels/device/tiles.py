@@ -28,7 +28,7 @@ def below(lanes, end, EVEN: tl.constexpr):
 
 @triton.jit
 def load_tile(ptr, offs_0, offs_1, mask_0, mask_1, ALONG: tl.constexpr):
-    """[len(offs_0), len(offs_1)] elements, 0 where a mask is off.
+    """Load [len(offs_0), len(offs_1)] elements, 0 where a mask is off.
 
     ALONG is the dimension whose elements lie back to back: neighbouring lanes load along it.
     """
@@ -41,7 +41,10 @@ def load_tile(ptr, offs_0, offs_1, mask_0, mask_1, ALONG: tl.constexpr):
 
 @triton.jit
 def load_where(ptr, offs, mask, ALONG: tl.constexpr):
-    """Elements at offsets [M, N] that are no sum of rows and columns, 0 where the mask is off; ALONG as of `load_tile`."""
+    """Load elements at offsets [M, N] that are no sums of rows and columns, 0 where the mask is off.
+
+    ALONG is what it is for `load_tile`.
+    """
     if ALONG == 1:
         return tl.load(ptr + offs, mask=mask, other=0)
     return tl.load(ptr + offs.T, mask=mask.T, other=0).T
@@ -59,7 +62,7 @@ def store_tile(ptr, offs_0, offs_1, values, mask_0, mask_1, ALONG: tl.constexpr)
 
 @triton.jit
 def load_or_pad(ptr, offs_0, offs_1, inside_0, mask_0, mask_1, pad_ptr, VEC: tl.constexpr):
-    """`load_tile` along dimension 1, back to back there in units of VEC, and rows that are not inside from pad_ptr.
+    """Load as `load_tile` does along dimension 1, in units of VEC elements; rows that are not inside come from pad_ptr.
 
     A choice between addresses leaves a copy asynchronous; a choice between values, after the load, would not.
     """

@@ -16,12 +16,12 @@ def precision(x: torch.Tensor) -> str:
 
 
 def accumulator(x: torch.Tensor) -> torch.dtype:
-    """What products of x are summed in."""
+    """The dtype that products of x are summed in."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def border(conv: Conv2d, x: torch.Tensor) -> tuple[str, torch.Tensor | None]:
-    """The border as kernels know it, and what they read beyond a constant one: a pixel of 256 channels, if it is not 0."""
+    """The border as kernels know it, and what they read past a constant one: a pixel of 256 channels, unless its value is 0."""
     mode, value = Border(conv.border, conv.value).canonical()
     # a tensor that outlived the call would have to be right for every stream and graph
     return mode, torch.full((256,), value, dtype=x.dtype, device=x.device) if value != 0.0 else None
@@ -63,7 +63,7 @@ def is_last(t: torch.Tensor) -> bool:
 
 
 def vector_of(t: torch.Tensor, channels: int) -> int:
-    """Elements of one access along the channels of t, `channels` in a group: what divides them, the strides and the address."""
+    """Elements that one access moves along the channels of t: they divide the `channels` of a group, strides and address."""
     if not is_last(t):
         return 1
     strides = (s for d, s in enumerate(t.stride()) if d != 1 and t.shape[d] > 1)
@@ -71,7 +71,7 @@ def vector_of(t: torch.Tensor, channels: int) -> int:
 
 
 def is_dense(t: torch.Tensor, channels: int, flat: bool) -> bool:
-    """Whether t is copied wide and asynchronously; a flat product has an address an element, and asks for less."""
+    """Whether t is copied wide and asynchronously; a flat product addresses each element, and needs channels back to back."""
     return is_last(t) if flat else vector_of(t, channels) * t.element_size() == 16
 
 
@@ -82,7 +82,7 @@ def bytes_of(*tensors: torch.Tensor | None) -> int:
 def channels_innermost(weight: torch.Tensor, groups: int, k: int, c: int) -> torch.Tensor:
     """The weight with channels innermost, where a matrix product sums over c of them.
 
-    That is a copy of it unless they are: reading them one by one costs more.
+    It is copied unless they are innermost already, or there is one tap: reading them one by one costs more.
     """
     if method(groups, k, c) != "gemm" or is_last(weight) or weight.shape[2] * weight.shape[3] == 1:
         return weight

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Version = tuple[int, int]
 PINNED: Version = (3, 8)
-"""Of Triton: what the tables of the package are written for."""
+"""The version of Triton that the tables of the package are written for."""
 
 
 @functools.cache
@@ -29,9 +29,9 @@ def compiler_version() -> Version:
 
 
 def conv2d_before_3_7(problem: Problem, configs: list[Config], arch: str) -> list[Config]:
-    """Of the configs of a problem, those with which triton 3.6 spills no registers; all of them, where it does with all."""
+    """The configs of a problem with which triton 3.6 spills no registers; all of them, where it spills with each."""
     if problem.kind == "fold" and problem.itemsize == 8 and problem.method != "direct" and arch == "sm_100":
-        # the only candidate, 32x32x16, spills 2 instructions (8 bytes) with 2 warps
+        # triton 3.6 spills 2 instructions (8 bytes) on sm_100 in the only candidate, 32x32x16, with 2 warps
         return [replace(c, num_warps=4) for c in configs]
     return [c for c in configs if not _conv2d_spills(problem, c, arch)] or configs
 
@@ -47,71 +47,73 @@ def _conv2d_spills(problem: Problem, config: Config, arch: str) -> bool:
     if not arch.startswith("sm_"):
         return False
     if p.method == "direct":
-        # groups of 4 channels spill 2 instructions (8 bytes) on sm_80, depthwise ones 4 (8 bytes) on sm_100
+        # a ring in groups of 4 channels spills 2 instructions (8 bytes) in 32x64x32 on sm_80, a depthwise one 4 (8) in 64x64x64
+        # on sm_100
         return p.kind == "ring" and (
             (arch == "sm_80" and p.o > 1 and tile == (32, 64, 32, 4)) or (arch == "sm_100" and tile == (64, 64, 64, 4))
         )
     if p.method == "flat" and gradient:
-        # the larger tile spills 58 instructions (120 bytes) on sm_80, 22 (48) on sm_89, 6 (16) on sm_90 and 8 (32) on sm_100;
-        # the smaller one spills 6 (8) on sm_80, with 3 x 3 taps of 1 channel
+        # 128x32x32 spills 58 instructions (120 bytes) on sm_80, 22 (48) on sm_89, 6 (16) on sm_90 and 8 (32) on sm_100;
+        # 64x32x32 spills 6 (8) on sm_80, with 3 x 3 taps of 1 channel
         return tile == (128, 32, 32, 4) or (
             tile == (64, 32, 32, 4) and arch == "sm_80" and p.i == 1 and p.dense and p.itemsize == 2
         )
     if p.method == "flat":
         if not p.dense and tile in ((256, 64, 64, 8), (128, 64, 64, 4), (128, 32, 32, 4)):
-            # in NCHW they spill 710 (1,360 bytes), 779 (1,472) and 140 (280) on sm_90, 629, 670 and 98 on sm_100; sm_80 and
-            # sm_89 have the last one only, which spills 134 (272) there
+            # in NCHW these tiles spill 710 instructions (1,360 bytes), 779 (1,472) and 140 (280) on sm_90, and 629, 670 and 98
+            # on sm_100; sm_80 and sm_89 are offered the last one only, which spills 134 (272) there
             return True
         if arch == "sm_90":
-            # 7 x 7 taps in float32 with reflect padding spill 10 (40 bytes)
+            # 128x32x32 spills 10 instructions (40 bytes) on sm_90 with 7 x 7 taps in float32 and reflect padding
             return tile == (128, 32, 32, 4) and p.itemsize == 4 and not p.lean
         if arch == "sm_89":
-            # 5 x 5 taps with replicate padding spill 2 (8 bytes) forward; what adds the ring of their gradient spills 13 (24)
-            # in its larger tile and 4 (8) in its smaller one
+            # on sm_89, 5 x 5 taps with replicate padding spill 2 instructions (8 bytes) forward; the fold of their gradient
+            # spills 13 (24) in 128x64x32 and 4 (8) in 64x32x32
             spilled = (128, 64, 32, 8), (64, 32, 32, 4) if p.kind == "fold" else (64, 64, 32, 4)
             return p.dense and not p.lean and p.itemsize == 2 and tile in spilled
-        # on sm_100 the largest of these tiles spills 22 (48 bytes), and each of the others 8 (16)
+        # on sm_100, 128x64x32 spills 22 instructions (48 bytes), and 64x64x32 and 128x32x32 spill 8 (16) each
         rich = p.itemsize == 4 or not p.lean
         return arch == "sm_100" and (
             (rich and tile == (64, 64, 32, 4))
             or ((rich or not p.dense or p.kind == "ring") and tile in ((128, 64, 32, 8), (128, 32, 32, 4)))
         )
     if gradient:
-        # 3 taps at once, of channels that fill no tile, spill 28 (56 bytes) on sm_90
+        # 128x128x64 spills 28 instructions (56 bytes) on sm_90 with 3 taps at once of channels that do not fill its tiles
         return arch == "sm_90" and config.taps == 3 and tile == (128, 128, 64, 8) and p.i % 128 != 0
     if arch != "sm_100":
         return False
     if config.taps == 3:
-        # 3 taps at once spill 12 (24 bytes), and 4 (8) in float32
+        # with 3 taps at once on sm_100, 256x64x32 spills 12 instructions (24 bytes) in 16 bits, 128x64x32 4 (8) in float32
         return p.lean and tile in (((256, 64, 32, 8),) if p.itemsize == 2 else ((128, 64, 32, 8),))
     if not p.dense:
-        # NCHW spills 2 (8 bytes) with reflect padding, a residual and GELU, and 2 (8) in the ring of its gradient
+        # in NCHW on sm_100, 64x64x32 spills 2 instructions (8 bytes) with reflect padding, a residual and GELU, and 128x64x32
+        # spills 2 (8) in the ring of their gradient
         return (p.kind == "gather" and not p.lean and tile == (64, 64, 32, 4)) or (
             p.kind == "ring" and tile == (128, 64, 32, 8)
         )
-    # a transposed convolution with a bias spills 4 (8 bytes)
+    # 128x128x64 spills 4 instructions (8 bytes) on sm_100 in a transposed convolution with a bias
     return p.kind == "gather" and not p.lean and p.itemsize == 2 and tile == (128, 128, 64, 8)
 
 
 def windows_before_3_7(configs: list[windows.Config], itemsize: int, arch: str) -> list[windows.Config]:
-    """Of the configs of pools, those with which triton 3.6 spills no registers.
+    """The configs of pools with which triton 3.6 spills no registers.
 
     It spills in max unpooling, or the gradient of a max pool, in NCHW: never more than 4 instructions (8 bytes of stack). All
-    kernels of pools were asked in all their dtypes, on sm_80, sm_89 and sm_90; those of the compile tier on sm_100.
+    kernels of pools were compiled in all their dtypes for sm_80, sm_89 and sm_90, those of the compile tier for sm_100.
     """
     if itemsize == 2 and arch in ("sm_80", "sm_89"):
-        # positions spill 4 instructions in a row of 1024; on sm_89 they spill 2 in 8x256, the gradient of 2x2 windows
+        # positions as indices spill 4 instructions in 1x1024; on sm_89 they spill 2 in 8x256, in the gradient of 2x2 windows
         spilled = [(1, 1024)] if arch == "sm_80" else [(1, 1024), (8, 256)]
     else:
-        # 3x3 windows of float64 spill 2 instructions
+        # 3x3 windows of float64 spill 2 instructions in 8x32 on sm_80
         spilled = [(8, 32)] if (itemsize, arch) == (8, "sm_80") else []
     return [c for c in configs if (c.rows, c.cols) not in spilled]
 
 
 def large_windows_before_3_7(configs: list[windows.Config], itemsize: int, arch: str) -> list[windows.Config]:
-    """Of the configs of adaptive pools' large windows, those with which triton 3.6 spills no registers.
+    """The configs of adaptive pools' large windows with which triton 3.6 spills no registers.
 
     The maximum of 32 planes of 64 columns spills 2 instructions (8 bytes of stack) on sm_80 in 2-byte dtypes. The kernels of
-    the compile tier were asked, and on sm_80 and sm_89 the maximum in bfloat16, float32 and float64.
+    the compile tier were tried, and for sm_80 and sm_89 the maximum in bfloat16, float32 and float64.
     """
     return [c for c in configs if (itemsize, arch, c.rows, c.cols, c.num_warps) != (2, "sm_80", 32, 64, 4)]

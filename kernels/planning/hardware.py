@@ -44,23 +44,23 @@ class Device:
 
 # Shared memory, warps and registers are those of NVIDIA's tuning guides for Ampere, Ada, Hopper and Blackwell.
 GPUS = {
-    # A100 80GB data sheet; clock and L2: Ampere architecture white paper
+    # the A100 80GB data sheet gives the rates, the Ampere architecture white paper gives clock and L2
     "A100": Device("A100-SXM4-80GB", "sm_80", 108, 1.41, 2039, 166_912, 40 << 20, (312, 156, 19.5, 19.5)),
-    # L40S data sheet; clock and L2, which it leaves out: TechPowerUp's GPU database
+    # the L40S data sheet leaves out clock and L2, which TechPowerUp's GPU database gives
     "L40S": Device("L40S", "sm_89", 142, 2.52, 864, 101_376, 48 << 20, (362, 183, 91.6, 1.4), warps=48),
-    # Ada GPU architecture white paper, 16-bit products added up in float32
+    # the Ada GPU architecture white paper gives these rates, with 16-bit products added up in float32
     "RTX 4090": Device(
         "GeForce RTX 4090", "sm_89", 128, 2.52, 1008, 101_376, 72 << 20, (165.2, 82.6, 82.6, 1.3), warps=48
     ),
-    # H100 data sheet, SXM; SMs, clock and L2: Hopper architecture white paper
+    # the H100 data sheet (SXM) gives the rates, the Hopper architecture white paper gives SMs, clock and L2
     "H100": Device("H100-SXM5", "sm_90", 132, 1.83, 3350, 232_448, 50 << 20, (989, 495, 67, 67)),
-    # H200 data sheet, SXM: an H100 with other memory; L2, which it leaves out: what torch reports of one
+    # the H200 data sheet (SXM) describes an H100 with other memory; L2, which it leaves out, is what torch reports of one
     "H200": Device("H200-SXM", "sm_90", 132, 1.83, 4800, 232_448, 60 << 20, (989, 495, 67, 67)),
-    # HGX B200 data sheet; L2: Blackwell tuning guide
+    # the HGX B200 data sheet gives the rates, the Blackwell tuning guide gives L2
     "B200": Device("B200", "sm_100", 148, 1.85, 8000, 232_448, 126 << 20, (2250, 1125, 75, 37)),
-    # RTX Blackwell architecture white paper, 16-bit products added up in float32
+    # the RTX Blackwell architecture white paper gives these rates, with 16-bit products added up in float32
     "RTX 5090": Device("RTX 5090", "sm_120", 170, 2.41, 1792, 101_376, 96 << 20, (209.5, 104.8, 104.8, 1.6), warps=48),
-    # Instinct MI300X data sheet; registers, waves, LDS and Infinity Cache: CDNA 3 white paper
+    # the Instinct MI300X data sheet gives the rates, the CDNA 3 white paper registers, waves, LDS and Infinity Cache
     "MI300X": Device(
         "MI300X", "gfx942", 304, 2.1, 5300, 65_536, 256 << 20, (1307, 653, 163, 163),
         registers=131_072, warps=32, warp_size=64,
@@ -69,7 +69,7 @@ GPUS = {
 """The listed GPUs, by a name that is part of what torch calls them."""
 
 DEVICES = {GPUS[name].arch: GPUS[name] for name in ("A100", "L40S", "H100", "B200", "RTX 5090", "MI300X")}
-"""The one that stands for each architecture."""
+"""The listed GPU that stands for each architecture."""
 
 # Triton's interpreter runs programs one after another, at a cost per loop iteration and hardly any per element.
 INTERPRETER = Device("interpreter", "cpu", 1, 1.0, 1.0, 1 << 30, 1 << 30, (1, 1, 1, 1))
@@ -102,7 +102,7 @@ def _like(major: int, minor: int) -> str:
         return "sm_100"
     if major == 9:
         return "sm_90"
-    # Ampere without the data centre's shared memory
+    # sm_86 is Ampere without the data centre's shared memory, and has as much of it as sm_89
     return "sm_89" if (major, minor) == (8, 6) else "sm_80"
 
 
@@ -141,7 +141,7 @@ def memory_us(bytes_moved: int, device: Device) -> float:
 
 
 _L2_BYTES_A_CLOCK = 23
-"""Assumed: what a multiprocessor gets from L2 in a clock, all of them asking; 5.6 TB/s on an H100."""
+"""Bytes that a multiprocessor is assumed to get from L2 in a clock while all of them load; 5.6 TB/s on an H100."""
 
 
 def l2_us(bytes_moved: int, device: Device) -> float:

@@ -21,7 +21,7 @@ from .hardware import GPUS, Device, listed
 PACKAGE = Path(__file__).parent.parent / "configs"
 SOURCES = ("model", "measured")
 _LARGEST = 64 << 20
-"""Bytes of a file that can be a table."""
+"""Bytes of the largest file that can be a table."""
 Row = TypeVar("Row")
 
 
@@ -78,7 +78,7 @@ def contents(file: Path, device: Device) -> list[Any]:
 
 
 def read(device: Device, parse: Callable[[Any], Row]) -> list[Row]:
-    """The rows for a device, those that are preferred last: of the package, then the user's; modelled, then measured.
+    """The rows for a device, preferred ones last: the user's follow the package's, in each file measured follow modelled ones.
 
     Args:
         device: whose file is looked for, by its name and its number of multiprocessors.

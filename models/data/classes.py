@@ -24,7 +24,7 @@ TORCHVISION: dict[str, tuple[Any, str]] = {
     "fashion-mnist": (FashionMNIST, "FashionMNIST/raw"),
     "usps": (USPS, "."),
 }
-"""The class, and where under the root it looks for its files."""
+"""torchvision's sets by name: the class, and where under the root it looks for its files."""
 DATASETS = ("digits", *TORCHVISION)
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 FIFTH = 5
@@ -132,7 +132,7 @@ def _torchvision(name: str, root: Path) -> tuple[list[tuple[Tensor, Tensor]], tu
 
 
 def _written(size: int) -> v2.Transform:
-    """Handwriting leans, and is not quite in the middle."""
+    """Random changes for handwriting, which leans and is not quite in the middle."""
     return v2.RandomAffine(
         degrees=12, translate=(0.08, 0.08), scale=(0.9, 1.1), shear=8, interpolation=v2.InterpolationMode.BILINEAR
     )
@@ -221,7 +221,7 @@ def _tree(root: Path) -> ImageFolder:
 
 
 def _readable(samples: Sequence[tuple[str, int]], skip_corrupt: bool, skipped: list[str]) -> list[tuple[str, int]]:
-    """The samples whose images can be decoded, all of which is tried."""
+    """The samples whose images can be decoded, as is tried with all of them."""
 
     def problem(sample: tuple[str, int]) -> str | None:
         try:

@@ -50,7 +50,7 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Seeded(Dataset[Any]):
-    """A dataset whose random numbers are of the seed, the epoch and the sample."""
+    """A dataset whose random numbers depend on the seed, the epoch and the sample."""
 
     def __init__(self, dataset: Dataset[Any], seed: int) -> None:
         self.dataset, self.seed, self.epoch = dataset, seed, 0

@@ -61,7 +61,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         mask = read_mask(mask_file, self.values)
         if self.crop is not None:
             h, w = mask.shape
-            # reflected where the image is smaller than the crop
+            # an image that is smaller than the crop is reflected at its border
             right, bottom = max(0, self.crop - w), max(0, self.crop - h)
             if right or bottom:
                 image, mask = (

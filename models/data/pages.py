@@ -13,7 +13,7 @@ from .preprocess import Preprocess
 
 LABELS = ("paper", *map(str, range(10)))
 INK = 0.4
-"""Of the darkest ink: a pixel with more belongs to the digit."""
+"""Share of the darkest ink: a pixel with more of it belongs to the digit."""
 
 
 def page(images: Tensor, targets: Tensor, size: int) -> tuple[Tensor, Tensor]:

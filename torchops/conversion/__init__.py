@@ -26,7 +26,7 @@ class Row:
     """What became of one layer."""
 
     name: str
-    """In the model, as `named_modules` has it; a layer of two names has two rows."""
+    """Its name in the model, as `named_modules` has it; a layer of two names has two rows."""
     layer: str
     """Its class, before."""
     swapped: bool
@@ -148,10 +148,10 @@ def _changed(
     model: Module, refused: Callable[[str, Module], str | None], obstacle: Callable[[Module], str | None],
     swap: Callable[[Module], str],
 ) -> Iterator[Row]:  # fmt: skip
-    """Swap every layer that nothing speaks against; a row for each of the kinds we know."""
+    """Swap every layer that nothing speaks against, and yield a row for each layer of a kind that we know."""
     done: dict[int, tuple[str, bool, str]] = {}
     scripted: list[str] = []
-    # a layer of several names is wanted if it is by all of them
+    # a layer of several names is wanted only if each of its names is
     unwanted = {
         id(module): why
         for name, module in model.named_modules(remove_duplicate=False)

@@ -22,13 +22,13 @@ def shared_copy(model: Module) -> Module:
         TypeError: if something in the model refuses to be copied, or copies itself in a way of its own.
     """
     own = reached(model)
-    # compiled code refers to its own tensors: nothing of it will change
+    # tensors and scripted modules are shared: compiled code refers to its own tensors, and nothing of it will change
     memo: dict[int, Any] = {
         key: thing for key, thing in own.items() if isinstance(thing, (Tensor, torch.jit.ScriptModule))
     }
     for module in model.modules():
         for hooks in (value for name, value in vars(module).items() if name.endswith("_hooks") and value):
-            # a copy of it would be told what the model does, instead of it
+            # what a hook writes to is shared: a copy would be told what the model does, instead of the original
             memo.update(
                 (id(thing), thing) for hook in hooks.values() for thing in _held_by(hook) if id(thing) not in own
             )
@@ -45,7 +45,7 @@ def shared_copy(model: Module) -> Module:
                 f"`model` cannot be copied (the __deepcopy__ in it, at {name!r}, has not copied its modules and left "
                 "their tensors); convert with inplace=True needs no copy"
             )
-        # torch.fx's modules copy themselves, without these
+        # torch.fx's modules copy themselves without their mode and their hooks
         if twin.training != module.training:
             twin.training = module.training
         if isinstance(module, torch.fx.GraphModule):
@@ -91,7 +91,7 @@ def _held_in(thing: Any) -> Iterable[Any]:
 def _held_by(hook: Any) -> Iterator[Any]:
     """The objects that a hook writes to."""
     if isinstance(hook, WrappedHook):
-        # as torch keeps those that ask for their module
+        # torch wraps hooks that ask for their module
         yield from _held_by(hook.hook)
     elif isinstance(hook, functools.partial):
         yield from _held_by(hook.func)

@@ -55,7 +55,7 @@ COUNTERPARTS: dict[type[Module], type[Module]] = {
     UpsamplingNearest2d: nn.UpsamplingNearest2d,
     Upsample: nn.Upsample,
 }
-"""torch.nn's layers, and ours; a class before its bases."""
+"""torch.nn's layers, and those of ours that replace them; a class stands before its bases."""
 _OURS = (*COUNTERPARTS.values(), nn.MinPool2d, nn.AvgUnpool2d, nn.Sobel)
 _KINDS = (
     ConvNd, MaxPoolNd, AvgPoolNd, MaxUnpoolNd, LPPoolNd, AdaptiveAvgPoolNd, AdaptiveMaxPoolNd,
@@ -73,7 +73,7 @@ they were when torchops was imported: some replace them in the class itself."""
 
 
 def is_of_a_kind(module: Module) -> bool:
-    # torch's quantized layers have the names, and are no subclasses
+    # torch's quantized layers have these names, but are no subclasses
     return isinstance(module, (*_KINDS, *_OURS)) or any(cls.__name__ in _NAMES for cls in type(module).__mro__)
 
 
@@ -87,7 +87,7 @@ def obstacle(module: Module) -> str | None:
         quantized = "quantized" in cls.__module__
         return f"quantized: {cls.__module__}" if quantized else f"torchops has no {_public_name(module)}"
     if getattr(module, "qconfig", None) is not None:
-        # of ours, torch.ao.quantization would not know what to make of it
+        # torch.ao.quantization would not know what to make of a layer of ours
         return "to be quantized: its qconfig is set"
     if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
         return "not initialised yet: run it once, or load its state_dict"
@@ -121,18 +121,18 @@ def refuses(layer: Upsample) -> str | None:
 
 
 def _replaced(module: Module) -> str | None:
-    """What of this one layer was replaced, not of its class."""
+    """What was changed in this one layer, not in its class, in words; None if nothing was."""
     names = [name for name in METHODS if name in vars(module)]
     if names:
         return f"the {names[0]} of this one layer is replaced"
     if not isinstance(module, Conv2d) or module.padding_mode == "zeros" or isinstance(module.padding, str):
         return None
-    # what torch.nn pads by then, and ours does not look at
+    # torch.nn pads by `pads_of` then, which its constructor made of the padding; ours pads by the padding itself
     return None if pads_of(module) == _twice(module.padding) else "its padding was changed after it was made"
 
 
 def _twice(padding: tuple[int, ...]) -> list[int]:
-    """All four sides, as `F.pad` has them."""
+    """The padding of all four sides, in the order of `F.pad`."""
     return [padding[1], padding[1], padding[0], padding[0]]
 
 
@@ -167,11 +167,11 @@ def inexpressible(module: Module) -> str | None:
 
 
 _ORIGIN = "_torchops_origin"
-"""Attribute of a class that was made of a user's: that class."""
+"""Attribute of a class that was made of a user's class: it holds the user's class."""
 
 
 def plain_class(module: Module) -> type[Module]:
-    """The class of a layer; of a parametrized one, which has a class of its own to hold properties, the class under that."""
+    """The class of a layer; a parametrized one has a class of its own to hold properties: then the class under that."""
     cls = type(module)
     return cls.__bases__[0] if parametrize.is_parametrized(module) else cls
 
@@ -190,7 +190,7 @@ def make_ours(module: Module) -> str:
 def make_theirs(module: Module) -> str:
     """Make a layer of ours what it was; return its new name."""
     _change_class(module, lambda cls: cast(Any, _theirs(cls)))
-    # what only our constructors leave there
+    # our constructors leave pads and attributes there that torch.nn's do not
     if isinstance(module, Conv2d) and isinstance(module.padding, tuple):
         set_pads(module, _twice(module.padding))
     for name in next(names for base, names in _OWN.items() if isinstance(module, base)):
@@ -203,17 +203,17 @@ def _change_class(module: Module, changed: Callable[[type[Module]], type[Module]
     if parametrize.is_parametrized(module):
         own = {name: value for name, value in vars(type(module)).items() if name not in ("__dict__", "__weakref__")}
         plain = type(type(module).__name__, (plain,), own)
-    # whatever a class makes of it
+    # the class is set whatever a `__setattr__` of the layer would make of it
     object.__setattr__(module, "__class__", plain)
 
 
 def _theirs(cls: type[Module]) -> type[Module] | None:
-    """The class that `_ours` was given, if it was."""
+    """The class of torch.nn or of a user that a class of ours stands for; None if it stands for none."""
     return vars(cls).get(_ORIGIN) or next((base for base, ours in COUNTERPARTS.items() if cls is ours), None)
 
 
 _made: WeakValueDictionary[type[Module], type[Module]] = WeakValueDictionary()
-"""Classes made at run time, by the user's: one for each, for as long as a layer has it. Nothing else keeps either."""
+"""Classes made at run time, by the user's class: each lives for as long as a layer has it, and nothing else keeps either."""
 
 
 def _ours(cls: type[Module], base: type[Module]) -> type[Module]:
@@ -229,7 +229,7 @@ def _ours(cls: type[Module], base: type[Module]) -> type[Module]:
         return _revived, (cls, base), state
 
     own = {"__module__": cls.__module__, "__doc__": cls.__doc__, "__reduce_ex__": reduce, _ORIGIN: cls}
-    # ours come first in all but these
+    # our methods come before the user's, but for these
     own |= {
         name: getattr(cls, name) for name in ("__init__", "extra_repr") if getattr(cls, name) is not getattr(base, name)
     }
@@ -237,13 +237,13 @@ def _ours(cls: type[Module], base: type[Module]) -> type[Module]:
 
 
 class _Quiet:
-    """Before a user's class among the bases: that is not told of a subclass which its user did not write."""
+    """A base that stands before a user's class, which is then not told of a subclass that its user did not write."""
 
     def __init_subclass__(cls) -> None:
         pass
 
 
 def _revived(cls: type[Module], base: type[Module]) -> Module:
-    """A layer of a class that is made at run time, for pickle, which can store neither."""
+    """A layer of a class that is made at run time. Pickle calls this, since it can store neither."""
     made = _ours(cls, base)
     return made.__new__(made)

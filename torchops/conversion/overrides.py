@@ -28,7 +28,7 @@ def _max_pool2d_with_indices(
 
 
 def _adaptive_max_pool2d_with_indices(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
-    """What `F.adaptive_max_pool2d` with indices calls, likewise."""
+    """What `F.adaptive_max_pool2d` with indices calls: it returns them, whatever `return_indices` says."""
     return functional.adaptive_max_pool2d(input, output_size, True)
 
 
@@ -53,7 +53,7 @@ _blocks: ContextVar[tuple[override, ...]] = ContextVar("torchops_override", defa
 
 
 def _is_of_an_op(error: Exception) -> bool:
-    """Whether an op was running when it was raised: what checks the arguments runs before any."""
+    """Whether an op was running when the error was raised: arguments are checked before any op runs."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__", "").startswith("torchops.ops.") for frame, _ in frames)
 
@@ -109,7 +109,7 @@ class override(TorchFunctionMode):  # noqa: N801  a context manager, named as to
         if self in blocks:
             blocks.remove(self)
             _blocks.set(tuple(blocks))
-        # a task that entered later may be inside its block still: that lies above
+        # a task that entered later may still be inside its block, which then lies above this one
         above = []
         while count_function_modes() and (mode := pop_function_mode()) is not self:
             above.append(mode)

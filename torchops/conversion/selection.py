@@ -25,7 +25,7 @@ def selection(model: Module, include: Selection, exclude: Selection) -> Callable
     excluded = _entries("exclude", () if exclude is None else exclude, list(classes))
 
     def matches(entry: Any, name: str) -> bool:
-        """Whether it means the layer, or something that the layer is in."""
+        """Whether an entry means the layer, or a module that the layer is in."""
         parts = name.split(".") if name else []
         around = [".".join(parts[:i]) for i in range(len(parts) + 1)]
         if isinstance(entry, type):

@@ -1,7 +1,7 @@
 """Does every op compute the right thing on this machine? `torchops check` shows the answer as a table.
 
-`python -m torchops.inspect.check` prints the rows of this process as JSON: that is how the Triton kernels are asked in Triton's
-interpreter, which needs a process of its own.
+`python -m torchops.inspect.check` prints the rows of this process as JSON: that is how the Triton kernels are checked in
+Triton's interpreter, which needs a process of its own.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _relative_error(actual: Tensor, expected: Tensor) -> float:
 def check_op(op: catalog.Op, dtype: torch.dtype, device: str, label: str) -> Row:
     """Compare one op, forward and backward, with its reference in float64."""
     inputs = op.random_inputs(_SHAPE, dtype)
-    # bytes are an image where they come first, and indices after it
+    # a first input of bytes is an image, and a later one holds indices
     exact = tuple(t.double() if t.is_floating_point() or t is inputs[0] else t for t in inputs)
     for t in exact:
         t.requires_grad_(dtype.is_floating_point and t.is_floating_point())
@@ -91,7 +91,7 @@ def check_op(op: catalog.Op, dtype: torch.dtype, device: str, label: str) -> Row
         grads = torch.autograd.grad(actual, [t for t in leaves if t.requires_grad], grad.to(device))
         expected_grads = torch.autograd.grad(expected, [t for t in exact if t.requires_grad], grad.double())
         grad_error = catalog.largest(_relative_error(a, e) for a, e in zip(grads, expected_grads, strict=True))
-    # a NaN compares false
+    # an error that is NaN compares false, and so fails
     good = error <= tolerance and (grad_error is None or grad_error <= 4 * tolerance)
     name = str(dtype).removeprefix("torch.")
     return Row(op.name, name, label, error, grad_error, tolerance, "ok" if good else "FAILED")
@@ -103,7 +103,7 @@ def _check(backend: str, device: str, label: str, item: tuple[str, torch.dtype])
     with use_backend(backend):  # type: ignore[arg-type]
         try:
             return check_op(op, dtype, device, label)
-        except Exception as error:  # whatever a machine that is not set up for Triton makes of it
+        except Exception as error:  # a machine that is not set up for Triton may raise anything
             return _unchecked(op, dtype, label, f"FAILED: {' '.join(str(error).split())[:200]}")
 
 
@@ -134,7 +134,7 @@ def check_gpu(label: str = "triton, cuda") -> list[Row]:
 
 
 def _version(name: str) -> tuple[int, ...]:
-    """Major and minor version of a package that is installed; (0,) of one that is not."""
+    """Major and minor version of a package; (0,) if it is not installed."""
     try:
         return tuple(int(part) for part in metadata.version(name).split(".")[:2])
     except (metadata.PackageNotFoundError, ValueError):

@@ -42,9 +42,9 @@ class Explanation:
     inputs: tuple[tuple[str, Spec], ...] = ()
     """Name, and shape, strides and dtype, of every tensor that a call is given; none of a module."""
     name: str = ""
-    """Of the module that makes the call, as in its `named_modules`, after the class of the outermost."""
+    """Name of the module that makes the call, as in its `named_modules`, after the class of the outermost."""
     calls: tuple[Explanation, ...] = ()
-    """Of a module: its calls, in their order. Its launches are theirs."""
+    """The calls of a module, in their order. Its launches are theirs."""
 
     @property
     def total(self) -> Total:
@@ -52,7 +52,7 @@ class Explanation:
         return Total(len(self.launches), times, sum(self.bytes_moved))
 
     def _lines(self) -> Iterator[str]:
-        """A line of what it is given, and one of each launch."""
+        """Yield a line that says what the call is given, and one for each launch."""
         yield ", ".join(f"{name} {spec}" for name, spec in self.inputs)
         launches = zip(self.passes, self.launches, self.bytes_moved, self.modelled, strict=True)
         for of, (kernel, programs, config), moved, modelled in launches:
@@ -101,7 +101,7 @@ def explain(op: Callable[..., Any] | str | nn.Module, *args: Any, **kwargs: Any)
     name = op if isinstance(op, str) else getattr(op, "__name__", type(op).__name__)
     if name not in catalog.OPS and not isinstance(op, nn.Module):
         raise ValueError(f"`op` must be one of {', '.join(catalog.OPS)}, or a torch.nn.Module, got {name!r}")
-    # a module may take them in lists and dictionaries
+    # a module may take tensors in lists and dictionaries
     given = tree_leaves((args, kwargs)) if isinstance(op, nn.Module) else (*args, *kwargs.values())
     tensors = [a for a in given if isinstance(a, Tensor)]
     if not tensors:
@@ -110,7 +110,7 @@ def explain(op: Callable[..., Any] | str | nn.Module, *args: Any, **kwargs: Any)
     if isinstance(op, nn.Module):
         return _explain_module(op, args, kwargs, choice, tensors[0])
     function = catalog.OPS[name].function
-    # not before it is needed: `import torchops` is quick
+    # this is imported when it is needed, so that `import torchops` is quick
     from torchops.recording import Spec
 
     arguments = signature(function).bind(*args, **kwargs).arguments
@@ -127,7 +127,7 @@ def explain(op: Callable[..., Any] | str | nn.Module, *args: Any, **kwargs: Any)
 def _explanation(
     op: str, choice: Choice, inputs: Iterable[tuple[str, Spec]], launches: list[Launch], name: str = ""
 ) -> Explanation:
-    """Of the forward of one call."""
+    """The explanation of the forward of one call."""
     models = [_model_before_compilation(launch) for launch in launches]
     return Explanation(
         op,
@@ -175,7 +175,7 @@ def _explain_module(
             from torchops.kernels.launch import target_device
 
             launches = call.launches(target_device(x))
-        # its own name comes before its number and operator
+        # the name of the module comes before the call's number and operator
         found.append(_explanation(call.operator, choice, inputs, launches, call.name.rsplit(".", 2)[0]))
     launches_of, modelled, passes, moved = (
         tuple(one for e in found for one in getattr(e, key))

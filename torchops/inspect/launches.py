@@ -31,7 +31,7 @@ def record_launches(
 def _record_passes(
     function: Callable[..., Tensor], inputs: tuple[Tensor, ...], device: Device, *, backward: bool = True, **kwargs: Any
 ) -> tuple[list[Launch], list[Launch]]:
-    """As :func:`record_launches`: those of the forward, and those of the backward, which know their passes."""
+    """Record as :func:`record_launches` does; return the launches of the forward and of the backward apart, named by pass."""
     from torchops.kernels.launch import record
 
     differentiable = backward and inputs[0].is_floating_point()
@@ -42,7 +42,7 @@ def _record_passes(
         out = out[0] if isinstance(out, tuple) else out
         if differentiable:
             torch.autograd.grad(out, [x for x in leaves if x.requires_grad], torch.empty_like(out))
-    # a transposed convolution is an input gradient, and has a convolution as its own
+    # a transposed convolution is an input gradient, and its own input gradient is a convolution
     transposed = any(launch.pass_name == "input_grad" for launch in launches[:count])
     names = {"": "backward", "forward": "input_grad" if transposed else "forward"}
     return (
@@ -94,7 +94,7 @@ def plan(
     if indices not in (None, *_INDICES):
         raise ValueError(f"`indices` must be one of {', '.join(_INDICES)}, got {indices!r}")
     groups = kwargs.get("groups", 1)
-    # what is no number of groups is the op's to refuse
+    # the op itself refuses what is no number of groups
     valid = isinstance(groups, int) and groups > 0
     inputs = entry.inputs(shape or entry.shape, dtype, weight, groups if valid else 1, _INDICES[indices or "offset"])
     inputs = tuple(x for name, x in zip(parameters, inputs, strict=False) if name not in kwargs)

@@ -63,7 +63,7 @@ def stand_in_driver(arch: str, warp_size: int, device: str | None = None) -> Ite
     driver = triton.runtime.driver
     try:
         outer = driver.active
-    except RuntimeError:  # Triton's word for "no GPU"
+    except RuntimeError:  # Triton raises this where there is no GPU
         outer = None
     driver.set_active(StandInDriver())
     try:
@@ -192,7 +192,7 @@ def _nvidia(compiled: Any) -> MachineCode:
         usage = _run(knobs.nvidia.cuobjdump.path, "-res-usage", file.name)
         sass = disassemble(Path(file.name))
     resources = dict(re.findall(r"(REG|STACK):(\d+)", usage))
-    # what follows the last exit is padding
+    # NOPs after the last exit are padding
     instructions = [i for i in _parse(sass, _SASS_LABEL, _SASS) if i.opcode != "NOP"]
     return MachineCode(
         compiled.name,

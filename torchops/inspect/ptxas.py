@@ -31,7 +31,7 @@ class Verdict:
     verdict: str
     """"sound", "FAULTY", "not affected" (the GPU has no such instruction) or "not asked: " with the reason."""
     path: str = ""
-    """Of the ptxas that Triton uses for this architecture."""
+    """Path of the ptxas that Triton uses for this architecture."""
     version: str = ""
     remedy: str | None = None
     """A sound ptxas in the same wheel, where this one is faulty and there is one."""
@@ -90,7 +90,7 @@ def _keeps_constants(ptxas: Path, ptx: str) -> bool:
         source, cubin = Path(folder) / "canary.ptx", Path(folder) / "canary.cubin"
         source.write_text(ptx)
         command = [str(ptxas), f"--gpu-name={target[1]}", str(source), "-o", str(cubin)]
-        # one that does not know the target or the version of this PTX is no remedy
+        # a ptxas that does not know the target or the version of this PTX is no remedy
         if subprocess.run(command, capture_output=True, check=False).returncode != 0:
             return False
         return not dropped_constants(disassemble(cubin))
@@ -127,7 +127,7 @@ def compiled(arch: str) -> Verdict:
         if not found.dropped_constants:
             return Verdict(arch, SOUND, path, version)
         return Verdict(arch, FAULTY, path, version, _remedy(path, found.code["ptx"]))
-    except Exception as error:  # an assembler that is not there, kernels that are interpreted, ...
+    except Exception as error:  # the assembler may not be there, or kernels may be interpreted
         return Verdict(arch, f"not asked: {' '.join(str(error).split())[:200]}", path, version)
 
 
@@ -149,7 +149,7 @@ def executed(device: torch.device | str = "cuda") -> Verdict:
         found, right = canary.values(device)
         if torch.equal(found, right):
             return Verdict(arch, SOUND, path, version)
-        # the listed architecture that the same ptxas assembles for
+        # the remedy is sought with a listed architecture that the same ptxas assembles for
         return Verdict(arch, FAULTY, path, version, compiled("sm_90" if major == 9 else "sm_100").remedy)
     except Exception as error:
         return Verdict(arch, f"not asked: {' '.join(str(error).split())[:200]}", path, version)

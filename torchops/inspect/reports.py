@@ -28,7 +28,7 @@ class Total:
 
     @property
     def counted(self) -> str:
-        """As "3 launches"."""
+        """The number of launches in words, as "3 launches"."""
         return f"{self.launches} launch{'' if self.launches == 1 else 'es'}"
 
     def __str__(self) -> str:
@@ -85,7 +85,7 @@ class LaunchReport:
         return self.bytes_moved / self.bytes_least
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it, without the code: `pass_name` is "pass"."""
+        """The report as JSON has it, without the code: `pass_name` is "pass"."""
         row = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("code", "pass_name")}
         tensors = {name: spec.as_dict() for name, spec in self.tensors.items()}
         return {**row, "pass": self.pass_name, "tensors": tensors, "traffic": self.traffic}

@@ -23,11 +23,11 @@ def seconds(function: Callable[[], Any], runs: int) -> float:
 SLEEP = 3e-4, 0.1
 """Seconds that the GPU sleeps before a run, at least and at most."""
 _CYCLES_A_SECOND = 3e9
-"""More than any GPU's clock: a sleep is rather longer than asked for."""
+"""More cycles than any GPU's clock has: a sleep is rather longer than asked for."""
 
 
 def _queueing_seconds(function: Callable[[], Any]) -> float:
-    """What the CPU takes to queue a run on the current GPU: the longer of two, which find the GPU idle."""
+    """Seconds that the CPU takes to queue a run on the current GPU while it is idle, the longer of two."""
     longest = 0.0
     for _ in range(2):
         torch.cuda.synchronize()

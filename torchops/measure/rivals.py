@@ -54,7 +54,7 @@ def skimage_sobel(x: Tensor) -> Tensor:
 def sobel_providers(x: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
     """The implementations that take x, by name; torchops first."""
     providers: dict[str, Callable[[Tensor], Tensor]] = {"torchops": functional.sobel}
-    if x.dtype == torch.uint8:  # convolutions need floats: what a user would write
+    if x.dtype == torch.uint8:  # convolutions need floats, so this converts as a user would
         providers["aten"] = lambda t: aten_sobel(t.float())
     else:
         providers["aten"] = aten_sobel

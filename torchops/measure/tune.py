@@ -2,7 +2,7 @@
 
 The launches of a recorded call say which problems it poses (see recording.py). On a GPU, the configs that the model ranks
 highest are run, compared with float64 and, if they are right, timed. What is fastest becomes a row of the table that
-:mod:`torchops.kernels.tables` reads. Without a GPU, the configs can be compiled and ranked.
+:mod:`torchops.kernels.planning.tables` reads. Without a GPU, the configs can be compiled and ranked.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def compiled(task: Task, config: Config, device: Device) -> LaunchReport | str:
     (launch,) = (x for x in launches if x.problem is not None and key(x.problem) == key(task.problem))
     try:
         return replace(report(launch), code={})
-    except Exception as error:  # the compiler has many
+    except Exception as error:  # the compiler raises errors of many types
         return in_a_line(error)
 
 
@@ -113,11 +113,11 @@ class Trial:
     us: float | None
     """Median time of the whole call in microseconds; None if it was dropped."""
     dropped: str = ""
-    """Why it was."""
+    """Why it was dropped."""
 
 
 def _allowed(dtype: torch.dtype) -> float:
-    """Error relative to the largest value that rounding explains, and the order of long sums."""
+    """Error relative to the largest value that rounding and the order of long sums explain."""
     if dtype == torch.float32:
         precision = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
         return 2e-3 if precision == "tf32" else 1e-5
@@ -125,7 +125,7 @@ def _allowed(dtype: torch.dtype) -> float:
 
 
 def _error(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> float:
-    """The largest, relative to the largest value; NaN where one is."""
+    """The largest error, relative to the largest value; NaN where a result has one."""
     return largest(
         float((a.double() - b).abs().max()) / max(float(b.abs().max()), 1e-30)
         for a, b in zip(found, expected, strict=True)
@@ -165,7 +165,7 @@ def measure(
         task: what to run.
         configs: what may be picked for its problem.
         on: device of the tensors.
-        clock: as of `timing.race`.
+        clock: as in :func:`torchops.measure.race.race`.
         rounds: times of each; the median counts.
 
     Returns:
@@ -184,7 +184,7 @@ def measure(
                 reason = (
                     "" if error <= allowed else f"wrong: off by {error:.1e} of the largest value, not {allowed:.0e}"
                 )
-            except Exception as error:  # a config that does not run is what is looked for
+            except Exception as error:  # the search is also for configs that do not run
                 if workers.gpu_is_lost():
                     # no further config could run in this process
                     raise
@@ -254,7 +254,7 @@ class Table:
 
     @property
     def _gpu(self) -> str:
-        """As the package's tables call it."""
+        """The name of the GPU, as the package's tables have it."""
         from torchops.kernels.planning.hardware import GPUS, listed
 
         short = listed(self.device.name)

@@ -1,8 +1,8 @@
 """What kernels trust. Public functions refuse more, and in the words of their arguments; an operator that is called by itself,
 `torch.ops.torchops.<name>`, refuses this before it reads or writes anything.
 
-Fakes refuse the same. Of symbolic sizes nothing is asked that a public function has not asked already, so that a graph of
-theirs is bound by nothing more.
+Fakes refuse the same. They ask nothing of symbolic sizes that a public function has not asked already, so that a graph of such
+sizes is bound by nothing more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PADDING_MODES = "replicate", "reflect", "circular", "zeros", "constant"
 def check_tensors(
     dims: int, *, like: Tensor | None = None, dtypes: Collection[torch.dtype] = (), **tensors: Tensor | None
 ) -> None:  # fmt: skip
-    """Dense tensors of so many dimensions, on the device of `like`, of one of these dtypes, or of that of `like`."""
+    """Check that tensors are dense, of so many dimensions, on the device of `like`, of one of these dtypes or of like's."""
     dtypes = dtypes or ((like.dtype,) if like is not None else FLOATS)
     for name, t in tensors.items():
         if t is None:
@@ -58,7 +58,7 @@ def check_padding_mode(padding_mode: str) -> None:
 
 
 def check_border(size: Sequence[int], padding: Sequence[int], padding_mode: str, image: str = "image") -> None:
-    """padding: left, right, top and bottom of what errors call `image`, whose shape ends in so many rows and columns."""
+    """Check that `padding` (left, right, top, bottom) fits what errors call `image`, whose size ends in rows and columns."""
     check_padding_mode(padding_mode)
     # reflection leaves out the border itself
     least = {"reflect": 1, "circular": 0}.get(padding_mode)
@@ -73,7 +73,7 @@ def check_border(size: Sequence[int], padding: Sequence[int], padding_mode: str,
 
 
 def check_windows(size: Sequence[int], windows: Sequence[int], window: Window, *, inside: bool = False) -> None:
-    """So many windows on an image of that size as there is room for, or one more, which `inside` has to begin in it."""
+    """Check that an image of that size has room for these windows, but perhaps the last; with `inside`, that begins in it."""
     kernel_size, stride, padding, dilation = window
     check_numbers(1, kernel_size=kernel_size, stride=stride, dilation=dilation, size=size)
     check_numbers(0, padding=padding)
@@ -81,7 +81,7 @@ def check_windows(size: Sequence[int], windows: Sequence[int], window: Window, *
         if 2 * p > k:
             raise ValueError(f"`padding` {padding} must be at most half of `kernel_size` {kernel_size}")
         fit = pool_size(n, k, s, p, d, ceil_mode=False)
-        # the larger number is asked for last: it would bind symbolic sizes
+        # the larger number is computed last, since it would bind symbolic sizes
         if count < 1 or (count != fit and count != (pool_size(n, k, s, p, d, ceil_mode=True) if inside else fit + 1)):
             raise ValueError(
                 f"{tuple(windows)} windows of `kernel_size` {kernel_size} with `stride` {stride}, `padding` "

@@ -1,7 +1,7 @@
 """Convolutions for FLOP counters: `torch.utils.flop_counter` counts those of torchops as it counts torch's.
 
 A formula asks torch's own for the same convolution, whatever that says of groups and borders. What is counted are operators, so
-that all backends count alike: in a backward those that run, a convolution that is computed once more included.
+that all backends count alike: in a backward they are those that run, a convolution that is computed once more included.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def memory_format(size: Sequence[int], stride: Sequence[int]) -> torch.memory_fo
     """
     n, c, h, w = size
     of_n, of_c, of_h, of_w = stride
-    # the first of these settles most contiguous tensors
+    # the first comparison settles most contiguous tensors
     grows = c * of_c <= of_w and w * of_w <= of_h and h * of_h <= of_n and 0 < of_c != of_n
     return torch.channels_last if grows and n != 0 and c != 0 and h != 0 and w != 0 else torch.contiguous_format
 

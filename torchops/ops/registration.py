@@ -38,7 +38,7 @@ from torchops.torch_internals import (
 
 def uses_triton(x: Tensor) -> bool:
     """Whether the Triton kernels serve x, by the backend in force."""
-    # the common case, without the words of a reason
+    # this is the common case, which needs no words of a reason
     if not x.is_cuda and get_backend() == "auto":
         return False
     return choose(x.device).implementation == "triton"
@@ -50,7 +50,7 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def _lowered(args: tuple[Any, ...], device_type: str) -> tuple[Any, ...]:
-    """args as autocast has them: floating point in the dtype in force, but float64 as it is."""
+    """args as autocast casts them: floating point gets the dtype in force, but float64 stays as it is."""
     dtype = torch.get_autocast_dtype(device_type)
     return tuple(
         a.to(dtype)
@@ -60,7 +60,7 @@ def _lowered(args: tuple[Any, ...], device_type: str) -> tuple[Any, ...]:
     )
 
 
-# asked once, of no device: Dynamo of torch 2.11 cannot trace the question
+# this is computed once, at import: Dynamo of torch 2.11 cannot trace `is_autocast_available`
 _OTHERS = "xpu", "mps", "mtia", "maia", "hpu", "ipu", "xla", plugged_in_device()
 _KNOW_AUTOCAST = frozenset(name for name in ("cpu", "cuda", *_OTHERS) if torch.amp.is_autocast_available(name))
 
@@ -74,7 +74,7 @@ _LIBRARY = torch.library.Library("torchops", "FRAGMENT")
 
 
 def _register_autocast(operator: Any, device_type: str) -> None:
-    """As `torch.library.register_autocast` does, which casts to one dtype for good: here it is the dtype in force."""
+    """Register as `torch.library.register_autocast` does, but cast to the dtype in force instead of one for good."""
     name = "Autocast" + device_in_keys(device_type)
     keys = key_set(name)
 
@@ -83,7 +83,7 @@ def _register_autocast(operator: Any, device_type: str) -> None:
         with without_keys(keys):
             return operator(*lowered)
 
-    # the former is what tracing looks up, the latter the dispatcher
+    # tracing looks up the former, the dispatcher the latter
     operator.py_impl(key(name))(kernel)
     _LIBRARY.impl(operator, kernel, name)
 
@@ -114,7 +114,7 @@ def _is_watched(args: tuple[Any, ...]) -> bool:
     by_address = uses_triton(first)
     for a in args:
         if type(a) not in _PLAIN:
-            # tensors come first
+            # tensors come first, so that the first other argument ends them
             return isinstance(a, Tensor)
         if by_address and a is not None and keys_of(a) not in _DENSE:
             return True
@@ -175,7 +175,7 @@ class Packed:
         return *args[: self.first], self.kind(*found), *args[self.end :]
 
     def unpack(self, args: Sequence[Any]) -> tuple[Any, ...]:
-        """The other way round."""
+        """The operator's flat arguments, from those that its functions take."""
         return *args[: self.first], *args[self.first][: self.fields], *args[self.first + 1 :]
 
     def packing(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -198,7 +198,7 @@ def is_implementing() -> bool:
 def _known_as_implementing(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any) -> Any:
-        # nobody asks where no mode could
+        # nobody asks `is_implementing` where no function mode is in force
         if not count_function_modes():
             return function(*args)
         outer, _here.implementing = _here.implementing, True
@@ -211,7 +211,7 @@ def _known_as_implementing(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _tensors(op: Any) -> int:
-    """How many of its arguments are tensors; they come first."""
+    """How many arguments of an operator are tensors; they come first."""
     return sum("Tensor" in str(a.type) for a in schema_of(op).arguments)
 
 
@@ -228,13 +228,13 @@ class Derivative(NamedTuple):
 
 
 def _register_gradient(op: Any, pack: Callable[[Sequence[Any]], Sequence[Any]], derivative: Derivative) -> None:
-    """As `torch.library.register_autograd` does, which knows neither forward mode nor the transforms of `torch.func`.
+    """Register as `torch.library.register_autograd` does, which knows neither forward mode nor the transforms of `torch.func`.
 
     The dispatcher brings a call here once for every level of transforms; `redispatch` goes to the next one.
     """
     setup, grad, jvp = derivative
     tensors = _tensors(op)
-    # of what is no tensor, and of the two arguments beside the operator's
+    # arguments that are no tensors have no gradients, nor have the two beside the operator's
     none = (None,) * (len(schema_of(op).arguments) - tensors + 2)
 
     def forward(ctx: Any, *args: Any) -> Any:
@@ -242,7 +242,7 @@ def _register_gradient(op: Any, pack: Callable[[Sequence[Any]], Sequence[Any]], 
         with below_autograd(), below():
             output = op.redispatch(keys & AFTER_AUTOGRAD, *inputs)
         setup(ctx, pack(inputs), output)
-        # for the tangents only, which are computed at once or not at all
+        # only the tangents need these, which are computed at once or not at all
         ctx.save_for_forward(*inputs[:tensors], *((output,) if isinstance(output, Tensor) else output))
         ctx.others = inputs[tensors:]
         return output
@@ -275,7 +275,7 @@ def _register_gradient(op: Any, pack: Callable[[Sequence[Any]], Sequence[Any]], 
 
 @contextlib.contextmanager
 def _recording() -> Iterator[None]:
-    """Gradients of the outer transforms are recorded inside a Function, which turns that off for its own level."""
+    """Record gradients of the outer transforms inside a Function, which turns that off for its own level."""
     with torch.enable_grad(), forward_mode(True):
         yield
 
@@ -350,7 +350,7 @@ def register(
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         return *grad(ctx, *grads), *none
 
-    # without a `setup_context`, for which `apply` would look up the signature of `forward` at every call
+    # this Function has no `setup_context`, for which `apply` would look up the signature of `forward` at every call
     eager = type(
         name, (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": staticmethod(backward)}
     )
@@ -369,7 +369,7 @@ def register(
 
 
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
-"""What the dispatcher ends up with, by the name of the operator."""
+"""The functions that the dispatcher ends up calling, by the name of the operator."""
 _CALLS: dict[str, Callable[..., Any]] = {}
 """What `register` has returned, by the name of the operator."""
 
@@ -380,7 +380,7 @@ def registered(name: str) -> Callable[..., Any]:
 
 
 def linear(name: str) -> Callable[..., Tensor]:
-    """The tangent of an op that is linear in its first tensor, and has no other that a tangent could be of: itself, of that."""
+    """The tangent of an op that is linear in its first tensor, the only one that can have a tangent: the op, applied to it."""
 
     def tangent(args: tuple[Any, ...], output: Tensor, t: Tensor, *none: None) -> Tensor:
         y: Tensor = _CALLS[name](t, *args[1:])

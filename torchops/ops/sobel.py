@@ -44,7 +44,7 @@ def _empty_spatial_gradient(x: Tensor, *_: Any) -> Tensor:
     n, c, h, w = x.shape
     channels_last = memory_format(x.shape, x.stride()) == torch.channels_last
     form = torch.channels_last_3d if channels_last else torch.contiguous_format
-    # no view of another tensor: under autograd nobody could write to that
+    # this is no view of another tensor, since nobody could write to one under autograd
     return torch.empty((n, c, 2, h, w), dtype=_output_dtype(x), device=x.device, memory_format=form)
 
 
@@ -149,7 +149,7 @@ def _gradients(x: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
 
 
 def _square(gx: Tensor, gy: Tensor, scale: float, eps: Tensor, out: Tensor) -> Tensor:
-    """scale^2 (gx^2 + gy^2) + eps"""
+    """Write scale^2 (gx^2 + gy^2) + eps to `out`, and return it."""
     torch.addcmul(eps, gx, gx, value=scale * scale, out=out)
     return out.addcmul_(gy, gy, value=scale * scale)
 

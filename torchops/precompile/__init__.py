@@ -41,7 +41,7 @@ class Kernel:
 
 
 def launches_of(calls: Iterable[Call], device: Device) -> Iterator[Launch]:
-    """The launches of recorded calls on a GPU that need not be there; equal calls are asked once."""
+    """The launches of recorded calls on a GPU that need not be there; equal calls are recorded once."""
     for call in dict.fromkeys(replace(call, name="") for call in calls):
         yield from call.launches(device)
 
@@ -64,7 +64,7 @@ def kernels_of(launches: Iterable[Launch]) -> list[Kernel]:
         def hook(arch: str = arch, warp_size: int = warp_size, **said: Any) -> bool:
             specialization = said["compile"]["specialization_data"]
             found.setdefault(Kernel(said["fn"].module, said["fn"].name, arch, warp_size, specialization))
-            # true: Triton need not compile it
+            # this tells Triton that it need not compile the kernel
             return True
 
         # nothing was compiled for a device of this name, so that every kernel comes by the hook
@@ -94,13 +94,13 @@ class Outcome:
 
     kernel: Kernel
     found: bool
-    """In the cache, so that nothing had to be compiled."""
+    """Whether it was in the cache, so that nothing had to be compiled."""
     seconds: float
     error: str = ""
 
 
 def _compile(cache: Path | None, kernel: Kernel) -> Outcome:
-    """Have a kernel compiled into the cache, or found there; and what launches it, where Triton builds that by signature."""
+    """Compile a kernel into the cache unless it is there, and what launches it too where Triton builds that by signature."""
     from triton import knobs
 
     from . import host_code as launchers
@@ -128,7 +128,7 @@ def compile_all(
         until: time of `time.monotonic` at which it ends; what is not done by then is never mentioned.
 
     Yields:
-        An outcome for every kernel, as they come. As of `workers.run`, the main module has to be importable.
+        An outcome for every kernel, as they come. As in `workers.run`, the main module has to be importable.
     """
     if cache is not None:
         cache.mkdir(parents=True, exist_ok=True)

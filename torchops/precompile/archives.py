@@ -27,7 +27,7 @@ _MANIFEST = "manifest.json"
 _GROUP = "__grp__"
 _CODE = (".cubin", ".hsaco")
 _ENTRY = re.compile(r"[A-Z2-7]+/\w[\w.\-]*")
-"""A key of Triton's cache, and a file."""
+"""The name of a member: a key of Triton's cache, and a file."""
 
 
 class ArchiveError(ValueError):
@@ -121,7 +121,7 @@ def pack(cache: Path, file: Path, archs: set[str] | None = None) -> Manifest:
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    # nothing of the owner, and no time: the same cache gives the same file
+    # a member says neither owner nor time, so that the same cache gives the same file
     member = tarfile.TarInfo(name)
     member.size = len(data)
     archive.addfile(member, io.BytesIO(data))
@@ -200,7 +200,7 @@ def unpack(file: Path, cache: Path, archs: Iterable[str] = ()) -> Manifest:
 
 
 def _put(folder: Path, files: dict[str, bytes], extension: str) -> None:
-    """Write an entry of the cache: a kernel's group, by which Triton finds it, last."""
+    """Write an entry of the cache; a kernel's group, by which Triton finds it, is written last."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         if not name.endswith(".so") or extension == _extension():

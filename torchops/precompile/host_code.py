@@ -76,7 +76,7 @@ def _find_driver() -> None:
 
     try:
         driver.libcuda_dirs()
-    except (AssertionError, OSError, subprocess.CalledProcessError):  # Triton's words for "there is none"
+    except (AssertionError, OSError, subprocess.CalledProcessError):  # Triton raises these where there is no driver
         driver_that_does_nothing()
     driver.CudaUtils()
 

@@ -125,7 +125,7 @@ def fuse(
     calls = Calls(graph, model, probe, kept)
     report.before = calls.kernels(fused_bias=False)
     if channels_last is None:
-        # what was not looked into may rely on strides too
+        # a module that was not looked into may rely on strides too
         channels_last = not kept and not calls.needs_strides()
     report.fused = _rewrite(calls, refused, channels_last)
     report.after = calls.kernels(fused_bias=True)
@@ -136,15 +136,15 @@ def fuse(
     try:
         fused = fused_module(model, {target: calls.find(target) for target in targets}, graph)
     except SyntaxError:
-        # torch.fx writes a forward of names, of which Python has some for itself
+        # torch.fx writes a forward in Python that has the names of modules, some of which Python keeps for itself
         return model, _untouched(model, {**report.kept, "": "names of its modules cannot be written in Python"})
-    # they see what goes in and out, which is as it was
+    # hooks see what goes in and out of the model, which is as it was
     vars(fused).update((name, hooks) for name, hooks in vars(model).items() if name in HOOKS)
     return fused, report
 
 
 def _untouched(model: Module, kept: dict[str, str]) -> Report:
-    """Of a model that was not looked into: whatever it runs, it runs as before."""
+    """The report on a model that was not looked into: whatever it runs, it runs as before."""
     kernels = Counter({type(model).__name__: 1})
     return Report(kept=kept, before=kernels, after=kernels.copy())
 
@@ -158,7 +158,7 @@ def _rewrite(calls: Calls, refused: Callable[[str, Module], str | None], channel
             graph.erase_node(node)
     fused: dict[str, str] = {}
     taken: set[fx.Node] = set()
-    # from the end: of two that meet in a sum, the later one takes the other's result as its residual
+    # this goes from the end: of two convolutions that meet in a sum, the later takes the other's result as its residual
     for node in reversed(list(graph.nodes)):
         place = owner(node)
         if node in taken or (node.op == "call_function" and refused(place, calls.root.get_submodule(place))):
@@ -176,7 +176,7 @@ def _rewrite(calls: Calls, refused: Callable[[str, Module], str | None], channel
             fused[name] = " + ".join(chain.parts)
     if channels_last:
         for node in graph.nodes:
-            # of what was contiguous, as torch.nn has it
+            # torch.nn's layers gave these views contiguous tensors, of which none is sure now: they may have to copy
             if calls.is_view(node) and not any(calls.mutates(user) for user in node.users):
                 node.target = "reshape"
     return dict(reversed(fused.items()))

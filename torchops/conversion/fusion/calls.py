@@ -23,7 +23,7 @@ from torchops.conversion.layers import plain_class
 from torchops.torch_internals import HOOKS
 
 OURS = ("torchops.nn", "torchops.conversion.fusion.chains")
-"""Where classes of layers are; those of torchops.models are networks, to be looked into."""
+"""Modules that hold classes of layers; those of torchops.models are networks, which are looked into."""
 _LAYERS = {
     **{activation.layer: name for name, activation in ACTIVATIONS.items()},
     torch.nn.BatchNorm2d: "batch_norm", torch.nn.SyncBatchNorm: "batch_norm",
@@ -36,13 +36,13 @@ PADS: dict[type[Module], str] = {
 }  # fmt: skip
 """Layers that pad, and the mode of `F.pad`."""
 _SHAPE_OF = ("ndim", "dim", "device", "is_cuda")
-"""What a tensor is asked that its convolution's input would answer alike."""
+"""What code asks a result of a convolution that the input would answer alike."""
 _NUMBERS = (*_SHAPE_OF, "size", "shape", "numel", "dtype")
 _NO_KERNEL = {
     "view", "reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "expand", "expand_as", "narrow", "chunk",
     "split", "unbind", "detach", "getitem", "movedim", "assert", "assert_is_none", "t", "unflatten", "select",
 }  # fmt: skip
-"""Views, all but never copies."""
+"""Calls that launch no kernel: they return views, and hardly ever copies."""
 _IDLE = (
     "identity",
     "dropout",
@@ -53,7 +53,7 @@ _IDLE = (
     "feature_alpha_dropout",
     "stochastic_depth",
 )
-"""What returns its input in eval mode."""
+"""Calls that return their input in eval mode."""
 
 
 IN_PLACE = (
@@ -75,9 +75,9 @@ _FRESH = (
     "conv2d", "conv_transpose2d", "batch_norm", "linear", "max_pool2d", "avg_pool2d", "adaptive_max_pool2d",
     "adaptive_avg_pool2d", "interpolate", "cat",
 )  # fmt: skip
-"""Their results are memory of their own."""
+"""Calls whose results have memory of their own."""
 _MAYBE_COPIES = ("view", "reshape", "flatten", "contiguous", "ravel", "unflatten")
-"""Views or copies, by the strides of what they are given."""
+"""Calls that return views or copies, by the strides of what they are given."""
 _STRIDES = ("as_strided", "stride", "is_contiguous", "view_as", "storage_offset", "untyped_storage")
 _UNKNOWN = object()
 """An argument that is not known before the model runs."""
@@ -95,9 +95,9 @@ class Calls:
     kept: Iterable[str] = ()
     """Names of the modules that are not looked into."""
     layers: dict[str, Module] = field(default_factory=dict)
-    """New ones, by the names of calls."""
+    """New layers, by the names of calls."""
     unfit: dict[str, str] = field(default_factory=dict)
-    """Why batch norms stay that follow a convolution, by name."""
+    """Why a batch norm that follows a convolution stays, by its name."""
 
     @functools.cached_property
     def exposed(self) -> set[int]:
@@ -140,7 +140,7 @@ class Calls:
             return not any(other == candidate or other.startswith(f"{candidate}.") for other in needed)
 
         while any(name.startswith(f"{other}.") for other in needed):
-            # it lies in what is called as a whole: a name outside that
+            # the name lies in a module that is called as a whole, and so the layer gets one outside that
             name = "_".join(name.rsplit(".", 1))
         target = next(c for i in itertools.count() if free(c := f"{name}_{i}" if i else name))
         self.layers[target] = layer
@@ -150,13 +150,13 @@ class Calls:
         return self.find(str(node.target)) if node.op == "call_module" and node.target else None
 
     def value(self, argument: Any) -> Any:
-        """An argument; of a node that stands for a tensor of the model, that tensor."""
+        """The value of an argument; a node that stands for a tensor of the model has that tensor as its value."""
         if not isinstance(argument, fx.Node):
             return argument
         return self.find(str(argument.target)) if argument.op == "get_attr" else _UNKNOWN
 
     def is_view(self, node: fx.Node) -> bool:
-        """Whether it is a `view` to other sizes, given one by one or as a sequence."""
+        """Whether a node is a `view` to other sizes, given one by one or as a sequence."""
         if node.op != "call_method" or node.target != "view" or node.kwargs:
             return False
         return not any(isinstance(a, torch.dtype) or _attribute(a) == "dtype" for a in node.args[1:])
@@ -177,7 +177,7 @@ class Calls:
         return False
 
     def is_fresh(self, argument: Any) -> bool:
-        """Whether it is a result in memory of its own, which one call alone reads: no other tensor is a view of it."""
+        """Whether an argument is a result in memory of its own, which one call alone reads: no other tensor is a view of it."""
         return isinstance(argument, fx.Node) and len(argument.users) == 1 and self.name(argument) in _FRESH
 
     def name(self, node: fx.Node) -> str:
@@ -213,11 +213,11 @@ class Calls:
             return ""
         if isinstance(module, nn.Conv2d):
             return "conv2d"
-        # AdaptiveAvgPool2d: adaptive_avg_pool2d
+        # this makes adaptive_avg_pool2d of AdaptiveAvgPool2d
         return re.sub(r"(?<=[a-z\d])(?=[A-Z][a-z])", "_", cls.__name__).lower()
 
     def mutates(self, node: fx.Node) -> bool:
-        """Whether it may write to a tensor that exists already."""
+        """Whether a node may write to a tensor that exists already."""
         if self.does_nothing(node):
             return False
         module = self.module(node)
@@ -235,7 +235,7 @@ class Calls:
         return inplace is not _UNKNOWN and bool(inplace)
 
     def does_nothing(self, node: fx.Node) -> bool:
-        """Whether it returns its input, as dropout in eval mode."""
+        """Whether a node returns its input, as dropout does in eval mode."""
         home = getattr(node.target, "__module__", "")
         name = "stochastic_depth" if home == "torchvision.ops.stochastic_depth" else self.name(node)
         if name not in _IDLE:
@@ -243,9 +243,9 @@ class Calls:
         return node.op == "call_module" or argument(node, "training", True) is False
 
     def is_number(self, node: fx.Node) -> bool:
-        """Whether it is no tensor: sizes, and what is computed of them."""
+        """Whether the value of a node is no tensor: sizes, and what is computed of them."""
         if node.op == "placeholder":
-            # an optional argument, which is what its default is
+            # an optional argument of the model is what its default is, and that is no tensor
             return bool(node.args)
         if node.op not in ("call_function", "call_method"):
             return False
@@ -254,7 +254,7 @@ class Calls:
         return bool(node.all_input_nodes) and all(map(self.is_number, node.all_input_nodes))
 
     def asks_only(self, node: fx.Node) -> bool:
-        """Whether it asks a tensor for what a convolution does not change."""
+        """Whether a node asks a tensor for what a convolution does not change."""
         return self.name(node) in _SHAPE_OF or _attribute(node) in _SHAPE_OF
 
     def kernels(self, fused_bias: bool) -> Counter[str]:
@@ -279,8 +279,8 @@ class Calls:
 
 
 def layer_class(module: Module) -> type[Module]:
-    """The class that says what a module computes: of a parametrized one, whose class torch makes, that of torchops whose
-    forward runs, or else the one beneath."""
+    """The class that says what a module computes. torch makes the class of a parametrized one: then it is the class of torchops
+    whose forward runs, or else the one beneath."""
     if not parametrize.is_parametrized(module):
         return type(module)
     cls = plain_class(module)
@@ -295,12 +295,12 @@ def owner(node: fx.Node) -> str:
 
 
 def is_frozen_norm(module: Module) -> bool:
-    """Whether it is torchvision's, which need not be installed."""
+    """Whether a module is torchvision's FrozenBatchNorm2d; torchvision need not be installed."""
     return (type(module).__module__, type(module).__name__) == ("torchvision.ops.misc", "FrozenBatchNorm2d")
 
 
 def has_hooks(module: Module) -> bool:
-    """Whether somebody watches its calls."""
+    """Whether hooks watch the calls of a module."""
     return any(getattr(module, name) for name in HOOKS if name.endswith("hooks"))
 
 
@@ -309,13 +309,13 @@ def _described(node: fx.Node, module: Module | None) -> str:
 
 
 def _attribute(node: Any) -> str:
-    """The attribute that is read, as x.shape; "" if none is."""
+    """The attribute that a node reads, as x.shape; "" if none is."""
     reads = isinstance(node, fx.Node) and node.op == "call_function" and node.target is getattr
     return str(node.args[1]) if reads else ""
 
 
 def mutates_left(node: fx.Node) -> bool:
-    """`x += y` and its like."""
+    """Whether a node is `x += y` or its like."""
     return getattr(node.target, "__module__", "") == "_operator" and getattr(node.target, "__name__", "") in IN_PLACE
 
 
@@ -323,7 +323,7 @@ def first_argument(node: fx.Node) -> Any:
     """The tensor that a layer, a function or a method is about."""
     if node.args:
         return node.args[0]
-    # layers call it as they like
+    # a layer's forward may give its first argument any name
     return node.kwargs["input"] if "input" in node.kwargs else next(iter(node.kwargs.values()))
 
 
@@ -345,7 +345,7 @@ _SIGNATURES: dict[Any, tuple[str, ...]] = {
 
 
 def argument(node: fx.Node, name: str, default: Any) -> Any:
-    """An argument of a function, wherever it is given; something unlike any value if there is no telling."""
+    """An argument of a function, wherever it is given; `_UNKNOWN`, which equals no value, if there is no telling."""
     if name in node.kwargs:
         return node.kwargs[name]
     names = _SIGNATURES.get(node.target) if callable(node.target) else None
@@ -353,7 +353,7 @@ def argument(node: fx.Node, name: str, default: Any) -> Any:
         try:
             names = tuple(inspect.signature(node.target).parameters)  # type: ignore[arg-type]
         except (TypeError, ValueError):
-            # of the tensor alone, everything else is as it always is
+            # a call with the tensor alone leaves everything else at its defaults
             return default if len(node.args) <= 1 else _UNKNOWN
     position = names.index(name) if name in names else len(node.args)
     return node.args[position] if position < len(node.args) else default

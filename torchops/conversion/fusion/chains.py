@@ -30,7 +30,8 @@ from .calls import PADS, Calls, argument, first_argument, layer_class, mutates_l
 class AddConv2d(nn.Conv2d):
     """activation(conv(input) + residual), where the residual broadcasts as in any sum.
 
-    One kernel if it has the shape and the dtype of the result, as in a residual network; a trace knows neither.
+    It takes one kernel if the residual has the shape and the dtype of the result, as in a residual network; a trace knows
+    neither.
     """
 
     in_place = False
@@ -76,10 +77,10 @@ class Chain:
         return self.nodes[-1]
 
     def module(self, channels_last: bool) -> torch.nn.Module:
-        """A layer that does it all."""
+        """A layer that does all that the chain does."""
         k = self.weight.shape[0] if self.op == "conv2d" else self.weight.shape[1] * self.geometry["groups"]
         c = self.weight.shape[1] * self.geometry["groups"] if self.op == "conv2d" else self.weight.shape[0]
-        # without values at first: it is given those of the chain
+        # the layer has no values at first: it is given those of the chain
         further: Any = {**self.geometry, "bias": self.bias is not None, "device": "meta"}
         kernel_size = self.weight.shape[2], self.weight.shape[3]
         layer: torch.nn.Module
@@ -142,12 +143,12 @@ def start(calls: Calls, node: fx.Node) -> Chain | None:
 
 
 def _tensors_in(module: torch.nn.Module | None) -> tuple[Tensor, ...]:
-    """What a layer holds: of a parametrized one, what its weight is computed of."""
+    """The tensors that a layer holds; a parametrized one holds those that its weight is computed of."""
     return () if module is None else (*module.parameters(), *module.buffers())
 
 
 def grow(calls: Calls, chain: Chain) -> None:
-    """Take in all that can be."""
+    """Take all into a chain that its kernel can do: what follows it, and a pad before it."""
     if chain.activation is None:
         while (reader := _reader(calls, chain.last)) and _take_norm(calls, chain, reader):
             pass
@@ -161,7 +162,7 @@ def grow(calls: Calls, chain: Chain) -> None:
 
 
 def _reader(calls: Calls, node: fx.Node) -> fx.Node | None:
-    """What reads the values of a node, if it is one call alone."""
+    """The call that reads the values of a node, if it is one alone."""
     readers = [user for user in node.users if not calls.asks_only(user)]
     return readers[0] if len(readers) == 1 and readers[0].op != "output" else None
 
@@ -208,14 +209,14 @@ def _take_norm(calls: Calls, chain: Chain, node: fx.Node) -> bool:
     if not all(t is None or isinstance(t, Tensor) for t in tensors):
         return False
     mean, variance, scale, shift = (cast(Any, None) if t is None else t.detach().double() for t in tensors)
-    # in float64: what is rounded is the result
+    # weights are folded in float64, so that only the result is rounded
     bias = None if chain.bias is None else chain.bias.detach().double()
     transposed = chain.op == "conv_transpose2d"
     folded = fuse_conv_bn_weights(
         chain.weight.detach().double(), bias, mean, variance, eps, scale, shift, transpose=transposed
     )
     dtype, trains = chain.weight.dtype, chain.weight.requires_grad
-    # how far a trained norm's results spread, for they are rounded too; little where it is of a channel that is pruned
+    # this is how far a trained norm's results spread, which are rounded too; those of a pruned channel spread little
     spread = (variance / (variance + eps)).sqrt() * (1.0 if scale is None else scale.abs())
     if not _fits(folded[0].transpose(0, 1) if transposed else folded[0], folded[1], spread, dtype):
         name = owner(node) if module is not None else f"{owner(node)}.batch_norm".lstrip(".")
@@ -250,7 +251,7 @@ def _take_addition(calls: Calls, chain: Chain, node: fx.Node) -> None:
         return
     writes = mutates_left(node) or (node.op == "call_method" and node.target == "add_")
     if writes and other is left and not calls.is_fresh(other):
-        # somebody may read the sum where the other tensor was
+        # another call may read the sum where the other tensor was
         return
     if _take(calls, chain, node, "add"):
         chain.residual, chain.in_place = other, writes and left is not other
@@ -266,7 +267,7 @@ def _take_activation(calls: Calls, chain: Chain, node: fx.Node) -> None:
         name = "relu6"
     plain = name in ACTIVATIONS and first_argument(node) is chain.last
     plain = plain and all(_setting(node, module, *item) == item[1] for item in ACTIVATIONS[name].settings.items())
-    # a sum may have more dimensions than the convolution, which would be asked instead of it
+    # calls that ask the sum for its shape would ask the convolution instead, and the sum may have more dimensions
     asked = chain.residual is not None and any(map(calls.asks_only, chain.last.users))
     if plain and not asked and _take(calls, chain, node, name):
         chain.activation = name
@@ -340,7 +341,7 @@ def pool(node: fx.Node) -> tuple[torch.nn.Module, dict[str, Any]] | None:
     given = {name: value for name in made_of if (value := argument(node, name, _LEFT_OUT)) is not _LEFT_OUT}
     tensors = {name: value for name in called_with if (value := argument(node, name, None)) is not None}
     known = [value for value in tensors.values() if isinstance(value, fx.Node)]
-    # the windows, which a call may give as what a trace does not know
+    # a call may give its windows as values that a trace does not know
     if made_of[0] not in given or not set(node.all_input_nodes) <= set(known):
         return None
     layer = cls(**given, **further).eval()

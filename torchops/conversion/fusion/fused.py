@@ -28,7 +28,7 @@ class Fused(fx.GraphModule):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            # special methods are looked for to see what an object can do
+            # Python looks for special methods to see what an object can do
             classes = () if self._torchops_class is None or name.startswith("__") else self._torchops_class.__mro__
             owner = next((cls for cls in classes if name in vars(cls)), None)
             if owner is None:
@@ -37,11 +37,11 @@ class Fused(fx.GraphModule):
         return found.__get__(self, self._torchops_class) if hasattr(found, "__get__") else found
 
     def _having(self, attributes: dict[str, Any]) -> Fused:
-        """Itself, with those attributes that it has not."""
+        """The module itself, once it is given those attributes that it has not."""
         vars(self).update((name, value) for name, value in attributes.items() if name not in vars(self))
         return self
 
-    # of these three, torch.fx's keep what the graph refers to
+    # torch.fx's versions of these three methods keep only what the graph refers to
 
     def __copy__(self) -> Fused:
         twin = Fused(self, self.graph, type(self).__name__)
@@ -60,7 +60,7 @@ class Fused(fx.GraphModule):
 
 
 def _revived(rebuild: Callable[..., fx.GraphModule], args: tuple[Any, ...], name: str) -> Fused:
-    """What was pickled; without its methods where the class of the model is not to be found, as torch.fx's go without any."""
+    """The module that was pickled; where the class of the model is not to be found it lacks its methods, as torch.fx's do."""
     graph_module = rebuild(*args)
     fused = Fused(graph_module, graph_module.graph)._having(vars(graph_module))
     with contextlib.suppress(ImportError, AttributeError, ValueError):
@@ -83,7 +83,7 @@ def fused_module(model: Module, root: dict[str, Any], graph: fx.Graph) -> Fused:
         for name, value in vars(model).items()
         if not hasattr(fused, name) and not any(isinstance(thing, Module) for thing in reached(value).values())
     }
-    # a graph's class is of one instance alone
+    # torch.fx makes a class for each graph, and so the model's class is passed on
     is_graph = isinstance(model, fx.GraphModule)
     plain["_torchops_class"] = getattr(model, "_torchops_class", None) if is_graph else type(model)
     return fused._having(plain)

@@ -59,7 +59,7 @@ def _attributes_stay(model: Module) -> Iterator[None]:
     inside, original = set(map(id, model.modules())), Module.__setattr__
 
     def refuse(self: Module, name: str, value: Any) -> None:
-        # torch.fx keeps the tensors there that it meets
+        # torch.fx keeps the tensors that it meets in attributes of this name
         if id(self) in inside and not name.startswith(TENSOR_CONSTANT):
             raise TraceError(f"it sets the attribute `{name}` of a module")
         original(self, name, value)
@@ -72,7 +72,7 @@ def _attributes_stay(model: Module) -> Iterator[None]:
 
 
 def _autocast_blocks() -> int:
-    """How many of them this thread is in, switched on or off."""
+    """How many autocast blocks this thread is in, switched on or off."""
     blocks: int = torch.autocast_increment_nesting()
     torch.autocast_decrement_nesting()
     return blocks
@@ -97,10 +97,10 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: Module, module_qualified_name: str) -> bool:
         cls = layer_class(m)
-        # the latter is plain arithmetic, which nothing could recognise
+        # a frozen norm is plain arithmetic, which nothing could recognise in a graph
         if cls.__module__ in OURS or is_frozen_norm(m) or module_qualified_name in self.whole:
             return True
-        # a parametrized module's own class is torch's
+        # torch makes the class of a parametrized module itself
         return cls.__module__.startswith("torch.") and super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -139,7 +139,7 @@ class Tracer(fx.Tracer):
 
 
 def _line(error: Exception | None) -> str:
-    """The innermost line that is no business of torch's or ours: of the error, or of the trace that is running."""
+    """The innermost line of an error, or of the trace that is running, that is neither torch's nor ours."""
     deeper = [] if error is None else reversed(list(traceback.walk_tb(error.__traceback__)))
     running = itertools.takewhile(lambda at: at[0].f_code is not trace.__code__, traceback.walk_stack(None))
     for frame, line in (*deeper, *running):
@@ -162,14 +162,14 @@ def trace(model: Module) -> tuple[fx.Graph | None, Module, dict[str, str]]:
         if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             return None, model, {"": f"its forward takes `{parameter}`"}
         if parameter.default is not parameter.empty:
-            # whatever the forward decides by it, it decides for this value; others are refused
+            # a trace decides for this value whatever the forward decides by it; defaults of other types are refused
             if not isinstance(parameter.default, (type(None), bool, int, float, str)):
                 return None, model, {"": f"its forward has the optional argument `{parameter}`"}
             defaults[name] = parameter.default
     if Tracer().is_leaf_module(model, "") or type(model).forward is Module.forward:
         return None, model, {}
     while True:
-        # a forward may leave its marks on what it runs through
+        # a forward may leave its marks on the modules that it runs through, and so each trace gets a copy
         probe, tracer, reason = shared_copy(model), Tracer(whole), "it catches the error of a trace"
         try:
             with _NothingHappens(), _attributes_stay(probe), torch.enable_grad():
@@ -180,7 +180,7 @@ def trace(model: Module) -> tuple[fx.Graph | None, Module, dict[str, str]]:
         if tracer.failed is None:
             for node in graph.nodes:
                 if isinstance(node.type, str):
-                    # what `from __future__ import annotations` makes of one: torch 2.11 cannot pickle it
+                    # `from __future__ import annotations` makes types strings, which torch 2.11 cannot pickle
                     node.type = None
             called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
             return graph, probe, {name: why for name, why in whole.items() if name in called}

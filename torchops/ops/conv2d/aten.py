@@ -33,7 +33,7 @@ def empty(size: Ints, like: Tensor, channels_last: bool) -> Tensor:
 
 @functools.cache
 def _is_native(dtype: torch.dtype) -> bool:
-    """Whether this CPU's convolutions take the dtype: oneDNN's then, in float32 inside, rounded once."""
+    """Whether this CPU's convolutions take the dtype: oneDNN then computes in float32 and rounds once."""
     name = {torch.float16: "_is_mkldnn_fp16_supported", torch.bfloat16: "_is_mkldnn_bf16_supported"}[dtype]
     return bool(getattr(torch.ops.mkldnn, name)())
 
@@ -46,7 +46,7 @@ def _is_half(t: Tensor) -> bool:
 
 
 def _wide(t: Tensor) -> Tensor:
-    """float32 where ATen would fall back to kernels that round every tap and every image, and take 10 times as long."""
+    """t in float32 where ATen would fall back to kernels that round every tap and every image, and take 10 times as long."""
     return t.float() if _is_half(t) and t.device.type == "cpu" and not _is_native(t.dtype) else t
 
 
@@ -61,8 +61,8 @@ def is_differentiable(x: Tensor) -> bool:
 def _overhangs(kernel_size: Ints, conv: Conv2d) -> bool:
     """Whether a window may lie beyond the border altogether.
 
-    Of a padding of its own, oneDNN may read what is not there then, and crash: in float32 and bfloat16, with strides and
-    dilations of 2 or more. Of pixels that are there it cannot.
+    Where oneDNN pads by itself it may then read what is not there, and crash: in float32 and bfloat16, with strides and
+    dilations of 2 or more. Where the padding is there as pixels it cannot.
     """
     left, right, top, bottom = conv.padding
     if left == right == top == bottom == 0:
@@ -72,7 +72,7 @@ def _overhangs(kernel_size: Ints, conv: Conv2d) -> bool:
 
 
 def _in_dtype(value: float, dtype: torch.dtype) -> float:
-    """What a pixel of that dtype would hold."""
+    """The value as a pixel of that dtype would hold it."""
     return float(torch.tensor(value, dtype=torch.float64).to(dtype)) if value != 0.0 and dtype in _HALVES else value
 
 
@@ -92,7 +92,7 @@ def _promised(t: Tensor, channels_last: bool, dtype: torch.dtype) -> Tensor:
         if t.stride() == stride:
             return t
         if t.is_contiguous(memory_format=_FORMATS[channels_last]):
-            # in place: a view could not be modified under autograd
+            # the strides change in place, since a view could not be modified under autograd
             return t.as_strided_(t.shape, stride)
     out = torch.empty_strided(t.shape, stride, dtype=dtype, device=t.device)
     return out.copy_(t)
@@ -129,7 +129,7 @@ def _unpadded(size: Ints, weight_size: Ints, conv: Conv2d) -> tuple[Pair, Sides]
         (w, kernel_size[1], conv.stride[1], left, right, conv.dilation[1]),
         (h, kernel_size[0], conv.stride[0], top, bottom, conv.dilation[0]),
     ):
-        # as many windows fit: those at the end leave rows over
+        # as many windows fit with the same padding at both ends, since those at the end leave rows over
         if conv_size(pixels, kernel, step, 2 * before, spread) == conv_size(
             pixels, kernel, step, before + after, spread
         ):
@@ -194,8 +194,8 @@ def aten_conv2d(
     dtype, channels_last = x.dtype, is_channels_last(x, weight)
     own, rest = _unpadded(x.shape, weight.shape, conv)
     if _is_half(x):
-        # one rounding, after the epilogue; and several outputs of one channel each, oneDNN was seen to compute wrongly
-        # in bfloat16, where they are one column wide
+        # results are rounded once, after the epilogue; and oneDNN was seen to compute several outputs of one channel each
+        # wrongly in bfloat16, where they are one column wide
         exact = (
             residual is None
             and (activation == "none" or ACTIVATIONS[activation].exact)
@@ -238,10 +238,10 @@ def aten_weight_grad(
 ) -> tuple[Tensor, Tensor]:
     k = dy.shape[1]
     own, rest = _unpadded(x.shape, kernel_size, conv)
-    # in halves, see `is_differentiable`
+    # oneDNN's gradients of a weight are wrong in halves: see `is_differentiable`
     dy, wide_x = (dy.float(), x.float()) if _is_half(x) else (dy, x)
     wide_x = _settled(_padded(wide_x, rest, conv.border, _in_dtype(conv.value, x.dtype)))
-    # only its size is read
+    # ATen reads only the size of this weight
     weight = empty((k, x.shape[1] // conv.groups, *kernel_size), wide_x, channels_last)
     _, dw, db = _aten.convolution_backward.default(
         _settled(dy), wide_x, weight, (k,) if with_bias else None, conv.stride, own, conv.dilation, False, (0, 0),

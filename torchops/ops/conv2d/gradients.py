@@ -21,7 +21,7 @@ _weight_grad = registered("conv2d_weight_grad")
 _FROM_OUTPUT, _FROM_INPUT = (
     {a.name: a.backward for a in ACTIVATIONS.values() if a.keeps == kept} for kept in ("output", "input")
 )
-"""Gradients of activations. What those of the second kind are applied to is computed once more, instead of kept."""
+"""Gradients of activations, from the output or from the input; the input is computed once more, instead of kept."""
 
 
 def setup_conv2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -116,7 +116,7 @@ def jvp_conv2d(
 
 
 def _with_bias(t: Tensor | None, bias: Tensor | None, like: Tensor) -> Tensor:
-    """t + bias, in the size of `like`; None is nothing."""
+    """t + bias, in the size of `like`; None counts as 0."""
     if bias is None:
         assert t is not None
         return t

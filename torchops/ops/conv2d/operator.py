@@ -32,7 +32,7 @@ def _kernels() -> ModuleType:
 def _is_plain(
     x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, conv: Conv2d, activation: str
 ) -> bool:
-    """Whether it is ATen's convolution and nothing else: on a CPU, where that sums its gradients in one order."""
+    """Whether a convolution is ATen's and nothing else, on a CPU, where ATen sums its gradients in one order."""
     plain = residual is None and conv.border == "zeros" and activation == "none"
     return plain and x.is_cpu and x.numel() != 0 and not uses_triton(x) and is_differentiable(x)
 
@@ -69,7 +69,7 @@ def _empty_weight_grad(
 def _check(x: Ints, weight: Ints, conv: Conv2d) -> tuple[int, ...]:
     """The shape of a convolution's result, of which the three ops take or make two and the third is a tensor of theirs."""
     check_numbers(1, groups=(conv.groups,), stride=conv.stride, dilation=conv.dilation)
-    # right and bottom may leave out what no window reaches
+    # padding at the right and at the bottom may be negative, and leave out what no window reaches
     check_numbers(0, padding=conv.padding[::2])
     (n, c, h, w), (k, channels, r, s), (left, right, top, bottom) = x, weight, conv.padding
     if channels * conv.groups != c or k % conv.groups != 0:
