@@ -43,7 +43,7 @@ class Launch:
     def tensors(self) -> dict[str, torch.Tensor]:
         """What the kernel reads and writes, by the names of its arguments without "_ptr".
 
-        An argument that the kernel does not use is given another's tensor: a tensor is found by its first name only.
+        A tensor that several arguments are given, as an output that is its own residual, is found by its first name only.
         """
         found: dict[int, tuple[str, torch.Tensor]] = {}
         for name, a in zip(self.kernel.arg_names, self.args, strict=False):

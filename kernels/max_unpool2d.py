@@ -38,7 +38,7 @@ def _is_stray(pixel, h0, w0, H, W, WINDOW: tl.constexpr, POS: tl.constexpr):
     """Whether pixels lie beside the windows that point to them, which begin at rows h0 and columns w0."""
     R: tl.constexpr = WINDOW.kernel[0]
     DIL_W: tl.constexpr = WINDOW.dilation[1]
-    # the columns of a window that lie in the image
+    # a window covers these of its columns inside the image
     first, end = tl.maximum(-w0, 0), tl.minimum(W - w0, (WINDOW.kernel[1] - 1) * DIL_W + 1)
     stray = pixel >= 0
     for r in range(R):

@@ -119,7 +119,7 @@ def _triton_runs_cpu_tensors() -> bool:
         return True
     try:
         return bool(triton.runtime.driver.active.get_active_torch_device().type == "cpu")
-    except RuntimeError:  # Triton's word for "no GPU"
+    except RuntimeError:  # Triton raises this where there is no GPU
         return False
 
 

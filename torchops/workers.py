@@ -116,7 +116,7 @@ class _Worker:
             self.doing = what
             return False, None
         if kind == "last":
-            # it takes no further item
+            # the process takes no further item
             self.process.join(10)
         if isinstance(what, Failure):
             what = Failure(what.reason, what.trace, self.doing)

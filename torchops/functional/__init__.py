@@ -40,5 +40,5 @@ def unscriptable(what: str) -> NoReturn:
 for _name in __all__[1:]:
     # a traced graph calls them as they are: their checks look at values that a proxy does not have
     torch.fx.wrap(_name)
-    # which TorchScript calls before it compiles
+    # TorchScript calls this before it compiles
     globals()[_name].__prepare_scriptable__ = functools.partial(unscriptable, f"function {_name}")

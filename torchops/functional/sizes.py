@@ -131,7 +131,7 @@ def _sum_of_quotients(count: int, step: int, begin: int, divisor: int) -> int:
     while count > 0:
         total += step // divisor * (count * (count - 1) // 2) + begin // divisor * count
         step, begin = step % divisor, begin % divisor
-        # the points below a line, counted along the other axis
+        # the points below a line are counted along the other axis
         (count, begin), divisor, step = divmod(step * count + begin, divisor), step, divisor
     return total
 

@@ -76,7 +76,7 @@ def _check(x: Tensor, mean: str, divisor: int) -> None:
 
 
 #
-# ATen's pool, and its gradient for unpooling.
+# On a CPU ATen's pool serves, and its gradient serves unpooling.
 
 
 def _arguments(size: Ints, window: Window, windows: Ints, mean: str, divisor: int) -> tuple[Any, ...] | None:
