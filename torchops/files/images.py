@@ -16,7 +16,7 @@ from . import replacing
 
 _SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _GRAY = ("1", "L", "F", *_SIXTEEN_BITS)
-# this was measured at the peak, where there are pixels and their upright copy, float32 edges and two copies on the way to 8 bits
+# it was measured at the peak: there are pixels, their upright copy, float32 edges, and two copies on the way to 8 bits
 _BYTES_A_VALUE = 16
 
 
