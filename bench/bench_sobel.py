@@ -14,6 +14,7 @@ from torch import Tensor
 
 import torchops
 from torchops import reference
+from torchops.kernels.geometry import Border
 from torchops.measure.rivals import aten_sobel, sobel_providers, threads
 from torchops.ops import sobel as ops
 
@@ -174,7 +175,7 @@ def test_call(grad: bool, provider: str, held: Any, benchmark: Any, request: pyt
         contenders = {
             "torchops": lambda: torchops.sobel(x),
             "operator": lambda: torch.ops.torchops.sobel(x, *arguments),
-            "function": lambda: ops._sobel(plain, *arguments),
+            "function": lambda: ops._sobel(plain, True, 1e-6, Border("replicate")),
         }
         with threads(1):
             found = hold(

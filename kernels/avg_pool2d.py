@@ -27,10 +27,10 @@ from .planning.windows import Config
 @triton.jit
 def _pixels_share(p, size, MEAN: tl.constexpr, WINDOW: tl.constexpr, DIM: tl.constexpr, ACC: tl.constexpr):
     """1 over the rows (or columns) of window p that count, of an image of `size`; any number for a window that is none."""
-    R: tl.constexpr = WINDOW.kernel[DIM]
+    R: tl.constexpr = WINDOW[0][DIM]
     if MEAN == "padded":
         # what a last window reaches beyond the padding does not count
-        return 1 / tl.maximum(tl.minimum(size + 2 * WINDOW.padding[DIM] - p * WINDOW.stride[DIM], R), 1).to(ACC)
+        return 1 / tl.maximum(tl.minimum(size + 2 * WINDOW[2][DIM] - p * WINDOW[1][DIM], R), 1).to(ACC)
     if MEAN == "inside":
         first = first_pixel(p, WINDOW, DIM)
         return 1 / tl.maximum(tl.minimum(first + R, size) - tl.maximum(first, 0), 1).to(ACC)
@@ -40,10 +40,10 @@ def _pixels_share(p, size, MEAN: tl.constexpr, WINDOW: tl.constexpr, DIM: tl.con
 @triton.jit
 def _windows_share(h, size, MEAN: tl.constexpr, WINDOW: tl.constexpr, DIM: tl.constexpr, ACC: tl.constexpr):
     """1 over the windows, of `size` along this dimension, that cover pixel h; any number where none does."""
-    STRIDE: tl.constexpr = WINDOW.stride[DIM]
-    PADDING: tl.constexpr = WINDOW.padding[DIM]
+    STRIDE: tl.constexpr = WINDOW[1][DIM]
+    PADDING: tl.constexpr = WINDOW[2][DIM]
     if MEAN == "cover":
-        first = (tl.maximum(h + PADDING - WINDOW.kernel[DIM] + 1, 0) + STRIDE - 1) // STRIDE
+        first = (tl.maximum(h + PADDING - WINDOW[0][DIM] + 1, 0) + STRIDE - 1) // STRIDE
         last = tl.minimum((h + PADDING) // STRIDE, size - 1)
         return 1 / tl.maximum(last - first + 1, 1).to(ACC)
     return tl.full(h.shape, 1, ACC)
@@ -60,8 +60,8 @@ def avg_pool2d_kernel(
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program computes BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
-    R: tl.constexpr = WINDOW.kernel[0]
-    S: tl.constexpr = WINDOW.kernel[1]
+    R: tl.constexpr = WINDOW[0][0]
+    S: tl.constexpr = WINDOW[0][1]
     plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     planes = plane_offset(plane, DEPTH, x_strides)
     acc = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)

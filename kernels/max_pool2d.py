@@ -32,10 +32,10 @@ def max_pool2d_fwd_kernel(
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program computes BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
-    R: tl.constexpr = WINDOW.kernel[0]
-    S: tl.constexpr = WINDOW.kernel[1]
-    DIL_H: tl.constexpr = WINDOW.dilation[0]
-    DIL_W: tl.constexpr = WINDOW.dilation[1]
+    R: tl.constexpr = WINDOW[0][0]
+    S: tl.constexpr = WINDOW[0][1]
+    DIL_H: tl.constexpr = WINDOW[3][0]
+    DIL_W: tl.constexpr = WINDOW[3][1]
     plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     planes = plane_offset(plane, DEPTH, x_strides)
     h0, w0 = first_pixel(p, WINDOW, 0), first_pixel(q, WINDOW, 1)

@@ -36,13 +36,13 @@ def _pixel(idx, H, W, POS: tl.constexpr):
 @triton.jit
 def _is_stray(pixel, h0, w0, H, W, WINDOW: tl.constexpr, POS: tl.constexpr):
     """Whether pixels lie beside the windows that point to them, which begin at rows h0 and columns w0."""
-    R: tl.constexpr = WINDOW.kernel[0]
-    DIL_W: tl.constexpr = WINDOW.dilation[1]
+    R: tl.constexpr = WINDOW[0][0]
+    DIL_W: tl.constexpr = WINDOW[3][1]
     # a window covers these of its columns inside the image
-    first, end = tl.maximum(-w0, 0), tl.minimum(W - w0, (WINDOW.kernel[1] - 1) * DIL_W + 1)
+    first, end = tl.maximum(-w0, 0), tl.minimum(W - w0, (WINDOW[0][1] - 1) * DIL_W + 1)
     stray = pixel >= 0
     for r in range(R):
-        h = h0 + r * WINDOW.dilation[0]
+        h = h0 + r * WINDOW[3][0]
         s = pixel - (h[:, None].to(POS) * W + w0[None, :].to(POS))
         own = in_range(h, H)[:, None] & (s >= first[None, :]) & (s < end[None, :])
         if DIL_W > 1:
@@ -70,7 +70,7 @@ def max_unpool2d_fwd_kernel(
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program gathers BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
-    S: tl.constexpr = WINDOW.kernel[1]
+    S: tl.constexpr = WINDOW[0][1]
     plane, h, w, lane, mask_g, mask_j, rows, cols = tile(G, H, W, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     x_planes, idx_planes = plane_offset(plane, DEPTH, x_strides), plane_offset(plane, DEPTH, idx_strides)
     y = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
@@ -112,8 +112,8 @@ def max_unpool2d_bwd_kernel(
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program fetches BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
-    R: tl.constexpr = WINDOW.kernel[0]
-    S: tl.constexpr = WINDOW.kernel[1]
+    R: tl.constexpr = WINDOW[0][0]
+    S: tl.constexpr = WINDOW[0][1]
     _, idx_sc, idx_sp, idx_sq = idx_strides
     plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     idx_planes = plane_offset(plane, DEPTH, idx_strides)
@@ -122,7 +122,7 @@ def max_unpool2d_bwd_kernel(
     h0, w0 = first_pixel(p, WINDOW, 0), first_pixel(q, WINDOW, 1)
     if OFFSETS:
         tap = idx.to(tl.int32)
-        h, w = h0[:, None] + tap // S * WINDOW.dilation[0], w0[None, :] + tap % S * WINDOW.dilation[1]
+        h, w = h0[:, None] + tap // S * WINDOW[3][0], w0[None, :] + tap % S * WINDOW[3][1]
         found = mask & (tap < R * S) & in_range(h, H) & in_range(w, W)
     else:
         pixel = _pixel(idx, H, W, POS)

@@ -216,7 +216,7 @@ MUTANTS = (
         (
             Edit(
                 "_pixels_share",
-                "tl.minimum(size + 2 * WINDOW.padding[DIM] - p * WINDOW.stride[DIM], R)",
+                "tl.minimum(size + 2 * WINDOW[2][DIM] - p * WINDOW[1][DIM], R)",
                 "p * 0 + R",
             ),
         ),

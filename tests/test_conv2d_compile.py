@@ -222,7 +222,7 @@ def test_the_plain_kernel(arch: str, dtype: torch.dtype) -> None:
     x, w, y = (torch.empty(s, dtype=dtype) for s in (layer.input_shape, layer.weight_shape, layer.output_shape))
     conv = Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, "zeros")
     # float32 is not multiplied on matrix units here: its products take registers
-    config = PlainConfig(64, 64, 32, 4, 2) if dtype == torch.bfloat16 else PlainConfig(32, 32, 16, 2, 2)
+    config = PlainConfig(64, 64, 32, 4, 2) if dtype == torch.bfloat16 else PlainConfig(32, 32, 16, 2, 1)
     with record(DEVICES[arch]) as launches:
         kernels.conv2d_fwd(x, w, None, None, y, conv, "none", config=config)
     (launch,) = launches

@@ -182,7 +182,7 @@ class TestTheCanary:
             return
         assert found.remedy
         done = subprocess.run(
-            [sys.executable, "-c", "from torchops import ptxas; print(ptxas.compiled('sm_90'))"],
+            [sys.executable, "-c", "from torchops.inspect import ptxas; print(ptxas.compiled('sm_90'))"],
             env={**os.environ, found.variable: found.remedy},
             capture_output=True,
             text=True,

@@ -5,7 +5,8 @@ planes with L = C in channels_last. All rows of all planes, G of them, lie under
 these, so that small images fill a program as well as large ones. A row's and a column's index arithmetic is done once, not once
 an element.
 
-A WINDOW is a `Window` of geometry.py: R x S taps, their stride, padding and dilation. Window (p, q) covers the pixels
+A WINDOW is a `Window` of geometry.py as plain pairs, since Triton writes constants to JSON: [0] its R x S taps, [1] their
+stride, [2] padding, [3] dilation. Window (p, q) covers the pixels
 h = p*stride - padding + r*dilation, r < R, and w likewise. Pixel h is covered by those of the TAPS windows
 p = (h + padding)//stride - i, i < TAPS, that leave no remainder. DIM is 0 for rows and 1 for columns.
 
@@ -88,14 +89,14 @@ def load_tap(x_ptr, strides, planes, h, w, lane, mask_h, mask_w, other: tl.const
 @triton.jit
 def first_pixel(p, WINDOW: tl.constexpr, DIM: tl.constexpr):
     """The row, or column, at which window p begins; it may lie in the padding."""
-    return p * WINDOW.stride[DIM] - WINDOW.padding[DIM]
+    return p * WINDOW[1][DIM] - WINDOW[2][DIM]
 
 
 @triton.jit
 def covering(h, tap, SIZE, TAPS: tl.constexpr, WINDOW: tl.constexpr, DIM: tl.constexpr):
     """Find the tap-th window over pixel h, from first to last: its number, which tap of it h is, and whether there is one."""
-    from_start = h + WINDOW.padding[DIM]
-    p = from_start // WINDOW.stride[DIM] - (TAPS[DIM] - 1 - tap)
-    distance = from_start - p * WINDOW.stride[DIM]
-    r = distance // WINDOW.dilation[DIM]
-    return p, r, (p >= 0) & (p < SIZE) & (r < WINDOW.kernel[DIM]) & (distance % WINDOW.dilation[DIM] == 0)
+    from_start = h + WINDOW[2][DIM]
+    p = from_start // WINDOW[1][DIM] - (TAPS[DIM] - 1 - tap)
+    distance = from_start - p * WINDOW[1][DIM]
+    r = distance // WINDOW[3][DIM]
+    return p, r, (p >= 0) & (p < SIZE) & (r < WINDOW[0][DIM]) & (distance % WINDOW[3][DIM] == 0)

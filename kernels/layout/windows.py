@@ -86,7 +86,7 @@ def launch_tiles(
     # a loop goes through the windows over a pixel, if it is given their number, or through the pixels of a window
     taps = meta.get("TAPS", window.kernel)
     axes = _axes(outputs[0], inputs[0], windows, window)
-    return launch_axes(kernel, inputs, outputs, axes, taps, config, reports=reports, WINDOW=window, **meta)
+    return launch_axes(kernel, inputs, outputs, axes, taps, config, reports=reports, WINDOW=tuple(window), **meta)
 
 
 def launch_axes(
