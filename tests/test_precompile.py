@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import lzma
 import os
@@ -15,10 +16,11 @@ from typing import Any
 
 import pytest
 import torch
+import triton.language as tl
 from typer.testing import CliRunner, Result
 
 import torchops
-from torchops import precompile
+from torchops import catalog, inspect, precompile
 from torchops.cli import app
 from torchops.kernels.planning.hardware import find
 from torchops.precompile import Outcome, archives, kernels_of, launches_of
@@ -273,3 +275,17 @@ class TestCommand:
         with pytest.raises(archives.ArchiveError, match=r"it holds '\.\./escaped\.json'"):
             archives.unpack(tmp_path / "evil.xz", tmp_path / "cache")
         assert not (tmp_path / "escaped.json").exists()
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether Triton finds it in JSON again as it was: tuples and numbers, and no class of ours."""
+    return all(map(_is_plain, value)) if type(value) is tuple else type(value) in (int, float, bool, str, tl.dtype)
+
+
+@pytest.mark.parametrize("op", catalog.OPS)
+def test_constants_of_kernels_survive_json(op: str) -> None:
+    for channels_last in (False, True):
+        for launch in itertools.chain(*inspect.plan(op, channels_last=channels_last)):
+            constants = {name: value for name, value in launch.meta.items() if name.isupper()}
+            assert constants
+            assert [name for name, value in constants.items() if not _is_plain(value)] == [], launch.name
