@@ -334,7 +334,7 @@ def _sum_splits(splits: torch.Tensor, out: torch.Tensor, pass_name: str) -> None
     launch(
         conv2d_sum_splits_kernel, -(-size // block_n),
         splits, out,
-        count, c, r * s * c, s, size, out.stride(),
+        r * s * c, c, s, size, out.stride(), count,
         config=Config(block_m, block_n, 1, 4, 3, splits=count),
         cost=lambda: Cost(*2 * (bytes_of(splits, out),), -(-count // block_m), bytes_l2=bytes_of(splits)),
         pass_name=pass_name, num_warps=4, num_stages=3,

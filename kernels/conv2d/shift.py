@@ -63,6 +63,7 @@ def conv2d_shift_kernel(
     C, K = C // VEC[0] * VEC[0], K // VEC[2] * VEC[2]
     x_sn, x_sc, x_sh, x_sw = hinted(x_strides, VEC[0], WIDE)
     w_sg, w_sk, w_sc, w_sr, w_ss = hinted_taps(w_strides, VEC[1], ALONG[1])
+    r_strides, y_strides = hinted(r_strides, VEC[2], WIDE), hinted(y_strides, VEC[2], WIDE)
     _left, _right, top, _bottom = sides
     step_h, _step_w = step
     every_pixel = N * P * Q
@@ -118,5 +119,5 @@ def conv2d_shift_kernel(
         acc += _shifted(accs[s], q, W, FIRST + s * NEXT, BORDER, BLOCK_M, BLOCK_N)
     finish(
         acc, bias_ptr, residual_ptr, ring_ptr, y_ptr, (n, p, q, q), group * K + offs_k, whole, mask_k, (groups * K, P, Q),
-        hinted(r_strides, VEC[2], WIDE), hinted(y_strides, VEC[2], WIDE), sides, ACTIVATION, FOLD, False, ALONG[2],
+        r_strides, y_strides, sides, ACTIVATION, FOLD, False, ALONG[2],
     )  # fmt: skip

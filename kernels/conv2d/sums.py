@@ -43,8 +43,8 @@ def conv2d_bias_grad_kernel(
 def conv2d_sum_splits_kernel(
     splits_ptr,         # in:  [splits, K*J], J = (r, s, c), the input channel fastest
     out_ptr,            # out: taps [R, S] of [K, C], any strides
-    splits, C, J, S, size,      # size = K*J
-    out_strides,
+    J, C, S, size,      # size = K*J
+    out_strides, splits,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """One program adds BLOCK_N sums, BLOCK_M splits at a time, always in the same order (grid: tiles of K*J)."""
