@@ -31,7 +31,7 @@ from torchops.kernels.planning.hardware import DEVICES, GPUS, Device
 
 H100 = GPUS["H100"]
 PROBLEM = Problem(
-    kind="gather", m=12544, o=96, i=64, taps=9, row=3, phases=1, groups=1, itemsize=2, tf32=False, dense=True, span=2,
+    kind="gather", m=12544, k=96, c=64, taps=9, row=3, phases=1, groups=1, itemsize=2, tf32=False, dense=True, span=2,
     lean=True, bytes_least=0,
 )  # fmt: skip
 OTHER = next(c for c in choices(PROBLEM, H100) if c != model_config(PROBLEM, H100))
@@ -263,7 +263,7 @@ def test_preferred_is_what_the_block_says_and_only_there(folder: Path) -> None:
     assert pick_config(PROBLEM, H100) == OTHER
 
 
-FLAT = replace(PROBLEM, m=401408, o=64, i=3, taps=49, row=7, dense=False, span=0)
+FLAT = replace(PROBLEM, m=401408, k=64, c=3, taps=49, row=7, dense=False, span=0)
 """ResNet's first convolution, in NCHW."""
 
 

@@ -186,7 +186,7 @@ def _gather(
     lean = border == "constant" and pad is None and activation in ("none", "relu")
     lean = lean and residual is None and ring is None and not (transposed and bias is not None)
     problem = Problem(
-        kind="ring" if to.name == "ring" else "gather" if ring is None else "fold", m=n * pixels, o=to.k, i=to.c,
+        kind="ring" if to.name == "ring" else "gather" if ring is None else "fold", m=n * pixels, k=to.k, c=to.c,
         taps=r * s, row=s, phases=phases[0] * phases[1], groups=groups, itemsize=x.element_size(), tf32=precision(x) == "tf32",
         dense=is_dense(x, to.c, method(groups, to.k, to.c) == "flat"),
         span=_span(s, left, conv.dilation[1], border) if shifts else 0, lean=lean,
@@ -252,7 +252,7 @@ def conv2d_weight_grad(
     k, groups = channels // conv.groups, conv.groups
     flat = method(groups, k, c) == "flat"
     problem = Problem(
-        kind="weight_grad", m=n * p * q, o=k, i=c, taps=r * s, row=s, phases=1, groups=groups, itemsize=x.element_size(),
+        kind="weight_grad", m=n * p * q, k=k, c=c, taps=r * s, row=s, phases=1, groups=groups, itemsize=x.element_size(),
         tf32=precision(x) == "tf32", dense=is_dense(x, c, flat) and is_dense(dy, k, flat),
         span=(s - 1) * conv.dilation[1] if conv.stride[1] == 1 else 0, lean=False, bytes_least=bytes_of(dy, x, dw),
     )  # fmt: skip

@@ -50,13 +50,13 @@ def _conv2d_spills(problem: Problem, config: Config, arch: str) -> bool:
         # a ring in groups of 4 channels spills 2 instructions (8 bytes) in 32x64x32 on sm_80, a depthwise one 4 (8) in 64x64x64
         # on sm_100
         return p.kind == "ring" and (
-            (arch == "sm_80" and p.o > 1 and tile == (32, 64, 32, 4)) or (arch == "sm_100" and tile == (64, 64, 64, 4))
+            (arch == "sm_80" and p.k > 1 and tile == (32, 64, 32, 4)) or (arch == "sm_100" and tile == (64, 64, 64, 4))
         )
     if p.method == "flat" and gradient:
         # 128x32x32 spills 58 instructions (120 bytes) on sm_80, 22 (48) on sm_89, 6 (16) on sm_90 and 8 (32) on sm_100;
         # 64x32x32 spills 6 (8) on sm_80, with 3 x 3 taps of 1 channel
         return tile == (128, 32, 32, 4) or (
-            tile == (64, 32, 32, 4) and arch == "sm_80" and p.i == 1 and p.dense and p.itemsize == 2
+            tile == (64, 32, 32, 4) and arch == "sm_80" and p.c == 1 and p.dense and p.itemsize == 2
         )
     if p.method == "flat":
         if not p.dense and tile in ((256, 64, 64, 8), (128, 64, 64, 4), (128, 32, 32, 4)):
@@ -79,7 +79,7 @@ def _conv2d_spills(problem: Problem, config: Config, arch: str) -> bool:
         )
     if gradient:
         # 128x128x64 spills 28 instructions (56 bytes) on sm_90 with 3 taps at once of channels that do not fill its tiles
-        return arch == "sm_90" and config.taps == 3 and tile == (128, 128, 64, 8) and p.i % 128 != 0
+        return arch == "sm_90" and config.taps == 3 and tile == (128, 128, 64, 8) and p.c % 128 != 0
     if arch != "sm_100":
         return False
     if config.taps == 3:

@@ -25,19 +25,19 @@ def tiles(problem: Problem, config: Config) -> int:
     """Programs of one launch."""
     if problem.kind == "weight_grad":
         if problem.method == "direct":
-            per_split = -(-problem.groups * problem.o // config.block_n) * problem.taps // config.taps * problem.i
+            per_split = -(-problem.groups * problem.k // config.block_n) * problem.taps // config.taps * problem.c
         elif problem.method == "flat":
             per_split = (
-                -(-problem.taps * problem.i // config.block_n) * -(-problem.o // config.block_m) * problem.groups
+                -(-problem.taps * problem.c // config.block_n) * -(-problem.k // config.block_m) * problem.groups
             )
         else:
-            per_split = problem.taps // config.taps * -(-problem.i // config.block_n)
-            per_split *= -(-problem.o // config.block_m) * problem.groups
+            per_split = problem.taps // config.taps * -(-problem.c // config.block_n)
+            per_split *= -(-problem.k // config.block_m) * problem.groups
         return per_split * config.splits
     if problem.method == "direct":
-        return -(-problem.m // config.block_m) * -(-problem.groups * problem.o // config.block_n) * problem.phases
+        return -(-problem.m // config.block_m) * -(-problem.groups * problem.k // config.block_n) * problem.phases
     pixels = config.block_m - (problem.span if config.taps > 1 else 0)
-    return -(-problem.m // pixels) * -(-problem.o // config.block_n) * problem.groups * problem.phases
+    return -(-problem.m // pixels) * -(-problem.k // config.block_n) * problem.groups * problem.phases
 
 
 def trips(problem: Problem, config: Config) -> float:
@@ -46,16 +46,16 @@ def trips(problem: Problem, config: Config) -> float:
         return -(-problem.m // (config.block_k * config.splits))
     if problem.method == "direct":
         # a depthwise loop goes through rows of taps, which it unrolls; others take a trip for every tap of a channel
-        return problem.columns / (problem.row if problem.i == 1 else 1)
+        return problem.columns / (problem.row if problem.c == 1 else 1)
     if problem.method == "flat":
         return -(-problem.columns // config.block_k)
-    return problem.taps / problem.phases / config.taps * -(-problem.i // config.block_k)
+    return problem.taps / problem.phases / config.taps * -(-problem.c // config.block_k)
 
 
 def _workspace(problem: Problem, config: Config) -> int:
     """Bytes that the sums of all ranges of pixels take."""
     accumulator = 8 if problem.itemsize == 8 else 4
-    return accumulator * config.splits * problem.groups * problem.o * problem.i * problem.taps
+    return accumulator * config.splits * problem.groups * problem.k * problem.c * problem.taps
 
 
 def cost(problem: Problem, config: Config) -> Cost:
@@ -93,7 +93,7 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
     lanes = 32 * config.num_warps
     if problem.method == "direct":
         values = config.block_m * config.block_n / lanes
-        unrolled = config.taps if problem.kind == "weight_grad" else problem.row if problem.i == 1 else 1
+        unrolled = config.taps if problem.kind == "weight_grad" else problem.row if problem.c == 1 else 1
         return 20 + (20 + 5 * values) * unrolled, 300 + 20 * values
     outside = 500 + (14 if problem.kind == "weight_grad" else 9) * config.taps * config.block_m * config.block_n / lanes
     if problem.method == "flat" or not problem.dense:
@@ -141,7 +141,7 @@ def parse_row(row: dict[str, Any]) -> tuple[Problem, Config]:
         ValueError: if it is none.
     """
     problem, config = tables.checked(Problem, row.get("problem")), tables.checked(Config, row.get("config"))
-    sizes = problem.m, problem.o, problem.i, problem.taps, problem.row, problem.phases, problem.groups
+    sizes = problem.m, problem.k, problem.c, problem.taps, problem.row, problem.phases, problem.groups
     if problem.kind not in KINDS or problem.itemsize not in (2, 4, 8) or min(sizes) < 1 or problem.taps % problem.row:
         raise ValueError(f"{problem} is none")
     return key(problem), config
@@ -199,7 +199,7 @@ def pick_config(problem: Problem, device: Device) -> Config:
         return preferred
     if device is INTERPRETER:
         # the interpreter takes its time for every iteration of a loop, and hardly any for an element
-        width = min(256, max(16, power_of_2(problem.i)))
+        width = min(256, max(16, power_of_2(problem.c)))
         if problem.kind == "weight_grad":
             return Config(16, 64, min(1024, max(16, power_of_2(problem.m))), 4, 1)
         shifts = problem.method == "gemm" and 0 < problem.span <= 64

@@ -16,11 +16,11 @@ from .hardware import Device
 from .protocol import power_of_2
 
 
-def method(groups: int, o: int, i: int) -> str:
+def method(groups: int, k: int, c: int) -> str:
     """ "gemm", a matrix product; "flat", one whose taps and few channels make one axis; "direct", of groups too narrow."""
-    if groups > 1 and o * i < 256:
+    if groups > 1 and k * c < 256:
         return "direct"
-    return "flat" if i < 16 else "gemm"
+    return "flat" if c < 16 else "gemm"
 
 
 KINDS = ("gather", "ring", "fold", "weight_grad")
@@ -34,9 +34,9 @@ class Problem:
     """"gather": a forward pass or an input gradient, "ring" for the padding of one, "fold" for what adds it; "weight_grad"."""
     m: int
     """Pixels: of one phase, for a gather; those that are summed, for a weight gradient."""
-    o: int
+    k: int
     """Channels out, of one group."""
-    i: int
+    c: int
     """Channels in, of one group."""
     taps: int
     row: int
@@ -58,12 +58,12 @@ class Problem:
 
     @property
     def method(self) -> str:
-        return method(self.groups, self.o, self.i)
+        return method(self.groups, self.k, self.c)
 
     @property
     def columns(self) -> int:
         """Products that one output sums, on average over the phases; what a weight gradient has as columns."""
-        return max(1, self.taps * self.i // self.phases)
+        return max(1, self.taps * self.c // self.phases)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class _Case(NamedTuple):
 
     @property
     def depthwise(self) -> bool:
-        return self.problem.o == self.problem.i == 1
+        return self.problem.k == self.problem.c == 1
 
     @property
     def roomy(self) -> bool:
@@ -155,7 +155,7 @@ class _Case(NamedTuple):
 
     def fills(self, depth: int) -> bool:
         """Whether the channels in are whole tiles of so many bytes."""
-        return self.problem.i * self.problem.itemsize % depth == 0
+        return self.problem.c * self.problem.itemsize % depth == 0
 
 
 class Bytes(int):
@@ -277,7 +277,7 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "Triton 3.8 spills 22 (40) on sm_89 in bfloat16, 6 (16) on sm_80 in float32."),
         Row(lambda c: c.shifts and not (c.asynchronous or c.folds), (128, 64, HALF), 8, None, 3,
             "Triton 3.8 spills in a fold 39 (72) on sm_80 and 29 (56) on sm_89."),
-        Row(lambda c: c.shifts and c.roomy and c.problem.span == 2 and c.fills(LINE) and c.problem.o % 64 == 0,
+        Row(lambda c: c.shifts and c.roomy and c.problem.span == 2 and c.fills(LINE) and c.problem.k % 64 == 0,
             (256, 64, HALF), 8, None, 3,
             "Triton 3.8 spills with masked channels 6 (16) on sm_90 and 10 (24) on sm_100, with a residual and GELU 98 (200) "
             "and 48 (96), in lean float32 80 (160) and 34 (72)."),
@@ -296,7 +296,7 @@ def candidates(problem: Problem, device: Device, compiler: Version | None = None
 
 def _that_fit(problem: Problem, device: Device, configs: list[Config]) -> list[Config]:
     """Those that fit shared memory, and are not much wider than what there is."""
-    channels = problem.i if problem.kind == "weight_grad" else problem.o
+    channels = problem.c if problem.kind == "weight_grad" else problem.k
     width = max(min(c.block_n for c in configs), power_of_2(channels))
     return [c for c in configs if c.block_n <= width and shared_bytes(problem, c) <= device.shared_bytes]
 
