@@ -88,7 +88,7 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "wide loads lost",
+        "loads of 128 bits lost",
         "compile",
         "test_contiguous_columns_move_128_bits",
         (

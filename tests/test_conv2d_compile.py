@@ -210,7 +210,7 @@ def test_a_slice_of_channels_is_not_taken_for_aligned(padding_mode: str) -> None
         pixels = launch.config.block_k if "weight_grad" in r.kernel else launch.config.block_m
         channels = launch.config.block_n if "weight_grad" in r.kernel else launch.config.block_k
         narrow = sum(count for bits, count in r.loads.items() if bits <= 64)
-        # each thread loads its share of a tile of x with none of the wide ones
+        # each thread loads its share of a tile of x with none of 128 bits
         assert narrow * 64 * 32 * r.num_warps >= pixels * channels * 16, r
 
 

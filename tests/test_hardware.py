@@ -37,7 +37,7 @@ def problem(layer: ConvLayer) -> Problem:
     taps, least = layer.R * layer.S, 2 * layer.elements
     return Problem(
         kind="gather", m=pixels, k=layer.K, c=layer.C, taps=taps, row=layer.S, phases=1, groups=1, itemsize=2, tf32=False,
-        dense=True, span=2, lean=True, bytes_least=least,
+        coalesced=True, span=2, lean=True, bytes_least=least,
     )  # fmt: skip
 
 

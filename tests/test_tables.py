@@ -31,7 +31,7 @@ from torchops.kernels.planning.hardware import DEVICES, GPUS, Device
 
 H100 = GPUS["H100"]
 PROBLEM = Problem(
-    kind="gather", m=12544, k=96, c=64, taps=9, row=3, phases=1, groups=1, itemsize=2, tf32=False, dense=True, span=2,
+    kind="gather", m=12544, k=96, c=64, taps=9, row=3, phases=1, groups=1, itemsize=2, tf32=False, coalesced=True, span=2,
     lean=True, bytes_least=0,
 )  # fmt: skip
 OTHER = next(c for c in choices(PROBLEM, H100) if c != model_config(PROBLEM, H100))
@@ -263,13 +263,13 @@ def test_preferred_is_what_the_block_says_and_only_there(folder: Path) -> None:
     assert pick_config(PROBLEM, H100) == OTHER
 
 
-FLAT = replace(PROBLEM, m=401408, k=64, c=3, taps=49, row=7, dense=False, span=0)
+FLAT = replace(PROBLEM, m=401408, k=64, c=3, taps=49, row=7, coalesced=False, span=0)
 """ResNet's first convolution, in NCHW."""
 
 
 def test_what_an_older_compiler_spills_is_no_candidate() -> None:
     """The largest flat tiles, of pixels whose channels do not lie back to back: hundreds of registers with triton 3.6."""
-    last = replace(FLAT, dense=True)
+    last = replace(FLAT, coalesced=True)
     assert candidates(FLAT, H100, (3, 8)) == candidates(FLAT, H100, (3, 7)) == candidates(last, H100, (3, 6))
 
 
@@ -277,8 +277,8 @@ def test_what_an_older_compiler_spills_is_no_candidate() -> None:
     ("arch", "problem", "tiles"),
     [
         ("sm_90", FLAT, [(128, 64, 32, 8), (64, 64, 32, 4), (64, 32, 32, 4)]),
-        ("sm_100", replace(FLAT, kind="ring", dense=True), [(64, 32, 32, 4)]),
-        ("sm_89", replace(FLAT, kind="fold", dense=True, lean=False), [(128, 32, 32, 4)]),
+        ("sm_100", replace(FLAT, kind="ring", coalesced=True), [(64, 32, 32, 4)]),
+        ("sm_89", replace(FLAT, kind="fold", coalesced=True, lean=False), [(128, 32, 32, 4)]),
         ("sm_90", replace(FLAT, kind="weight_grad"), [(64, 32, 32, 4)]),
     ],
 )  # fmt: skip

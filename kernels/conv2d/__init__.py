@@ -29,7 +29,7 @@ from torchops.kernels.layout.conv2d import (
     bytes_of,
     channels_innermost,
     check_weight,
-    is_dense,
+    is_coalesced,
     is_last,
     is_wide,
     pads_by_address,
@@ -188,7 +188,7 @@ def _gather(
     problem = Problem(
         kind="ring" if to.name == "ring" else "gather" if ring is None else "fold", m=n * pixels, k=to.k, c=to.c,
         taps=r * s, row=s, phases=phases[0] * phases[1], groups=groups, itemsize=x.element_size(), tf32=precision(x) == "tf32",
-        dense=is_dense(x, to.c, method(groups, to.k, to.c) == "flat"),
+        coalesced=is_coalesced(x, to.c, method(groups, to.k, to.c) == "flat"),
         span=_span(s, left, conv.dilation[1], border) if shifts else 0, lean=lean,
         bytes_least=bytes_of(x, weight, bias, residual, ring, y),
     )  # fmt: skip
@@ -253,7 +253,7 @@ def conv2d_weight_grad(
     flat = method(groups, k, c) == "flat"
     problem = Problem(
         kind="weight_grad", m=n * p * q, k=k, c=c, taps=r * s, row=s, phases=1, groups=groups, itemsize=x.element_size(),
-        tf32=precision(x) == "tf32", dense=is_dense(x, c, flat) and is_dense(dy, k, flat),
+        tf32=precision(x) == "tf32", coalesced=is_coalesced(x, c, flat) and is_coalesced(dy, k, flat),
         span=(s - 1) * conv.dilation[1] if conv.stride[1] == 1 else 0, lean=False, bytes_least=bytes_of(dy, x, dw),
     )  # fmt: skip
     config = config or pick_config(problem, target_device(dy))

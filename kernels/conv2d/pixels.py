@@ -4,7 +4,7 @@ A convolution is a gather: pixel (p, q) of image n is a sum over taps (t_h, t_w)
 are three maps from pixels to positions, MAP:
 
     forward      position (p stride - top + t_h dilation, ...): the convolution itself
-    transposed   the gradient in its input. A stride of s makes s * s dense problems of it, its phases: pixels p of one
+    transposed   the gradient in its input. A stride of s makes s * s problems of stride 1 of it, its phases: pixels p of one
                  remainder of p + padding modulo s share the taps that reach them
     ring         the same gradient on the ring of padding around the image (see ring.py), in units of 1/stride: only positions
                  that are multiples of the stride are pixels

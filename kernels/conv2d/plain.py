@@ -92,7 +92,7 @@ def conv2d_plain(x: torch.Tensor, weight: torch.Tensor, y: torch.Tensor, conv: C
     # few channels are not gathered as in flat.py: they fill a tile no better than 16 do
     problem = Problem(
         kind="gather", m=n * p * q, k=k, c=max(c, 16), taps=r * s, row=s, phases=1, groups=1, itemsize=x.element_size(),
-        tf32=precision(x) == "tf32", dense=False, span=0, lean=True, bytes_least=bytes_of(x, weight, y),
+        tf32=precision(x) == "tf32", coalesced=False, span=0, lean=True, bytes_least=bytes_of(x, weight, y),
     )  # fmt: skip
     launch(
         conv2d_plain_kernel, tiles(problem, config),

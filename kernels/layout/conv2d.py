@@ -70,8 +70,8 @@ def vector_of(t: torch.Tensor, channels: int) -> int:
     return vector(t.element_size(), channels, t.data_ptr() // t.element_size(), *strides)
 
 
-def is_dense(t: torch.Tensor, channels: int, flat: bool) -> bool:
-    """Whether t is copied wide and asynchronously; a flat product addresses each element, and needs channels back to back."""
+def is_coalesced(t: torch.Tensor, channels: int, flat: bool) -> bool:
+    """Whether t is copied 128 bits at a time; a flat product addresses each element, and needs channels back to back."""
     return is_last(t) if flat else vector_of(t, channels) * t.element_size() == 16
 
 

@@ -56,10 +56,10 @@ def _conv2d_spills(problem: Problem, config: Config, arch: str) -> bool:
         # 128x32x32 spills 58 instructions (120 bytes) on sm_80, 22 (48) on sm_89, 6 (16) on sm_90 and 8 (32) on sm_100;
         # 64x32x32 spills 6 (8) on sm_80, with 3 x 3 taps of 1 channel
         return tile == (128, 32, 32, 4) or (
-            tile == (64, 32, 32, 4) and arch == "sm_80" and p.c == 1 and p.dense and p.itemsize == 2
+            tile == (64, 32, 32, 4) and arch == "sm_80" and p.c == 1 and p.coalesced and p.itemsize == 2
         )
     if p.method == "flat":
-        if not p.dense and tile in ((256, 64, 64, 8), (128, 64, 64, 4), (128, 32, 32, 4)):
+        if not p.coalesced and tile in ((256, 64, 64, 8), (128, 64, 64, 4), (128, 32, 32, 4)):
             # in NCHW these tiles spill 710 instructions (1,360 bytes), 779 (1,472) and 140 (280) on sm_90, and 629, 670 and 98
             # on sm_100; sm_80 and sm_89 are offered the last one only, which spills 134 (272) there
             return True
@@ -70,12 +70,12 @@ def _conv2d_spills(problem: Problem, config: Config, arch: str) -> bool:
             # on sm_89, 5 x 5 taps with replicate padding spill 2 instructions (8 bytes) forward; the fold of their gradient
             # spills 13 (24) in 128x64x32 and 4 (8) in 64x32x32
             spilled = (128, 64, 32, 8), (64, 32, 32, 4) if p.kind == "fold" else (64, 64, 32, 4)
-            return p.dense and not p.lean and p.itemsize == 2 and tile in spilled
+            return p.coalesced and not p.lean and p.itemsize == 2 and tile in spilled
         # on sm_100, 128x64x32 spills 22 instructions (48 bytes), and 64x64x32 and 128x32x32 spill 8 (16) each
         rich = p.itemsize == 4 or not p.lean
         return arch == "sm_100" and (
             (rich and tile == (64, 64, 32, 4))
-            or ((rich or not p.dense or p.kind == "ring") and tile in ((128, 64, 32, 8), (128, 32, 32, 4)))
+            or ((rich or not p.coalesced or p.kind == "ring") and tile in ((128, 64, 32, 8), (128, 32, 32, 4)))
         )
     if gradient:
         # 128x128x64 spills 28 instructions (56 bytes) on sm_90 with 3 taps at once of channels that do not fill its tiles
@@ -85,7 +85,7 @@ def _conv2d_spills(problem: Problem, config: Config, arch: str) -> bool:
     if config.taps == 3:
         # with 3 taps at once on sm_100, 256x64x32 spills 12 instructions (24 bytes) in 16 bits, 128x64x32 4 (8) in float32
         return p.lean and tile in (((256, 64, 32, 8),) if p.itemsize == 2 else ((128, 64, 32, 8),))
-    if not p.dense:
+    if not p.coalesced:
         # in NCHW on sm_100, 64x64x32 spills 2 instructions (8 bytes) with reflect padding, a residual and GELU, and 128x64x32
         # spills 2 (8) in the ring of their gradient
         return (p.kind == "gather" and not p.lean and tile == (64, 64, 32, 4)) or (

@@ -96,7 +96,7 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
         unrolled = config.taps if problem.kind == "weight_grad" else problem.row if problem.c == 1 else 1
         return 20 + (20 + 5 * values) * unrolled, 300 + 20 * values
     outside = 500 + (14 if problem.kind == "weight_grad" else 9) * config.taps * config.block_m * config.block_n / lanes
-    if problem.method == "flat" or not problem.dense:
+    if problem.method == "flat" or not problem.coalesced:
         return 70 + 7 * (config.block_m + config.block_n) * config.block_k / lanes, outside
     # a thread copies so many times 128 bits for each row of a tile
     rows = config.block_k * problem.itemsize / 16 / lanes

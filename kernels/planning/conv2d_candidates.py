@@ -45,9 +45,9 @@ class Problem:
     groups: int
     itemsize: int
     tf32: bool
-    dense: bool
-    """Channels of the inputs lie back to back and, but in a flat product, 128 bits of them together: wide, asynchronous
-    copies."""
+    coalesced: bool
+    """Channels of the inputs lie back to back and, but in a flat product, 128 bits of them together: copies
+    are asynchronous."""
     span: int
     """Columns from the first to the last tap of a row, where its taps may share a load (see conv2d/shift.py); else 0."""
     lean: bool
@@ -100,9 +100,9 @@ class _Case(NamedTuple):
             return "full precision"
         if p.method == "flat":
             return "flat"
-        if not p.dense:
+        if not p.coalesced:
             return "scattered"
-        return p.kind if p.kind in ("ring", "weight_grad") else "dense"
+        return p.kind if p.kind in ("ring", "weight_grad") else "coalesced"
 
     @property
     def asynchronous(self) -> bool:
@@ -258,7 +258,7 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "Triton 3.8 spills in 64 x 64 x 64 with 3 stages 42 (80) on sm_80."),
     ),
     # forward passes, input gradients and folds
-    "dense": (
+    "coalesced": (
         Row(lambda c: c.roomy, (128, 256, LINE), 8, None, 1,
             "Triton 3.8 spills with a residual and GELU 210 (368) on sm_90 and 206 (456) on sm_100, in lean float32 24 (48) "
             "and 120 (240)."),
