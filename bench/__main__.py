@@ -63,7 +63,7 @@ def _run(out: Path, options: list[str]) -> int:
             if code != GPU_LOST:
                 break
         if not kept.get("benchmarks"):
-            raise SystemExit(worst or 1)  # before the old results are replaced
+            raise SystemExit(worst or 1)  # the old results stay
         results.write_text(json.dumps(kept, separators=(",", ":")))
     return _report(out / "results.json", out, False) or worst
 

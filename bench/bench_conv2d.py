@@ -104,7 +104,7 @@ def every_case(gpu: bool) -> list[Case]:
         for what in ("forward", "train")
         for form in (True, False)
     ]
-    # the cases of the goals in the other dtypes
+    # these are the cases of the goals in the other dtypes
     cases += [
         Case(layer, what, True, other)
         for other in DTYPES
@@ -215,7 +215,7 @@ def contest(case: Case, rounds: int, *, inductor: bool = False) -> Contest:
         torch.compiler.reset()
     layer, generator = case.layer, torch.Generator(DEVICE).manual_seed(0)
     tensors, dy = _tensors(case, lambda shape: normal(shape, case.dtype, generator, case.channels_last))
-    # so that results are about 1, as networks are initialised
+    # this makes results of about 1, as the initialisation of a network does
     tensors[1] *= (layer.flops / 2 / math.prod(layer.output_shape)) ** -0.5
     exact = [t.double() for t in tensors]
     if case.epilogue.relu and case.what != "forward":

@@ -138,7 +138,7 @@ class Decisions(TorchFunctionMode):
             _, where = F.max_pool2d(seen, *further, **{**kwargs, "return_indices": True})
             y = x.flatten(2).gather(2, where.flatten(2)).view_as(where)
             return y if func is F.max_pool2d else (y, where)
-        # copies, as it may be in place
+        # the call may be in place, so it gets a copy
         leaf = seen.double().requires_grad_()
         (slope,) = torch.autograd.grad(func(leaf.clone(), *further, **kwargs).sum(), leaf)
         return func(x.detach().clone(), *further, **kwargs) + (x - x.detach()) * slope
@@ -158,7 +158,7 @@ class Versions:
         model = copy.deepcopy(_built(name)).to(device, memory_format=form)
         self.original = in_torch_nn(model) if name in OURS else model
         self.exact = copy.deepcopy(self.original).double()
-        # has the original's parameters
+        # the converted model shares the original's parameters
         self.converted, self.conversion = torchops.convert(self.original)
         if name in OURS:
             self.converted = model
@@ -167,7 +167,7 @@ class Versions:
     def without_values(self) -> None:
         """Put all of it on the meta device. It was converted and fused before, for which there have to be values."""
         models = self.original, self.exact, self.converted, self.fused
-        # by what a copy goes: who shared a parameter still does
+        # a copy goes by this dictionary: models that shared a parameter share the blank one
         blanks: dict[int, Any] = {}
         for model in models:
             for t in (*model.parameters(), *model.buffers()):

@@ -75,7 +75,7 @@ class Case:
         if layer.op == "avg_unpool2d":
             others = ("conv_transpose",) if layer.overlaps else ("interpolate", "interpolate+scale")
         elif layer.op == "min_pool2d":
-            # of images: an erosion by a square
+            # the minimum pool of an image is an erosion by a square
             others = ("aten", "kornia", "opencv") if self.what == "forward" else ("aten", "kornia")
         fuses = layer.indices == "none" and (DEVICE == "cuda" or layer.name in FUSED)
         return ("torchops", *others, "inductor") if fuses else ("torchops", *others)
@@ -97,7 +97,7 @@ def every_case(gpu: bool) -> list[Case]:
     ]
     others = [d for d in (torch.bfloat16, torch.float32) if d != dtype]
     cases += [Case(layer, "forward", True, other) for layer in layers for other in others if layer.C > 1]
-    # of one channel, the formats are the same
+    # an image of one channel is the same in both formats
     return [case for case in cases if case.layer.C > 1 or not case.channels_last]
 
 
@@ -113,7 +113,7 @@ def _default_on_cpu(case: Case) -> bool:
     if case.dtype != torch.float32:
         return False
     if layer.indices == "offset" and not layer.unpools:
-        # slow, and of no use there: ATen finds positions
+        # ATen finds positions: offsets are slow on a CPU, and of no use there
         return case.what == "forward" and layer.H < 512
     if layer.H == 512 and layer.C > 1:
         return case.what == "forward" and (case.channels_last or layer.unpools)

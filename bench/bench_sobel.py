@@ -120,17 +120,17 @@ def contest(case: Case, rounds: int, *, inductor: bool = False) -> Contest:
         grad = torch.rand(case.shape, device=DEVICE)
         expected = _train(reference.sobel, exact, grad.double())
         contenders = {name: functools.partial(_train, f, x, grad) for name, f in providers.items()}
-        # forward: x and y; backward: dy, x and dx
+        # the forward moves x and y, the backward dy, x and dx
         bytes_least = pixels * size * 5
     else:
         contenders = {name: functools.partial(f, x) for name, f in providers.items()}
         bytes_least = pixels * (x.element_size() + size)
 
     def check(name: str, result: Tensor) -> float:
-        # some know no eps, which is seen where there is no edge; gradients of near-flat places amplify rounding
+        # some libraries know no eps, which shows where there is no edge; gradients of near-flat places amplify rounding
         tolerance = 2e-3 if name in ("opencv", "scikit-image") or case.train else 2e-4
         if case.dtype == torch.bfloat16:
-            # formulas of several ops round as often, the first ones bytes of a border of 255
+            # a formula of several ops rounds several times, at first numbers as large as the border's 255
             tolerance = 2**-6 * float(expected.max())
         return close(result, expected, tolerance, f"{case.name}, {name}")
 

@@ -92,7 +92,7 @@ def held(request: pytest.FixtureRequest) -> Callable[[Any, Callable[[], Contest]
                 pytest.skip(f"not begun: {budget:.0f} seconds are over")
             try:
                 contests[key] = hold()
-            except Exception as error:  # once for all its providers
+            except Exception as error:  # it is told to all its providers
                 contests[key] = error
         found = contests[key]
         if isinstance(found, Exception):

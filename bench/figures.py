@@ -46,7 +46,7 @@ def svg(drawn: Figure) -> str:
     drawn.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
-    # a hundredth of a point is enough
+    # a hundredth of a point is as fine as anybody sees
     return re.sub(r"(\d\.\d\d)\d{4}\b", r"\1", text).replace(INK, "currentColor")
 
 

@@ -77,7 +77,7 @@ def test_kernels(device: Device) -> list[Kernel]:
         options = ("--tier", "gpu", "--rehearse", listed(device.name) or device.arch, "--kernels", folder)
         command = [sys.executable, "-m", "pytest", str(ROOT / "tests"), *options, "-q"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        # 1: some have failed
+        # pytest says 1 if some tests have failed, which a rehearsal may
         if done.returncode > 1:
             raise RuntimeError(f"the tier gpu cannot be rehearsed: {done.stdout[-500:]}")
         return read_kernels(Path(folder).iterdir())

@@ -58,7 +58,7 @@ def rehearsing(device: Device) -> Iterator[list[Launch]]:
     for name in names:
         short = name.removeprefix("torchops::")
         library.impl(short, rehearsed(getattr(torch.ops.torchops, short).default), "CPU")
-    # so that every call goes through the dispatcher
+    # every call goes through the dispatcher if it counts as watched
     watched, registration._is_watched = registration._is_watched, lambda args: True
     try:
         # what is decided before an operator is called is decided as for a GPU

@@ -323,7 +323,7 @@ def _launch(
         extra_trips=extra_trips, columns_a_thread=columns_a_thread,
     )  # fmt: skip
     config = config or pick_config(problem, target_device(out))
-    # the furthest that any column lies from the first, in elements
+    # no column lies further from the first than this, in elements
     reach = max((w - 1) * t.stride(-1) + (c - 1) * t.stride(1) for t in tensors)
     launch(
         kernel, programs(problem, config),

@@ -90,7 +90,7 @@ def use_backend(backend: Backend) -> Iterator[None]:
     try:
         yield
     finally:
-        # wherever it lies: generators share a context, and their blocks may overlap
+        # it may lie anywhere: generators share a context, and their blocks may overlap
         _blocks.set(tuple(other for other in _blocks.get() if other is not block))
 
 

@@ -62,10 +62,10 @@ def main(
     if out is None:
         gpu = "" if dry_run else re.sub(r"[^A-Za-z0-9]+", "-", torch.cuda.get_device_name())
         out = ROOT / ("out/gpu-check" if dry_run else f"bench/results/{gpu}-{time.strftime('%Y%m%d-%H%M%S')}")
-    # what was imported took its time, too
+    # imports took their time, too
     began = time.monotonic() - (time.time() - psutil.Process().create_time())
     if not dry_run:
-        # Triton's, of this process and all that it starts
+        # this is Triton's cache, for this process and all that it starts
         os.environ["TRITON_CACHE_DIR"] = str(CACHE)
     from torchops.measure.tune import this_gpu
 

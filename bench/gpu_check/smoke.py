@@ -189,7 +189,7 @@ def checks() -> list[Check]:
             found += [replace(check, dtype=dtype, channels_last=True) for dtype in FLOATS[:2]]
         found.append(replace(check, tf32=True, channels_last=True))
     found += _shown({check.op for check in found})
-    # one of each family
+    # one check of each family is captured in a graph
     first = {check.family: check for check in reversed(found) if check.channels_last and not check.warps}
     graphs = [replace(check, how="graph") for check in first.values()]
     return (

@@ -138,7 +138,7 @@ def smoke_stage(session: Session, until: float) -> Said:
             print(f"{check.name}: {result}", flush=True)
         verdicts["wrong" if wrong else "ok" if result.verdict == "ok" else "not run"] += 1
     verdicts["not done"] = len(checks) - verdicts.total()
-    # that a ptxas is faulty is a finding, and no fault of a check
+    # a faulty ptxas is a finding, and no fault of a check
     asked = bool(canaries) and not any(c.verdict.startswith("not asked") for c in canaries)
     good = asked and not (verdicts["failed"] or verdicts["wrong"] or verdicts["not done"])
     return ("ok" if good else "WRONG or failed"), "; ".join([_counted(verdicts), *(f"ptxas {c}" for c in canaries)])
@@ -174,7 +174,7 @@ def tests(session: Session, until: float) -> Said:
     several = ["-n", str(min(16, workers.cores()))] if find_spec("xdist") else []
     junit = f"--junitxml={session.folder.path / 'tests.xml'}"
     said = [_run(session, [*command, junit, *several, "-m", "not xdist_group"], until - ALONE)]
-    # what takes gigabytes, and what starts processes of its own, alone
+    # tests that take gigabytes, or start processes of their own, run alone
     said.append(_run(session, [*command, "-m", "xdist_group"], until))
     counted = Counter(row["outcome"] for row in session.folder.rows() if "test" in row)
     codes = [str(code) for code, _ in said if code]
@@ -189,7 +189,7 @@ def _run(session: Session, command: list[str], until: float) -> tuple[int, str]:
         "COLUMNS": "140",
     }  # fmt: skip
     with tempfile.TemporaryFile("w+", errors="replace") as output:
-        # a group of its own, to be stopped with the processes it starts
+        # the process gets a group of its own, to be stopped with all that it starts
         process = subprocess.Popen(
             [sys.executable, *command], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -324,7 +324,7 @@ def bench(session: Session, until: float) -> Said:
             :2
         ]
     counted = _raced(session, "bench", work, until, None)
-    # that the time is out is the plan
+    # the time is planned to run out here
     counted["not done"] = len(work) - counted["raced"] - counted["failed"]
     return ("ok" if not (counted["failed"] or counted["impossible"]) else "failed or impossible cases"), _counted(
         counted

@@ -123,7 +123,7 @@ def launch_axes(
     if lanes == 1 and all(map(at_equal_steps, inputs)):
         # a kernel has nothing to divide by
         depth, strides = 1, [steps(t) for t in inputs]
-    # how far any column lies from the first, in elements
+    # no column lies further from the first than this, in elements
     furthest = max((t.shape[3] - 1) * t.stride(3) + (c - 1) * t.stride(1) for t in (*inputs, out))
     launch(
         kernel, count,

@@ -213,7 +213,7 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "Depthwise convolutions have 64 x 32 instead. A weight gradient of 5 x 5 taps in groups of 4 channels is clean "
             "with triton 3.8, and was left out with the depthwise one."),
     ),
-    # float32 and float64 in full, on the lanes of a multiprocessor
+    # these multiply float32 and float64 in full, without matrix units
     "full precision": (
         Row(lambda c: not (c.folds or c.gradient), (64, 64, 16), 8, 2, 1,
             "Triton 3.8 spills in a fold of float64 5 (8) on sm_100. A weight gradient is clean, and was never timed."),
@@ -257,7 +257,7 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row(lambda c: c.three and not c.asynchronous, (64, 64, HALF), 8, 2, 3,
             "Triton 3.8 spills in 64 x 64 x 64 with 3 stages 42 (80) on sm_80."),
     ),
-    # forward passes, input gradients and folds
+    # these serve forward passes, input gradients and folds
     "coalesced": (
         Row(lambda c: c.roomy, (128, 256, LINE), 8, None, 1,
             "Triton 3.8 spills with a residual and GELU 210 (368) on sm_90 and 206 (456) on sm_100, in lean float32 24 (48) "

@@ -68,7 +68,7 @@ def one_line_errors(stopped: str) -> Iterator[None]:
     """Around a command that goes on for long: what it refuses or lacks is told in a line, and so is Ctrl-C, by `stopped`."""
     try:
         yield
-    except typer.Exit:  # a RuntimeError, too
+    except typer.Exit:  # this is a RuntimeError, too
         raise
     except KeyboardInterrupt:
         typer.echo(f"torchops: {stopped}", err=True)

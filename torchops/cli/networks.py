@@ -67,7 +67,7 @@ def _failing() -> Iterator[None]:
         fail(f"networks need {error.name}: pip install 'torchops[models]'")
     try:
         yield
-    except typer.Exit:  # a RuntimeError, too
+    except typer.Exit:  # this is a RuntimeError, too
         raise
     except ModuleNotFoundError as error:
         fail(f"networks need {error.name}: pip install 'torchops[models]'")

@@ -105,7 +105,7 @@ def _print_warning(lines: list[str]) -> None:
     if lines:
         console.print(f"[yellow]warning:[/] {escape(lines[0])}", highlight=False)
     for line in lines[1:]:
-        # paths are to be copied
+        # paths are not wrapped, so that they can be copied
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -229,7 +229,7 @@ def inspect_command(
         rows = [report.as_dict() for report in reports]
         console.print_json(json.dumps({"launches": rows, "total": vars(inspect.total(reports))}))
         return
-    # as many launches beside each other as can be read
+    # so many launches can be read beside each other
     columns = max(1, (console.width - 24) // 28)
     for first in range(0, len(reports), columns):
         some = reports[first : first + columns]

@@ -160,7 +160,7 @@ def _tune(
     kept = tuning.Table(PACKAGE if into_source else user_folder(), device)
     known = set() if again else kept.measured()
     new = [task for task in work if key(task.problem) not in known]
-    # on all cores, before they are timed on one
+    # all cores compile before anything is timed
     jobs = [(task, config) for task in new for config in ranking(task.problem, device)[:top]]
     launches = (launch for task, config in jobs for launch in tuning.launches_with(task, config, device))
     compile_ahead(precompile.kernels_of(launches))

@@ -166,7 +166,7 @@ def divisor(value: int) -> int:
 def window(kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> Window:
     """The windows of a pool; their stride is the kernel size by default."""
     kernel_size = pair("kernel_size", kernel_size, 1)
-    # torch's ways to leave it out
+    # these are torch's ways to leave it out
     left_out = stride is None or (isinstance(stride, (tuple, list)) and not stride)
     stride = kernel_size if left_out else pair("stride", stride, 1)
     padding, dilation = pair("padding", padding, 0), pair("dilation", dilation, 1)
