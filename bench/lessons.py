@@ -1,48 +1,34 @@
 """`python -m bench.lessons`: the pictures of kernels/conv2d/README.md. Their numbers are those of recorded launches.
 
-With --table it prints the table of that page instead: what the model says of each kernel, compiled for an H100. Nothing here is
-measured.
+Nothing here is measured.
 """
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Rectangle
+from PIL.PngImagePlugin import PngInfo
 
-from torchops.files.plots import figure, save
-from torchops.inspect import report
-from torchops.kernels.conv2d import PlainConfig, conv2d_fwd, conv2d_input_grad
+from torchops.files import replacing
+from torchops.files.plots import figure
+from torchops.kernels.conv2d import PlainConfig, conv2d_fwd, conv2d_input_grad, conv2d_weight_grad
 from torchops.kernels.geometry import Conv2d, Pair
 from torchops.kernels.launch import Launch, record
-from torchops.kernels.planning.conv2d import Config, ranking
+from torchops.kernels.planning.conv2d import Config
 from torchops.kernels.planning.hardware import DEVICES
-from torchops.workloads import CASES, LAYERS, ConvLayer
+from torchops.workloads import ConvLayer
 
-from .model import floor_us
+from .drawing import HUES, INK, MARK, PALE, RING, arrow, bracket, cell, content, frame, label, outline
 
 H100 = DEVICES["sm_90"]
 FOLDER = Path(__file__).parent.parent / "assets"
-INK, PALE, RING, MARK = "#26323d", "#e9eef2", "#f6dfb0", "#d1495b"
-HUES = ("#8fb8de", "#f2b880", "#9fd0a8", "#d6a5c9")
-
-
-def _cell(axes: Axes, column: float, row: float, text: str = "", colour: str = PALE, size: float = 8) -> None:
-    axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5))
-    axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, color=INK)
-
-
-def _frame(axes: Axes, left: float, right: float, top: float, bottom: float, title: str) -> None:
-    """Cells of one size in rows that go down, without axes."""
-    axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
-    axes.set_axis_off()
-    axes.set_title(title, fontsize=9, color=INK)
 
 
 def input_grad(image: Pair, kernel: Pair, conv: Conv2d) -> list[Launch]:
@@ -53,10 +39,35 @@ def input_grad(image: Pair, kernel: Pair, conv: Conv2d) -> list[Launch]:
     return launches
 
 
-def argument(launch: Launch, name: str) -> tuple[int, ...]:
-    """What a recorded launch gave a kernel for an argument that is a tuple."""
-    found: tuple[int, ...] = launch.args[launch.kernel.arg_names.index(name)]
-    return found
+def operands(layer: ConvLayer) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Conv2d]:
+    """x, weight and y of a layer in bfloat16 and channels_last, and its geometry."""
+    x, weight, y = (
+        torch.empty(shape, dtype=torch.bfloat16, memory_format=torch.channels_last)
+        for shape in (layer.input_shape, layer.weight_shape, layer.output_shape)
+    )
+    stride, padding, dilation = (layer.stride,) * 2, (layer.padding,) * 4, (layer.dilation,) * 2
+    return x, weight, y, Conv2d(stride, padding, dilation, layer.groups, layer.padding_mode)
+
+
+def forward(layer: ConvLayer, config: Config | None = None) -> Launch:
+    """The forward pass of a layer, for an H100."""
+    x, weight, y, conv = operands(layer)
+    with record(H100) as launches:
+        conv2d_fwd(x, weight, None, None, y, conv, "none", config=config)
+    return launches[0]
+
+
+def weight_grad(layer: ConvLayer, config: Config) -> list[Launch]:
+    """The launches of the gradient of the weight of a layer, for an H100."""
+    x, dw, dy, conv = operands(layer)
+    with record(H100) as launches:
+        conv2d_weight_grad(dy, x, dw, None, conv, config=config)
+    return launches
+
+
+def argument(launch: Launch, name: str) -> Any:
+    """What a recorded launch gave a kernel for an argument."""
+    return launch.args[launch.kernel.arg_names.index(name)]
 
 
 def taps_of_phase(phase: int, taps: int, stride: int, before: int, dilation: int) -> Iterator[tuple[int, int]]:
@@ -76,7 +87,7 @@ def _phase(axes: Axes, conv: Conv2d, kernel: Pair, phase: Pair, colour: str) -> 
         for s in range(kernel[1]):
             reached = r in rows and s in cols
             text = f"i{rows[r]:+d}\nj{cols[s]:+d}" if reached else ""
-            _cell(axes, s, r, text.replace("+0", ""), colour if reached else PALE)
+            cell(axes, s, r, text.replace("+0", ""), colour if reached else PALE)
     return len(rows) * len(cols)
 
 
@@ -94,13 +105,13 @@ def phases() -> Figure:
             count = _phase(axes, conv, kernel, phase, HUES[number])
             colours.append(HUES[number] if count else PALE)
             taps = f"{count} tap{'' if count == 1 else 's'}" if count else "no tap: its gradient is 0"
-            _frame(axes, -0.1, 3.1, -0.1, 3.1, f"phase ({phase[0]}, {phase[1]})\n{taps}")
+            frame(axes, -0.1, 3.1, -0.1, 3.1, f"phase ({phase[0]}, {phase[1]})\n{taps}")
         for h in range(image[0]):
             for w in range(image[1]):
                 number = h % stride * stride + w % stride
-                _cell(row[0], w, h, f"{h % stride}{w % stride}", colours[number], 7)
+                cell(row[0], w, h, f"{h % stride}{w % stride}", colours[number], 7)
         title = f"dx of stride {stride}, dilation {dilation},\npadding 1: jump {jump}, step {step}"
-        _frame(row[0], -0.1, 6.1, -0.1, 6.1, title)
+        frame(row[0], -0.1, 6.1, -0.1, 6.1, title)
     return drawn
 
 
@@ -116,146 +127,171 @@ def ring() -> Figure:
         for i, row in enumerate(reads.tolist(), -side):
             for j, pixel in enumerate(row, -side):
                 beside = not (0 <= i < image[0] and 0 <= j < image[1])
-                _cell(axes, j, i, str(pixel), RING if beside else PALE)
+                cell(axes, j, i, str(pixel), RING if beside else PALE)
                 if pixel == h * image[1] + w:
-                    axes.add_patch(
-                        Rectangle((j + 0.06, i + 0.06), 0.88, 0.88, fill=False, edgecolor=MARK, linewidth=1.8)
-                    )
-        axes.add_patch(Rectangle((0, 0), image[1], image[0], fill=False, edgecolor=INK, linewidth=1.5))
+                    outline(axes, j + 0.06, i + 0.06, 0.88, 0.88, MARK, 1.8)
+        outline(axes, 0, 0, image[1], image[0], INK, 1.5)
         readers = int((reads == h * image[1] + w).sum()) - 1
         title = f"{border}: a ring of {positions} positions\npixel {h * image[1] + w} gets the gradient of {readers} of them"
-        _frame(axes, -side - 0.1, image[1] + side + 0.1, -side - 0.1, image[0] + side + 0.1, title)
+        frame(axes, -side - 0.1, image[1] + side + 0.1, -side - 0.1, image[0] + side + 0.1, title)
     return drawn
 
 
 def shift() -> Figure:
     """Two tiles of a run of pixels that overlap; then the accumulators of the first, and what lanes of y add up."""
-    image, kernel, lanes = (4, 7), (3, 3), 16
-    conv = Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, "zeros")
-    x, y = (torch.empty(1, 64, *image, memory_format=torch.channels_last) for _ in range(2))
-    with record(H100) as launches:
-        conv2d_fwd(
-            x, torch.empty(64, 64, *kernel), None, None, y, conv, "none", config=Config(lanes, 64, 32, 4, 3, taps=3)
-        )
-    meta, pixels = launches[0].meta, image[0] * image[1]
+    image, lanes = (4, 7), 16
+    launch = forward(ConvLayer("", "", 1, 64, *image, 64, 3, 3, padding=1), Config(lanes, 64, 32, 4, 3, taps=3))
+    meta, pixels = launch.meta, image[0] * image[1]
     span, before = (meta["S"] - 1) * meta["DILATION"], meta["BEFORE"]
     drawn = figure(9, 4.0)
     above, below = drawn.subplots(2, 1, height_ratios=(1, 1.55))
     for m in range(pixels):
-        _cell(above, m, 0, str(m), HUES[m // image[1]], 7)
-    for tile in range(launches[0].programs):
+        cell(above, m, 0, str(m), HUES[m // image[1]], 7)
+    for tile in range(launch.programs):
         first, up = tile * (lanes - span) - before, 1.15 + 0.75 * tile
-        above.plot(
-            (first, first, first + lanes, first + lanes), (up + 0.3, up, up, up + 0.3), color=MARK, linewidth=1.3
-        )
+        bracket(above, first, first + lanes, up, 0.3)
         text = f"tile {tile} of {lanes} lanes: stores pixels {first + before} to {first + before + lanes - span - 1}"
-        above.text(first + lanes / 2, up + 0.36, text, ha="center", va="center", fontsize=8, color=INK)
+        label(above, first + lanes / 2, up + 0.36, text)
     title = f"pixels of a {image[0]} x {image[1]} image as one run; tiles overlap by {span} lanes"
-    _frame(above, -1.2, pixels + 1.2, -0.1, 2.9, title)
+    frame(above, -1.2, pixels + 1.2, -0.1, 2.9, title)
     for s in range(meta["S"]):
         for lane in range(lanes):
             m = lane - before
-            _cell(below, lane, s * 1.2, "" if m < 0 else str(m), HUES[m // image[1]] if m >= 0 else PALE, 7)
-        below.text(-0.2, s * 1.2 + 0.5, f"z[{s}]", ha="right", va="center", fontsize=9, color=INK)
+            cell(below, lane, s * 1.2, "" if m < 0 else str(m), HUES[m // image[1]] if m >= 0 else PALE, 7)
+        label(below, -0.2, s * 1.2 + 0.5, f"z[{s}]", "right", size=9)
     bottom = meta["S"] * 1.2 + 1.3
     for lane in range(lanes):
         whole = before <= lane < lanes - span + before
-        _cell(
-            below,
-            lane,
-            bottom,
-            str(lane - before) if whole else "",
-            HUES[(lane - before) // image[1]] if whole else PALE,
-            7,
-        )
-    below.text(-0.2, bottom + 0.5, "y", ha="right", va="center", fontsize=9, color=INK)
+        text, colour = (str(lane - before), HUES[(lane - before) // image[1]]) if whole else ("", PALE)
+        cell(below, lane, bottom, text, colour, 7)
+    label(below, -0.2, bottom + 0.5, "y", "right", size=9)
     for m in (3, image[1]):
         for s in range(meta["S"]):
             away = s * meta["DILATION"] - before  # columns from the pixel to what this tap reads
             there = 0 <= m % image[1] + away < image[1]
-            below.add_patch(
-                FancyArrowPatch(
-                    (m + before + away + 0.5, s * 1.2 + 0.85), (m + before + 0.5 + (s - 1) * 0.22, bottom),
-                    arrowstyle="-|>", mutation_scale=8, zorder=2, linewidth=1.1,
-                    color=INK if there else MARK, linestyle="-" if there else ":",
-                )
-            )  # fmt: skip
+            start, end = (m + before + away + 0.5, s * 1.2 + 0.85), (m + before + 0.5 + (s - 1) * 0.22, bottom)
+            arrow(below, start, end, *(() if there else (MARK, ":")))
     note = "dotted: pixel 7 begins a row, so\nthat its left neighbour in the run\nis none of its own; it counts as 0"
-    below.text(lanes + 0.4, bottom - 0.9, note, ha="left", va="center", fontsize=8, color=MARK)
-    _frame(
-        below,
-        -1.2,
-        lanes + 8,
-        -0.2,
-        bottom + 1.1,
-        "the three accumulators of tile 0, and what two of its pixels add up",
-    )
+    label(below, lanes + 0.4, bottom - 0.9, note, "left", MARK)
+    title = "the three accumulators of tile 0, and what two of its pixels add up"
+    frame(below, -1.2, lanes + 8, -0.2, bottom + 1.1, title)
     return drawn
 
 
-PICTURES: dict[str, Callable[[], Figure]] = {"conv2d-phases": phases, "conv2d-ring": ring, "conv2d-shift": shift}
+def counters(launch: Launch) -> list[list[tuple[int, int, int]]]:
+    """Row and column of the tap and first channel of each product of a program, a list for each start of the inner loop."""
+    rows, cols = range(launch.meta["R"]), range(launch.meta["S"])
+    channels = range(0, argument(launch, "x_size")[1], launch.meta["BLOCK_K"])
+    if isinstance(launch.config, PlainConfig):
+        return [[(r, s, c) for c in channels] for r in rows for s in cols]
+    return [[(r, s, c) for c in channels for r in rows for s in cols]]
 
 
-SHOWN = (
-    "pointwise", "stride2", "aspp", "body", "mid", "unet-up", "reflect", "stem", "unet-stem", "depthwise", "grouped",
-)  # fmt: skip
-PLAIN_TILES = (
-    (128, 64, 32, 4, 3), (128, 128, 32, 8, 3), (256, 64, 64, 8, 3), (256, 128, 64, 8, 3), (128, 256, 64, 8, 3),
-)  # fmt: skip
+def loops() -> Figure:
+    """When a program copies its tiles and when it multiplies them: with three loops, then with one. Times are invented."""
+    layer, tile = ConvLayer("", "", 32, 128, 28, 28, 128, 3, 3, padding=1), (128, 128, 64, 8, 4)
+    launches = forward(layer, PlainConfig(*tile)), forward(layer, Config(*tile))
+    titles = "the inner loop starts {} times, with {} products each", "the loop starts once, with {1} products"
+    ahead = launches[0].meta["num_stages"] - 1  # copies that are under way; each is drawn as long as so many products
+    longest = sum(ahead + len(inner) for inner in counters(launches[0]))
+    rows = {
+        "copies": ahead / 2,
+        "products": ahead + 0.7,
+        "row": ahead + 1.7,
+        "column": ahead + 2.5,
+        "channel": ahead + 3.3,
+    }
+    drawn = figure(9, 3.4)
+    above, below = drawn.subplots(2, 1)
+    for axes, launch, title in zip((above, below), launches, titles, strict=True):
+        order, begin, number = counters(launch), 0, 0
+        for inner in order:
+            cell(axes, begin, ahead + 0.2, width=ahead)
+            for i, at in enumerate(inner):
+                colour, now = HUES[number % len(HUES)], begin + ahead + i
+                cell(axes, begin if i < ahead else now - ahead, i % ahead, str(number), colour, 7, ahead)
+                cell(axes, now, ahead + 0.2, str(number), colour, 7)
+                for name, counter in zip(("row", "column", "channel"), at, strict=True):
+                    label(axes, now + 0.5, rows[name], str(counter), size=7)
+                number += 1
+            begin += ahead + len(inner)
+        for name, y in rows.items():
+            label(axes, -0.4, y, name, "right")
+        frame(axes, -4.6, longest + 0.2, -0.1, ahead + 3.8, f"{launch.name}: {title.format(len(order), len(inner))}")
+    note = "pale: no product runs until the first copies\nhave come; one loop waits for that once"
+    label(below, begin + 1, ahead + 0.7, note, "left", MARK)
+    return drawn
 
 
-def forward(layer: ConvLayer, config: Config | None = None) -> Launch:
-    """The forward pass of a layer in bfloat16 and channels_last, for an H100."""
-    x, weight, y = (
-        torch.empty(shape, dtype=torch.bfloat16, memory_format=torch.channels_last)
-        for shape in (layer.input_shape, layer.weight_shape, layer.output_shape)
+def tile_of(program: int, launch: Launch) -> tuple[int, int, int]:
+    """The range of pixels, tile of channels out, and tile of taps and channels in of a program of the weight gradient."""
+    meta, c, k = launch.meta, argument(launch, "x_size")[1], argument(launch, "y_size")[0]
+    tiles_j = meta["R"] * meta["S"] // meta["TAPS"] * -(-c // meta["BLOCK_N"])
+    tiles_k = -(-k // meta["BLOCK_M"])
+    return program // tiles_j // tiles_k, program // tiles_j % tiles_k, program % tiles_j
+
+
+def splits() -> Figure:
+    """A run of pixels in ranges, the slices that their programs write, and the sum of the slices."""
+    layer = ConvLayer("", "", 2, 32, 6, 10, 64, 3, 3, padding=1)
+    product, total = weight_grad(layer, Config(32, 32, 16, 4, 3, taps=3, splits=4))
+    block, steps, count = product.meta["BLOCK_K"], argument(product, "steps"), argument(total, "splits")
+    plane, channels = math.prod(layer.output_size), product.meta["BLOCK_M"]
+    pixel, tile, whole = 4.5 / block, 2.6, 4.5 * steps  # widths of a pixel, of a tile of weights and of a range
+    axes = (drawn := figure(9, 3.3)).subplots()
+    for image in range(layer.N):
+        left, right = image * plane * pixel, (image + 1) * plane * pixel
+        bracket(axes, left + 0.1, right - 0.1, -0.5, 0.3)
+        label(axes, (left + right) / 2, -0.9, f"image {image}")
+    for first in range(0, count * steps * block, block):
+        end = min(first + block, layer.N * plane)
+        cell(axes, first * pixel, 0, f"{first}-{end - 1}", HUES[first // block // steps], 7, (end - first) * pixel)
+    cell(axes, end * pixel, 0, "none", size=7, width=(first + block - end) * pixel)
+    for program in range(product.programs):
+        split, row, column = tile_of(program, product)
+        left, sums = split * whole + 0.6 + column * tile, 1.5 * whole + 0.6 + column * tile
+        cell(axes, left, 3.4 + row, str(program), HUES[split], width=tile)
+        if split == 0:
+            cell(axes, sums, 8 + row, colour=RING, width=tile)
+        if row == 0:
+            label(axes, left + tile / 2, 3, f"r {column}", size=7)
+        if split == column == 0:
+            for x, y in ((left, 3.9), (sums, 8.5)):
+                label(axes, x - 0.2, y + row, f"k {row * channels}-{(row + 1) * channels - 1}", "right", size=7)
+    for split in range(count):
+        middle = (split + 0.5) * whole
+        arrow(axes, (middle, 1.1), (middle, 2.6))
+        label(axes, middle + 0.3, 1.8, f"range {split}, slice {split}", "left")
+        arrow(axes, (middle, 5.5), (2 * whole + (split - 1.5) * tile / 2, 7.9))
+    workspace = "workspace\n" + " x ".join(map(str, argument(total, "splits_ptr").shape))
+    for x, y, text in ((-0.4, 0.5, "pixels m"), (-1.9, 4.4, workspace), (1.5 * whole - 2, 9, "dw")):
+        label(axes, x, y, text, "right")
+    note = (
+        f"{total.programs} programs of {total.meta['BLOCK_N']} weights each\nadd slices 0 to {count - 1}, in one order"
     )
-    stride, padding, dilation = (layer.stride,) * 2, (layer.padding,) * 4, (layer.dilation,) * 2
-    with record(H100) as launches:
-        conv2d_fwd(
-            x, weight, None, None, y, Conv2d(stride, padding, dilation, layer.groups, layer.padding_mode), "none",
-            config=config,
-        )  # fmt: skip
-    return launches[0]
+    label(axes, 2.5 * whole + 0.2, 9, f"{total.name}:\n{note}", "left")
+    title = f"{product.name}: {layer.N * plane} pixels in {count} ranges of {steps} steps of {block}"
+    frame(axes, -5.4, count * whole + 0.2, -1.3, 10.1, title)
+    return drawn
 
 
-def _cell_of(launches: list[Launch]) -> str:
-    """The fastest of some launches: its modelled time, the tile, and what bounds it."""
-    found = ((report(launch), launch.config) for launch in launches)
-    best, config = min(found, key=lambda one: one[0].modelled_us)
-    return f"{best.modelled_us:.1f} ({config.block_m} x {config.block_n}, {best.bound})"
-
-
-def table() -> Iterator[str]:
-    """Of some layers, microseconds of a forward pass on an H100 by the model: the least possible, then by kernel."""
-    yield "| layer | floor | plain | gemm | flat, direct or shift |"
-    yield "|---|--:|---|---|---|"
-    for layer in (one for name in SHOWN for one in CASES + LAYERS if one.name == name):
-        picked = forward(layer)
-        name = picked.name.removeprefix("conv2d_").removesuffix("_kernel")
-        plain = gemm = special = "-"
-        if layer.groups == 1 and layer.padding_mode == "zeros":
-            deepest = max(16, 1 << (layer.C - 1).bit_length())
-            tiles = {(m, n, min(k, deepest), *rest) for m, n, k, *rest in PLAIN_TILES if n <= layer.K}
-            plain = _cell_of([forward(layer, PlainConfig(*tile)) for tile in sorted(tiles)])
-        if name == "gemm":
-            gemm = _cell_of([picked])
-        else:
-            special = f"{name} {_cell_of([picked])}"
-        if name == "shift":
-            gemm = _cell_of([forward(layer, next(c for c in ranking(picked.problem, H100) if c.taps == 1))])
-        yield f"| {layer.name} | {floor_us(layer, H100):.1f} | {plain} | {gemm} | {special} |"
+PICTURES: dict[str, Callable[[], Figure]] = {
+    "conv2d-loops": loops, "conv2d-phases": phases, "conv2d-ring": ring, "conv2d-shift": shift, "conv2d-splits": splits,
+}  # fmt: skip
 
 
 def draw(folder: Path = FOLDER) -> list[Path]:
-    """Write the pictures to a folder; return the files."""
-    return [save(make(), folder / f"{name}.png") for name, make in PICTURES.items()]
+    """Write the pictures to a folder, each with its content as the description of the file; return the files."""
+    files = []
+    for name, make in PICTURES.items():
+        drawn, described = make(), PngInfo()
+        described.add_text("Description", content(drawn), zip=True)
+        files.append(folder / f"{name}.png")
+        with replacing(files[-1]) as beside:
+            drawn.savefig(beside, dpi=100, pil_kwargs={"pnginfo": described})
+    return files
 
 
 if __name__ == "__main__":
-    if "--table" in sys.argv[1:]:
-        for line in table():
-            print(line, flush=True)
-    else:
-        for file in draw():
-            print(f"written: {file}")
+    for file in draw():
+        print(f"written: {file}")

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import itertools
+import re
+import textwrap
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+import torch.nn.functional as F
+import triton
 from matplotlib.image import imread
+from matplotlib.patches import Rectangle
+from PIL.PngImagePlugin import PngImageFile
+from torch import Tensor
 
 from bench import lessons
+from torchops.kernels.conv2d import PlainConfig
+from torchops.kernels.conv2d.weight_grad import _program
 from torchops.kernels.geometry import Conv2d
+from torchops.kernels.planning.conv2d import Config
+from torchops.workloads import ConvLayer
+
+
+def _coarse(file: Path) -> Tensor:
+    """The mean colours of squares of 20 x 20 pixels."""
+    return F.avg_pool2d(torch.from_numpy(imread(file)[..., :3]).movedim(-1, 0), 20)
 
 
 def test_pictures_are_those_that_are_committed(tmp_path: Path) -> None:
+    """Their texts, cells, lines and arrows are the same, and the pixels nearly so: another version of a font library moves
+    squares by 0.07, while another colour of one cell moves one by 0.1, and an empty picture by 0.4."""
     page = (lessons.FOLDER.parent / "kernels" / "conv2d" / "README.md").read_text()
     for file in lessons.draw(tmp_path):
         committed = lessons.FOLDER / file.name
         assert f"](../../assets/{file.name})" in page
-        assert imread(file).shape == imread(committed).shape
+        assert PngImageFile(committed).text == PngImageFile(file).text
+        assert (_coarse(committed) - _coarse(file)).abs().max() < 0.08
         assert committed.stat().st_size < 64_000
 
 
@@ -44,3 +68,85 @@ def test_ring_is_the_padding() -> None:
     of_ring, of_image = lessons.input_grad((6, 7), (4, 4), conv)
     count = (6 + 2 + 1) * (7 + 1 + 2) - 6 * 7
     assert of_ring.tensors["y"].shape[3] == of_image.tensors["ring"].shape[1] == count
+
+
+def _loops(kernel: Any) -> list[ast.For]:
+    """The loops of a kernel's source, the outermost first."""
+    source = ast.parse(textwrap.dedent(inspect.getsource(kernel.fn)))
+    return [node for node in ast.walk(source) if isinstance(node, ast.For)]
+
+
+LAYER, TILE = ConvLayer("", "", 1, 80, 9, 9, 64, 3, 2, padding=1), (64, 64, 32, 4, 3)
+
+
+def test_three_loops_count_as_in_the_picture() -> None:
+    """The loops of plain.py, from its source."""
+    launch = lessons.forward(LAYER, PlainConfig(*TILE))
+    loops = _loops(launch.kernel)
+    assert all(inner in outer.body for outer, inner in itertools.pairwise(loops))
+    rows, cols, channels = (eval(ast.unparse(loop.iter), {"R": 3, "S": 2, "C": 80, "BLOCK_K": 32}) for loop in loops)
+    assert [ast.unparse(loop.target) for loop in loops] == ["r", "s", "c0"]
+    assert lessons.counters(launch) == [[(r, s, c) for c in channels] for r in rows for s in cols]
+
+
+def test_one_loop_counts_as_in_the_picture() -> None:
+    """The loop of gemm.py: its source says how often it goes round, and the lines at its end count."""
+    launch = lessons.forward(LAYER, Config(*TILE))
+    (loop,) = _loops(launch.kernel)
+    assert launch.name == "conv2d_gemm_kernel"
+    assert isinstance(loop.iter, ast.Call)
+    language = SimpleNamespace(where=lambda where, yes, no: yes if where else no, cdiv=triton.cdiv)
+    now: dict[str, Any] = {
+        "tl": language,
+        "taps_h": 3,
+        "taps_w": 2,
+        "C": 80,
+        "BLOCK_K": 32,
+        "t_h": 0,
+        "t_w": 0,
+        "c0": 0,
+    }
+    count = "\n".join(map(ast.unparse, loop.body[-3:]))
+    order = []
+    for _ in range(eval(ast.unparse(loop.iter.args[0]), now)):
+        order.append((now["t_h"], now["t_w"], now["c0"]))
+        exec(count, now)
+    assert lessons.counters(launch) == [order]
+
+
+def test_programs_of_split_sums_are_those_of_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernel takes a program for, and the slices that both kernels were given."""
+    layer = ConvLayer("", "", 3, 64, 7, 9, 96, 3, 3, padding=1)
+    product, total = lessons.weight_grad(layer, Config(32, 32, 16, 4, 3, taps=3, splits=4))
+    assert product.programs == 4 * 3 * 6
+    for program in range(product.programs):
+        monkeypatch.setattr("triton.language.program_id", lambda _axis, program=program: program)
+        tile_j, tile_k, _, split = _program.fn(6, 3, 1)
+        assert lessons.tile_of(program, product) == (split, tile_k, tile_j)
+    steps, pixels = lessons.argument(product, "steps"), 3 * 7 * 9
+    assert 3 * steps * 16 < pixels <= 4 * steps * 16
+    assert lessons.argument(total, "splits_ptr") is lessons.argument(product, "dw_ptr")
+    assert lessons.argument(total, "splits_ptr").shape == (lessons.argument(total, "splits"), 96, 3 * 3 * 64)
+    assert total.programs * total.meta["BLOCK_N"] >= 96 * 3 * 3 * 64 > (total.programs - 1) * total.meta["BLOCK_N"]
+
+
+def test_picture_of_split_sums_has_every_pixel_and_program_once() -> None:
+    (axes,) = lessons.splits().axes
+    shown = [text.get_text() for text in axes.texts]
+    assert [int(text) for text in shown if text.isdigit()] == list(range(4 * 2 * 3))
+    blocks = [tuple(map(int, text.split("-"))) for text in shown if re.fullmatch(r"\d+-\d+", text)]
+    assert [m for first, last in blocks for m in range(first, last + 1)] == list(range(2 * 6 * 10))
+
+
+def test_picture_of_loops_has_every_product_after_its_copy() -> None:
+    for axes in lessons.loops().axes:
+        texts = {text.get_position(): text.get_text() for text in axes.texts}
+        cells = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+        times: dict[str, list[tuple[float, float]]] = {}
+        for x, y, width in ((cell.get_x(), cell.get_y(), cell.get_width()) for cell in cells):
+            times.setdefault(texts[x + width / 2, y + 0.5], []).append((x, x + width))
+        del times[""]  # where products wait
+        assert list(times) == [str(number) for number in range(3 * 3 * 2)]
+        assert all(product[0] >= copy[1] for copy, product in times.values())
+        copies = [copy for copy, _ in times.values()]
+        assert max(sum(begin <= now < end for begin, end in copies) for now, _ in copies) <= 3  # of 4 stages
