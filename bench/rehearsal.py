@@ -59,7 +59,7 @@ def rehearsing(device: Device) -> Iterator[list[Launch]]:
         short = name.removeprefix("torchops::")
         library.impl(short, rehearsed(getattr(torch.ops.torchops, short).default), "CPU")
     # so that every call goes through the dispatcher
-    watched, registration._is_watched = registration._is_watched, lambda args: True
+    watched, registration.is_watched = registration.is_watched, lambda args: True
     try:
         # what is decided before an operator is called is decided as for a GPU
         with record(device) as launches, torchops.use_backend("triton"):
@@ -67,7 +67,7 @@ def rehearsing(device: Device) -> Iterator[list[Launch]]:
             yield found
         found.extend(launches)
     finally:
-        registration._is_watched = watched
+        registration.is_watched = watched
         library._destroy()
 
 
