@@ -6,7 +6,7 @@ tune.py         block sizes, by measurement or by the model
 precompile.py   kernels compiled ahead, packed and unpacked
 networks.py     the networks: train, predict, compare
 options.py      the options of train, from the fields that the models have for them
-demo.py         the demo
+demo.py         the demo; its pictures are drawn by demo_pictures.py
 """
 
 from . import demo, networks, ops, precompile, tune
