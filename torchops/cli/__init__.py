@@ -5,7 +5,7 @@ ops.py          the operators: edges of an image file, a check of this machine, 
 tune.py         block sizes, by measurement or by the model
 precompile.py   kernels compiled ahead, packed and unpacked
 networks.py     the networks: train, predict, compare
-options.py      the options of train, from the fields that the models have for them
+options.py      the options of train in the shell, from the fields of models/options.py
 demo.py         the demo; its pictures are drawn by demo_pictures.py
 """
 
