@@ -31,7 +31,7 @@ def _folder() -> Path:
 
 
 def _run(out: Path, options: list[str]) -> int:
-    from .runs import reduce
+    from .results_file import reduce
 
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / "results.json") as results, tempfile.TemporaryDirectory() as folder:
@@ -80,7 +80,7 @@ def _pytest(command: list[str]) -> int:
 
 def _report(file: Path, out: Path, kernels: bool) -> int:
     from . import kernel_facts, report
-    from .runs import BadRunError, load
+    from .results_file import BadRunError, load
 
     try:
         run = load(file)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .harness import spread
-from .runs import OURS, BadRunError, Row, Run, load
+from .results_file import OURS, BadRunError, Row, Run, load
 
 MACHINE = ("gpu", "cpu", "torch", "triton", "driver", "cuda", "cudnn", "flags")
 """What two comparable runs have in common."""

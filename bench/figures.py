@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from torchops.files.plots import figure
 from torchops.kernels.planning.hardware import Device
 
-from .runs import Duel, Row
+from .results_file import Duel, Row
 
 INK = "#010203"
 """Of text and axes: in the page it becomes the page's own colour."""

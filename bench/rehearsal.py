@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch._C import DispatchKey
 
 import torchops
 from torchops.kernels.launch import Launch, current_recording, record
@@ -33,33 +32,28 @@ def rehearsing(device: Device) -> Iterator[list[Launch]]:
     here = _Here()
     ours = None
 
-    def rehearsed(operator: Any) -> Callable[..., Any]:
+    def rehearsed(implementation: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
-            def implementation() -> Any:
-                return operator._op_dk(DispatchKey.CompositeExplicitAutograd, *args)
-
             # an operator that is called by another is that one's affair, and what somebody else records is theirs
             if here.inside or current_recording() is not ours:
-                return implementation()
+                return implementation(*args)
             here.inside = True
             try:
                 with record(device) as launches, torchops.use_backend("triton"), torch.no_grad(), _unfilled():
-                    implementation()
+                    implementation(*args)
                 found.extend(launches)
                 with torchops.use_backend("aten"):
-                    return implementation()
+                    return implementation(*args)
             finally:
                 here.inside = False
 
         return call
 
-    names = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("torchops::")]
     library = torch.library.Library("torchops", "IMPL")
-    for name in names:
-        short = name.removeprefix("torchops::")
-        library.impl(short, rehearsed(getattr(torch.ops.torchops, short).default), "CPU")
+    for name, implementation in registration.IMPLEMENTATIONS.items():
+        library.impl(name, rehearsed(implementation), "CPU")
     # every call goes through the dispatcher if it counts as watched
-    watched, registration._is_watched = registration._is_watched, lambda args: True
+    watched, registration.is_watched = registration.is_watched, lambda args: True
     try:
         # what is decided before an operator is called is decided as for a GPU
         with record(device) as launches, torchops.use_backend("triton"):
@@ -67,7 +61,7 @@ def rehearsing(device: Device) -> Iterator[list[Launch]]:
             yield found
         found.extend(launches)
     finally:
-        registration._is_watched = watched
+        registration.is_watched = watched
         library._destroy()
 
 

@@ -19,7 +19,7 @@ from torchops.kernels.planning.hardware import DEVICES, Device
 
 from . import figures
 from .kernel_facts import ARCH, read
-from .runs import OURS, Duel, Row, Run, load
+from .results_file import OURS, Duel, Row, Run, load
 
 LOSSES = 20
 """The worst, in the first table."""

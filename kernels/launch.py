@@ -1,4 +1,4 @@
-"""The one door through which every launcher launches.
+"""The one door of all launches of kernels, which can record them; torchops/recording.py records calls of operators.
 
 Because there is only one, a launch can be recorded instead of run: `explain` shows what a call would do, `inspect`
 compiles it for a GPU that is not there, and both see the real launcher with the real arguments.

@@ -5,7 +5,7 @@ checkpoints.py                                  networks by name and as files
 data/                                           what they are trained on
 tasks.py                                        loss, figures and pictures of classification, segmentation, diffusion
 training.py  distributed.py  runs.py            the one loop, on any number of processes, and the folder it writes
-options.py                                      what training can be asked, for the shell and for Config
+options.py                                      the options of training, for the shell and for Config
 pictures.py                                     curves, confusion, predictions, overlays, samples
 
 The networks need torch alone, ResNet torchvision as well; data and training need the extra `models`.

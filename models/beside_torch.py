@@ -18,7 +18,7 @@ from torchops.measure.race import ratio
 from . import pictures
 from .data import Seeded, train_loader
 from .distributed import Processes
-from .runs import Config
+from .options import Config
 from .tasks import to
 from .training import data_for, net_for, optimizer_for, task_for
 

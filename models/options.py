@@ -1,13 +1,18 @@
-"""What `torchops train` can be asked: a field says its default and its help once, for the shell and for `Config`."""
+"""The options of `torchops train`, of all its networks: a field says default and help once, for the shell and for `Config`."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
 
+from torchops.backend import Backend
+
 from .checkpoints import NETS
+
+_OF_CLASSES = ("lenet", "resnet", "diffusion")
+"""Networks that are trained on images of classes, or on images alone."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def options_of(cls: type, net: str) -> dict[str, Option]:
     return {f.name: f.metadata["options"][net] for f in dataclasses.fields(cls) if "options" in f.metadata}
 
 
-def check_least(config: Any) -> None:
+def _check_least(config: Any) -> None:
     """Raise ValueError where a number of a dataclass is smaller than its `least`."""
     for f in dataclasses.fields(config):
         least, value = f.metadata.get("least"), getattr(config, f.name)
@@ -94,4 +99,99 @@ class NetworkOptions:
         return {name: reads[name](asked.get(name, found.default)) for name, found in options if found.shown}
 
 
-__all__ = ["NetworkOptions", "Option", "check_least", "option", "options_of"]
+@dataclass
+class Config:
+    """All that decides about a run. `net` and `options` come first, the others by name."""
+
+    net: str
+    _: KW_ONLY
+    data: str | None = option(
+        None, "A folder with a folder of images for every class.", path=True,
+        unet={"help": "A folder with folders `images` and `masks`; pages of digits if left out."},
+    )  # fmt: skip
+    dataset: Literal["digits", "mnist", "fashion-mnist", "usps"] = option(
+        "digits", "A set by its name, if there is no `data`.", nets=_OF_CLASSES
+    )
+    root: str = option(
+        "data", "Where torchvision keeps the files of its sets, or puts them.", nets=_OF_CLASSES, path=True
+    )
+    options: dict[str, Any] = field(default_factory=dict, kw_only=False)
+    """Arguments of :func:`torchops.models.build`, without what the data decide."""
+    size: int = option(
+        28, "Height and width that images are brought to.", least=8,
+        resnet={"default": 224},
+        unet={"default": 64, "help": "Height and width of pages, or of the crops to train on."},
+        diffusion={"default": 8, "help": "Height and width of the images; a multiple of 2^depth.", "before": "steps"},
+    )  # fmt: skip
+    crops: int = option(8, "Of each image in an epoch; 64 times as many pages.", nets=["unet"], least=1)
+    ema: float | None = option(
+        None, "Share that the average of the weights keeps in a step.", nets=["diffusion"], diffusion={"default": 0.995}
+    )
+    judge: str | None = option(
+        None, "Checkpoint of a classifier, to say what it takes samples for.", nets=["diffusion"], path=True
+    )
+    weights: str | None = option(
+        None, "Checkpoint or run to start from.", path=True,
+        lenet={"before": "epochs"},
+        resnet={
+            "help": "To start from: a file, a run, or torchvision's weights by name, as DEFAULT; none if left out.",
+            "path": False,
+        },
+    )  # fmt: skip
+    freeze: int = option(0, "Epochs in which only the head is trained.", nets=["resnet"], least=0)
+    layer_decay: float = option(1.0, "Rate of a stage over that of the next one.", nets=["resnet"])
+    examples: int | None = option(
+        None, "To train on, of each class; all by default.", nets=["lenet", "resnet"], least=1
+    )
+    augment: bool = option(
+        True, "Change images at random while training.", nets=["lenet", "resnet"], diffusion={"default": False}
+    )
+    skip_corrupt: bool = option(False, "Leave out images that cannot be read.", nets=_OF_CLASSES)
+    epochs: int = option(
+        20, "How often the training images are gone through.", least=1,
+        resnet={"default": 10}, diffusion={"default": 300},
+    )  # fmt: skip
+    batch_size: int = option(
+        64, "Images a step, of all processes together.", least=1,
+        resnet={"default": 32}, unet={"default": 16}, diffusion={"default": 128},
+    )  # fmt: skip
+    lr: float = option(
+        1e-3, "The largest rate; it rises for a twentieth of the steps, then falls as a cosine.",
+        lenet={"default": 2e-3}, unet={"default": 3e-3}, diffusion={"default": 2e-3},
+    )  # fmt: skip
+    weight_decay: float = 1e-4
+    seed: int = option(0, "Of weights, order, changes and noise.")
+    patience: int | None = option(None, "Stop after so many epochs without a better figure.", least=1)
+    layers: Literal["torchops", "torch"] = option("torchops", "Whose convolutions and pools.")
+    backend: Backend | None = option(  # noqa: RUF009 (it is a field)
+        None, "Which implementation runs; by default TORCHOPS_BACKEND's, or auto."
+    )
+    compile: bool = option(False, "torch.compile the network.")
+    amp: bool | None = option(None, "Autocast; by default on a GPU.")
+    channels_last: bool | None = option(None, "Memory format; by default for ResNet, U-Net and on a GPU.")
+    device: str | None = option(None, "cpu, cuda or cuda:1; a GPU by default, if there is one.")
+    workers: int = option(0, "Processes that read images.", least=0)
+
+    def __post_init__(self) -> None:
+        _check_least(self)
+        if not 0 < self.lr < float("inf"):
+            raise ValueError(f"`lr` must be positive, got {self.lr}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"`layer_decay` must lie within 0 and 1, got {self.layer_decay}")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ValueError(f"`ema` must lie within 0 and 1, got {self.ema}")
+
+    @classmethod
+    def asked(cls, net: str, **asked: Any) -> Config:
+        """What `torchops train` does for a network: its own defaults, but for the options that are given by name.
+
+        Raises:
+            ValueError: if the value of an option cannot be.
+            TypeError: if `net` has no such option.
+        """
+        options = NetworkOptions.read(net, asked)
+        defaults = {name: found.default for name, found in options_of(cls, net).items()}
+        return cls(net, options, **(defaults | {k: v for k, v in asked.items() if k not in options}))
+
+
+__all__ = ["Config", "NetworkOptions", "Option", "option", "options_of"]

@@ -24,8 +24,9 @@ from .checkpoints import Checkpoint, CheckpointError, build, read
 from .data import Data, DataError, Seeded, folder, named, pages, pairs, train_loader, val_loader
 from .diffusion import Diffusion
 from .distributed import Processes
+from .options import Config
 from .resnet import load_backbone, stages
-from .runs import Config, Run
+from .runs import Run
 from .tasks import Classification, Denoising, Segmentation, Task, to
 
 WARMUP = 0.05

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import runs
+from bench import results_file
 from bench.__main__ import main
 from bench.conftest import pytest_collection_modifyitems
 from bench.harness import Contest, figures, floor_seconds, hold, too_fast
@@ -21,7 +21,7 @@ from torchops.kernels.planning.hardware import GPUS
 from torchops.measure.race import device_seconds, race
 from torchops.workers import GPU_LOST
 
-from .bench_runs import H100, made_up_run
+from .made_up_results import H100, made_up_run
 from .tiers import ROOT, clean_environment
 
 
@@ -104,7 +104,7 @@ def test_an_impossible_measurement_fails_the_run_and_is_stored(tmp_path: Path) -
     assert done.returncode == 1, done.stdout + done.stderr
     assert "a.case, aten: too fast: the measurement is wrong" in done.stdout
     assert "1 failed, 1 passed" in done.stdout
-    rows = [runs.row(b) for b in runs.reduce(json.loads(stored.read_text()))["benchmarks"]]
+    rows = [results_file.row(b) for b in results_file.reduce(json.loads(stored.read_text()))["benchmarks"]]
     assert {row.provider: row.impossible for row in rows} == {"torchops": "", "aten": "aten: too fast"}
     (aten,) = (row for row in rows if row.provider == "aten")
     assert (aten.times, aten.graph) == (pytest.approx((1e-7, 1e-7)), pytest.approx((2e-7, 2e-7)))
@@ -175,7 +175,7 @@ def test_one_case_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     done = subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     results = tmp_path / "results.json"
-    run = runs.load(results)
+    run = results_file.load(results)
     assert {row.case for row in run.rows} == {"call.sobel.inference"}
     assert run.machine["note"] == "a test"
     assert "call.sobel.inference" in (tmp_path / "report.html").read_text()
@@ -205,7 +205,7 @@ def test_a_lost_gpu_takes_one_case_with_it(tmp_path: Path) -> None:
     assert done.returncode == GPU_LOST, done.stdout + done.stderr
     assert done.stdout.count("has lost the GPU") == 1
     assert "an illegal memory access was encountered" in done.stdout
-    run = runs.load(tmp_path / "out" / "results.json")
+    run = results_file.load(tmp_path / "out" / "results.json")
     assert {row.case for row in run.rows} == {"call.sobel.inference"}
     assert {row.provider for row in run.rows} == {"torchops", "operator", "function"}
 
@@ -225,7 +225,7 @@ def test_a_failing_case_takes_no_other_with_it(kept: bool, tmp_path: Path, monke
     monkeypatch.setattr("bench.__main__.subprocess.Popen", failing)
     if kept:
         assert main(["--out", str(tmp_path)]) == 1
-        assert len(runs.load(results).rows) == 2
+        assert len(results_file.load(results).rows) == 2
         assert (tmp_path / "report.html").exists()
     else:
         with pytest.raises(SystemExit, match="1"):

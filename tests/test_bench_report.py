@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench import report, runs
+from bench import report, results_file
 from bench.__main__ import main
 from bench.compare import compare
 from bench.harness import Contest
 
-from .bench_runs import BASE, FAST, H100, SLOW, TIMES, made_up_run, written
+from .made_up_results import BASE, FAST, H100, SLOW, TIMES, made_up_run, written
 
 Spoil = Callable[[dict[str, Any]], Any]
 
@@ -38,7 +38,7 @@ KERNEL = {
 def test_impossible_rows_are_marked_and_nothing_is_concluded_from_them(tmp_path: Path) -> None:
     run = made_up_run(TIMES, gpu=True)
     run["benchmarks"][3]["extra_info"]["impossible"] = "aten: 1 us is faster than the floor, 2 us"
-    found = runs.load(written(tmp_path / "run.json", run))
+    found = results_file.load(written(tmp_path / "run.json", run))
     assert [duel.ours.case for duel in found.duels] == ["lost.forward"]
     report.write(tmp_path / "run.json", tmp_path)
     page, markdown = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
@@ -71,7 +71,7 @@ def test_verdicts_come_from_graphs_where_both_have_one(tmp_path: Path) -> None:
     )
     for number, graph in ((0, FAST), (1, BASE), (2, FAST)):
         run["benchmarks"][number]["extra_info"]["graph_ms"] = list(graph)
-    found = runs.load(written(tmp_path / "run.json", run))
+    found = results_file.load(written(tmp_path / "run.json", run))
     first, second = found.duels
     assert (first.verdict, second.verdict) == ("win", "loss")
     assert first.ms == pytest.approx((0.5, 1.0))
@@ -88,7 +88,7 @@ def test_verdicts_come_from_graphs_where_both_have_one(tmp_path: Path) -> None:
 def test_inductor_is_judged_by_the_race_it_was_in(tmp_path: Path) -> None:
     run = made_up_run({("a", "torchops"): BASE, ("a", "aten"): BASE, ("b", "torchops"): BASE, ("a", "inductor"): BASE})
     run["benchmarks"][3]["extra_info"]["torchops_ms"] = list(SLOW)
-    found = runs.load(written(tmp_path / "run.json", run))
+    found = results_file.load(written(tmp_path / "run.json", run))
     assert [row.key[0] for row in found.rows] == ["a", "a", "a", "b"]
     verdicts = {duel.other.provider: (duel.verdict, duel.ratio) for duel in found.duels}
     assert verdicts["aten"] == ("even", 1.0)
@@ -97,8 +97,8 @@ def test_inductor_is_judged_by_the_race_it_was_in(tmp_path: Path) -> None:
     assert _compare(run, run, tmp_path)[0] == 0
     spoiled = json.loads(json.dumps(run))
     spoiled["benchmarks"][3]["extra_info"]["torchops_ms"] = [1.0]
-    with pytest.raises(runs.BadRunError):
-        runs.load(written(tmp_path / "spoiled.json", spoiled))
+    with pytest.raises(results_file.BadRunError):
+        results_file.load(written(tmp_path / "spoiled.json", spoiled))
 
 
 def test_a_contest_held_without_pytest_makes_the_same_rows(tmp_path: Path) -> None:
@@ -107,15 +107,15 @@ def test_a_contest_held_without_pytest_makes_the_same_rows(tmp_path: Path) -> No
     one = Contest(times, {"torchops": 1.0, "aten": 2.0}, 10**6, 10**9, info, no_graph={"aten": "why"})
     run = {
         **made_up_run({}, gpu=True),
-        "benchmarks": [runs.entry(one, name, "pooling") for name in ("torchops", "aten")],
+        "benchmarks": [results_file.entry(one, name, "pooling") for name in ("torchops", "aten")],
     }
-    ours, aten = runs.load(written(tmp_path / "run.json", run)).rows
+    ours, aten = results_file.load(written(tmp_path / "run.json", run)).rows
     assert (ours.family, ours.times, ours.graph) == ("pooling", (3e-3, 2e-3, 4e-3), (1e-3,) * 3)
     assert (aten.graph, aten.info["no_graph"]) == ((), "why")
     # rates are those of the graph
     assert ours.info["tflops"] == pytest.approx(1.0)
     assert aten.info["tflops"] == pytest.approx(0.5)
-    assert runs.Duel(ours, aten).verdict == "loss"
+    assert results_file.Duel(ours, aten).verdict == "loss"
 
 
 def _compare(a: dict[str, Any], b: dict[str, Any], folder: Path, threshold: float = 0.05) -> tuple[int, str]:
@@ -193,8 +193,8 @@ def test_bad_files_are_named_in_a_line(content: str | None, said: str, tmp_path:
 def test_spoiled_runs_are_refused(spoil: Spoil, tmp_path: Path) -> None:
     run = made_up_run(TIMES)
     spoil(run)
-    with pytest.raises(runs.BadRunError):
-        runs.load(written(tmp_path / "run.json", run))
+    with pytest.raises(results_file.BadRunError):
+        results_file.load(written(tmp_path / "run.json", run))
 
 
 @pytest.mark.parametrize("gpu", [False, True], ids=["cpu", "gpu"])
@@ -221,7 +221,7 @@ def test_losses_are_first_and_marked(tmp_path: Path) -> None:
 
 
 def test_numbers_have_units(tmp_path: Path) -> None:
-    run = runs.load(written(tmp_path / "run.json", made_up_run(TIMES)))
+    run = results_file.load(written(tmp_path / "run.json", made_up_run(TIMES)))
     for section in report.sections(run, [KERNEL]):
         for table in section.tables:
             for column, values in zip(table.columns, zip(*table.rows, strict=True), strict=True):
@@ -231,7 +231,7 @@ def test_numbers_have_units(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gpu", [False, True], ids=["cpu", "gpu"])
 def test_modelled_and_measured_points_are_told_apart(gpu: bool, tmp_path: Path) -> None:
-    run = runs.load(written(tmp_path / "run.json", made_up_run(TIMES, gpu=gpu)))
+    run = results_file.load(written(tmp_path / "run.json", made_up_run(TIMES, gpu=gpu)))
     section = next(s for s in report.sections(run, [KERNEL]) if s.title == "Roofline")
     drawn = section.pictures[0].draw()
     labels = [text.get_text() for text in drawn.legends[0].get_texts()]

@@ -226,19 +226,19 @@ def test_class_of_a_module_may_be_changed() -> None:
 
 def test_at_rest_nothing_is_watched() -> None:
     """A thread and tensors with nothing about them take the short way, also where torchops was imported inside a mode."""
-    from torchops.ops import registration
+    from torchops.ops.shortcut import is_watched
 
     x = torch.rand(1, 3, 4, 4)
-    assert not registration._is_watched((x, torch.nn.Parameter(x), None))
+    assert not is_watched((x, torch.nn.Parameter(x), None))
     with torch.inference_mode():
-        assert not registration._is_watched((x, x.clone()))
+        assert not is_watched((x, x.clone()))
     code = (
         "import torch\n"
         "from torch._subclasses.fake_tensor import FakeTensorMode\n"
         "with FakeTensorMode() as mode:\n"
         "    import torchops\n"
-        "    from torchops.ops.registration import _is_watched\n"
-        "    assert _is_watched((torch.rand(1, 3, 4, 4),))\n"
-        "assert not _is_watched((torch.rand(1, 3, 4, 4),))\n"
+        "    from torchops.ops.shortcut import is_watched\n"
+        "    assert is_watched((torch.rand(1, 3, 4, 4),))\n"
+        "assert not is_watched((torch.rand(1, 3, 4, 4),))\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from typing import Literal, NamedTuple, get_args
 
 import torch
+from torch import Tensor
 
 Backend = Literal["auto", "triton", "aten"]
 Implementation = Literal["triton", "aten"]
@@ -156,3 +157,11 @@ def choose(device: torch.device) -> Choice:
         f"the backend is triton, but the input is on {device}: Triton runs such tensors only if TRITON_INTERPRET=1 is "
         "set before the first use; set it, or use backend 'auto' or 'aten'"
     )
+
+
+def uses_triton(x: Tensor) -> bool:
+    """Whether the Triton kernels serve x, by the backend in force."""
+    # this is the common case, which needs no words of a reason
+    if not x.is_cuda and get_backend() == "auto":
+        return False
+    return choose(x.device).implementation == "triton"

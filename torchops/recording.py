@@ -1,6 +1,7 @@
-"""The operators that a layer or a model calls, without their values: recorded on the meta device, in no time.
+"""Calls of operators, recorded without their values; kernels/launch.py records launches of kernels.
 
-A list of calls can be written to a file and read from one, so that a service knows its calls where its model is not.
+Those of a layer or a model are recorded on the meta device, in no time. A list of calls can be written to a file and read from
+one, so that a service knows its calls where its model is not.
 """
 
 from __future__ import annotations

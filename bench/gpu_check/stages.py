@@ -26,7 +26,7 @@ from typing import Any
 
 from pytest_benchmark.utils import get_commit_info
 
-from bench import report, roofs, runs
+from bench import report, results_file, roofs
 from bench.harness import Contest, judged
 from bench.launches import CASES, TOP, TUNED, of_cases
 from bench.telling import FILES, benchmarks, telling
@@ -279,7 +279,7 @@ def _raced(session: Session, stage: str, work: list[Race], until: float, roof: r
         for provider in ("inductor",) if race.inductor else contest.peak_mib:
             shares = roofs.shares(contest, provider, roof) if roof else {}
             us = statistics.median(judged(contest, provider)) * 1e6
-            session.folder.add(stage, us=us, **shares, entry=runs.entry(contest, provider, race.file))
+            session.folder.add(stage, us=us, **shares, entry=results_file.entry(contest, provider, race.file))
     return counted
 
 
@@ -344,7 +344,7 @@ def write_report(session: Session) -> None:
     }
     with tempfile.TemporaryDirectory() as place:
         results = Path(place) / "results.json"
-        results.write_text(json.dumps(runs.reduce(found), separators=(",", ":")))
+        results.write_text(json.dumps(results_file.reduce(found), separators=(",", ":")))
         archive(session.folder, [results, *report.write(results, Path(place) / "report")])
 
 

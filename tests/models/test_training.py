@@ -21,7 +21,8 @@ from torchops.models import Checkpoint, CheckpointError, load
 from torchops.models.checkpoints import read
 from torchops.models.data import DataError
 from torchops.models.distributed import SyncBatchNorm2d
-from torchops.models.runs import Config, Run
+from torchops.models.options import Config
+from torchops.models.runs import Run
 from torchops.models.training import Interrupted, Trainer, train
 
 ROOT = Path(__file__).parent.parent.parent

@@ -5,8 +5,8 @@ ops.py          the operators: edges of an image file, a check of this machine, 
 tune.py         block sizes, by measurement or by the model
 precompile.py   kernels compiled ahead, packed and unpacked
 networks.py     the networks: train, predict, compare
-options.py      the options of train, from the fields that the models have for them
-demo.py         the demo
+options.py      the options of train in the shell, from the fields of models/options.py
+demo.py         the demo; its pictures are drawn by demo_pictures.py
 """
 
 from . import demo, networks, ops, precompile, tune

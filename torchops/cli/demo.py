@@ -21,16 +21,16 @@ def demo(
 ) -> None:
     """Check this machine, draw a real photo's edges, convolve it, pool one, time Sobel, train a LeNet and a U-Net on digits."""
     try:
-        from . import pictures as demonstration
+        from . import demo_pictures
     except ModuleNotFoundError as error:
         fail(f"the demo needs {error.name}: pip install 'torchops[demo]'")
     rows = check.check_all()
     print_check(rows)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        picture = demonstration.draw_edges(out / "edges.png")
-        filters = demonstration.draw_filters(out / "filters.png")
-        pooling = demonstration.draw_pooling(out / "pooling.png")
+        picture = demo_pictures.draw_edges(out / "edges.png")
+        filters = demo_pictures.draw_filters(out / "filters.png")
+        pooling = demo_pictures.draw_pooling(out / "pooling.png")
     except (OSError, RuntimeError) as error:
         fail(error)
     shown = table(
@@ -38,7 +38,7 @@ def demo(
     )
     for heading in ("", "dtype", "threads", "ms", "torchops takes"):
         shown.add_column(heading, justify="left" if not heading else "right")
-    for timing in demonstration.time_sobel(console):
+    for timing in demo_pictures.time_sobel(console):
         share = "" if timing.ratio is None else f"{timing.ratio:.2f}x"
         shown.add_row(timing.provider, timing.dtype, str(timing.threads), f"{timing.milliseconds:.1f}", share)
     console.print(shown)

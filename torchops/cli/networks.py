@@ -13,7 +13,8 @@ from rich.progress import Progress
 
 import torchops
 from torchops.models.checkpoints import NETS
-from torchops.models.runs import Config, Run
+from torchops.models.options import Config
+from torchops.models.runs import Run
 
 from .console import Commands, app, bar, choices, console, fail, table
 from .options import BackendOption, help_of, with_options

@@ -1,4 +1,4 @@
-"""The options of `torchops train`, made of the fields that `Config` and the networks have for them."""
+"""The options of `torchops train` in the shell, made of the fields of models/options.py."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from torchops.models.options import NetworkOptions, Option, options_of
-from torchops.models.runs import Config
+from torchops.models.options import Config, NetworkOptions, Option, options_of
 
 from .console import Backend, choices, in_flags
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from torchops.activations import ACTIVATIONS
 from torchops.kernels.geometry import Pair, Sides, Window
+from torchops.ops.autocast import in_autocast
 from torchops.ops.checks import FLOATS, check_padding_mode
-from torchops.ops.registration import in_autocast
 from torchops.torch_internals import FakeTensor, FunctionalTensor, tracing_state
 
 _IMAGE_DTYPES = (torch.uint8, *FLOATS)

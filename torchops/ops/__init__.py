@@ -1,4 +1,17 @@
-"""The registered operators, one file an op family: implementations, fake, gradient, registration."""
+"""The registered operators, one file an op family: implementations, fake, gradient, registration.
+
+What the families share:
+
+registration.py   `register`, which every family ends with: an operator, and the function to call it by
+packing.py        flat arguments of a schema, and the geometry that functions take
+derivatives.py    gradients and tangents, as the dispatcher wants them
+autocast.py       low precision
+shortcut.py       which eager calls may leave out the dispatcher
+checks.py         what kernels trust
+memory.py         format and pages of outputs
+aten_tiles.py     work on ATen tile by tile, in cache
+flops.py          what torch's counter of operations is told
+"""
 
 from . import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, conv2d, flops, max_pool2d, max_unpool2d, sobel
 

@@ -15,9 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchops.backend import uses_triton
+
+from .aten_tiles import accumulation_dtype
 from .checks import check_numbers, check_tensors
+from .derivatives import Derivative
 from .memory import is_channels_last, prefer_huge_pages
-from .registration import Derivative, accumulation_dtype, each_image, linear, register, uses_triton
+from .registration import each_image, linear, register
 
 Ints = Sequence[int]
 _aten = torch.ops.aten

@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchops.backend import uses_triton
 from torchops.kernels.geometry import Window
 
 from .checks import check_numbers, check_shape, check_tensors
+from .derivatives import Derivative
 from .max_unpool2d import Ints, unpool, unpool_backward
 from .memory import is_channels_last, memory_format
-from .registration import Derivative, each_image, linear, register, uses_triton
+from .registration import each_image, linear, register
 
 _ANY = Window((1, 1), (1, 1), (0, 0))
 """The windows for what looks at positions alone, and not at the windows that they lie in."""

@@ -17,11 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchops.backend import uses_triton
 from torchops.kernels.geometry import Window
 
+from .aten_tiles import accumulation_dtype
 from .checks import check_tensors, check_windows, check_word
+from .derivatives import Derivative
 from .memory import is_channels_last, prefer_huge_pages
-from .registration import Derivative, Packed, accumulation_dtype, each_image, linear, register, uses_triton
+from .packing import Packed
+from .registration import each_image, linear, register
 
 Ints = Sequence[int]
 _aten = torch.ops.aten

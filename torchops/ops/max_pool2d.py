@@ -12,13 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchops.backend import uses_triton
 from torchops.kernels.geometry import Window
 
+from .aten_tiles import parts
 from .checks import check_tensors, check_windows
+from .derivatives import Derivative
 from .max_unpool2d import OFFSETS, Ints, check_kind, max_unpool2d, max_unpool2d_backward, offsets_of
 from .memory import is_channels_last, memory_format, prefer_huge_pages
-from .registration import Derivative, Packed, each_image, register, uses_triton
-from .tiling import parts
+from .packing import Packed
+from .registration import each_image, register
 
 
 def _kernels() -> ModuleType:

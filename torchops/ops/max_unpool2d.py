@@ -16,13 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchops.backend import checks_indices
+from torchops.backend import checks_indices, uses_triton
 from torchops.kernels.geometry import Window
 
+from .aten_tiles import parts
 from .checks import check_shape, check_tensors, check_windows, check_word
+from .derivatives import Derivative
 from .memory import is_channels_last, prefer_huge_pages
-from .registration import Derivative, Packed, each_image, linear, register, uses_triton
-from .tiling import parts
+from .packing import Packed
+from .registration import each_image, linear, register
 
 Ints = Sequence[int]
 OFFSETS = 256

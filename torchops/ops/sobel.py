@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from torchops.backend import uses_triton
 from torchops.kernels.geometry import Border
 
+from .aten_tiles import Scratch, accumulation_dtype, halo, is_inside, planar, read_padded, runs, tiles
 from .checks import FLOATS, check_border, check_numbers, check_shape, check_tensors
+from .derivatives import Derivative
 from .memory import memory_format, prefer_huge_pages
-from .registration import Derivative, Packed, accumulation_dtype, each_image, linear, register, uses_triton
-from .tiling import Scratch, halo, is_inside, planar, read_padded, runs, tiles
+from .packing import Packed
+from .registration import each_image, linear, register
 
 
 def _kernels() -> ModuleType:

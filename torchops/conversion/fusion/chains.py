@@ -22,7 +22,7 @@ from torchops import functional, nn
 from torchops.activations import ACTIVATIONS
 from torchops.conversion.layers import refuses
 from torchops.functional import arguments, sizes
-from torchops.ops.registration import in_autocast
+from torchops.ops.autocast import in_autocast
 
 from .calls import PADS, Calls, argument, first_argument, layer_class, mutates_left, owner
 

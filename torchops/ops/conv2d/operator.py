@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 from torchops.activations import ACTIVATIONS
+from torchops.backend import uses_triton
 from torchops.kernels.geometry import Conv2d
 from torchops.ops.checks import check_border, check_numbers, check_shape, check_tensors, check_word
-from torchops.ops.registration import Derivative, Packed, register, uses_triton
+from torchops.ops.derivatives import Derivative
+from torchops.ops.packing import Packed
+from torchops.ops.registration import register
 
 from . import gradients, vmap
 from .aten import aten_conv2d, aten_input_grad, aten_weight_grad, empty, is_channels_last, is_differentiable, uncut

@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchops.backend import uses_triton
+
 from .checks import check_tensors
+from .derivatives import Derivative
 from .memory import memory_format
-from .registration import Derivative, each_image, linear, register, uses_triton
+from .registration import each_image, linear, register
 
 
 def _kernels() -> ModuleType:

@@ -12,13 +12,16 @@ from torch import Tensor
 
 from torchops.reference import pad
 
-from .registration import accumulation_dtype
-
 TILE = 1 << 18
 """Elements of a tile for each thread. Fewer cost more in calls than the cache gives back, more fall out of it."""
 
 Tile = tuple[slice, slice, slice, slice]
 """Planes (two dimensions), rows and columns of outputs."""
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What ATen accumulates in: float64 for float64, float32 for everything else."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 class Scratch:
