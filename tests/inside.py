@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import torchops
 from torchops.kernels.launch import Launch, record
 from torchops.kernels.planning.hardware import DEVICES
+from torchops.ops.registration import IMPLEMENTATIONS
 
 
 class Inside(TorchDispatchMode):
@@ -31,7 +31,7 @@ class Inside(TorchDispatchMode):
         self.depth += 1
         try:
             with self:
-                return func._op_dk(torch._C.DispatchKey.CompositeExplicitAutograd, *args, **(kwargs or {}))
+                return IMPLEMENTATIONS[func._schema.name.partition("::")[2]](*args, **(kwargs or {}))
         finally:
             self.depth -= 1
 

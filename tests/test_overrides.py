@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import torchops
+from torchops.torch_internals import count_function_modes
 
 from .conformance import EVERY_TIER, OPERATOR, close
 from .inside import on_a_gpu_that_is_not_there
@@ -125,7 +126,7 @@ def test_other_threads_see_nothing_of_it() -> None:
 
 
 def test_blocks_of_tasks_that_overlap_are_their_own() -> None:
-    x, modes = image(1, 3, 8, 8), torch._C._len_torch_function_stack()
+    x, modes = image(1, 3, 8, 8), count_function_modes()
 
     async def inside(steps: int) -> Any:
         await asyncio.sleep(0)
@@ -151,7 +152,7 @@ def test_blocks_of_tasks_that_overlap_are_their_own() -> None:
     first, second, _ = asyncio.run(all_three())
     assert first == ({"avg_pool2d": 1, "max_pool2d": 1}, {})
     assert second == ({"avg_pool2d": 2, "max_pool2d": 1}, {})
-    assert torch._C._len_torch_function_stack() == modes
+    assert count_function_modes() == modes
 
 
 def test_tasks_started_inside_are_inside_until_it_ends() -> None:
@@ -173,7 +174,7 @@ def test_tasks_started_inside_are_inside_until_it_ends() -> None:
 
 
 def test_blocks_of_generators_that_overlap_leave_nothing_behind() -> None:
-    x, modes = image(1, 3, 8, 8), torch._C._len_torch_function_stack()
+    x, modes = image(1, 3, 8, 8), count_function_modes()
 
     def block() -> Iterator[torchops.override]:
         with torchops.override() as calls:
@@ -187,7 +188,7 @@ def test_blocks_of_generators_that_overlap_leave_nothing_behind() -> None:
     assert next(second, "over") == "over"
     F.avg_pool2d(x, 2)
     assert calls.swapped == {"avg_pool2d": 1}
-    assert torch._C._len_torch_function_stack() == modes
+    assert count_function_modes() == modes
 
 
 class Special(Tensor):
@@ -334,7 +335,7 @@ def test_what_a_compiled_block_calls_uncompiled_is_swapped() -> None:
 
     @torch.compiler.disable
     def uncompiled(x: Tensor) -> Tensor:
-        blocks.append(torch._C._get_function_stack_at(torch._C._len_torch_function_stack() - 1))
+        blocks.append(torch._C._get_function_stack_at(count_function_modes() - 1))
         return F.max_pool2d(x, 2)
 
     def step(x: Tensor) -> Tensor:
