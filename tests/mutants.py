@@ -101,7 +101,7 @@ MUTANTS = (
         "corners not folded",
         "interpreter",
         "test_tiles_of_the_kernels_join and flat-reflect",
-        (Edit("fold_ring", "~(in_range(i, P) & in_range(j, Q))", "in_range(i, P) ^ in_range(j, Q)"),),
+        (Edit("fold_ring", "found_j", "found_j & (in_range(i, P) ^ in_range(j, Q))"),),
         "test_conv2d_tiles.py",
     ),
     Mutant(

@@ -33,6 +33,13 @@ def test_readme_examples() -> None:
     assert result.failed == 0
 
 
+@pytest.mark.tiers("interpreter")
+def test_lesson_of_the_kernels_runs() -> None:
+    result = doctest.testfile(str(ROOT / "kernels" / "README.md"), module_relative=False)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
 def test_readme_names_targets_that_exist() -> None:
     named = set(re.findall(r"(?:^\$ |`)make ([\w-]+)", (ROOT / "README.md").read_text(), re.M))
     known = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))

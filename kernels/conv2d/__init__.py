@@ -39,7 +39,7 @@ from torchops.kernels.layout.conv2d import (
 )
 from torchops.kernels.planning.conv2d import Config, Problem, cost, method, pick_config, tiles
 from torchops.kernels.planning.hardware import INTERPRETER
-from torchops.kernels.planning.protocol import Cost
+from torchops.kernels.planning.protocol import Cost, power_of_2
 
 from .direct import conv2d_direct_kernel
 from .flat import conv2d_flat_kernel
@@ -59,7 +59,8 @@ def conv2d_fwd(
 
     Args:
         x, y: (N, C, H, W) and (N, K, P, Q), any strides; `residual` as y.
-        weight, bias: (K, C/groups, R, S) and (K,), any strides; a bias that is not contiguous is copied.
+        weight, bias: (K, C/groups, R, S) and (K,), any strides; a weight may be copied to channels_last, and a bias that is not
+            contiguous is.
         config: the block sizes, instead of those that are picked; a `PlainConfig` asks for the kernel of plain.py.
     """
     check_weight(weight)
@@ -88,7 +89,7 @@ def conv2d_input_grad(
 
     Args:
         dy, dx: (N, K, P, Q) and (N, C, H, W), any strides.
-        weight, bias: (K, C/groups, R, S) and (C,), any strides; a bias that is not contiguous is copied.
+        weight, bias: (K, C/groups, R, S) and (C,), any strides; copied as in `conv2d_fwd`.
     """
     check_weight(weight)
     (k, c, r, s), (h, w), (stride, dilation) = weight.shape, dx.shape[2:], (conv.stride, conv.dilation)
@@ -172,64 +173,64 @@ class _Map(NamedTuple):
 
 
 def _gather(
-    t: _Operands, to: _Map, conv: Conv2d, config: Config | None,
+    operands: _Operands, mapping: _Map, conv: Conv2d, config: Config | None,
     *, border: str = "constant", fold: str = "none", inside: bool = False, activation: str = "none",
 ) -> None:  # fmt: skip
     """Describe the launch as a problem, pick its block sizes, launch its kernel."""
-    x, weight, bias, residual, ring, pad, y = t
-    (n, _, h, w), (p, q), (r, s), groups = x.shape, to.image or y.shape[2:], weight.shape[2:], conv.groups
-    left, transposed = to.sides[0], to.name != "forward"
-    phases = conv.stride if to.name == "transposed" else (1, 1)
-    pixels = y.shape[3] if to.name == "ring" else -(-p // phases[0]) * -(-q // phases[1])
+    x, weight, bias, residual, ring, pad, y = operands
+    (n, _, h, w), (p, q), (r, s), groups = x.shape, mapping.image or y.shape[2:], weight.shape[2:], conv.groups
+    left, is_gradient = mapping.sides[0], mapping.name != "forward"
+    phases = conv.stride if mapping.name == "transposed" else (1, 1)
+    pixels = y.shape[3] if mapping.name == "ring" else -(-p // phases[0]) * -(-q // phases[1])
     # the shift kernel keeps one bit of an int32 for each row of the filter
-    shifts = is_last(x) and to.name != "ring" and pad is None and (w, conv.stride) == (q, (1, 1)) and r < 32
+    shifts = is_last(x) and mapping.name != "ring" and pad is None and (w, conv.stride) == (q, (1, 1)) and r < 32
     lean = border == "constant" and pad is None and activation in ("none", "relu")
-    lean = lean and residual is None and ring is None and not (transposed and bias is not None)
+    lean = lean and residual is None and ring is None and not (is_gradient and bias is not None)
     problem = Problem(
-        kind="ring" if to.name == "ring" else "gather" if ring is None else "fold", m=n * pixels, k=to.k, c=to.c,
+        kind="ring" if mapping.name == "ring" else "gather" if ring is None else "fold", m=n * pixels, k=mapping.k, c=mapping.c,
         taps=r * s, row=s, phases=phases[0] * phases[1], groups=groups, itemsize=x.element_size(), tf32=precision(x) == "tf32",
-        coalesced=is_coalesced(x, to.c, method(groups, to.k, to.c) == "flat"),
+        coalesced=is_coalesced(x, mapping.c, method(groups, mapping.k, mapping.c) == "flat"),
         span=_span(s, left, conv.dilation[1], border) if shifts else 0, lean=lean,
         bytes_least=bytes_of(x, weight, bias, residual, ring, y),
     )  # fmt: skip
     config = config or pick_config(problem, target_device(y))
-    strides, vec_w = taps_of(weight, to.k, to.c, transposed)
+    strides, vec_w = taps_of(weight, mapping.k, mapping.c, is_gradient)
     # a direct tile holds channels of any groups
-    c, k = (groups * to.c, groups * to.k) if problem.method == "direct" else (to.c, to.k)
+    c, k = (groups * mapping.c, groups * mapping.k) if problem.method == "direct" else (mapping.c, mapping.k)
     vec_y = math.gcd(vector_of(y, k), 0 if residual is None else vector_of(residual, k))
     meta: dict[str, Any] = {
-        "R": r, "S": s, "MAP": to.name, "BORDER": border, "ACTIVATION": activation, "FOLD": fold,
-        "ALONG": (int(is_last(x)), int(strides[2] == 1), int(is_last(y))), "VEC": (vector_of(x, c), vec_w, vec_y),
+        "R": r, "S": s, "MAP": mapping.name, "BORDER": border, "ACTIVATION": activation, "FOLD": fold,
+        "ALONG": (int(is_last(x)), int(strides[2] != 1), int(is_last(y))), "VEC": (vector_of(x, c), vec_w, vec_y),
         "WIDE": is_wide(x, y, residual, ring), "BLOCK_M": config.block_m, "BLOCK_N": config.block_n,
     }  # fmt: skip
-    kernel, pads = conv2d_direct_kernel, [pad]
-    steps: tuple[Any, ...] = conv.stride, to.sides, conv.dilation, to.step, to.jump
-    if problem.method != "direct":
-        meta.update(
-            EVEN=(to.c % config.block_k == 0, to.k % config.block_n == 0),
-            PRECISION=precision(x),
-            BLOCK_K=config.block_k,
-        )
-    if problem.method == "flat":
+    of_tiles = {
+        "EVEN": (mapping.c % config.block_k == 0, mapping.k % config.block_n == 0),
+        "PRECISION": precision(x), "BLOCK_K": config.block_k,
+    }  # fmt: skip
+    pads: list[torch.Tensor | None] = [pad]
+    steps: tuple[Any, ...] = conv.stride, mapping.sides, conv.dilation, mapping.step, mapping.jump
+    if problem.method == "direct":
+        kernel = conv2d_direct_kernel
+    elif problem.method == "flat":
         kernel = conv2d_flat_kernel
-        meta.update(C=to.c)
+        meta.update(of_tiles, C=mapping.c)
     elif config.taps > 1:
-        kernel, pads, steps = conv2d_shift_kernel, [], (to.sides, to.step)
-        meta.update(DILATION=conv.dilation[1], BEFORE=problem.span - left if transposed else left)
-    elif problem.method == "gemm":
+        kernel, pads, steps = conv2d_shift_kernel, [], (mapping.sides, mapping.step)
+        meta.update(of_tiles, DILATION=conv.dilation[1], BEFORE=problem.span - left if is_gradient else left)
+    else:
         kernel = conv2d_gemm_kernel
-        meta.update(INSIDE=inside, PAD_BY_ADDRESS=pads_by_address(x, pad))
+        meta.update(of_tiles, INSIDE=inside, PAD_BY_ADDRESS=pads_by_address(x, pad))
     launch(
         kernel, tiles(problem, config),
         x, weight,
         None if bias is None else bias.contiguous(), residual, ring,
         *pads,
         y,
-        (n, to.c, h, w), (to.k, p, q), groups,
+        (n, mapping.c, h, w), (mapping.k, p, q), groups,
         x.stride(), strides, (y if residual is None else residual).stride(), y.stride(),
         *steps,
         config=config, cost=lambda: cost(problem, config), problem=problem,
-        pass_name="input_grad" if transposed else "forward",
+        pass_name="input_grad" if is_gradient else "forward",
         num_warps=config.num_warps, num_stages=config.num_stages, **meta,
     )  # fmt: skip
 
@@ -269,21 +270,20 @@ def conv2d_weight_grad(
         "VEC": (vector_of(x, of_x), vector_of(dy, of_dy)), "WIDE": is_wide(x, dy),
         "BLOCK_N": config.block_n, "BLOCK_K": config.block_k,
     }  # fmt: skip
-    kernel = conv2d_weight_grad_direct_kernel
-    if problem.method != "direct":
-        meta.update(
-            EVEN=(c % config.block_n == 0, k % config.block_m == 0),
-            DENSE=dy.stride(2) == q * dy.stride(3) and (n == 1 or dy.stride(0) == p * dy.stride(2)),
-            PRECISION=precision(x), BLOCK_M=config.block_m,
-        )  # fmt: skip
-    if problem.method == "flat":
-        kernel = conv2d_weight_grad_flat_kernel
-        meta.update(C=c)
-    else:
+    of_tiles = {
+        "EVEN": (c % config.block_n == 0, k % config.block_m == 0),
+        "EQUAL_STEPS": dy.stride(2) == q * dy.stride(3) and (n == 1 or dy.stride(0) == p * dy.stride(2)),
+        "PRECISION": precision(x), "BLOCK_M": config.block_m,
+    }  # fmt: skip
+    if problem.method == "direct":
+        kernel = conv2d_weight_grad_direct_kernel
         meta.update(TAPS=config.taps)
-    if problem.method == "gemm":
+    elif problem.method == "flat":
+        kernel = conv2d_weight_grad_flat_kernel
+        meta.update(of_tiles, C=c)
+    else:
         kernel = conv2d_weight_grad_kernel
-        meta.update(PAD_BY_ADDRESS=pads_by_address(x, pad))
+        meta.update(of_tiles, TAPS=config.taps, PAD_BY_ADDRESS=pads_by_address(x, pad))
     launch(
         kernel, tiles(problem, config),
         dy, x,
@@ -306,7 +306,7 @@ def conv2d_bias_grad(dy: torch.Tensor, db: torch.Tensor) -> None:
     """Write the sums of dy (N, K, P, Q), any strides, over all pixels of all images to db (K,)."""
     n, k, p, q = dy.shape
     device = target_device(dy)
-    block_n, block_k = 32, 64 if device is not INTERPRETER else min(4096, 1 << (n * p * q - 1).bit_length())
+    block_n, block_k = 32, 64 if device is not INTERPRETER else min(4096, power_of_2(n * p * q))
     steps = -(-n * p * q // block_k)
     splits = max(1, min(steps, 2 * device.sms // -(-k // block_n)))
     trips = -(-steps // splits)
@@ -329,14 +329,14 @@ def conv2d_bias_grad(dy: torch.Tensor, db: torch.Tensor) -> None:
 def _sum_splits(splits: torch.Tensor, out: torch.Tensor, pass_name: str) -> None:
     """Add what the ranges of pixels gave, (splits, K, R*S*C) or (splits, K), in their order, to out (K, C, R, S)."""
     (_, c, r, s), size, count = out.shape, out.numel(), splits.shape[0]
-    block_m = min(16, 1 << (count - 1).bit_length())
-    block_n = 2048 // block_m
+    block_m = min(16, power_of_2(count))
+    block_n, moved = 2048 // block_m, bytes_of(splits, out)
     launch(
         conv2d_sum_splits_kernel, -(-size // block_n),
         splits, out,
         r * s * c, c, s, size, out.stride(), count,
         config=Config(block_m, block_n, 1, 4, 3, splits=count),
-        cost=lambda: Cost(*2 * (bytes_of(splits, out),), -(-count // block_m), bytes_l2=bytes_of(splits)),
+        cost=lambda: Cost(moved, moved, -(-count // block_m), bytes_l2=bytes_of(splits)),
         pass_name=pass_name, num_warps=4, num_stages=3,
         BLOCK_M=block_m, BLOCK_N=block_n,
     )  # fmt: skip

@@ -62,5 +62,5 @@ def conv2d_direct_kernel(
                 acc += a * tl.load(tap, mask=mask_k & reached, other=0).to(ACC)[None, :]
     finish(
         acc, bias_ptr, residual_ptr, ring_ptr, y_ptr, pixel, offs_k, exists, mask_k, (channels, P, Q),
-        hinted(r_strides, VEC[2], WIDE), hinted(y_strides, VEC[2], WIDE), sides, ACTIVATION, FOLD, MAP == "ring", ALONG[2],
+        hinted(r_strides, VEC[2], WIDE), hinted(y_strides, VEC[2], WIDE), sides, ACTIVATION, FOLD, ALONG[2],
     )  # fmt: skip

@@ -70,10 +70,10 @@ def conv2d_flat_kernel(
         a = load_where(x_ptr, offs, there & mask_j[None, :], ALONG[0])
         if pad_ptr is not None:
             a = tl.where(mask_j[None, :] & ~there, tl.load(pad_ptr), a)
-        b = load_tile(w_ptr, t_h * w_sr + t_w * w_ss + c * w_sc, offs_k * w_sk, mask_j, mask_k, 1 - ALONG[1])
+        b = load_tile(w_ptr, t_h * w_sr + t_w * w_ss + c * w_sc, offs_k * w_sk, mask_j, mask_k, ALONG[1])
         acc = tl.dot(a, b, acc, input_precision=PRECISION, out_dtype=ACC)
 
     finish(
         acc, bias_ptr, residual_ptr, ring_ptr, y_ptr, pixel, group * K + offs_k, exists, mask_k, (groups * K, P, Q),
-        hinted(r_strides, VEC[2], WIDE), hinted(y_strides, VEC[2], WIDE), sides, ACTIVATION, FOLD, MAP == "ring", ALONG[2],
+        hinted(r_strides, VEC[2], WIDE), hinted(y_strides, VEC[2], WIDE), sides, ACTIVATION, FOLD, ALONG[2],
     )  # fmt: skip

@@ -24,10 +24,13 @@ from .pixels import inside_bits, load_pixels, output_tile, read
 
 @triton.jit
 def hinted_taps(strides, VEC: tl.constexpr, ALONG: tl.constexpr):
-    """`hinted` for the weight [groups, K, C, R, S]; input channels lie back to back if ALONG is 1, else output channels."""
+    """`hinted` for the weight [groups, K, C, R, S], of which a kernel loads tiles [C, K].
+
+    Channels in lie back to back if ALONG is 0. Else channels out do, or neither, and VEC is 1.
+    """
     sg, sk, sc, sr, ss = strides
     sg, sr, ss = sg // VEC * VEC, sr // VEC * VEC, ss // VEC * VEC
-    sk, sc = (sk // VEC * VEC, sc) if ALONG == 1 else (sk, sc // VEC * VEC)
+    sk, sc = (sk // VEC * VEC, sc) if ALONG == 0 else (sk, sc // VEC * VEC)
     return sg, sk, sc, sr, ss
 
 
@@ -35,7 +38,7 @@ def hinted_taps(strides, VEC: tl.constexpr, ALONG: tl.constexpr):
 def conv2d_gemm_kernel(
     x_ptr, w_ptr,                       # in:  [N, groups*C, H, W] and taps [R, S] of [groups, K, C], any strides
     bias_ptr, residual_ptr, ring_ptr,   # in:  [groups*K], [N, groups*K, P, Q], [N, ring, groups*K]; or None
-    pad_ptr,                            # in:  [256] times the value beyond a constant border; None if it is 0
+    pad_ptr,                            # in:  [256], each the value beyond a constant border; None if it is 0
     y_ptr,                              # out: [N, groups*K, P, Q]; [N, ring, groups*K] where MAP is "ring"
     x_size, y_size, groups,             # N, C, H, W; K, P, Q
     x_strides, w_strides, r_strides, y_strides,
@@ -90,7 +93,7 @@ def conv2d_gemm_kernel(
         mask_c = below(lanes, C - c0, EVEN[0])
         a = load_pixels(x_block, offs, lanes, x_sc, there, every, mask_c, pad_ptr, ALONG[0], PAD_BY_ADDRESS, VEC[0])
         w_block = w_ptr + (t_h * w_sr + t_w * w_ss + c0 * w_sc)
-        b = load_tile(w_block, lanes * w_sc, offs_k * w_sk, mask_c, mask_k, 1 - ALONG[1])
+        b = load_tile(w_block, lanes * w_sc, offs_k * w_sk, mask_c, mask_k, ALONG[1])
         acc = tl.dot(a, b, acc, input_precision=PRECISION, out_dtype=ACC)
         t_w += 1
         t_h, t_w = tl.where(t_w == taps_w, t_h + 1, t_h), tl.where(t_w == taps_w, 0, t_w)
@@ -98,5 +101,5 @@ def conv2d_gemm_kernel(
 
     finish(
         acc, bias_ptr, residual_ptr, ring_ptr, y_ptr, pixel, group * K + offs_k, exists, mask_k, (groups * K, P, Q),
-        hinted(r_strides, VEC[2], WIDE), hinted(y_strides, VEC[2], WIDE), sides, ACTIVATION, FOLD, MAP == "ring", ALONG[2],
+        hinted(r_strides, VEC[2], WIDE), hinted(y_strides, VEC[2], WIDE), sides, ACTIVATION, FOLD, ALONG[2],
     )  # fmt: skip

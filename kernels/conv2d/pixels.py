@@ -24,7 +24,7 @@ from .ring import ring_pixel, ring_size
 @triton.jit
 def _first_tap(phase, dilation, stride, TAPS: tl.constexpr):
     """The first of the taps that reach outputs of this phase; TAPS if none does."""
-    first = phase * 0 + TAPS
+    first = TAPS
     for i in tl.static_range(TAPS):
         first = tl.where((phase - (TAPS - 1 - i) * dilation) % stride == 0, TAPS - 1 - i, first)
     return first
@@ -53,10 +53,10 @@ def _transposed(number, cols, phase_h, phase_w, stride, sides, dilation, R: tl.c
 
 @triton.jit
 def _ring(number, P, Q, sides):
-    """Row and column of pixel `number` of the ring; the position that its first tap reads."""
+    """The position that the first tap of pixel `number` of the ring reads."""
     left, _right, top, _bottom = sides
     p, q = ring_pixel(number, P, Q, sides)
-    return p, q, p + top, q + left
+    return p + top, q + left
 
 
 @triton.jit
@@ -64,9 +64,11 @@ def output_tile(
     N, P, Q, groups, tiles_n, stride, sides, dilation,
     R: tl.constexpr, S: tl.constexpr, MAP: tl.constexpr, WIDE: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    """The tile of this program: its number among the tiles of channels; its group; its pixels, each as image, row, column and
-    number in the plane that is written, and which of them there are; the first tap (r0, s0) to reach them, and the positions
-    (h0, w0) that this one reads."""
+    """The tile of this program: its number among the tiles of channels; its group; its pixels, each as image, row and column of
+    what is written (a ring is one row), and which of them there are; the first tap (r0, s0) to reach them, and the positions
+    (h0, w0) that this one reads.
+
+    Tiles of channels are counted fastest: programs that share pixels run together, and read them from L2."""
     stride_h, stride_w = stride
     phases_h, phases_w = 1, 1
     if MAP == "transposed":
@@ -91,12 +93,13 @@ def output_tile(
     n, number = m // tl.maximum(plane, 1), (m % tl.maximum(plane, 1)).to(tl.int32)
     r0, s0 = 0, 0
     if MAP == "ring":
-        p, q, h0, w0 = _ring(number, P, Q, sides)
+        h0, w0 = _ring(number, P, Q, sides)
+        p, q = number * 0, number
     elif MAP == "transposed":
         p, q, r0, s0, h0, w0 = _transposed(number, cols, phase_h, phase_w, stride, sides, dilation, R, S)
     else:
         p, q, h0, w0 = _forward(number, cols, stride, sides)
-    return pid % tiles_n, rest % groups, (n, p, q, number), exists, r0, s0, h0, w0
+    return pid % tiles_n, rest % groups, (n, p, q), exists, r0, s0, h0, w0
 
 
 @triton.jit
@@ -121,10 +124,10 @@ def inside_bits(h0, w0, x_size, step, R: tl.constexpr, S: tl.constexpr):
     """Bit t_h*S + t_w says whether that tap lies inside the image: the loop tests it with one instruction."""
     H, W = x_size
     step_h, step_w = step
-    row = h0 * 0
+    row = 0
     for s in tl.static_range(S):
         row |= in_range(w0 + s * step_w, W).to(tl.int32) << s
-    bits = h0 * 0
+    bits = 0
     for r in tl.static_range(R):
         bits |= tl.where(in_range(h0 + r * step_h, H), row << (r * S), 0)
     return bits

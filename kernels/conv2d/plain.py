@@ -5,13 +5,16 @@
 Seen as a matrix product, a row of the result is a pixel m = (n, p, q), a column a channel k, and the sum runs over the channels
 c of every tap (r, s). The left side is never written down: for each tap, a tile of it is gathered.
 
-            C                       K                            K
-        +-------+               +-------+                   +---------+
-        |       | BLOCK_M       |  tap  | BLOCK_K           |         |
-      M |  tap  | pixels m  x C | (r,s) | channels c  ->  M |  y[m,k] | BLOCK_M x BLOCK_N,
-        | (r,s) |               | of w  |                   |         | one program's
-        |  of x |               +-------+                   +---------+
-        +-------+
+             C                     K                                K
+        +---------+           +---------+                      +---------+
+        |         |           |   tap   |                      |         |
+        |   tap   |           |  (r, s) |    summed over       |         |
+      M |  (r, s) |    @    C |  of w   |    all taps:       M | y[m, k] |
+        |  of x   |           +---------+                      |         |
+        |         |                                            |         |
+        +---------+                                            +---------+
+
+A program computes BLOCK_M x BLOCK_N of y. It adds up products of BLOCK_M x BLOCK_K of x and BLOCK_K x BLOCK_N of w.
 
     x of image n, R = S = 3, stride 2, dilation 1, padding 1:       pixel (p, q) = (1, 1) of the result
                                                                     begins at row 1 * 2 - 1 = 1 and column 1.
@@ -89,7 +92,7 @@ def conv2d_plain(x: torch.Tensor, weight: torch.Tensor, y: torch.Tensor, conv: C
     if conv.border != "zeros" or conv.groups != 1 or is_wide(x, weight, y):
         raise ValueError(f"the plain kernel takes zero padding, one group and 32-bit offsets, got {conv}")
     (k, c, r, s), (n, _, p, q) = weight.shape, y.shape
-    # few channels are not gathered as in flat.py: they fill a tile no better than 16 do
+    # fewer than 16 channels would count as those of flat.py: here they cost as much as 16
     problem = Problem(
         kind="gather", m=n * p * q, k=k, c=max(c, 16), taps=r * s, row=s, phases=1, groups=1, itemsize=x.element_size(),
         tf32=precision(x) == "tf32", coalesced=False, span=0, lean=True, bytes_least=bytes_of(x, weight, y),

@@ -63,7 +63,7 @@ def _reader(i, number, size, before, BORDER: tl.constexpr):
 @triton.jit
 def fold_ring(acc, ring_ptr, pixel, offs_k, exists, mask_k, y_size, sides, BORDER: tl.constexpr):
     """Add to the gradient of pixels (p, q) that of the positions on the ring that read them."""
-    n, p, q, _ = pixel
+    n, p, q = pixel
     K, P, Q = y_size
     left, right, top, bottom = sides
     ring = ring_size(P, Q, sides)
@@ -72,8 +72,7 @@ def fold_ring(acc, ring_ptr, pixel, offs_k, exists, mask_k, y_size, sides, BORDE
     for number in range(1, across * down):
         i, found_i = _reader(p, number // across, P, top, BORDER)
         j, found_j = _reader(q, number % across, Q, left, BORDER)
-        found = exists & found_i & found_j & (i >= -top) & (i < P + bottom) & (j >= -left) & (j < Q + right)
-        found &= ~(in_range(i, P) & in_range(j, Q))
+        found = exists & found_i & in_range(i + top, top + P + bottom) & found_j & in_range(j + left, left + Q + right)
         if tl.max(found.to(tl.int32), 0) > 0:
             offs = (n * ring + _ring_number(i, j, P, Q, sides)) * K
             acc += load_tile(ring_ptr, tl.where(found, offs, 0), offs_k, found, mask_k, 1)

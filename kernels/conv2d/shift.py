@@ -84,7 +84,7 @@ def conv2d_shift_kernel(
     w_ptr += group * w_sg
     image = n * x_sn + q * x_sw
     pixels = image + h0 * x_sh
-    inside = h0 * 0
+    inside = 0
     for r in tl.static_range(R):
         inside |= in_range(h0 + r * step_h, H).to(tl.int32) << r
     offs_k = pid_n * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -105,7 +105,7 @@ def conv2d_shift_kernel(
         sums = ()
         for s in tl.static_range(S):
             w_block = w_ptr + (t_h * w_sr + s * w_ss + c0 * w_sc)
-            b = load_tile(w_block, lanes * w_sc, offs_k * w_sk, mask_c, mask_k, 1 - ALONG[1])
+            b = load_tile(w_block, lanes * w_sc, offs_k * w_sk, mask_c, mask_k, ALONG[1])
             sums += (tl.dot(a, b, accs[s], input_precision=PRECISION, out_dtype=ACC),)
         accs = sums
         t_h += 1
@@ -118,6 +118,6 @@ def conv2d_shift_kernel(
     for s in tl.static_range(1, S):
         acc += _shifted(accs[s], q, W, FIRST + s * NEXT, BORDER, BLOCK_M, BLOCK_N)
     finish(
-        acc, bias_ptr, residual_ptr, ring_ptr, y_ptr, (n, p, q, q), group * K + offs_k, whole, mask_k, (groups * K, P, Q),
-        r_strides, y_strides, sides, ACTIVATION, FOLD, False, ALONG[2],
+        acc, bias_ptr, residual_ptr, ring_ptr, y_ptr, (n, p, q), group * K + offs_k, whole, mask_k, (groups * K, P, Q),
+        r_strides, y_strides, sides, ACTIVATION, FOLD, ALONG[2],
     )  # fmt: skip

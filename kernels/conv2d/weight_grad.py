@@ -66,13 +66,14 @@ def _program(tiles_j, tiles_k, groups):
 @triton.jit
 def conv2d_weight_grad_kernel(
     dy_ptr, x_ptr,                  # in:  [N, groups*K, P, Q], [N, groups*C, H, W], any strides
-    pad_ptr,                        # in:  [256] times the value beyond a constant border; None if it is 0
+    pad_ptr,                        # in:  [256], each the value beyond a constant border; None if it is 0
     dw_ptr,                         # out: taps [R, S] of [splits, groups*K, C]
     x_size, y_size, groups, steps,  # N, C, H, W; K, P, Q; a program sums steps * BLOCK_K pixels
     dy_strides, x_strides, dw_strides,
     stride, sides, dilation,
     R: tl.constexpr, S: tl.constexpr, BORDER: tl.constexpr,
-    EVEN: tl.constexpr, DENSE: tl.constexpr,    # whether tiles of C and K come out even; whether dy is one run of pixels
+    EVEN: tl.constexpr,             # whether tiles of C and K come out even
+    EQUAL_STEPS: tl.constexpr,      # whether every pixel of dy lies as far from the one before, through rows and images
     ALONG: tl.constexpr, VEC: tl.constexpr,     # of x, dy: which dimension lies back to back; how many elements move
     PAD_BY_ADDRESS: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, TAPS: tl.constexpr,
@@ -118,7 +119,7 @@ def conv2d_weight_grad_kernel(
     for step in range(steps):
         first = start + step * BLOCK_K
         exists = first + lanes < (tl.cast(N, first.dtype) * P * Q)
-        if DENSE:
+        if EQUAL_STEPS:
             dy = load_tile(dy_ptr + first * dy_sw, lanes * dy_sw, offs_k * dy_sk, exists, mask_k, ALONG[1])
         else:
             dy = load_tile(dy_ptr, n * dy_sn + p * dy_sh + q * dy_sw, offs_k * dy_sk, exists, mask_k, ALONG[1])
@@ -148,7 +149,7 @@ def conv2d_weight_grad_flat_kernel(
     stride, sides, dilation,
     C: tl.constexpr,                # input channels of a group: dividing by a constant is cheap
     R: tl.constexpr, S: tl.constexpr, BORDER: tl.constexpr,
-    EVEN: tl.constexpr, DENSE: tl.constexpr, ALONG: tl.constexpr, VEC: tl.constexpr,
+    EVEN: tl.constexpr, EQUAL_STEPS: tl.constexpr, ALONG: tl.constexpr, VEC: tl.constexpr,
     PRECISION: tl.constexpr, WIDE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """With few channels, one program sums a range of pixels for BLOCK_M channels out and BLOCK_N columns (tap, channel in).
@@ -183,7 +184,7 @@ def conv2d_weight_grad_flat_kernel(
     for step in range(steps):
         first = start + step * BLOCK_K
         exists = first + lanes < (tl.cast(N, first.dtype) * P * Q)
-        if DENSE:
+        if EQUAL_STEPS:
             dy = load_tile(dy_ptr + first * dy_sw, lanes * dy_sw, offs_k * dy_sk, exists, mask_k, ALONG[1])
         else:
             dy = load_tile(dy_ptr, n * dy_sn + p * dy_sh + q * dy_sw, offs_k * dy_sk, exists, mask_k, ALONG[1])
