@@ -18,7 +18,8 @@ import torch
 import triton
 import triton.language as tl
 
-from .launch import Cost, launch
+from .launch import launch
+from .planning.protocol import Cost
 
 _NUMBERS = 32
 

@@ -83,7 +83,10 @@ class Conv2d(NamedTuple):
         return self.dilation[0] * (kernel[0] - 1), self.dilation[1] * (kernel[1] - 1)
 
     def adjoint(self) -> Conv2d:
-        """The convolution whose adjoints its gradients are: that of the border's adjoint."""
+        """The convolution whose adjoint in x is the input gradient: a constant beyond the image has no derivative.
+
+        The weight gradient is that of the convolution itself, which multiplies the constant by weights.
+        """
         return Conv2d(*self[:4], *Border(self.border, self.value).adjoint())
 
 

@@ -10,7 +10,7 @@ import torch
 
 from bench.model import floor_us
 from torchops.kernels.planning import hardware
-from torchops.kernels.planning.conv2d import Config, Problem, cost, modelled_us, tiles
+from torchops.kernels.planning.conv2d import Config, Problem, cost, modelled_us, programs
 from torchops.kernels.planning.hardware import DEVICES, GPUS, find, l2_us, listed, matrix_us, memory_us, wave_efficiency
 from torchops.workloads import CASES, ConvLayer
 
@@ -93,7 +93,7 @@ def test_an_implicit_product_is_bound_by_l2(name: str, bytes_l2: float, us: floa
 def test_few_tiles_leave_a_gpu_idle() -> None:
     """Of the deep layer, 26 tiles of 128 x 256 on 132 multiprocessors."""
     deep, config = problem(BY_NAME["deep"]), Config(128, 256, 64, 8, 4)
-    assert tiles(deep, config) == 26
+    assert programs(deep, config) == 26
     assert wave_efficiency(26, H100.sms) == 26 / 132
     assert modelled_us(deep, config, H100) > 132 / 26 * 7.5
     assert wave_efficiency(132, 132) == 1

@@ -40,7 +40,7 @@ class TestEveryPlanner:
 
 
 def test_the_protocol_is_what_the_page_says() -> None:
-    assert QUESTIONS == ["candidates", "cost", "pick_config"]
+    assert QUESTIONS == ["candidates", "programs", "cost", "pick_config"]
 
 
 @pytest.mark.parametrize(

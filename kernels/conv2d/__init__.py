@@ -37,7 +37,7 @@ from torchops.kernels.layout.conv2d import (
     taps_of,
     vector_of,
 )
-from torchops.kernels.planning.conv2d import Config, Problem, cost, method, pick_config, tiles
+from torchops.kernels.planning.conv2d import Config, Problem, cost, method, pick_config, programs
 from torchops.kernels.planning.hardware import INTERPRETER
 from torchops.kernels.planning.protocol import Cost, power_of_2
 
@@ -221,7 +221,7 @@ def _gather(
         kernel = conv2d_gemm_kernel
         meta.update(of_tiles, INSIDE=inside, PAD_BY_ADDRESS=pads_by_address(x, pad))
     launch(
-        kernel, tiles(problem, config),
+        kernel, programs(problem, config),
         x, weight,
         None if bias is None else bias.contiguous(), residual, ring,
         *pads,
@@ -285,7 +285,7 @@ def conv2d_weight_grad(
         kernel = conv2d_weight_grad_kernel
         meta.update(of_tiles, TAPS=config.taps, PAD_BY_ADDRESS=pads_by_address(x, pad))
     launch(
-        kernel, tiles(problem, config),
+        kernel, programs(problem, config),
         dy, x,
         pad,
         out,

@@ -37,7 +37,7 @@ import triton.language as tl
 from torchops.kernels.geometry import Conv2d
 from torchops.kernels.launch import launch
 from torchops.kernels.layout.conv2d import bytes_of, is_wide, precision
-from torchops.kernels.planning.conv2d import Config, Problem, cost, tiles
+from torchops.kernels.planning.conv2d import Config, Problem, cost, programs
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def conv2d_plain(x: torch.Tensor, weight: torch.Tensor, y: torch.Tensor, conv: C
         tf32=precision(x) == "tf32", coalesced=False, span=0, lean=True, bytes_least=bytes_of(x, weight, y),
     )  # fmt: skip
     launch(
-        conv2d_plain_kernel, tiles(problem, config),
+        conv2d_plain_kernel, programs(problem, config),
         x, weight,
         y,
         tuple(x.shape), (k, p, q),

@@ -17,7 +17,12 @@ from torchops.kernels.planning.windows import Config
 from .windows import at_equal_steps, launch_axes, steps, vector_in
 
 LARGE = 32
-"""Pixels from which a window is one program's."""
+"""Pixels from which a window is one program's: a bound that was chosen, not measured.
+
+For means of 32 x 256 planes in 7 x 7 windows, in bfloat16 and channels_last on an H100, the model says that a program a window
+takes 1.1 times as long as gathered windows of 16 pixels, and 0.8 times of 25. In NCHW, with windows of 4 to 64 pixels, it takes
+0.4 to 0.6 times.
+"""
 
 
 def _axes(out: torch.Tensor, x: torch.Tensor) -> tuple[Axis, Axis]:
@@ -36,6 +41,7 @@ def is_large(out: torch.Tensor, x: torch.Tensor) -> bool:
 
 def is_long(out: torch.Tensor, x: torch.Tensor) -> bool:
     """Whether products of sizes, and of what lies a tile beyond them, need 64 bits."""
+    # a tile has at most 4096 columns of small windows (16-bit ones on gfx942), or less than twice those of a large window
     return any((out.shape[d] + 4096) * (x.shape[d] + 4096) >= 2**31 for d in (2, 3))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from torchops.kernels.geometry import Border, Conv2d
 from torchops.kernels.launch import target_device
 from torchops.kernels.planning.compilers import compiler_version
-from torchops.kernels.planning.conv2d import method, vector
+from torchops.kernels.planning.conv2d import method
 
 
 def precision(x: torch.Tensor) -> str:
@@ -23,7 +25,7 @@ def accumulator(x: torch.Tensor) -> torch.dtype:
 def border(conv: Conv2d, x: torch.Tensor) -> tuple[str, torch.Tensor | None]:
     """The border as kernels know it, and what they read past a constant one: a pixel of 256 channels, unless its value is 0."""
     mode, value = Border(conv.border, conv.value).canonical()
-    # a tensor that outlived the call would have to be right for every stream and graph
+    # it is not cached: a tensor that outlived the call would have to be right for every stream and graph
     return mode, torch.full((256,), value, dtype=x.dtype, device=x.device) if value != 0.0 else None
 
 
@@ -62,12 +64,17 @@ def is_last(t: torch.Tensor) -> bool:
     return t.stride(1) == 1
 
 
+def _vector(itemsize: int, *numbers: int) -> int:
+    """Elements that one access of 128 bits may move, where all of these sizes and strides are multiples of it."""
+    return math.gcd(16 // itemsize, *numbers)
+
+
 def vector_of(t: torch.Tensor, channels: int) -> int:
     """Elements that one access moves along the channels of t: they divide the `channels` of a group, strides and address."""
     if not is_last(t):
         return 1
     strides = (s for d, s in enumerate(t.stride()) if d != 1 and t.shape[d] > 1)
-    return vector(t.element_size(), channels, t.data_ptr() // t.element_size(), *strides)
+    return _vector(t.element_size(), channels, t.data_ptr() // t.element_size(), *strides)
 
 
 def is_coalesced(t: torch.Tensor, channels: int, flat: bool) -> bool:
@@ -80,9 +87,10 @@ def bytes_of(*tensors: torch.Tensor | None) -> int:
 
 
 def channels_innermost(weight: torch.Tensor, groups: int, k: int, c: int) -> torch.Tensor:
-    """The weight with channels innermost, where a matrix product sums over c of them.
+    """The weight with dim 1 innermost, for a gemm that writes k channels of a group and reads c.
 
-    It is copied unless they are innermost already, or there is one tap: reading them one by one costs more.
+    These are the channels that a forward pass reads, and that an input gradient writes. The weight is copied unless it is laid
+    out so already, or has one tap: reading channels one by one costs more.
     """
     if method(groups, k, c) != "gemm" or is_last(weight) or weight.shape[2] * weight.shape[3] == 1:
         return weight
@@ -102,4 +110,4 @@ def taps_of(weight: torch.Tensor, k: int, c: int, transposed: bool) -> tuple[Str
         return strides, 1
     sizes = weight.shape[0] // (c if transposed else k), k, c, *weight.shape[2:]
     others = (s for d, (s, n) in enumerate(zip(strides, sizes, strict=True)) if d != axis and n > 1)
-    return strides, vector(weight.element_size(), across, *others)
+    return strides, _vector(weight.element_size(), across, *others)

@@ -1,6 +1,6 @@
 """Which block sizes a launch takes, and why, in plain Python that knows no tensors.
 
-protocol.py            what every planner answers: Problem, Config, candidates, cost, pick_config
+protocol.py            what every planner answers: Problem, Config, candidates, programs, cost, pick_config
 conv2d.py, strips.py, windows.py, adaptive.py
                        the planners, one a family of kernels; conv2d_candidates.py is the table of tiles of the first
 hardware.py            what GPUs can do, and how long a launch should take there

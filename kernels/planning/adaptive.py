@@ -18,6 +18,7 @@ from .windows import Config
 
 def most(size: int, size_in: int) -> int:
     """How many inputs the longest of the windows has."""
+    # with r = p * size_in % size, window p has ceil((r + size_in) / size) of them; the largest r is size - gcd(size, size_in)
     return (size_in - math.gcd(size, size_in) - 1) // size + 2
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
@@ -21,8 +20,8 @@ from .hardware import INTERPRETER, Device, issue_us, l2_us, matrix_us, memory_us
 from .protocol import Cost, power_of_2
 
 
-def tiles(problem: Problem, config: Config) -> int:
-    """Programs of one launch."""
+def programs(problem: Problem, config: Config) -> int:
+    """How many programs a launch has."""
     if problem.kind == "weight_grad":
         if problem.method == "direct":
             per_split = -(-problem.groups * problem.k // config.block_n) * problem.taps // config.taps * problem.c
@@ -64,7 +63,7 @@ def cost(problem: Problem, config: Config) -> Cost:
     L2 traffic is what programs load: an implicit product loads a pixel anew for every tap, past L1. Direct kernels load
     through L1, where neighbouring taps of a row find what the first one brought.
     """
-    count, loops = tiles(problem, config), trips(problem, config)
+    count, loops = programs(problem, config), trips(problem, config)
     if problem.method == "direct":
         pixels, taps = config.block_m, problem.row
         rows = problem.columns / taps
@@ -109,7 +108,7 @@ def modelled_us(problem: Problem, config: Config, device: Device) -> float:
     """Modelled time of a launch before it is compiled; `torchops inspect` counts the instructions instead."""
     need = cost(problem, config)
     loop, outside = _instructions(problem, config)
-    count = tiles(problem, config)
+    count = programs(problem, config)
     times = [
         memory_us(need.bytes_moved, device),
         l2_us(need.bytes_l2, device),
@@ -126,7 +125,7 @@ def _with_splits(problem: Problem, config: Config, device: Device) -> list[Confi
     """A weight gradient in so many ranges that they fill the device one to four times."""
     if problem.kind != "weight_grad":
         return [config]
-    one, steps = tiles(problem, config), -(-problem.m // config.block_k)
+    one, steps = programs(problem, config), -(-problem.m // config.block_k)
     counts = {max(1, min(steps, round(device.sms * waves / one))) for waves in (1, 2, 3, 4)}
     counts |= {max(1, min(steps, device.sms * waves // one)) for waves in (1, 2, 3, 4)}
     # a range of no pixels would be a program that does nothing: fewer ranges of as many steps hold all pixels
@@ -162,7 +161,10 @@ def table(device: Device) -> dict[Problem, Config]:
 
 
 def key(problem: Problem) -> Problem:
-    """The problem as tables know it: they leave out the bytes, so a bias or a residual makes no other problem."""
+    """The problem as tables know it: without its bytes, which a bias changes.
+
+    A residual, and the bias of a transposed convolution, make it another problem, as they take registers: see `lean`.
+    """
     return replace(problem, bytes_least=0)
 
 
@@ -225,8 +227,3 @@ def model_config(problem: Problem, device: Device, compiler: Version | None = No
 def row(problem: Problem, config: Config, source: str, case: str) -> dict[str, object]:
     """A row of configs/<GPU>.json; `source` is "model" or "measured"."""
     return {"case": case, "source": source, "problem": asdict(key(problem)), "config": asdict(config)}
-
-
-def vector(itemsize: int, *numbers: int) -> int:
-    """Elements that one access of 128 bits may move, where all of these sizes and strides are multiples of it."""
-    return math.gcd(16 // itemsize, *numbers)

@@ -1,8 +1,9 @@
 """What a convolution asks of a launch, and the block sizes that it can be given: a table of tiles.
 
-A convolution is a matrix product (see conv2d/gemm.py): M pixels, `o` channels out, and `i` channels times `taps` in between,
-for each of `groups` and of `phases`. Every tile is compiled for every kernel of the compile tier; which of them a problem is
-offered, and why not the others, is said beside each. Those that triton 3.6 spills are taken out in compilers.py.
+A convolution is a matrix product (see conv2d/gemm.py): `m` pixels, `k` channels out, and `c` channels in times `taps` in
+between, for each of `groups` and of `phases`; a weight gradient has the pixels in between. Every tile is compiled for every
+kernel of the compile tier; which of them a problem is offered, and why not the others, is said beside each. Those that triton
+3.6 spills are taken out in compilers.py.
 """
 
 from __future__ import annotations
@@ -105,8 +106,8 @@ class _Case(NamedTuple):
         return p.kind if p.kind in ("ring", "weight_grad") else "coalesced"
 
     @property
-    def asynchronous(self) -> bool:
-        """Matrix units read shared memory, and so leave registers free."""
+    def reads_shared(self) -> bool:
+        """Matrix units read their operands from shared memory, and so leave registers free."""
         return self.arch in ("sm_90", "sm_100")
 
     @property
@@ -114,8 +115,8 @@ class _Case(NamedTuple):
         return {"sm_90": 4, "sm_100": 4, "sm_80": 3}.get(self.arch, 2)
 
     @property
-    def ada(self) -> bool:
-        """The compiler limits registers, to fit more programs into fewer warps."""
+    def like_sm_89(self) -> bool:
+        """sm_89, or sm_86: there triton 3.8 gives 22 direct kernels the same registers, and spills the same of them."""
         return self.arch in ("sm_86", "sm_89")
 
     @property
@@ -136,8 +137,8 @@ class _Case(NamedTuple):
 
     @property
     def roomy(self) -> bool:
-        """Registers are left for the largest tiles: matrix units take none, the epilogue few, an element half of one."""
-        return self.asynchronous and self.problem.lean and self.problem.itemsize == 2
+        """Registers are left for the largest tiles: no operands lie in them, the epilogue takes few, elements have 16 bits."""
+        return self.reads_shared and self.problem.lean and self.problem.itemsize == 2
 
     @property
     def long_rows(self) -> bool:
@@ -175,7 +176,7 @@ class Row(NamedTuple):
     stages: int | None
     """None: those of the architecture."""
     taps: int | None
-    """Taps that are computed together; None: those of a row of the filter in a weight gradient, up to 5."""
+    """Taps that are computed together; None: in a weight gradient a row of the filter, if it has at most 5, else one."""
     reason: str
     """Why it is not offered to all. "40 (80)" are 40 instructions that spill, and 80 bytes of stack."""
 
@@ -198,7 +199,7 @@ _THREE = (
 TABLE: dict[str, tuple[Row, ...]] = {
     # the lanes of a tile are channels of any groups, each with its own taps: there is no matrix product
     "direct": (
-        Row(lambda c: c.depthwise and not (c.folds or c.long_rows or c.ada), (64, 64, 64), 4, 1, None,
+        Row(lambda c: c.depthwise and not (c.folds or c.long_rows or c.like_sm_89), (64, 64, 64), 4, 1, None,
             "Triton 3.8 spills in a gather of 3 x 3 taps 2 (8) on sm_89, in a fold of them 2 (8) on sm_100; of 5 x 5 taps in a "
             "weight gradient 40 (80) on sm_80, 147 (160) on sm_89, 159 (168) on sm_90; of 7 x 7 taps in a fold of float32 36 "
             "(64) on sm_80. Groups of 4 channels spill 111 (144) on sm_89 and 65 (104) on sm_100 in a fold: a channel has "
@@ -246,15 +247,15 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row(_always, (128, 128, LINE), 8, None, 1, _CLEAN),
         Row(_always, (128, 64, LINE), 8, None, 1, _CLEAN),
         Row(_always, (64, 128, LINE), 8, None, 1, _CLEAN),
-        Row(lambda c: c.asynchronous, (64, 64, LINE), 8, None, 1, "Elsewhere it is half as deep, as with three taps."),
-        Row(lambda c: not c.asynchronous, (64, 64, HALF), 8, None, 1, "It is the one above, half as deep."),
+        Row(lambda c: c.reads_shared, (64, 64, LINE), 8, None, 1, "Elsewhere it is half as deep, as with three taps."),
+        Row(lambda c: not c.reads_shared, (64, 64, HALF), 8, None, 1, "It is the one above, half as deep."),
         Row(_always, (64, 32, LINE), 4, None, 1, _CLEAN),
-        Row(lambda c: c.three and c.asynchronous, (128, 128, LINE), 8, 3, 3, _THREE),
-        Row(lambda c: c.three and c.asynchronous, (128, 64, LINE), 8, 3, 3, _THREE),
-        Row(lambda c: c.three and c.asynchronous, (64, 128, LINE), 8, 3, 3, _THREE),
-        Row(lambda c: c.three and c.asynchronous, (64, 64, LINE), 8, 3, 3, _THREE),
-        Row(lambda c: c.three and c.asynchronous, (64, 32, LINE), 4, 3, 3, _THREE),
-        Row(lambda c: c.three and not c.asynchronous, (64, 64, HALF), 8, 2, 3,
+        Row(lambda c: c.three and c.reads_shared, (128, 128, LINE), 8, 3, 3, _THREE),
+        Row(lambda c: c.three and c.reads_shared, (128, 64, LINE), 8, 3, 3, _THREE),
+        Row(lambda c: c.three and c.reads_shared, (64, 128, LINE), 8, 3, 3, _THREE),
+        Row(lambda c: c.three and c.reads_shared, (64, 64, LINE), 8, 3, 3, _THREE),
+        Row(lambda c: c.three and c.reads_shared, (64, 32, LINE), 4, 3, 3, _THREE),
+        Row(lambda c: c.three and not c.reads_shared, (64, 64, HALF), 8, 2, 3,
             "Triton 3.8 spills in 64 x 64 x 64 with 3 stages 42 (80) on sm_80."),
     ),
     # these serve forward passes, input gradients and folds
@@ -266,16 +267,16 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "With a residual and GELU it is clean too, of 169 to 254 registers a thread (triton 3.8), and was never timed."),
         Row(lambda c: c.arch != "sm_100" or c.fills(LINE), (128, 128, LINE), 8, None, 1,
             "Triton 3.8 spills 2 (8) on sm_100 with 72 channels, whose last copies are masked."),
-        Row(lambda c: c.asynchronous, (128, 64, LINE), 8, None, 1,
+        Row(lambda c: c.reads_shared, (128, 64, LINE), 8, None, 1,
             "Elsewhere sums lie in registers: it is clean on sm_80, of 118 to 196 registers a thread (triton 3.6 and 3.8), but "
             "half of it is offered, of which more programs are resident."),
-        Row(lambda c: not (c.asynchronous or c.ada), (64, 64, LINE), 8, None, 1,
+        Row(lambda c: not (c.reads_shared or c.like_sm_89), (64, 64, LINE), 8, None, 1,
             "Triton 3.8 spills in a lean input gradient 4 (8) on sm_89."),
         Row(_always, (64, 64, LINE), 4, None, 1, _CLEAN),
         Row(_always, (64, 32, LINE), 4, None, 1, _CLEAN),
-        Row(lambda c: c.shifts and c.asynchronous, (128, 64, LINE), 8, None, 3,
+        Row(lambda c: c.shifts and c.reads_shared, (128, 64, LINE), 8, None, 3,
             "Triton 3.8 spills 22 (40) on sm_89 in bfloat16, 6 (16) on sm_80 in float32."),
-        Row(lambda c: c.shifts and not (c.asynchronous or c.folds), (128, 64, HALF), 8, None, 3,
+        Row(lambda c: c.shifts and not (c.reads_shared or c.folds), (128, 64, HALF), 8, None, 3,
             "Triton 3.8 spills in a fold 39 (72) on sm_80 and 29 (56) on sm_89."),
         Row(lambda c: c.shifts and c.roomy and c.problem.span == 2 and c.fills(LINE) and c.problem.k % 64 == 0,
             (256, 64, HALF), 8, None, 3,
@@ -295,7 +296,11 @@ def candidates(problem: Problem, device: Device, compiler: Version | None = None
 
 
 def _that_fit(problem: Problem, device: Device, configs: list[Config]) -> list[Config]:
-    """Those that fit shared memory, and are not much wider than what there is."""
+    """Those that fit shared memory, and are no wider than the channels along their width, as a power of 2, or the narrowest.
+
+    The columns of a flat weight gradient are taps times channels in, but here the channels count alone. It has fewer than 16,
+    so it is offered tiles of 32 columns only.
+    """
     channels = problem.c if problem.kind == "weight_grad" else problem.k
     width = max(min(c.block_n for c in configs), power_of_2(channels))
     return [c for c in configs if c.block_n <= width and shared_bytes(problem, c) <= device.shared_bytes]

@@ -6,6 +6,7 @@ and launches as many programs as that makes, with the `Cost` of it for whoever r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -18,7 +19,8 @@ class Cost:
     """What one launch asks of the hardware, counted from its problem and its config."""
 
     bytes_moved: int
-    """DRAM traffic in bytes; what programs read twice (halos) is counted once per program."""
+    """DRAM traffic in bytes. What several programs read, as halos, is counted for each of them, but not in convolutions, which
+    count it in `bytes_l2`."""
     bytes_least: int
     """Every input element read once, every output element written once."""
     trips: float
@@ -51,11 +53,24 @@ class Planner(Protocol[Problem, Config]):
                 one that is installed.
         """
 
+    def programs(self, problem: Problem, config: Config) -> int:
+        """How many programs a launch has."""
+
     def cost(self, problem: Problem, config: Config) -> Cost:
         """What a launch asks of the hardware, whatever that is."""
 
     def pick_config(self, problem: Problem, device: Device) -> Config:
-        """The fastest of the candidates by the model of hardware.py, or what is best for the interpreter."""
+        """What a table says, where the planner has tables (conv2d.py), else the fastest of the candidates by the model of
+        hardware.py; or what is best for the interpreter."""
+
+
+def frugal(configs: list[Config], cost: Callable[[Config], Cost]) -> list[Config]:
+    """The configs that move at most 5% more bytes than the least; all, where none does.
+
+    None may be where tiles of many interleaved lanes are few pixels wide, and share much with their neighbours.
+    """
+    needs = [cost(config) for config in configs]
+    return [c for c, need in zip(configs, needs, strict=True) if need.bytes_moved <= 1.05 * need.bytes_least] or configs
 
 
 def power_of_2(n: int) -> int:

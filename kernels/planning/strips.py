@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from .compilers import Version
 from .hardware import INTERPRETER, Device, memory_us, resident_programs
-from .protocol import Cost, power_of_2
+from .protocol import Cost, frugal, power_of_2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,7 @@ class PlainConfig(Config):
 
 
 def programs(problem: Problem, config: Config) -> int:
+    """How many programs a launch has."""
     return problem.planes * -(-problem.height // config.rows) * -(-problem.row // config.block)
 
 
@@ -96,7 +97,5 @@ def pick_config(problem: Problem, device: Device) -> Config:
         return memory_us(need.bytes_moved, device) / full + _ROW_US * need.trips
 
     if cost(problem, configs[0]).bytes_least > device.l2_bytes:
-        frugal = [c for c in configs if cost(problem, c).bytes_moved <= 1.05 * cost(problem, c).bytes_least]
-        # tiles of many interleaved lanes are few pixels wide, and may all share much with their neighbours: then none is frugal
-        configs = frugal or configs
+        configs = frugal(configs, functools.partial(cost, problem))
     return min(configs, key=modelled_us)

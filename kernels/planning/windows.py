@@ -9,7 +9,7 @@ from typing import Protocol
 
 from .compilers import Version, compiler_version, windows_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs
-from .protocol import Cost, power_of_2
+from .protocol import Cost, frugal, power_of_2
 
 
 class Reads(Protocol):
@@ -159,11 +159,4 @@ def pick_config(problem: Problem, device: Device) -> Config:
     # a tile is no narrower than a line of the cache, unless a row is
     least = min(power_of_2(row), 128 // problem.itemsize)
     wide = [c for c in candidates(problem, device) if c.cols >= least]
-    return min(_frugal(problem, wide), key=modelled_us)
-
-
-def _frugal(problem: Problem, configs: list[Config]) -> list[Config]:
-    """The configs that move hardly more than the least; all, where none does."""
-    costs = [cost(problem, config) for config in configs]
-    frugal = [c for c, need in zip(configs, costs, strict=True) if need.bytes_moved <= 1.05 * need.bytes_least]
-    return frugal or configs
+    return min(frugal(wide, functools.partial(cost, problem)), key=modelled_us)
