@@ -38,7 +38,7 @@ def hinted_taps(strides, VEC: tl.constexpr, ALONG: tl.constexpr):
 def conv2d_gemm_kernel(
     x_ptr, w_ptr,                       # in:  [N, groups*C, H, W] and taps [R, S] of [groups, K, C], any strides
     bias_ptr, residual_ptr, ring_ptr,   # in:  [groups*K], [N, groups*K, P, Q], [N, ring, groups*K]; or None
-    pad_ptr,                            # in:  [256], each the value beyond a constant border; None if it is 0
+    pad_ptr,                            # in:  [PAD_CHANNELS], each the value beyond a constant border; None if it is 0
     y_ptr,                              # out: [N, groups*K, P, Q]; [N, ring, groups*K] where MAP is "ring"
     x_size, y_size, groups,             # N, C, H, W; K, P, Q
     x_strides, w_strides, r_strides, y_strides,

@@ -66,7 +66,7 @@ def _program(tiles_j, tiles_k, groups):
 @triton.jit
 def conv2d_weight_grad_kernel(
     dy_ptr, x_ptr,                  # in:  [N, groups*K, P, Q], [N, groups*C, H, W], any strides
-    pad_ptr,                        # in:  [256], each the value beyond a constant border; None if it is 0
+    pad_ptr,                        # in:  [PAD_CHANNELS], each the value beyond a constant border; None if it is 0
     dw_ptr,                         # out: taps [R, S] of [splits, groups*K, C]
     x_size, y_size, groups, steps,  # N, C, H, W; K, P, Q; a program sums steps * BLOCK_K pixels
     dy_strides, x_strides, dw_strides,
@@ -105,7 +105,7 @@ def conv2d_weight_grad_kernel(
     dy_ptr += group * K * dy_sk
     x_ptr += group * C * x_sc
     cols = offs_c
-    if PAD_BY_ADDRESS:  # pad_ptr has 256 channels at most, so x_ptr takes the offset of the block
+    if PAD_BY_ADDRESS:  # pad_ptr has PAD_CHANNELS channels, so x_ptr takes the offset of the block
         x_ptr, cols = x_ptr + c0, lanes_n
     start = tl.cast(split, tl.int64 if WIDE else tl.int32) * steps * BLOCK_K
     lanes = tl.arange(0, BLOCK_K)

@@ -22,11 +22,15 @@ def accumulator(x: torch.Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
+PAD_CHANNELS = 256
+"""Channels of the pixel beyond a constant border: no tile has more of x, neither of a gather nor of a weight gradient."""
+
+
 def border(conv: Conv2d, x: torch.Tensor) -> tuple[str, torch.Tensor | None]:
-    """The border as kernels know it, and what they read past a constant one: a pixel of 256 channels, unless its value is 0."""
+    """The border as kernels know it, and what they read past a constant one: a pixel, unless its value is 0."""
     mode, value = Border(conv.border, conv.value).canonical()
     # it is not cached: a tensor that outlived the call would have to be right for every stream and graph
-    return mode, torch.full((256,), value, dtype=x.dtype, device=x.device) if value != 0.0 else None
+    return mode, torch.full((PAD_CHANNELS,), value, dtype=x.dtype, device=x.device) if value != 0.0 else None
 
 
 def pads_by_address(x: torch.Tensor, pad: torch.Tensor | None) -> bool:
