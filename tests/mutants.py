@@ -92,9 +92,9 @@ MUTANTS = (
         "compile",
         "test_contiguous_columns_move_128_bits",
         (
-            Edit("sobel_fwd_kernel", "q0 + cols < ROW", "w < W"),
-            Edit("spatial_gradient_bwd_kernel", "q0 + cols < ROW", "w < W"),
-            Edit("sobel_bwd_kernel", "q0 + cols < ROW", "w < W"),
+            Edit("sobel_fwd_kernel", "e0 + cols < ROW", "w < W"),
+            Edit("spatial_gradient_bwd_kernel", "e0 + cols < ROW", "w < W"),
+            Edit("sobel_bwd_kernel", "e0 + cols < ROW", "w < W"),
         ),
     ),
     Mutant(
