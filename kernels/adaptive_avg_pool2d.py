@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from .device.adaptive import bounds_of, share_of, window_cols, window_tile
-from .device.windows import load_tap, pixel_offset, plane_offset, store_tile, tile
+from .device.windows import load_tap, pixel_offset, plane_offset, store_rectangle, tile
 from .layout.adaptive import in_one_row, is_large, launch_large, launch_small
 from .layout.windows import interleaved
 from .planning.windows import Config
@@ -30,14 +30,14 @@ def adaptive_avg_pool2d_kernel(
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program computes BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
-    plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
+    plane, p, q, lane, mask_g, mask_e, offs_g, offs_e = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     planes = plane_offset(plane, DEPTH, x_strides)
     h0, h1 = bounds_of(p, P, H, LONG, 1)
     w0, w1 = bounds_of(q, Q, W, LONG, VEC_IN)
     acc = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
     for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
         h, w = h0 + t // TAPS[1], w0 + t % TAPS[1]
-        mask_h, mask_w = mask_g & (h < h1), mask_j & (w < w1)
+        mask_h, mask_w = mask_g & (h < h1), mask_e & (w < w1)
         x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask_h, mask_w, 0, VEC_IN).to(ACC)
         if TRANSPOSED:
             x *= share_of(h, H, P, LONG, ACC)[:, None]
@@ -46,7 +46,7 @@ def adaptive_avg_pool2d_kernel(
     if not TRANSPOSED:
         acc *= share_of(p, P, H, LONG, ACC)[:, None]
         acc *= share_of(q, Q, W, LONG, ACC)[None, :]
-    store_tile(y_ptr, acc, rows, cols, mask_g, mask_j)
+    store_rectangle(y_ptr, acc, offs_g, offs_e, mask_g, mask_e)
 
 
 @triton.jit
@@ -61,11 +61,11 @@ def adaptive_avg_pool2d_spread_kernel(
 ):  # fmt: skip
     """One program fills BLOCK_ROWS rows of BLOCK_COLS columns with what one window gives to each of its pixels, for planes
     whose columns lie back to back (grid: blocks of rows * blocks of columns)."""
-    plane, _p, _q, _lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
+    plane, _p, _q, _lane, mask_g, mask_e, offs_g, offs_e = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     x = tl.load(x_ptr + plane_offset(plane, DEPTH, x_strides), mask=mask_g, other=0).to(ACC)  # [BLOCK_ROWS]
     if TRANSPOSED:
         x *= 1 / (tl.cast(P, ACC) * tl.cast(Q, ACC))
-    store_tile(y_ptr, tl.broadcast_to(x[:, None], (BLOCK_ROWS, BLOCK_COLS)), rows, cols, mask_g, mask_j)
+    store_rectangle(y_ptr, tl.broadcast_to(x[:, None], (BLOCK_ROWS, BLOCK_COLS)), offs_g, offs_e, mask_g, mask_e)
 
 
 @triton.jit

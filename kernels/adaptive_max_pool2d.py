@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from .device.adaptive import bounds_of, window_cols, window_tile
-from .device.windows import load_tap, pixel_offset, plane_offset, store_tile, tap_ptrs, tile
+from .device.windows import load_tap, pixel_offset, plane_offset, store_rectangle, tap_ptrs, tile
 from .layout.adaptive import in_one_row, is_large, launch_large, launch_small
 from .planning.windows import Config
 
@@ -35,23 +35,23 @@ def adaptive_max_pool2d_kernel(
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program computes BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
-    plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
+    plane, p, q, lane, mask_g, mask_e, offs_g, offs_e = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     planes = plane_offset(plane, DEPTH, x_strides)
     h0, h1 = bounds_of(p, P, H, LONG, 1)
     w0, w1 = bounds_of(q, Q, W, LONG, VEC_IN)
     best = tl.full((BLOCK_ROWS, BLOCK_COLS), float("-inf"), ACC)
-    # where no value is above the first, that is the maximum
+    # if every value is -inf, none is better: the first tap counts
     tap = tl.zeros((BLOCK_ROWS, BLOCK_COLS), tl.int32)
     for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
         h, w = h0 + t // TAPS[1], w0 + t % TAPS[1]
-        mask_h, mask_w = mask_g & (h < h1), mask_j & (w < w1)
+        mask_h, mask_w = mask_g & (h < h1), mask_e & (w < w1)
         x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask_h, mask_w, float("-inf"), VEC_IN).to(ACC)
         better = _is_better(x, best)
         best = tl.where(better, x, best)
         tap = tl.where(better, t, tap)
-    store_tile(y_ptr, best, rows, cols, mask_g, mask_j)
+    store_rectangle(y_ptr, best, offs_g, offs_e, mask_g, mask_e)
     h, w = h0[:, None] + tap // TAPS[1], w0[None, :] + tap % TAPS[1]
-    store_tile(idx_ptr, h.to(tl.int64) * W + w, rows, cols, mask_g, mask_j)
+    store_rectangle(idx_ptr, h.to(tl.int64) * W + w, offs_g, offs_e, mask_g, mask_e)
 
 
 @triton.jit
@@ -103,7 +103,7 @@ def adaptive_max_unpool2d_kernel(
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program gathers BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
-    plane, h, w, lane, mask_g, mask_j, rows, cols = tile(G, H, W, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
+    plane, h, w, lane, mask_g, mask_e, offs_g, offs_e = tile(G, H, W, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     x_planes, idx_planes = plane_offset(plane, DEPTH, x_strides), plane_offset(plane, DEPTH, idx_strides)
     p0, p1 = bounds_of(h, H, P, LONG, 1)
     q0, q1 = bounds_of(w, W, Q, LONG, VEC_IN)
@@ -111,11 +111,11 @@ def adaptive_max_unpool2d_kernel(
     y = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
     for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
         p, q = p0 + t // TAPS[1], q0 + t % TAPS[1]
-        mask = (mask_g & (p < p1))[:, None] & (mask_j & (q < q1))[None, :]
+        mask = (mask_g & (p < p1))[:, None] & (mask_e & (q < q1))[None, :]
         x = tl.load(tap_ptrs(x_ptr, x_strides, x_planes, p, q, lane, VEC_IN), mask=mask, other=0)
         idx = tl.load(tap_ptrs(idx_ptr, idx_strides, idx_planes, p, q, lane, VEC_IN), mask=mask, other=-1)
         y += tl.where(idx == pixel, x.to(ACC), 0)
-    store_tile(y_ptr, y, rows, cols, mask_g, mask_j)
+    store_rectangle(y_ptr, y, offs_g, offs_e, mask_g, mask_e)
 
 
 def adaptive_max_pool2d(

@@ -18,7 +18,7 @@ import triton.language as tl
 
 from .adaptive_avg_pool2d import adaptive_avg_pool2d
 from .device.borders import in_range
-from .device.windows import covering, first_pixel, load_tap, plane_offset, store_tile, tile
+from .device.windows import covering, first_pixel, load_tap, plane_offset, store_rectangle, tile
 from .geometry import Window
 from .layout.windows import launch_tiles
 from .planning.windows import Config
@@ -62,12 +62,12 @@ def avg_pool2d_kernel(
     """One program computes BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
     R: tl.constexpr = WINDOW[0][0]
     S: tl.constexpr = WINDOW[0][1]
-    plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
+    plane, p, q, lane, mask_g, mask_e, offs_g, offs_e = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     planes = plane_offset(plane, DEPTH, x_strides)
     acc = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
     for t in tl.range(0, R * S, loop_unroll_factor=UNROLL):
         h, w = first_pixel(p, WINDOW, 0) + t // S, first_pixel(q, WINDOW, 1) + t % S
-        mask_h, mask_w = mask_g & in_range(h, H), mask_j & in_range(w, W)
+        mask_h, mask_w = mask_g & in_range(h, H), mask_e & in_range(w, W)
         x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask_h, mask_w, 0, VEC_IN).to(ACC)
         if MEAN == "cover":
             x *= _windows_share(h, P, MEAN, WINDOW, 0, ACC)[:, None]
@@ -78,7 +78,7 @@ def avg_pool2d_kernel(
     else:
         acc *= _pixels_share(p, H, MEAN, WINDOW, 0, ACC)[:, None]
         acc *= _pixels_share(q, W, MEAN, WINDOW, 1, ACC)[None, :]
-    store_tile(y_ptr, acc, rows, cols, mask_g, mask_j)
+    store_rectangle(y_ptr, acc, offs_g, offs_e, mask_g, mask_e)
 
 
 @triton.jit
@@ -92,13 +92,13 @@ def avg_unpool2d_kernel(
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program gathers BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
-    plane, h, w, lane, mask_g, mask_j, rows, cols = tile(G, H, W, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
+    plane, h, w, lane, mask_g, mask_e, offs_g, offs_e = tile(G, H, W, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     planes = plane_offset(plane, DEPTH, x_strides)
     acc = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
     for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
         p, _r, mask_p = covering(h, t // TAPS[1], P, TAPS, WINDOW, 0)
         q, _s, mask_q = covering(w, t % TAPS[1], Q, TAPS, WINDOW, 1)
-        mask_h, mask_w = mask_g & mask_p, mask_j & mask_q
+        mask_h, mask_w = mask_g & mask_p, mask_e & mask_q
         x = load_tap(x_ptr, x_strides, planes, p, q, lane, mask_h, mask_w, 0, VEC_IN).to(ACC)
         if MEAN == "inside" or MEAN == "padded":
             x *= _pixels_share(p, H, MEAN, WINDOW, 0, ACC)[:, None]
@@ -109,7 +109,7 @@ def avg_unpool2d_kernel(
     else:
         acc *= _windows_share(h, P, MEAN, WINDOW, 0, ACC)[:, None]
         acc *= _windows_share(w, Q, MEAN, WINDOW, 1, ACC)[None, :]
-    store_tile(y_ptr, acc, rows, cols, mask_g, mask_j)
+    store_rectangle(y_ptr, acc, offs_g, offs_e, mask_g, mask_e)
 
 
 def _is_whole_image(image: torch.Tensor, windows: torch.Tensor, window: Window, mean: str) -> bool:

@@ -5,7 +5,8 @@
 The first of equal values counts, and a NaN wins over all; of several NaN the last, as in ATen. Where it lies is told as the
 flat position h*W + w (int64, ATen's), or as the offset r*S + s in the window (one byte).
 
-Tiles and windows are those of device/windows.py.
+Tiles and windows are those of device/windows.py, which draws a tile. WINDOW is ((R, S), stride, padding, dilation), each a pair
+of rows and columns: WINDOW[3][0] is the dilation of rows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import triton
 import triton.language as tl
 
 from .device.borders import in_range
-from .device.windows import first_pixel, load_tap, plane_offset, store_tile, tile
+from .device.windows import first_pixel, load_tap, plane_offset, store_rectangle, tile
 from .geometry import Window
 from .layout.windows import launch_tiles
 from .planning.windows import Config
@@ -36,10 +37,10 @@ def max_pool2d_fwd_kernel(
     S: tl.constexpr = WINDOW[0][1]
     DIL_H: tl.constexpr = WINDOW[3][0]
     DIL_W: tl.constexpr = WINDOW[3][1]
-    plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
+    plane, p, q, lane, mask_g, mask_e, offs_g, offs_e = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     planes = plane_offset(plane, DEPTH, x_strides)
     h0, w0 = first_pixel(p, WINDOW, 0), first_pixel(q, WINDOW, 1)
-    # where no value is above the first, it is the first tap in the image that counts
+    # if every value is `least`, none is better: the first tap in the image counts
     first_r = (tl.maximum(-h0, 0) + DIL_H - 1) // DIL_H
     first_s = (tl.maximum(-w0, 0) + DIL_W - 1) // DIL_W
     tap = (first_r[:, None] * S + first_s[None, :]).to(tl.int32)  # [BLOCK_ROWS, BLOCK_COLS]
@@ -47,17 +48,17 @@ def max_pool2d_fwd_kernel(
     best = tl.full((BLOCK_ROWS, BLOCK_COLS), least, ACC)
     for t in tl.range(0, R * S, loop_unroll_factor=UNROLL):
         h, w = h0 + t // S * DIL_H, w0 + t % S * DIL_W
-        mask_h, mask_w = mask_g & in_range(h, H), mask_j & in_range(w, W)
+        mask_h, mask_w = mask_g & in_range(h, H), mask_e & in_range(w, W)
         x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask_h, mask_w, least, VEC_IN).to(ACC)
         better = ((x < best) if SMALLEST else (x > best)) | (x != x)
         best = tl.where(better, x, best)
         tap = tl.where(better, t, tap)
-    store_tile(y_ptr, best, rows, cols, mask_g, mask_j)
+    store_rectangle(y_ptr, best, offs_g, offs_e, mask_g, mask_e)
     if INDICES == "offset":
-        store_tile(idx_ptr, tap, rows, cols, mask_g, mask_j)
+        store_rectangle(idx_ptr, tap, offs_g, offs_e, mask_g, mask_e)
     elif INDICES == "position":
         h, w = h0[:, None] + tap // S * DIL_H, w0[None, :] + tap % S * DIL_W
-        store_tile(idx_ptr, h.to(tl.int64) * W + w, rows, cols, mask_g, mask_j)
+        store_rectangle(idx_ptr, h.to(tl.int64) * W + w, offs_g, offs_e, mask_g, mask_e)
 
 
 def max_pool2d_fwd(

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 
 from .device.borders import in_range
-from .device.windows import covering, first_pixel, pixel_offset, plane_offset, store_tile, tap_ptrs, tile
+from .device.windows import covering, first_pixel, pixel_offset, plane_offset, store_rectangle, tap_ptrs, tile
 from .geometry import Window
 from .layout.windows import launch_tiles
 from .max_unpool2d_anywhere import max_unpool2d_replay, max_unpool2d_search
@@ -27,7 +27,7 @@ from .planning.windows import Config
 
 @triton.jit
 def _pixel(idx, H, W, POS: tl.constexpr):
-    """A position in as few bits as number all pixels, for all that follows; -1 where it lies outside the image."""
+    """The position idx as POS, whose bits number all pixels; -1 where it lies outside the image."""
     # as unsigned numbers, negative ones are large
     inside = tl.cast(idx, tl.uint64) < tl.cast(tl.cast(H, tl.int64) * W, tl.uint64)
     return tl.where(inside, idx.to(POS), -1)
@@ -71,14 +71,14 @@ def max_unpool2d_fwd_kernel(
 ):  # fmt: skip
     """One program gathers BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
     S: tl.constexpr = WINDOW[0][1]
-    plane, h, w, lane, mask_g, mask_j, rows, cols = tile(G, H, W, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
+    plane, h, w, lane, mask_g, mask_e, offs_g, offs_e = tile(G, H, W, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     x_planes, idx_planes = plane_offset(plane, DEPTH, x_strides), plane_offset(plane, DEPTH, idx_strides)
     y = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
     strays = tl.zeros((BLOCK_ROWS, BLOCK_COLS), tl.int1)
     for t in tl.range(0, TAPS[0] * TAPS[1], loop_unroll_factor=UNROLL):
         p, r, mask_p = covering(h, t // TAPS[1], P, TAPS, WINDOW, 0)
         q, s, mask_q = covering(w, t % TAPS[1], Q, TAPS, WINDOW, 1)
-        mask = (mask_g & mask_p)[:, None] & (mask_j & mask_q)[None, :]
+        mask = (mask_g & mask_p)[:, None] & (mask_e & mask_q)[None, :]
         x_ptrs = tap_ptrs(x_ptr, x_strides, x_planes, p, q, lane, VEC_IN)
         idx_ptrs = tap_ptrs(idx_ptr, idx_strides, idx_planes, p, q, lane, VEC_IN)
         x, idx = tl.load(x_ptrs, mask=mask, other=0).to(ACC), tl.load(idx_ptrs, mask=mask, other=0)
@@ -94,7 +94,7 @@ def max_unpool2d_fwd_kernel(
             y += tl.where(mask & here, x, 0)
         else:
             y = tl.where(mask & here, x, y)
-    store_tile(y_ptr, y, rows, cols, mask_g, mask_j)
+    store_rectangle(y_ptr, y, offs_g, offs_e, mask_g, mask_e)
     if ANYWHERE:
         _report(strays_ptr, strays)
 
@@ -115,9 +115,9 @@ def max_unpool2d_bwd_kernel(
     R: tl.constexpr = WINDOW[0][0]
     S: tl.constexpr = WINDOW[0][1]
     _, idx_sc, idx_sp, idx_sq = idx_strides
-    plane, p, q, lane, mask_g, mask_j, rows, cols = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
+    plane, p, q, lane, mask_g, mask_e, offs_g, offs_e = tile(G, P, Q, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     idx_planes = plane_offset(plane, DEPTH, idx_strides)
-    mask = mask_g[:, None] & mask_j[None, :]
+    mask = mask_g[:, None] & mask_e[None, :]
     idx = tl.load(tap_ptrs(idx_ptr, idx_strides, idx_planes, p, q, lane, VEC_IN), mask=mask, other=0)
     h0, w0 = first_pixel(p, WINDOW, 0), first_pixel(q, WINDOW, 1)
     if OFFSETS:
@@ -151,7 +151,7 @@ def max_unpool2d_bwd_kernel(
         dy = tl.load(dy_ptr + pixel.to(tl.int64) * dy_strides[3], mask=found, other=0)
     else:
         dy = tl.load(dy_ptr + pixel_offset(h, w, dy_strides), mask=found, other=0)
-    store_tile(dx_ptr, dy, rows, cols, mask_g, mask_j)
+    store_rectangle(dx_ptr, dy, offs_g, offs_e, mask_g, mask_e)
     if ANYWHERE:
         _report(strays_ptr, mask & _is_stray(pixel, h0, w0, H, W, WINDOW, POS))
 

@@ -23,14 +23,16 @@ from .planning.protocol import Cost
 
 
 @triton.jit
-def _has_strays(strays_ptr, first_plane, end_plane, HEIGHT, blocks, BLOCK_ROWS: tl.constexpr, SOME: tl.constexpr):
+def _has_strays(
+    strays_ptr, first_plane, end_plane, HEIGHT, blocks, BLOCK_ROWS: tl.constexpr, BLOCK_REPORTS: tl.constexpr
+):
     """Whether a program that owned rows of these planes, of HEIGHT rows each, has reported some."""
     height = tl.cast(HEIGHT, tl.int64)
     first = first_plane * height // BLOCK_ROWS * blocks
     end = ((end_plane * height - 1) // BLOCK_ROWS + 1) * blocks
-    found = tl.zeros((SOME,), tl.int32)
-    for i in range(first, end, SOME):
-        offs = i + tl.arange(0, SOME)
+    found = tl.zeros((BLOCK_REPORTS,), tl.int32)
+    for i in range(first, end, BLOCK_REPORTS):
+        offs = i + tl.arange(0, BLOCK_REPORTS)
         found |= tl.load(strays_ptr + offs, mask=offs < end, other=0)
     return tl.max(found, axis=0) != 0
 
@@ -43,12 +45,12 @@ def max_unpool2d_replay_kernel(
     planes, planes_a_program, C, L, PIXELS, W, WINDOWS, Q,
     x_strides, idx_strides, y_strides,
     HEIGHT, blocks,  # of the gather: rows of a plane, and programs a row
-    ALWAYS: tl.constexpr, BLOCK_ROWS: tl.constexpr, SOME: tl.constexpr, BLOCK: tl.constexpr,
+    ALWAYS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_REPORTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program scatters the windows of some planes, BLOCK at a time and in order (grid: blocks of planes)."""
     first = tl.program_id(0) * planes_a_program
     end = tl.minimum(first + planes_a_program, planes)
-    if ALWAYS or _has_strays(strays_ptr, first // L, (end - 1) // L + 1, HEIGHT, blocks, BLOCK_ROWS, SOME):
+    if ALWAYS or _has_strays(strays_ptr, first // L, (end - 1) // L + 1, HEIGHT, blocks, BLOCK_ROWS, BLOCK_REPORTS):
         offs = tl.arange(0, BLOCK)
         for plane in range(first, end):
             x_plane, idx_plane = plane_offset(plane, C, x_strides), plane_offset(plane, C, idx_strides)
@@ -58,7 +60,7 @@ def max_unpool2d_replay_kernel(
                 p, q = (k // Q).to(tl.int64), (k % Q).to(tl.int64)
                 idx = tl.load(idx_ptr + idx_plane + pixel_offset(p, q, idx_strides), mask=k < WINDOWS, other=-1)
                 x = tl.load(x_ptr + x_plane + pixel_offset(p, q, x_strides), mask=k < WINDOWS, other=0)
-                # of the windows of a block that point to one pixel, the last
+                # a window is lost if a later one of its block points to the same pixel
                 same = (idx[:, None] == idx[None, :]) & (offs[:, None] < offs[None, :])  # [BLOCK, BLOCK]
                 lost = tl.max(same.to(tl.int32), axis=1) != 0
                 found = (idx >= 0) & (idx < PIXELS) & ~lost
@@ -75,12 +77,12 @@ def max_unpool2d_search_kernel(
     planes, planes_a_program, C, L, PIXELS, W, WINDOWS, Q,
     dy_strides, idx_strides, dx_strides,
     HEIGHT, blocks,  # of the gather: rows of a plane, and programs a row
-    BLOCK_ROWS: tl.constexpr, SOME: tl.constexpr, BLOCK: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr, BLOCK_REPORTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program compares all windows of some planes with all that come later (grid: blocks of planes)."""
     first = tl.program_id(0) * planes_a_program
     end = tl.minimum(first + planes_a_program, planes)
-    if _has_strays(strays_ptr, first // L, (end - 1) // L + 1, HEIGHT, blocks, BLOCK_ROWS, SOME):
+    if _has_strays(strays_ptr, first // L, (end - 1) // L + 1, HEIGHT, blocks, BLOCK_ROWS, BLOCK_REPORTS):
         offs = tl.arange(0, BLOCK)
         for plane in range(first, end):
             dy_plane, idx_plane = plane_offset(plane, C, dy_strides), plane_offset(plane, C, idx_strides)
@@ -121,7 +123,7 @@ def _launch(
         x.stride(), indices.stride(), out.stride(),
         out.shape[2], tiles.programs_a_row,
         config=tiles.config, cost=lambda: Cost(bytes_moved=reported, bytes_least=reported, trips=0), num_warps=4,
-        BLOCK_ROWS=tiles.config.rows, SOME=1024, BLOCK=32 if device is INTERPRETER else 64, **meta,
+        BLOCK_ROWS=tiles.config.rows, BLOCK_REPORTS=1024, BLOCK=32 if device is INTERPRETER else 64, **meta,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@
     gx:  -2  0  2          gy:   0  0  0          y = sqrt(gx^2 + gy^2 + eps)
          -1  0  1                1  2  1
 
-    gx[h, w] = sum of  s (2 - r^2) x[h + r, w + s]  over r, s = -1, 0, 1;  gy has r and s exchanged
+    gx[h, w] = SCALE times the sum of  s (2 - r^2) x[h + r, w + s]  over r, s = -1, 0, 1;  gy has r and s exchanged
 
 `sobel_plain_kernel` is this formula, and runs where `config` is a `PlainConfig`. All other launches run the kernels below it,
 which take more lines and move fewer bytes. Inputs have any strides; outputs are ours, hence dense.
@@ -12,6 +12,7 @@ which take more lines and move fewer bytes. Inputs have any strides; outputs are
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,7 +23,15 @@ from .device.borders import border_index, in_range
 from .device.strips import plane_ptr, strip_tile
 from .geometry import Border
 from .launch import launch, target_device
-from .planning.strips import Config, PlainConfig, Problem, cost, pick_config, programs
+from .planning.strips import Config, Problem, cost, pick_config, programs
+
+
+@dataclass(frozen=True)
+class PlainConfig(Config):
+    """The columns of a program of the plain kernel, which filters one row of them; it is asked for, never picked."""
+
+    rows: int = field(default=1, init=False)
+    num_warps: int = 4
 
 
 @triton.jit
@@ -106,8 +115,8 @@ def _filter_row(ptr, h, H, sh, offs, inside, mask, MODE: tl.constexpr, PAD: tl.c
 @triton.jit
 def sobel_fwd_kernel(
     x_ptr,  # in:  [N, C, H, W], any strides
-    y_ptr,  # out: [P, H, W*L], or [P, 2, H, W*L] where MAGNITUDE is off
-    H, W, ROW, L, C, rows,  # ROW = W*L; C planes an image (1 where L = C); rows a program
+    y_ptr,  # out: [planes, H, W*L], or [planes, 2, H, W*L] where MAGNITUDE is off
+    H, W, ROW, L, DEPTH, rows,  # ROW = W*L; DEPTH planes an image: C, or 1 in channels_last; rows a program
     x_strides,
     SCALE: tl.constexpr, EPS: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr,
     MAGNITUDE: tl.constexpr, ACC: tl.constexpr, BACK_TO_BACK: tl.constexpr, WIDE: tl.constexpr,
@@ -125,16 +134,16 @@ def sobel_fwd_kernel(
     - offsets within a row have 32 bits unless it is WIDE;
     - both gradients instead of their magnitude, where MAGNITUDE is off.
     """
-    plane, h0, h1, q0, w, lane = strip_tile(H, ROW, L, rows, BLOCK, WIDE)
+    plane, h0, h1, e0, w, lane = strip_tile(H, ROW, L, rows, BLOCK, WIDE)
     sn, sc, sh, sw = x_strides
     cols = tl.arange(0, BLOCK)
-    mask = q0 + cols < ROW
-    x_ptr = plane_ptr(x_ptr, plane, C, sn, sc)
+    mask = e0 + cols < ROW
+    x_ptr = plane_ptr(x_ptr, plane, DEPTH, sn, sc)
     offs, inside = _taps(w, lane, W, sc, sw, MODE, 1), _inside(w, W, mask, 1)
     if BACK_TO_BACK:
         # the compiler cannot see through w and lane that the pixels lie back to back; told so, it loads 128 bits
-        offs = (offs[0], (q0.to(tl.int64) + cols) * sc, offs[2])
-    y_ptr += plane * H * ROW * (1 if MAGNITUDE else 2) + q0
+        offs = (offs[0], (e0.to(tl.int64) + cols) * sc, offs[2])
+    y_ptr += plane * H * ROW * (1 if MAGNITUDE else 2) + e0
 
     smooth0, diff0 = _filter_row(x_ptr, h0 - 1, H, sh, offs, inside, mask, MODE, PAD, ACC)
     smooth1, diff1 = _filter_row(x_ptr, h0, H, sh, offs, inside, mask, MODE, PAD, ACC)
@@ -153,7 +162,6 @@ def sobel_fwd_kernel(
         smooth0, diff0, smooth1, diff1 = smooth1, diff1, smooth2, diff2
 
 
-#
 # Every dx is gathered from the 3x3 outputs that read it, so no two programs write one element. The filters are
 # separable, and so is their adjoint: three weights along x and the same three along y, which also say what a border
 # mode folds back.
@@ -199,22 +207,22 @@ def _gather_taps(row, offs, weights, mask, ACC: tl.constexpr):
 @triton.jit
 def spatial_gradient_bwd_kernel(
     dg_ptr,  # in:  [N, C, 2, H, W], any strides
-    dx_ptr,  # out: [P, H, W*L]
-    H, W, ROW, L, C, rows,
+    dx_ptr,  # out: [planes, H, W*L]
+    H, W, ROW, L, DEPTH, rows,
     dg_strides,
     SCALE: tl.constexpr, MODE: tl.constexpr,
     ACC: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program gathers `rows` rows of BLOCK columns (grid: planes * strips * blocks)."""
-    plane, h0, h1, q0, w, lane = strip_tile(H, ROW, L, rows, BLOCK, WIDE)
+    plane, h0, h1, e0, w, lane = strip_tile(H, ROW, L, rows, BLOCK, WIDE)
     sn, sc, sg, sh, sw = dg_strides
     cols = tl.arange(0, BLOCK)
-    mask = q0 + cols < ROW
-    gx_ptr = plane_ptr(dg_ptr, plane, C, sn, sc)
+    mask = e0 + cols < ROW
+    gx_ptr = plane_ptr(dg_ptr, plane, DEPTH, sn, sc)
     gy_ptr = gx_ptr + sg
     offs = _taps(w, lane, W, sc, sw, MODE, 1)
     to_gx, to_gy = _adjoint_weights(w, W, MODE)
-    dx_ptr += plane * H * ROW + q0
+    dx_ptr += plane * H * ROW + e0
 
     zeros = tl.zeros((BLOCK,), ACC)
     across, along = (zeros, zeros, zeros), (zeros, zeros, zeros)
@@ -229,14 +237,15 @@ def spatial_gradient_bwd_kernel(
 
 @triton.jit
 def _magnitude_grad(gx, gy, dy, SCALE: tl.constexpr, EPS: tl.constexpr):
-    """Gradients of the unscaled gx and gy: SCALE (gx, gy) dy / y with both scaled, and 0 where y is 0."""
+    """dy times the derivatives of y by gx and gy, not yet scaled: SCALE^2 (gx, gy) dy / y, and 0 where y is 0."""
+    SMALLEST_NORMAL_FLOAT32: tl.constexpr = 1.1754944e-38
     gx, gy = gx * SCALE, gy * SCALE
     square = gx * gx + gy * gy + EPS
     if EPS < 1e-30:
         # only then can y be 0; hardware takes subnormal squares for 0 as well
-        flat = square < 1.1754944e-38
-        dy = tl.where(flat, 0.0, dy)
-        square = tl.where(flat, 1.0, square)
+        zero = square < SMALLEST_NORMAL_FLOAT32
+        dy = tl.where(zero, 0.0, dy)
+        square = tl.where(zero, 1.0, square)
     dy *= tl.rsqrt(square) * SCALE
     return gx * dy, gy * dy
 
@@ -260,25 +269,25 @@ def _weighted(weights, values):
 @triton.jit
 def sobel_bwd_kernel(
     dy_ptr, x_ptr,  # in:  [N, C, H, W] both, any strides
-    dx_ptr,         # out: [P, H, W*L]
-    H, W, ROW, L, C, rows,
+    dx_ptr,         # out: [planes, H, W*L]
+    H, W, ROW, L, DEPTH, rows,
     dy_strides, x_strides,
     SCALE: tl.constexpr, EPS: tl.constexpr, MODE: tl.constexpr, PAD: tl.constexpr,
     ACC: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program gathers `rows` rows of BLOCK columns (grid: planes * strips * blocks); y is recomputed, not stored."""
-    plane, h0, h1, q0, w, lane = strip_tile(H, ROW, L, rows, BLOCK, WIDE)
+    plane, h0, h1, e0, w, lane = strip_tile(H, ROW, L, rows, BLOCK, WIDE)
     dy_sn, dy_sc, dy_sh, dy_sw = dy_strides
     x_sn, x_sc, x_sh, x_sw = x_strides
     cols = tl.arange(0, BLOCK)
-    mask = q0 + cols < ROW
-    dy_ptr = plane_ptr(dy_ptr, plane, C, dy_sn, dy_sc)
-    x_ptr = plane_ptr(x_ptr, plane, C, x_sn, x_sc)
+    mask = e0 + cols < ROW
+    dy_ptr = plane_ptr(dy_ptr, plane, DEPTH, dy_sn, dy_sc)
+    x_ptr = plane_ptr(x_ptr, plane, DEPTH, x_sn, x_sc)
     dy_offs = _taps(w, lane, W, dy_sc, dy_sw, MODE, 1)
     # five columns are the taps of the outputs at w-1, w and w+1
     offs, inside = _taps(w, lane, W, x_sc, x_sw, MODE, 2), _inside(w, W, mask, 2)
     to_gx, to_gy = _adjoint_weights(w, W, MODE)
-    dx_ptr += plane * H * ROW + q0
+    dx_ptr += plane * H * ROW + e0
 
     top = _load_taps(x_ptr, h0 - 2, H, x_sh, offs, inside, mask, MODE, PAD, ACC)
     mid = _load_taps(x_ptr, h0 - 1, H, x_sh, offs, inside, mask, MODE, PAD, ACC)
@@ -313,7 +322,7 @@ def _launch(
     """
     tensors = tuple(t for t, _ in inputs)
     n, c, h, w = shape
-    planes, lanes, planes_an_image = (n * c, 1, c) if out.is_contiguous() else (n, c, 1)
+    planes, lanes, depth = (n * c, 1, c) if out.is_contiguous() else (n, c, 1)
     elements = n * c * h * w
     problem = Problem(
         planes=planes, height=h, row=w * lanes, lanes=lanes,
@@ -324,14 +333,14 @@ def _launch(
     )  # fmt: skip
     config = config or pick_config(problem, target_device(out))
     # no column lies further from the first than this, in elements
-    reach = max((w - 1) * t.stride(-1) + (c - 1) * t.stride(1) for t in tensors)
+    furthest = max((w - 1) * t.stride(-1) + (c - 1) * t.stride(1) for t in tensors)
     launch(
         kernel, programs(problem, config),
         *tensors, out,
-        h, w, w * lanes, lanes, planes_an_image, config.rows,
+        h, w, w * lanes, lanes, depth, config.rows,
         *(t.stride() for t in tensors),
         config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps,
-        ACC=_accumulator(out), WIDE=reach >= 2**31, BLOCK=config.block, **meta,
+        ACC=_accumulator(out), WIDE=furthest >= 2**31, BLOCK=config.block, **meta,
     )  # fmt: skip
 
 

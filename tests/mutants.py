@@ -92,9 +92,9 @@ MUTANTS = (
         "compile",
         "test_contiguous_columns_move_128_bits",
         (
-            Edit("sobel_fwd_kernel", "q0 + cols < ROW", "w < W"),
-            Edit("spatial_gradient_bwd_kernel", "q0 + cols < ROW", "w < W"),
-            Edit("sobel_bwd_kernel", "q0 + cols < ROW", "w < W"),
+            Edit("sobel_fwd_kernel", "e0 + cols < ROW", "w < W"),
+            Edit("spatial_gradient_bwd_kernel", "e0 + cols < ROW", "w < W"),
+            Edit("sobel_bwd_kernel", "e0 + cols < ROW", "w < W"),
         ),
     ),
     Mutant(
@@ -270,10 +270,10 @@ MUTANTS = (
         (
             Edit(
                 "max_pool2d_fwd_kernel",
-                "store_tile(idx_ptr, tap, rows, cols, mask_g, mask_j)",
-                "store_tile(idx_ptr, tl.inline_asm_elementwise("
+                "store_rectangle(idx_ptr, tap, offs_g, offs_e, mask_g, mask_e)",
+                "store_rectangle(idx_ptr, tl.inline_asm_elementwise("
                 '"{ .reg .b32 c, t; mov.b32 c, 65531; add.s16x2 t, $1, c; cvt.s32.s16 $0, t; }", '
-                '"=r,r", [tap], dtype=tl.int32, is_pure=True, pack=1), rows, cols, mask_g, mask_j)',
+                '"=r,r", [tap], dtype=tl.int32, is_pure=True, pack=1), offs_g, offs_e, mask_g, mask_e)',
             ),
         ),
         "test_pooling_compile.py",

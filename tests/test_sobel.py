@@ -197,7 +197,7 @@ def test_the_plain_kernel_computes_the_same(
     (x,) = catalog.OPS["sobel"].random_inputs((2, 3, 5, 19), dtype)
     x = x.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     y = ops._empty_sobel(x)
-    kernels.sobel_fwd(x, y, 0.125, 1e-6, border, config=strips.PlainConfig(16, num_warps=1))
+    kernels.sobel_fwd(x, y, 0.125, 1e-6, border, config=kernels.PlainConfig(16, num_warps=1))
     close(y, reference.sobel(x.double().cpu(), padding_mode=border.mode, padding_value=border.value), dtype)
 
 
@@ -207,7 +207,7 @@ def test_the_plain_kernel_weighs_nothing_with_0(device: torch.device) -> None:
     x = torch.zeros(1, 1, 5, 5, device=device)
     x[..., 2, 2] = torch.inf
     y = torch.empty_like(x)
-    kernels.sobel_fwd(x, y, 0.125, 1e-6, Border("zeros"), config=strips.PlainConfig(8, num_warps=1))
+    kernels.sobel_fwd(x, y, 0.125, 1e-6, Border("zeros"), config=kernels.PlainConfig(8, num_warps=1))
     assert torch.equal(y, torchops.sobel(x, padding_mode="zeros"))
 
 
@@ -300,7 +300,7 @@ class TestConfigs:
             for config in strips.candidates(_problem(1, 256, 1024, columns_a_thread=2), device):
                 kernels.sobel_bwd(x, x, x, 0.125, 1e-6, border, config=config)
                 kernels.spatial_gradient_bwd(g, x, 0.125, border, config=config)
-            kernels.sobel_fwd(x, x, 0.125, 1e-6, border, config=strips.PlainConfig(128))
+            kernels.sobel_fwd(x, x, 0.125, 1e-6, border, config=kernels.PlainConfig(128))
         assert len(launches) == 46
         for r in map(report, launches):
             assert (r.spills, r.stack_bytes) == (0, 0), r

@@ -64,10 +64,10 @@ def window_tile(
 @triton.jit
 def window_cols(w, w1, VEC_COLS: tl.constexpr, WIDE: tl.constexpr, BLOCK_COLS: tl.constexpr):
     """Columns from w on, and which of them lie in the window, that ends before w1."""
-    j = tl.arange(0, BLOCK_COLS)
-    cols = w + j  # [BLOCK_COLS]
+    offs = tl.arange(0, BLOCK_COLS)
+    cols = w + offs  # [BLOCK_COLS]
     # windows begin and end at a multiple of VEC_COLS, which the compiler cannot know
-    mask = j // VEC_COLS < (w1 - w) // VEC_COLS
+    mask = offs // VEC_COLS < (w1 - w) // VEC_COLS
     if VEC_COLS > 1:
         cols = tl.max_contiguous(tl.multiple_of(cols, VEC_COLS), VEC_COLS)
     return cols.to(tl.int64) if WIDE else cols, mask

@@ -5,10 +5,26 @@ planes with L = C in channels_last. All rows of all planes, G of them, lie under
 these, so that small images fill a program as well as large ones. A row's and a column's index arithmetic is done once, not once
 an element.
 
+    The output of a pool, 2 images of P = 3 rows, Q = 4 columns and 2 channels in channels_last, is 2 planes of L = 2 lanes.
+    It is G x (Q*L) = 6 x 8 elements, of which a program owns BLOCK_ROWS x BLOCK_COLS, here 2 x 4:
+
+                  q   0   0   1   1   2   2   3   3
+               lane   0   1   0   1   0   1   0   1
+                  e   0   1   2   3   4   5   6   7        g = plane*P + p, e = q*L + lane: in a dense tensor
+        plane  p  g                                        the element lies at g*Q*L + e.
+          0    0  0   .   .   .   .   .   .   .   .
+          0    1  1   .   .   .   .   .   .   .   .        # Program 3: rectangles are counted row by row.
+                                    +---------------+      `tile` finds its planes 0 and 1 and their rows
+          0    2  2   .   .   .   . | #   #   #   # |      p = 2 and 0, a plane and a row for each g; and
+          1    0  3   .   .   .   . | #   #   #   # |      q = 2, 2, 3, 3 with lanes 0, 1, 0, 1, a pixel
+                                    +---------------+      and a lane for each e.
+          1    1  4   .   .   .   .   .   .   .   .
+          1    2  5   .   .   .   .   .   .   .   .
+
 A WINDOW is a `Window` of geometry.py as plain pairs, since Triton writes constants to JSON: [0] its R x S taps, [1] their
 stride, [2] padding, [3] dilation. Window (p, q) covers the pixels
 h = p*stride - padding + r*dilation, r < R, and w likewise. Pixel h is covered by those of the TAPS windows
-p = (h + padding)//stride - i, i < TAPS, that leave no remainder. DIM is 0 for rows and 1 for columns.
+p = (h + padding)//stride - i, i < TAPS, that exist and of which h is a tap. DIM is 0 for rows and 1 for columns.
 
 The strides of a tensor are those of images, channels, rows and columns. DEPTH is the number of planes of an image, or 1, with
 the stride 0 of a channel, where all planes lie at equal steps: then nothing needs to be divided.
@@ -24,31 +40,31 @@ def tile(
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """Find the rectangle of this program: for its rows, the plane and the row in it; for its columns, the pixel and the lane;
-    which rows and columns there are; and their offsets in a dense tensor."""
+    which of its rows and columns there are; and their offsets in a dense tensor."""
     # a row, or its span of memory, may have 2^31 elements: it is widened before anything is multiplied
     row = (tl.cast(W, tl.int64) if WIDE else W) * L
     pid = tl.program_id(0).to(tl.int64) if WIDE else tl.program_id(0)
     blocks = tl.cdiv(row, BLOCK_COLS)
     g = pid // blocks * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)  # [BLOCK_ROWS]
-    j = pid % blocks * BLOCK_COLS + tl.arange(0, BLOCK_COLS)  # [BLOCK_COLS]
+    e = pid % blocks * BLOCK_COLS + tl.arange(0, BLOCK_COLS)  # [BLOCK_COLS]
     mask_g = g < G
     # a row is a multiple of VEC, which the compiler cannot know
-    mask_j = j // VEC < row // VEC
-    rows = g.to(tl.int64) * row
-    w, lane = j // L, j % L
+    mask_e = e // VEC < row // VEC
+    offs_g = g.to(tl.int64) * row
+    w, lane = e // L, e % L
     if VEC > 1:
-        rows = tl.multiple_of(rows, VEC)
+        offs_g = tl.multiple_of(offs_g, VEC)
     if VEC_IN > 1:
         # neighbours are lanes of one pixel, and share what becomes of it: masks, above all
         w = tl.max_constancy(w, VEC_IN)
-    return g // H, (g % H).to(tl.int32), w, lane, mask_g, mask_j, rows, j
+    return g // H, (g % H).to(tl.int32), w, lane, mask_g, mask_e, offs_g, e
 
 
 @triton.jit
-def store_tile(y_ptr, y, rows, cols, mask_g, mask_j):
+def store_rectangle(y_ptr, y, offs_g, offs_e, mask_g, mask_e):
     """Write the rectangle of this program to a dense tensor."""
     tl.store(
-        y_ptr + rows[:, None] + cols[None, :], y.to(y_ptr.dtype.element_ty), mask=mask_g[:, None] & mask_j[None, :]
+        y_ptr + offs_g[:, None] + offs_e[None, :], y.to(y_ptr.dtype.element_ty), mask=mask_g[:, None] & mask_e[None, :]
     )
 
 
@@ -70,13 +86,13 @@ def tap_ptrs(x_ptr, strides, planes, h, w, lane, VEC: tl.constexpr):
 
     A column's lanes lie back to back in units of VEC.
     """
-    rows = planes + h.to(tl.int64) * strides[2]
+    offs_h = planes + h.to(tl.int64) * strides[2]
     if VEC > 1:
-        rows = tl.multiple_of(rows, VEC)
-    cols = w * strides[3] + lane * strides[1]
+        offs_h = tl.multiple_of(offs_h, VEC)
+    offs_w = w * strides[3] + lane * strides[1]
     if VEC > 1:
-        cols = tl.max_contiguous(tl.multiple_of(cols, VEC), VEC)
-    return x_ptr + rows[:, None] + cols[None, :]
+        offs_w = tl.max_contiguous(tl.multiple_of(offs_w, VEC), VEC)
+    return x_ptr + offs_h[:, None] + offs_w[None, :]
 
 
 @triton.jit
@@ -93,10 +109,11 @@ def first_pixel(p, WINDOW: tl.constexpr, DIM: tl.constexpr):
 
 
 @triton.jit
-def covering(h, tap, SIZE, TAPS: tl.constexpr, WINDOW: tl.constexpr, DIM: tl.constexpr):
-    """Find the tap-th window over pixel h, from first to last: its number, which tap of it h is, and whether there is one."""
+def covering(h, number, SIZE, TAPS: tl.constexpr, WINDOW: tl.constexpr, DIM: tl.constexpr):
+    """Find the window of this number, 0 to TAPS - 1, of those that may lie over pixel h, from first to last: its row or column
+    p among all windows, which tap of it h is, and whether it exists and h is a tap of it."""
     from_start = h + WINDOW[2][DIM]
-    p = from_start // WINDOW[1][DIM] - (TAPS[DIM] - 1 - tap)
+    p = from_start // WINDOW[1][DIM] - (TAPS[DIM] - 1 - number)
     distance = from_start - p * WINDOW[1][DIM]
     r = distance // WINDOW[3][DIM]
     return p, r, (p >= 0) & (p < SIZE) & (r < WINDOW[0][DIM]) & (distance % WINDOW[3][DIM] == 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .compilers import Version
 from .hardware import INTERPRETER, Device, memory_us, resident_programs
@@ -38,14 +38,6 @@ class Config:
     block: int
     rows: int
     num_warps: int
-
-
-@dataclass(frozen=True)
-class PlainConfig(Config):
-    """The columns of a program of the plain kernel, which filters one row of them; it is asked for, never picked."""
-
-    rows: int = field(default=1, init=False)
-    num_warps: int = 4
 
 
 def programs(problem: Problem, config: Config) -> int:

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .device.windows import load_tap, plane_offset, store_tile, tile
+from .device.windows import load_tap, plane_offset, store_rectangle, tile
 from .geometry import Window
 from .layout.windows import launch_tiles
 from .planning.windows import Config
@@ -29,10 +29,10 @@ def new_op_kernel(
     BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
 ):  # fmt: skip
     """One program computes BLOCK_ROWS rows of BLOCK_COLS columns (grid: blocks of rows * blocks of columns)."""
-    plane, h, w, lane, mask_g, mask_j, rows, cols = tile(G, H, W, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
+    plane, h, w, lane, mask_g, mask_e, offs_g, offs_e = tile(G, H, W, L, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS)
     planes = plane_offset(plane, DEPTH, x_strides)
-    x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask_g, mask_j, 0, VEC_IN).to(ACC)
-    store_tile(y_ptr, x * SCALE, rows, cols, mask_g, mask_j)
+    x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask_g, mask_e, 0, VEC_IN).to(ACC)
+    store_rectangle(y_ptr, x * SCALE, offs_g, offs_e, mask_g, mask_e)
 
 
 def new_op(x: torch.Tensor, y: torch.Tensor, scale: float, *, config: Config | None = None) -> None:
