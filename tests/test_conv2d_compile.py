@@ -80,6 +80,8 @@ def _passes() -> Iterator[Pass]:
         yield Pass("depthwise", what, narrow, groups=128)
         yield Pass("depthwise-5x5", what, narrow, groups=128, kernel=5)
         yield Pass("depthwise-7x7", what, narrow, groups=128, kernel=7)
+        yield Pass("depthwise-planes", what, narrow, groups=128, channels_last=False)
+        yield Pass("grouped-planes", what, narrow, groups=32, channels_last=False)
         # two, four or eight bytes are all that can be loaded together
         yield Pass("channels-257", what, (257, 257), activation="relu", padding_mode="zeros")
         yield Pass("channels-260", what, (260, 260))

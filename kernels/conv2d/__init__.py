@@ -189,7 +189,7 @@ def _gather(
     problem = Problem(
         kind="ring" if mapping.name == "ring" else "gather" if ring is None else "fold", m=n * pixels, k=mapping.k, c=mapping.c,
         taps=r * s, row=s, phases=phases[0] * phases[1], groups=groups, itemsize=x.element_size(), tf32=precision(x) == "tf32",
-        coalesced=is_coalesced(x, mapping.c, method(groups, mapping.k, mapping.c) == "flat"),
+        coalesced=is_coalesced(x, mapping.c, method(groups, mapping.k, mapping.c)),
         span=_span(s, left, conv.dilation[1], border) if shifts else 0, lean=lean,
         bytes_least=bytes_of(x, weight, bias, residual, ring, y),
     )  # fmt: skip
@@ -251,10 +251,10 @@ def conv2d_weight_grad(
     check_weight(dw)
     (n, _, p, q), (channels, c, r, s), (h, w) = dy.shape, dw.shape, x.shape[2:]
     k, groups = channels // conv.groups, conv.groups
-    flat = method(groups, k, c) == "flat"
+    how = method(groups, k, c)
     problem = Problem(
         kind="weight_grad", m=n * p * q, k=k, c=c, taps=r * s, row=s, phases=1, groups=groups, itemsize=x.element_size(),
-        tf32=precision(x) == "tf32", coalesced=is_coalesced(x, c, flat) and is_coalesced(dy, k, flat),
+        tf32=precision(x) == "tf32", coalesced=is_coalesced(x, c, how) and is_coalesced(dy, k, how),
         span=(s - 1) * conv.dilation[1] if conv.stride[1] == 1 else 0, lean=False, bytes_least=bytes_of(dy, x, dw),
     )  # fmt: skip
     config = config or pick_config(problem, target_device(dy))

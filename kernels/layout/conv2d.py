@@ -81,9 +81,9 @@ def vector_of(t: torch.Tensor, channels: int) -> int:
     return _vector(t.element_size(), channels, t.data_ptr() // t.element_size(), *strides)
 
 
-def is_coalesced(t: torch.Tensor, channels: int, flat: bool) -> bool:
-    """Whether t is copied 128 bits at a time; a flat product addresses each element, and needs channels back to back."""
-    return is_last(t) if flat else vector_of(t, channels) * t.element_size() == 16
+def is_coalesced(t: torch.Tensor, channels: int, how: str) -> bool:
+    """Whether neighbouring threads load neighbouring channels of t, 128 bits each where a matrix product copies whole tiles."""
+    return vector_of(t, channels) * t.element_size() == 16 if how == "gemm" else is_last(t)
 
 
 def bytes_of(*tensors: torch.Tensor | None) -> int:
