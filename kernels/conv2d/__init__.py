@@ -179,7 +179,7 @@ def _gather(
     """Describe the launch as a problem, pick its block sizes, launch its kernel."""
     x, weight, bias, residual, ring, pad, y = operands
     (n, _, h, w), (p, q), (r, s), groups = x.shape, mapping.image or y.shape[2:], weight.shape[2:], conv.groups
-    left, is_gradient = mapping.sides[0], mapping.name != "forward"
+    dot_precision, left, is_gradient = precision(x), mapping.sides[0], mapping.name != "forward"
     phases = conv.stride if mapping.name == "transposed" else (1, 1)
     pixels = y.shape[3] if mapping.name == "ring" else -(-p // phases[0]) * -(-q // phases[1])
     # the shift kernel keeps one bit of an int32 for each row of the filter
@@ -188,7 +188,7 @@ def _gather(
     lean = lean and residual is None and ring is None and not (is_gradient and bias is not None)
     problem = Problem(
         kind="ring" if mapping.name == "ring" else "gather" if ring is None else "fold", m=n * pixels, k=mapping.k, c=mapping.c,
-        taps=r * s, row=s, phases=phases[0] * phases[1], groups=groups, itemsize=x.element_size(), tf32=precision(x) == "tf32",
+        taps=r * s, row=s, phases=phases[0] * phases[1], groups=groups, itemsize=x.element_size(), tf32=dot_precision == "tf32",
         coalesced=is_coalesced(x, mapping.c, method(groups, mapping.k, mapping.c)),
         span=_span(s, left, conv.dilation[1], border) if shifts else 0, lean=lean,
         bytes_least=bytes_of(x, weight, bias, residual, ring, y),
@@ -205,7 +205,7 @@ def _gather(
     }  # fmt: skip
     of_tiles = {
         "EVEN": (mapping.c % config.block_k == 0, mapping.k % config.block_n == 0),
-        "PRECISION": precision(x), "BLOCK_K": config.block_k,
+        "PRECISION": dot_precision, "BLOCK_K": config.block_k,
     }  # fmt: skip
     pads: list[torch.Tensor | None] = [pad]
     steps: tuple[Any, ...] = conv.stride, mapping.sides, conv.dilation, mapping.step, mapping.jump
@@ -251,10 +251,10 @@ def conv2d_weight_grad(
     check_weight(dw)
     (n, _, p, q), (channels, c, r, s), (h, w) = dy.shape, dw.shape, x.shape[2:]
     k, groups = channels // conv.groups, conv.groups
-    how = method(groups, k, c)
+    how, dot_precision = method(groups, k, c), precision(x)
     problem = Problem(
         kind="weight_grad", m=n * p * q, k=k, c=c, taps=r * s, row=s, phases=1, groups=groups, itemsize=x.element_size(),
-        tf32=precision(x) == "tf32", coalesced=is_coalesced(x, c, how) and is_coalesced(dy, k, how),
+        tf32=dot_precision == "tf32", coalesced=is_coalesced(x, c, how) and is_coalesced(dy, k, how),
         span=(s - 1) * conv.dilation[1] if conv.stride[1] == 1 else 0, lean=False, bytes_least=bytes_of(dy, x, dw),
     )  # fmt: skip
     config = config or pick_config(problem, target_device(dy))
@@ -273,7 +273,7 @@ def conv2d_weight_grad(
     of_tiles = {
         "EVEN": (c % config.block_n == 0, k % config.block_m == 0),
         "EQUAL_STEPS": dy.stride(2) == q * dy.stride(3) and (n == 1 or dy.stride(0) == p * dy.stride(2)),
-        "PRECISION": precision(x), "BLOCK_M": config.block_m,
+        "PRECISION": dot_precision, "BLOCK_M": config.block_m,
     }  # fmt: skip
     if problem.method == "direct":
         kernel = conv2d_weight_grad_direct_kernel
