@@ -100,8 +100,10 @@ class TestExplain:
         assert "conv2d_bias_grad_kernel" not in {row["kernel"] for row in rows}
         assert sum("gemm" in row["kernel"] or "shift" in row["kernel"] for row in rows) == 3
         for row in rows:
-            assert row["modelled_us"] == pytest.approx(row["times_us"][row["bound"]] / row["wave_efficiency"])
-            assert row["times_us"].keys() == {"DRAM", "L2", "tensor"}
+            assert row["modelled_us"] == pytest.approx(row["times_us"][row["bound"]] / row["utilization"])
+            assert row["times_us"].keys() == {"DRAM", "L2", "tensor", "issue"}
+            # the sum of ranges of pixels is no convolution
+            assert (row["times_us"]["issue"] > 0) == ("sum_splits" not in row["kernel"])
 
     @pytest.mark.parametrize("op", catalog.OPS)
     def test_every_op(self, op: str) -> None:
@@ -191,7 +193,7 @@ class TestInspect:
         arguments = ("--dtype", "bfloat16", "--channels-last", "--set", "padding_mode=reflect", "--dump", tmp_path)
         result = invoke("inspect", "conv2d", *arguments)
         assert result.exit_code == 0, result.output
-        for word in ("conv2d_weight_grad_kernel", "DRAM", "tensor", "issue", "waves"):
+        for word in ("conv2d_weight_grad_kernel", "DRAM", "tensor", "issue", "bound by"):
             assert word in result.stdout
         reports = inspect.inspect("conv2d", dtype=torch.bfloat16, channels_last=True, padding_mode="reflect")
         products = [r for r in reports if r.times_us["tensor"]]

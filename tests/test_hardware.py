@@ -1,4 +1,4 @@
-"""The model of the hardware against published figures: peaks, the floors of real layers, what others measured."""
+"""What the model knows of the hardware against published figures: peaks, and the floors of real layers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ import torch
 
 from bench.model import floor_us
 from torchops.kernels.planning import hardware
-from torchops.kernels.planning.conv2d import Config, Problem, cost, modelled_us, programs
-from torchops.kernels.planning.hardware import DEVICES, GPUS, find, l2_us, listed, matrix_us, memory_us, wave_efficiency
+from torchops.kernels.planning.conv2d import Problem
+from torchops.kernels.planning.hardware import (
+    DEVICES,
+    GPUS,
+    find,
+    listed,
+    matrix_us,
+    memory_us,
+    resident_programs,
+    wave_efficiency,
+)
 from torchops.workloads import CASES, ConvLayer
 
 H100 = GPUS["H100"]
@@ -77,27 +86,23 @@ def test_cudnn_does_not_lie_under_the_floor() -> None:
         assert floor_us(BY_NAME["body"], gpu) < 31
 
 
-@pytest.mark.parametrize(("name", "bytes_l2", "us"), [("body", 173e6, 31), ("unet-up", 1.8e9, 323)])
-def test_an_implicit_product_is_bound_by_l2(name: str, bytes_l2: float, us: float) -> None:
-    """R S C E (M ceil(K / BN) + K ceil(M / BM)) bytes, at 5.6 TB/s; so the model may not call it faster."""
-    asked, config = problem(BY_NAME[name]), Config(128, 64, 64, 8, 4)
-    need = cost(asked, config)
-    layer, m = BY_NAME[name], asked.m
-    formula = 2 * 9 * layer.C * (m * -(-layer.K // 64) + layer.K * -(-m // 128))
-    assert need.bytes_l2 == formula == pytest.approx(bytes_l2, rel=0.01)
-    assert l2_us(need.bytes_l2, H100) == pytest.approx(us, rel=0.02)
-    assert modelled_us(asked, config, H100) >= l2_us(need.bytes_l2, H100)
-    assert need.bytes_moved == asked.bytes_least
-
-
-def test_few_tiles_leave_a_gpu_idle() -> None:
-    """Of the deep layer, 26 tiles of 128 x 256 on 132 multiprocessors."""
-    deep, config = problem(BY_NAME["deep"]), Config(128, 256, 64, 8, 4)
-    assert programs(deep, config) == 26
+def test_waves() -> None:
     assert wave_efficiency(26, H100.sms) == 26 / 132
-    assert modelled_us(deep, config, H100) > 132 / 26 * 7.5
     assert wave_efficiency(132, 132) == 1
     assert wave_efficiency(133, 132) == 133 / 264
+
+
+def test_programs_share_registers_and_shared_memory() -> None:
+    """An H100 has 65,536 registers, 227 KiB of shared memory for programs and 64 warps a multiprocessor."""
+    assert resident_programs(H100, 4, 32) == 16 * 132
+    assert resident_programs(H100, 1, 32) == 32 * 132
+    assert resident_programs(H100, 8, 254) == 132
+    # 161 registers are 168: a warp gets them 8 a thread at a time
+    assert resident_programs(H100, 4, 160) == 3 * 132
+    assert resident_programs(H100, 4, 161) == 3 * 132
+    assert resident_programs(H100, 4, 169) == 2 * 132
+    assert resident_programs(H100, 4, 32, 113_000) == 2 * 132
+    assert resident_programs(H100, 4, 32, 116_224) == 132
 
 
 class TestTheListedGpus:

@@ -338,7 +338,7 @@ class TestCommand:
         spilled = LaunchReport(
             kernel="k", arch="sm_90", gpu="H100", config="", programs=1, num_warps=4, num_stages=4, registers=255,
             spills=12, stack_bytes=64, shared_bytes=99, matrix_instructions=1, loads={}, stores={}, loop_instructions=77,
-            instructions=99, bytes_moved=1, bytes_least=1, modelled_us=5.0, bound="L2", times_us={}, wave_efficiency=1.0,
+            instructions=99, bytes_moved=1, bytes_least=1, modelled_us=5.0, bound="L2", times_us={}, utilization=1.0,
         )  # fmt: skip
         results = [(0, spilled), (1, "PTXASError: too much")]
         monkeypatch.setattr(tuning, "compile_all", lambda jobs, device: iter(results))

@@ -37,7 +37,16 @@ from torchops.kernels.layout.conv2d import (
     taps_of,
     vector_of,
 )
-from torchops.kernels.planning.conv2d import Config, Problem, cost, method, pick_config, programs
+from torchops.kernels.planning.conv2d import (
+    Config,
+    Problem,
+    cost,
+    method,
+    pick_config,
+    programs,
+    sum_cost,
+    sum_tile,
+)
 from torchops.kernels.planning.hardware import INTERPRETER
 from torchops.kernels.planning.protocol import Cost, power_of_2
 
@@ -329,14 +338,14 @@ def conv2d_bias_grad(dy: torch.Tensor, db: torch.Tensor) -> None:
 def _sum_splits(splits: torch.Tensor, out: torch.Tensor, pass_name: str) -> None:
     """Add what the ranges of pixels gave, (splits, K, R*S*C) or (splits, K), in their order, to out (K, C, R, S)."""
     (_, c, r, s), size, count = out.shape, out.numel(), splits.shape[0]
-    block_m = min(16, power_of_2(count))
-    block_n, moved = 2048 // block_m, bytes_of(splits, out)
+    block_m, block_n = sum_tile(count)
+    device = target_device(out)
     launch(
         conv2d_sum_splits_kernel, -(-size // block_n),
         splits, out,
         r * s * c, c, s, size, out.stride(), count,
         config=Config(block_m, block_n, 1, 4, 3, splits=count),
-        cost=lambda: Cost(moved, moved, -(-count // block_m), bytes_l2=bytes_of(splits)),
+        cost=lambda: sum_cost(bytes_of(splits), bytes_of(out), count, device),
         pass_name=pass_name, num_warps=4, num_stages=3,
         BLOCK_M=block_m, BLOCK_N=block_n,
     )  # fmt: skip

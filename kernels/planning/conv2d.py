@@ -1,7 +1,7 @@
 """Block sizes of convolutions: what a config costs, and which is picked.
 
-What can be picked stands in conv2d_candidates.py. Times are modelled by the slowest of DRAM, L2, matrix units and instruction
-issue; a table of rows for named GPUs comes first (see tables.py).
+What can be picked stands in conv2d_candidates.py. Times are those of model.py, with registers and instructions estimated; a
+table of rows for named GPUs comes first (see tables.py).
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 
 from . import tables
 from .compilers import PINNED, Version
-from .conv2d_candidates import KINDS, Config, Problem, candidates
+from .conv2d_candidates import KINDS, Config, Problem, candidates, reads_shared, shared_bytes
 from .conv2d_candidates import method as method
-from .hardware import INTERPRETER, Device, issue_us, l2_us, matrix_us, memory_us, wave_efficiency
+from .hardware import INTERPRETER, Device
+from .model import LAUNCH_US, Work, model
 from .protocol import Cost, power_of_2
 
 
@@ -76,11 +77,13 @@ def cost(problem: Problem, config: Config) -> Cost:
         loads = loops * (config.block_m + config.taps * config.block_n) * config.block_k * problem.itemsize
         flops = round(2.0 * config.block_m * config.taps * config.block_n * config.block_k * loops * count)
     workspace = _workspace(problem, config) if config.splits > 1 else 0
+    outputs = problem.c * problem.taps if problem.kind == "weight_grad" else problem.m * problem.phases
     return Cost(
         bytes_moved=problem.bytes_least + workspace,
         bytes_least=problem.bytes_least,
         trips=loops,
         bytes_l2=round(loads * count),
+        bytes_out=workspace or outputs * problem.groups * problem.k * problem.itemsize,
         flops=flops,
         itemsize=problem.itemsize,
         tf32=problem.tf32,
@@ -90,13 +93,22 @@ def cost(problem: Problem, config: Config) -> Cost:
 def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
     """Assumed lengths of the main loop and of the rest, in instructions a warp, fitted to machine code for sm_90."""
     lanes = 32 * config.num_warps
+    values = config.block_m * config.block_n / lanes
     if problem.method == "direct":
-        values = config.block_m * config.block_n / lanes
-        unrolled = config.taps if problem.kind == "weight_grad" else problem.row if problem.c == 1 else 1
-        return 20 + (20 + 5 * values) * unrolled, 300 + 20 * values
-    outside = 500 + (14 if problem.kind == "weight_grad" else 9) * config.taps * config.block_m * config.block_n / lanes
-    if problem.method == "flat" or not problem.coalesced:
-        return 70 + 7 * (config.block_m + config.block_n) * config.block_k / lanes, outside
+        if problem.kind == "weight_grad":
+            values = config.block_k * config.block_n / lanes
+            return config.taps * (16 + 5.4 * values if problem.c == 1 else 31 + 7.2 * values), 550 + 4 * values
+        if problem.c == 1:
+            return 20 + (28 + 3.5 * values) * problem.row, 170 + 8 * values
+        return 30 + 7.7 * values, 550 + 17 * values
+    outside = 500 + (14 if problem.kind == "weight_grad" else 9) * config.taps * values
+    of_m, of_n = config.block_m * config.block_k / lanes, config.block_n * config.block_k / lanes
+    if problem.method == "flat":
+        if problem.kind == "weight_grad":
+            return 240 + of_m + 10 * of_n, outside
+        return 70 + (13 if problem.lean else 22) * of_m + 3 * of_n, outside
+    if not problem.coalesced:
+        return 70 + 7 * (of_m + of_n), outside
     # a thread copies so many times 128 bits for each row of a tile
     rows = config.block_k * problem.itemsize / 16 / lanes
     if problem.kind == "weight_grad":
@@ -104,21 +116,72 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
     return 55 + 15 * config.taps + (9 * config.block_m + 3.5 * config.taps * config.block_n) * rows, outside
 
 
-def modelled_us(problem: Problem, config: Config, device: Device) -> float:
-    """Modelled time of a launch before it is compiled; `torchops inspect` counts the instructions instead."""
-    need = cost(problem, config)
+def _registers(problem: Problem, config: Config, device: Device) -> int:
+    """About as many as a thread has: its sums, and what they are made of. The counts were read off machine code."""
+    lanes = 32 * config.num_warps
+    if problem.method == "direct":
+        pixels = config.block_k if problem.kind == "weight_grad" else config.block_m
+        return min(255, int(36 + 3.5 * pixels * config.block_n / lanes))
+    if stages(problem, config) == 1:
+        # elements that are loaded one by one have an address each
+        return min(255, int(12 + 2 * config.block_n + 1.5 * config.block_m * config.block_k / lanes))
+    operands = 0
+    if problem.kind == "weight_grad" and config.taps > 1 and not reads_shared(device.arch):
+        operands = 25 * config.taps
+    return min(255, int(32 + operands + 1.4 * config.taps * config.block_m * config.block_n / lanes))
+
+
+def stages(problem: Problem, config: Config) -> int:
+    """One more than the trips of the loop that wait for memory together: several where copies are asynchronous, or where what
+    the channels of a narrow group read lies in one line of the cache."""
+    if problem.method == "direct":
+        return 1 + problem.c
+    return config.num_stages if problem.method == "gemm" and problem.coalesced else 1
+
+
+def work(problem: Problem, config: Config, device: Device) -> Work:
+    """A launch as the model sees it before it is compiled; `torchops inspect` reads the machine code instead."""
     loop, outside = _instructions(problem, config)
-    count = programs(problem, config)
-    times = [
-        memory_us(need.bytes_moved, device),
-        l2_us(need.bytes_l2, device),
-        issue_us(count * config.num_warps * (loop * need.trips + outside), device),
-    ]
-    if need.flops:
-        times.append(matrix_us(need.flops, device, problem.itemsize, problem.tf32))
-    # the kernel that adds up the ranges of pixels starts when all of them are done
-    afterwards = l2_us(2 * _workspace(problem, config), device) if config.splits > 1 else 0
-    return max(times) / wave_efficiency(count, device.sms) + afterwards
+    shared = 0 if problem.method == "direct" else shared_bytes(problem, config) // config.num_stages
+    return Work(
+        programs=programs(problem, config), num_warps=config.num_warps, cost=cost(problem, config), loop=loop, outside=outside,
+        registers=_registers(problem, config, device), shared_bytes=shared * stages(problem, config),
+        stages=stages(problem, config),
+    )  # fmt: skip
+
+
+def sum_tile(splits: int) -> tuple[int, int]:
+    """Ranges and elements that a program of the kernel that adds up ranges of pixels loads at a time."""
+    rows = min(16, power_of_2(splits))
+    return rows, 2048 // rows
+
+
+def sum_cost(bytes_in: int, bytes_out: int, splits: int, device: Device) -> Cost:
+    """What it costs to add up so many ranges: L2 holds what was written just before, as far as it fits."""
+    moved = bytes_out + max(0, bytes_in - device.l2_bytes)
+    return Cost(moved, moved, -(-splits // sum_tile(splits)[0]), bytes_l2=bytes_in)
+
+
+def _sum_us(problem: Problem, config: Config, device: Device) -> float:
+    """The time from the end of a weight gradient in ranges of pixels to the end of their sum."""
+    outputs = problem.groups * problem.k * problem.c * problem.taps
+    need = sum_cost(_workspace(problem, config), outputs * problem.itemsize, config.splits, device)
+    count = -(-outputs // sum_tile(config.splits)[1])
+    # these were read off machine code for sm_90
+    adds = Work(programs=count, num_warps=4, cost=need, loop=92, outside=168, registers=32, shared_bytes=0)
+    return LAUNCH_US + model(adds, device).us
+
+
+def _modelled(problem: Problem, config: Config, device: Device) -> tuple[float, float]:
+    """The time of `modelled_us`, and what decides between equal ones: the sum of what DRAM, L2, matrix units and issue take."""
+    found = model(work(problem, config, device), device)
+    us = found.us + (_sum_us(problem, config, device) if config.splits > 1 else 0)
+    return us, sum(found.times_us.values())
+
+
+def modelled_us(problem: Problem, config: Config, device: Device) -> float:
+    """Modelled time of a launch before it is compiled, with the sum of its ranges of pixels."""
+    return _modelled(problem, config, device)[0]
 
 
 def _with_splits(problem: Problem, config: Config, device: Device) -> list[Config]:
@@ -216,7 +279,7 @@ def choices(problem: Problem, device: Device, compiler: Version | None = None) -
 
 def ranking(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
     """All that may be picked, in the order of their modelled times."""
-    return sorted(choices(problem, device, compiler), key=lambda c: modelled_us(problem, c, device))
+    return sorted(choices(problem, device, compiler), key=lambda c: _modelled(problem, c, device))
 
 
 def model_config(problem: Problem, device: Device, compiler: Version | None = None) -> Config:

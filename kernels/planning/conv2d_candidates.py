@@ -84,6 +84,11 @@ class Config:
     splits: int = 1
 
 
+def reads_shared(arch: str) -> bool:
+    """Whether matrix units read their operands from shared memory, and so leave registers free."""
+    return arch in ("sm_90", "sm_100")
+
+
 class _Case(NamedTuple):
     """A problem on an architecture, and what the table asks about the two."""
 
@@ -111,8 +116,7 @@ class _Case(NamedTuple):
 
     @property
     def reads_shared(self) -> bool:
-        """Matrix units read their operands from shared memory, and so leave registers free."""
-        return self.arch in ("sm_90", "sm_100")
+        return reads_shared(self.arch)
 
     @property
     def stages(self) -> int:

@@ -1,8 +1,7 @@
-"""What a GPU can do, and how long a launch should take there: the model behind block sizes and `torchops inspect`.
+"""What a GPU can do: its peaks, and the rates that it sustains.
 
-A time from this module is modelled, never measured. It is a floor with the known losses added: the slowest of memory, L2,
-matrix units and instruction issue, divided by how full the last wave of programs is. tests/test_hardware.py holds the
-formulas to published figures.
+Peaks are a data sheet's: nothing is faster. Beside them stand the rates that good kernels were seen to sustain, of which
+model.py makes a time.
 """
 
 from __future__ import annotations
@@ -131,28 +130,48 @@ def wave_efficiency(programs: int, slots: int) -> float:
 
 def resident_programs(device: Device, num_warps: int, registers: int = 64, shared: int = 0) -> int:
     """Programs resident at once on the whole device, by warps, registers (a thread) and shared memory (a program)."""
-    by_registers = device.registers // max(1, registers * device.warp_size * num_warps)
-    by_shared = device.shared_bytes // shared if shared else device.warps
-    return max(1, min(device.warps // num_warps, by_registers, by_shared)) * device.sms
+    # a warp gets its registers 8 a thread at a time, and a program 1 KiB of shared memory more than it asks for
+    by_registers = device.registers // (-(-max(1, registers) // 8) * 8 * device.warp_size * num_warps)
+    by_shared = device.shared_bytes // (shared + 1024) if shared else device.warps
+    return max(1, min(device.warps // num_warps, by_registers, by_shared, _MOST_PROGRAMS)) * device.sms
 
 
-def memory_us(bytes_moved: int, device: Device) -> float:
+_MOST_PROGRAMS = 32
+"""Resident on one multiprocessor at most; so say NVIDIA's tuning guides for sm_80, sm_90 and sm_100."""
+_DRAM_SHARE = 0.9
+"""Of DRAM's peak, that a long copy sustains."""
+_MATRIX_SHARE = 0.68
+"""Of the matrix units' peak, that cuBLAS sustains in large products on Hopper and Blackwell."""
+_L2_BYTES_A_CLOCK = 32
+"""That a multiprocessor gets from L2 while all of them load; 7.7 TB/s on an H100. Large products need at least as much."""
+
+
+def memory_us(bytes_moved: float, device: Device) -> float:
+    """Time of bytes at DRAM's peak: nothing is faster."""
     return bytes_moved / (device.hbm_gb_s * 1e3)
 
 
-_L2_BYTES_A_CLOCK = 23
-"""Bytes that a multiprocessor is assumed to get from L2 in a clock while all of them load; 5.6 TB/s on an H100."""
+def dram_us(bytes_moved: float, device: Device) -> float:
+    """Time of bytes at the rate that DRAM sustains."""
+    return memory_us(bytes_moved, device) / _DRAM_SHARE
 
 
-def l2_us(bytes_moved: int, device: Device) -> float:
+def l2_us(bytes_moved: float, device: Device) -> float:
+    """Time of bytes that all multiprocessors together load from L2, or write to it."""
     return bytes_moved / (device.sms * device.clock_ghz * _L2_BYTES_A_CLOCK * 1e3)
 
 
 def matrix_us(flops: float, device: Device, itemsize: int, tf32: bool) -> float:
-    """Time of multiply-adds (two operations each) on the matrix units, by the size of the elements."""
+    """Time of multiply-adds (two operations each) at the peak of the matrix units, by the size of the elements."""
     kind = {2: 0, 4: 1 if tf32 else 2, 8: 3}[itemsize]
     return flops / (device.tflops[kind] * 1e6)
 
 
+def tensor_us(flops: float, device: Device, itemsize: int, tf32: bool) -> float:
+    """Time of multiply-adds at the rate that the matrix units sustain."""
+    return matrix_us(flops, device, itemsize, tf32) / _MATRIX_SHARE
+
+
 def issue_us(warp_instructions: float, device: Device) -> float:
+    """Time of instructions that all multiprocessors together issue, a warp's counted once."""
     return warp_instructions / (device.sms * device.schedulers * device.clock_ghz * 1e3)

@@ -27,6 +27,8 @@ class Cost:
     """Iterations of the main loop, per program."""
     bytes_l2: int = 0
     """What all programs load, wherever it comes from; 0 where that is not the bound."""
+    bytes_out: int = 0
+    """What all programs write when their loops are done; 0 where they write as they go."""
     flops: int = 0
     """Of the matrix units, padding of tiles included."""
     itemsize: int = 4

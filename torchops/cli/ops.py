@@ -172,7 +172,7 @@ def explain_command(
                 "modelled_us": model.us,
                 "bound": model.bound,
                 "times_us": model.times_us,
-                "wave_efficiency": model.wave_efficiency,
+                "utilization": model.utilization,
             }
             for launch, model in launches
         ]
@@ -181,7 +181,7 @@ def explain_command(
     first = launches[0][0]
     shown = table(
         f"{first.device.name} ({arch}): {_specs((name, Spec.of(t)) for name, t in first.tensors.items())}",
-        caption="modelled before compilation, without issue: torchops inspect counts it",
+        caption="modelled before compilation; instructions are estimated for convolutions alone: torchops inspect counts them",
     )
     shown.add_column("pass", no_wrap=True)
     shown.add_column("kernel, block sizes", overflow="fold")
@@ -276,8 +276,8 @@ _INSPECT_ROWS = {
     "stores": lambda r: _by_width(r.stores),
     "instructions, main loop": lambda r: f"{r.instructions}, {r.loop_instructions}",
     "MB moved, least": lambda r: f"{r.bytes_moved / 1e6:.1f}, {r.bytes_least / 1e6:.1f} ({r.traffic:.3f}x)",
-    "modelled bounds": lambda r: f"{_times(r.times_us)} us, waves {r.wave_efficiency:.2f}",
-    "modelled time": lambda r: f"{r.modelled_us:.1f} us, bound by {r.bound}",
+    "modelled bounds": lambda r: f"{_times(r.times_us)} us",
+    "modelled time": lambda r: f"{r.modelled_us:.1f} us, {r.utilization:.0%} of it bound by {r.bound}",
 }
 
 

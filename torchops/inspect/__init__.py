@@ -7,12 +7,12 @@ for, and read off the machine code.
 from .explanations import Explanation, explain
 from .launches import check_further, inspect, plan, record_launches
 from .reports import LaunchReport, Total, dump, report, total
-from .times import Model, model
+from .times import Counted, model
 
 __all__ = [
+    "Counted",
     "Explanation",
     "LaunchReport",
-    "Model",
     "Total",
     "check_further",
     "dump",

@@ -15,10 +15,11 @@ from torchops.backend import Choice, choose
 from torchops.torch_internals import schema_of, tree_leaves
 
 from .reports import Total
-from .times import Model, model
+from .times import model
 
 if TYPE_CHECKING:
     from torchops.kernels.launch import Launch
+    from torchops.kernels.planning.model import Model
     from torchops.recording import Spec
 
 
@@ -75,8 +76,8 @@ class Explanation:
 def explain(op: Callable[..., Any] | str | nn.Module, *args: Any, **kwargs: Any) -> Explanation:
     """Say which implementation and which block sizes a call would take, and why. Nothing is computed.
 
-    Times of launches are modelled before anything is compiled: the slowest of DRAM, L2 and matrix units, by how full the last
-    wave of programs is. What a kernel takes to issue its instructions is known once it is compiled: see :func:`inspect`.
+    Times of launches are modelled before anything is compiled. Of convolutions the instructions are estimated, as they are when
+    block sizes are picked; of other kernels they are left out. They are counted once a kernel is compiled: see :func:`inspect`.
 
     Args:
         op: a function of torchops, or its name; or a module that calls some, as a layer of `torchops.nn` or a model after

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .machine_code import LOAD, MATRIX, STORE, machine_code, main_loop, stand_in_driver, widths
-from .times import model
+from .times import Counted, model
 
 if TYPE_CHECKING:
     from torchops.kernels.launch import Launch
@@ -67,9 +67,9 @@ class LaunchReport:
     bound: str
     """What the modelled time is bound by: DRAM, L2, tensor or issue."""
     times_us: dict[str, float]
-    """Modelled time of each of these on its own, microseconds, before waves."""
-    wave_efficiency: float
-    """Share of the device that works, averaged over the waves of programs."""
+    """What each of these takes on its own and all the time busy, microseconds, modelled."""
+    utilization: float
+    """Share of the modelled time in which its bound is busy; else programs start and end, or there are too few of them."""
     dropped_constants: int = 0
     """Additions that lost their constant to a faulty ptxas: where it is not 0, the kernel computes wrong values."""
     code: dict[str, str] = field(repr=False, default_factory=dict)
@@ -114,12 +114,8 @@ def report(launch: Launch) -> LaunchReport:
         compiled = launch.kernel.warmup(*launch.args, grid=launch.grid, **launch.meta)
     machine = machine_code(compiled)
     loop = main_loop(machine.instructions)
-    warp_instructions = (
-        launch.programs
-        * launch.meta["num_warps"]
-        * (len(loop) * launch.cost.trips + len(machine.instructions) - len(loop))
-    )
-    modelled = model(launch, warp_instructions, machine.registers, compiled.metadata.shared)
+    counted = Counted(len(loop), len(machine.instructions) - len(loop), machine.registers, compiled.metadata.shared)
+    modelled = model(launch, counted)
     opcodes = [i.opcode for i in machine.instructions]
     return LaunchReport(
         kernel=launch.name,
@@ -143,7 +139,7 @@ def report(launch: Launch) -> LaunchReport:
         modelled_us=modelled.us,
         bound=modelled.bound,
         times_us=modelled.times_us,
-        wave_efficiency=modelled.wave_efficiency,
+        utilization=modelled.utilization,
         dropped_constants=len(machine.dropped_constants),
         code=machine.code,
         pass_name=launch.pass_name,

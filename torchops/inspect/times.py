@@ -2,60 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from torchops.kernels.launch import Launch
+    from torchops.kernels.planning.model import Model
 
 
-@dataclass(frozen=True)
-class Model:
-    """The modelled time of a launch, which is never measured."""
+class Counted(NamedTuple):
+    """What a launch was compiled to, as far as its time depends on it."""
 
-    times_us: dict[str, float]
-    """Time of DRAM, L2, tensor and, if the kernel is compiled, issue, each on its own, microseconds, before waves."""
-    wave_efficiency: float
-    """Share of the device that works, averaged over the waves of programs."""
-
-    @property
-    def bound(self) -> str:
-        """What takes longest: DRAM, L2, tensor or issue."""
-        return max(self.times_us, key=lambda name: self.times_us[name])
-
-    @property
-    def us(self) -> float:
-        return self.times_us[self.bound] / self.wave_efficiency
+    loop: int
+    """Instructions of the main loop."""
+    outside: int
+    """All others."""
+    registers: int
+    """Of a thread."""
+    shared_bytes: int
+    """Of a program."""
 
 
-def model(launch: Launch, warp_instructions: float | None = None, registers: int = 64, shared_bytes: int = 0) -> Model:
+def model(launch: Launch, counted: Counted | None = None) -> Model:
     """The modelled time of a recorded launch.
 
     Args:
         launch: recorded for a GPU.
-        warp_instructions: issued by all its warps together; None before the kernel is compiled, and then issue is left out.
-        registers: of a thread.
-        shared_bytes: of a program.
+        counted: what it was compiled to. Without it the instructions and registers of a convolution are estimated as they are
+            when its block sizes are picked, and of another kernel instructions are left out.
     """
-    from torchops.kernels.planning.hardware import (
-        issue_us,
-        l2_us,
-        matrix_us,
-        memory_us,
-        resident_programs,
-        wave_efficiency,
-    )
+    from torchops.kernels.planning import conv2d
+    from torchops.kernels.planning.model import Work, model
 
-    cost, device = launch.cost, launch.device
-    times = {
-        "DRAM": memory_us(cost.bytes_moved, device),
-        "L2": l2_us(cost.bytes_l2, device),
-        "tensor": matrix_us(cost.flops, device, cost.itemsize, cost.tf32),
-    }
-    if warp_instructions is not None:
-        times["issue"] = issue_us(warp_instructions, device)
-    # a program that streams through L2 keeps its multiprocessor busy; one that waits for DRAM does not
-    slots = device.sms
-    if not cost.bytes_l2:
-        slots = resident_programs(device, launch.meta["num_warps"], registers, shared_bytes)
-    return Model(times, wave_efficiency(launch.programs, slots))
+    if launch.problem is not None:
+        work = conv2d.work(launch.problem, launch.config, launch.device)
+    else:
+        work = Work(
+            programs=launch.programs, num_warps=launch.meta["num_warps"], cost=launch.cost,
+            loop=0, outside=0, registers=64, shared_bytes=0,
+        )  # fmt: skip
+    if counted is not None:
+        work = replace(work, **counted._asdict())
+    return model(work, launch.device)

@@ -1,0 +1,185 @@
+"""The model of a launch's time against what others measured and published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from torchops.kernels.planning.conv2d import Config, cost, modelled_us, pick_config, programs
+from torchops.kernels.planning.hardware import GPUS, Device, l2_us, matrix_us, memory_us
+from torchops.kernels.planning.model import Model, Work, model
+from torchops.kernels.planning.protocol import Cost
+from torchops.workloads import CASES
+
+from .test_hardware import BY_NAME, H100, problem
+
+H20 = replace(H100, name="H20", sms=78, clock_ghz=1.98, hbm_gb_s=4000, tflops=(148, 74, 44, 44))
+"""Its data sheet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """A matrix product, or an implicit one, of 16-bit floats: its tile and what it was compiled to."""
+
+    m: int
+    n: int
+    k: int
+    tile: tuple[int, int, int]
+    loop: int
+    outside: int
+    registers: int
+    shared_bytes: int
+    stages: int
+    num_warps: int = 8
+    bytes_moved: int
+
+    @property
+    def work(self) -> Work:
+        (block_m, block_n, block_k), trips = self.tile, -(-self.k // self.tile[2])
+        count = -(-self.m // block_m) * -(-self.n // block_n)
+        need = Cost(
+            self.bytes_moved, self.bytes_moved, trips,
+            bytes_l2=2 * (block_m + block_n) * block_k * trips * count, bytes_out=2 * block_m * block_n * count,
+            flops=2 * block_m * block_n * block_k * trips * count, itemsize=2,
+        )  # fmt: skip
+        return Work(
+            programs=count, num_warps=self.num_warps, cost=need, loop=self.loop, outside=self.outside,
+            registers=self.registers, shared_bytes=self.shared_bytes, stages=self.stages,
+        )  # fmt: skip
+
+
+def gluon(k: int) -> Product:
+    """8192 x 8192 x k of Triton's tutorial for Gluon, python/tutorials/gluon/07-persistence.py, "nonpersistent" on Hopper."""
+    return Product(
+        m=8192, n=8192, k=k, tile=(128, 256, 64), loop=100, outside=700, registers=200, shared_bytes=147_456, stages=3,
+        bytes_moved=2 * (2 * 8192 * k + 8192 * 8192),
+    )  # fmt: skip
+
+
+TUTORIAL = {512: 491.74, 1024: 554.24, 2048: 573.87, 4096: 609.36, 8192: 629.44, 16384: 653.79}
+"""TFLOP/s by K."""
+_CONV1D = 2 * (3072 * 128 * 202 + 3072 * 384 * 200 + 384 * 384)
+INDUCTOR = (
+    Product(
+        m=3072 * 200, n=384, k=384, tile=(128, 128, 64), loop=172, outside=718, registers=128, shared_bytes=98_304, stages=3,
+        bytes_moved=_CONV1D,
+    ),
+    Product(
+        m=3072 * 200, n=384, k=384, tile=(128, 256, 64), loop=199, outside=1101, registers=195, shared_bytes=98_304, stages=2,
+        bytes_moved=_CONV1D,
+    ),
+)  # fmt: skip
+"""Inductor's Triton template, 3072 x 128 x 202 to 384 channels with 3 taps, channels_last: 551 us in pytorch/pytorch#174989 and
+549 in #174752, which do not say which tile was picked."""
+FLAGGEMS = Product(
+    m=32 * 130 * 130, n=32, k=576, tile=(64, 32, 32), loop=486, outside=862, registers=194, shared_bytes=6144, stages=3,
+    num_warps=4, bytes_moved=90_000_000,
+)  # fmt: skip
+"""FlagGems's convolution, 32 x 64 x 128 x 128 to 32 channels with 3 x 3 taps and a padding of 2, on an H20: 486 to 490 us in
+flagos-ai/FlagGems#5290 and #5625, 896 in #5642."""
+
+
+@pytest.mark.parametrize("k", TUTORIAL)
+def test_products_of_the_tutorial(k: int) -> None:
+    measured = 2 * 8192 * 8192 * k / TUTORIAL[k] / 1e6
+    assert model(gluon(k).work, H100).us == pytest.approx(measured, rel=0.04)
+
+
+def test_a_convolution_of_inductor() -> None:
+    for tile in INDUCTOR:
+        assert model(tile.work, H100).us == pytest.approx(550, rel=0.065)
+
+
+def test_a_convolution_of_flaggems() -> None:
+    assert 486 < model(FLAGGEMS.work, H20).us < 896
+
+
+@pytest.mark.parametrize(("gpu", "tflops"), [("H100", 665.49), ("B200", 1548.42)], ids=["Hopper", "Blackwell"])
+def test_cublas_sustains_so_much_of_the_peak(gpu: str, tflops: float) -> None:
+    """Of the same tutorial, 8192 x 8192 x 16384: what the model takes for the share of the matrix units."""
+    peak = GPUS[gpu].tflops[0]
+    assert tflops / peak == pytest.approx(0.68, rel=0.015)
+
+
+def test_cudnn_and_the_model_of_our_kernel_are_no_multiple_apart() -> None:
+    """The body on an H100 PCIe takes cuDNN 31 to 34 us, at 1,395 MHz."""
+    pcie = replace(H100, sms=114, clock_ghz=1.395, hbm_gb_s=2000, tflops=(651, 325, 44, 44))
+    body = problem(BY_NAME["body"])
+    assert modelled_us(body, pick_config(body, H100), pcie) == pytest.approx(34, rel=0.1)
+
+
+@pytest.mark.parametrize("layer", CASES, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("gpu", ["A100", "H100", "H200", "B200"])
+def test_no_config_is_faster_than_what_is_sustained(layer, gpu: str) -> None:  # type: ignore[no-untyped-def]
+    device, asked = GPUS[gpu], problem(layer)
+    us = modelled_us(asked, pick_config(asked, device), device)
+    assert us >= memory_us(asked.bytes_least, device) / 0.9
+    assert us >= matrix_us(layer.flops, device, 2, tf32=False) / 0.68
+
+
+@pytest.mark.parametrize(("name", "bytes_l2", "us"), [("body", 173e6, 22.4), ("unet-up", 1.8e9, 234)])
+def test_an_implicit_product_is_bound_by_l2(name: str, bytes_l2: float, us: float) -> None:
+    """R S C E (M ceil(K / BN) + K ceil(M / BM)) bytes, at 7.7 TB/s; so the model may not call it faster."""
+    asked, config = problem(BY_NAME[name]), Config(128, 64, 64, 8, 4)
+    need = cost(asked, config)
+    layer, m = BY_NAME[name], asked.m
+    formula = 2 * 9 * layer.C * (m * -(-layer.K // 64) + layer.K * -(-m // 128))
+    assert need.bytes_l2 == formula == pytest.approx(bytes_l2, rel=0.01)
+    assert l2_us(need.bytes_l2, H100) == pytest.approx(us, rel=0.02)
+    assert modelled_us(asked, config, H100) >= l2_us(need.bytes_l2, H100)
+    assert need.bytes_moved == asked.bytes_least
+
+
+def test_few_tiles_leave_a_gpu_idle() -> None:
+    """Of the deep layer, 26 tiles of 128 x 256 on 132 multiprocessors."""
+    deep, config = problem(BY_NAME["deep"]), Config(128, 256, 64, 8, 4)
+    assert programs(deep, config) == 26
+    assert modelled_us(deep, config, H100) > 132 / 26 * 7.5
+
+
+class TestAWave:
+    """Programs that stream, by hand: 1,000 instructions outside the loop, 4 warps, nothing multiplied."""
+
+    DEVICE = H100
+    NEED = Cost(0, 0, 0)
+
+    def modelled(self, programs: int, registers: int = 255, shared: int = 0, **more: float) -> Model:
+        work = Work(
+            programs=programs, num_warps=4, cost=replace(self.NEED, **more), loop=0, outside=1830,  # type: ignore[arg-type]
+            registers=registers, shared_bytes=shared,
+        )  # fmt: skip
+        return model(work, self.DEVICE)
+
+    def test_one_program_starts_works_and_ends(self) -> None:
+        # four warps on four schedulers: an instruction of each a clock, 1,830 clocks a microsecond
+        assert self.modelled(1).us == pytest.approx(0.3 + 0.8)
+        assert self.modelled(132).us == self.modelled(1).us
+
+    def test_programs_that_are_resident_together_hide_what_each_waits_for(self) -> None:
+        # of 255 registers a thread two programs fit, which take a microsecond each
+        assert self.modelled(2 * 132).us == pytest.approx(2 + 0.3)
+        assert self.modelled(4 * 132).us == pytest.approx(4 + 0.3)
+        # shared memory may let but one of them in
+        assert self.modelled(4 * 132, shared=200_000).us == pytest.approx(4 * 1.1)
+
+    def test_a_last_wave_takes_as_long_as_a_full_one(self) -> None:
+        assert self.modelled(133, shared=200_000).us == pytest.approx(2 * 1.1)
+
+    def test_nothing_is_faster_than_dram(self) -> None:
+        found = self.modelled(132, bytes_moved=3_015_000_000)
+        assert (found.us, found.bound, found.utilization) == (pytest.approx(1000), "DRAM", 1.0)
+
+    def test_trips_wait_for_memory(self) -> None:
+        assert self.modelled(1, trips=10).us == pytest.approx(0.3 + 6.5 + 0.8)
+
+    def test_the_share_of_the_bound(self) -> None:
+        found = self.modelled(132)
+        assert found.bound == "issue"
+        assert found.utilization == pytest.approx(1 / 1.1)
+
+
+def test_every_listed_gpu_has_a_time() -> None:
+    for device in GPUS.values():
+        assert isinstance(device, Device)
+        assert 0 < model(gluon(512).work, device).us < 1e5
