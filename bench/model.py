@@ -1,7 +1,8 @@
 """`python -m bench.model`: what the model says of every convolution layer, compiled for GPUs that are not there.
 
-Writes out/conv2d_model.md and out/conv2d_model.png. With --write-configs it writes what the model picks into the tables that
-the launchers read, kernels/configs/<GPU>.json, instead. Nothing here is measured.
+Writes out/conv2d_model.md, which begins with the model against published times, and out/conv2d_model.png. With --write-configs
+it writes what the model picks into the tables that the launchers read, kernels/configs/<GPU>.json, instead. Nothing here is
+measured.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from torchops.inspect import LaunchReport, record_launches, report
 from torchops.kernels.launch import Launch
 from torchops.kernels.planning.compilers import PINNED
 from torchops.kernels.planning.conv2d import model_config, row
-from torchops.kernels.planning.hardware import DEVICES, GPUS, Device, matrix_us, memory_us
+from torchops.kernels.planning.hardware import GPUS, Device, matrix_us, memory_us
 from torchops.workloads import CASES, LAYERS, ConvLayer
+
+from . import published
 
 PASSES = ("forward", "input_grad", "weight_grad")
 TABLES = {name: GPUS[name] for name in ("A100", "H100", "H200")}
@@ -50,17 +53,17 @@ def floor_us(layer: ConvLayer, device: Device, itemsize: int = 2) -> float:
     return max(matrix_us(layer.flops, device, itemsize, False), memory_us(layer.elements * itemsize, device))
 
 
-def _rows(arch: str) -> Iterator[tuple[ConvLayer, str, list[LaunchReport]]]:
+def _rows(device: Device) -> Iterator[tuple[ConvLayer, str, list[LaunchReport]]]:
     for layer in CASES + LAYERS:
-        for name, found in launches(layer, DEVICES[arch]).items():
+        for name, found in launches(layer, device).items():
             yield layer, name, [report(launch) for launch in found]
 
 
-def _table(arch: str, rows: list[tuple[ConvLayer, str, list[LaunchReport]]]) -> Iterator[str]:
-    yield f"### {DEVICES[arch].name} ({arch}), modelled, bfloat16, channels_last"
+def _table(device: Device, rows: list[tuple[ConvLayer, str, list[LaunchReport]]]) -> Iterator[str]:
+    yield f"### {device.name} ({device.arch}), modelled, bfloat16, channels_last"
     yield ""
     yield (
-        "| case | pass | kernel, tile, taps, splits | registers, spills | loop | DRAM | L2 | tensor | issue | waves | "
+        "| case | pass | kernel, tile, taps, splits | registers, spills | loop | DRAM | L2 | tensor | issue | bound, busy | "
         "modelled us | floor us |"
     )
     yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
@@ -72,8 +75,8 @@ def _table(arch: str, rows: list[tuple[ConvLayer, str, list[LaunchReport]]]) -> 
         times = " | ".join(f"{first.times_us[bound]:.1f}" for bound in BOUNDS)
         yield (
             f"| {layer.name} | {name} | {kernel}, {tile}, {config['taps']}, {config['splits']} | {first.registers}, "
-            f"{sum(r.spills for r in reports)} | {first.loop_instructions} | {times} | {first.wave_efficiency:.2f} | "
-            f"{sum(r.modelled_us for r in reports):.1f} | {floor_us(layer, DEVICES[arch]):.1f} |"
+            f"{sum(r.spills for r in reports)} | {first.loop_instructions} | {times} | {first.bound}, "
+            f"{first.utilization:.0%} | {sum(r.modelled_us for r in reports):.1f} | {floor_us(layer, device):.1f} |"
         )
 
 
@@ -87,7 +90,7 @@ def _plot(rows: list[tuple[ConvLayer, str, list[LaunchReport]]], path: Path) -> 
     for number, (layer, name, reports) in enumerate(r for r in rows if r[0] in CASES):
         place = number + number // len(PASSES) * 0.8
         first = max(reports, key=lambda r: r.modelled_us)
-        time, floor = sum(r.modelled_us for r in reports), floor_us(layer, DEVICES["sm_90"])
+        time, floor = sum(r.modelled_us for r in reports), floor_us(layer, GPUS["H100"])
         axes.bar(place, time / floor, color=colours[first.bound])
         axes.text(place, time / floor, f"{time:.0f}", ha="center", va="bottom", fontsize=8)
         ticks[place] = {"forward": "y", "input_grad": f"dx\n{layer.name}", "weight_grad": "dw"}[name]
@@ -141,11 +144,11 @@ def main(arguments: list[str]) -> int:
         return 2
     out = Path("out")
     out.mkdir(exist_ok=True)
-    pages = []
-    for arch in ("sm_90", "sm_80", "sm_100"):
-        rows = list(_rows(arch))
-        pages += [*_table(arch, rows), ""]
-        if arch == "sm_90":
+    pages = [*published.table(), ""]
+    for name in ("H100", "H200", "A100", "B200"):
+        rows = list(_rows(GPUS[name]))
+        pages += [*_table(GPUS[name], rows), ""]
+        if name == "H100":
             _plot(rows, out / "conv2d_model.png")
     with replacing(out / "conv2d_model.md") as page:
         page.write_text("\n".join(pages))

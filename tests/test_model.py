@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
+from bench.published import FLAGGEMS, H20, INDUCTOR, TUTORIAL, gluon
 from torchops.kernels.planning.conv2d import Config, cost, modelled_us, pick_config, programs
 from torchops.kernels.planning.hardware import GPUS, Device, l2_us, matrix_us, memory_us
 from torchops.kernels.planning.model import Model, Work, model
@@ -13,71 +14,6 @@ from torchops.kernels.planning.protocol import Cost
 from torchops.workloads import CASES
 
 from .test_hardware import BY_NAME, H100, problem
-
-H20 = replace(H100, name="H20", sms=78, clock_ghz=1.98, hbm_gb_s=4000, tflops=(148, 74, 44, 44))
-"""Its data sheet."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Product:
-    """A matrix product, or an implicit one, of 16-bit floats: its tile and what it was compiled to."""
-
-    m: int
-    n: int
-    k: int
-    tile: tuple[int, int, int]
-    loop: int
-    outside: int
-    registers: int
-    shared_bytes: int
-    stages: int
-    num_warps: int = 8
-    bytes_moved: int
-
-    @property
-    def work(self) -> Work:
-        (block_m, block_n, block_k), trips = self.tile, -(-self.k // self.tile[2])
-        count = -(-self.m // block_m) * -(-self.n // block_n)
-        need = Cost(
-            self.bytes_moved, self.bytes_moved, trips,
-            bytes_l2=2 * (block_m + block_n) * block_k * trips * count, bytes_out=2 * block_m * block_n * count,
-            flops=2 * block_m * block_n * block_k * trips * count, itemsize=2,
-        )  # fmt: skip
-        return Work(
-            programs=count, num_warps=self.num_warps, cost=need, loop=self.loop, outside=self.outside,
-            registers=self.registers, shared_bytes=self.shared_bytes, stages=self.stages,
-        )  # fmt: skip
-
-
-def gluon(k: int) -> Product:
-    """8192 x 8192 x k of Triton's tutorial for Gluon, python/tutorials/gluon/07-persistence.py, "nonpersistent" on Hopper."""
-    return Product(
-        m=8192, n=8192, k=k, tile=(128, 256, 64), loop=100, outside=700, registers=200, shared_bytes=147_456, stages=3,
-        bytes_moved=2 * (2 * 8192 * k + 8192 * 8192),
-    )  # fmt: skip
-
-
-TUTORIAL = {512: 491.74, 1024: 554.24, 2048: 573.87, 4096: 609.36, 8192: 629.44, 16384: 653.79}
-"""TFLOP/s by K."""
-_CONV1D = 2 * (3072 * 128 * 202 + 3072 * 384 * 200 + 384 * 384)
-INDUCTOR = (
-    Product(
-        m=3072 * 200, n=384, k=384, tile=(128, 128, 64), loop=172, outside=718, registers=128, shared_bytes=98_304, stages=3,
-        bytes_moved=_CONV1D,
-    ),
-    Product(
-        m=3072 * 200, n=384, k=384, tile=(128, 256, 64), loop=199, outside=1101, registers=195, shared_bytes=98_304, stages=2,
-        bytes_moved=_CONV1D,
-    ),
-)  # fmt: skip
-"""Inductor's Triton template, 3072 x 128 x 202 to 384 channels with 3 taps, channels_last: 551 us in pytorch/pytorch#174989 and
-549 in #174752, which do not say which tile was picked."""
-FLAGGEMS = Product(
-    m=32 * 130 * 130, n=32, k=576, tile=(64, 32, 32), loop=486, outside=862, registers=194, shared_bytes=6144, stages=3,
-    num_warps=4, bytes_moved=90_000_000,
-)  # fmt: skip
-"""FlagGems's convolution, 32 x 64 x 128 x 128 to 32 channels with 3 x 3 taps and a padding of 2, on an H20: 486 to 490 us in
-flagos-ai/FlagGems#5290 and #5625, 896 in #5642."""
 
 
 @pytest.mark.parametrize("k", TUTORIAL)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torchops.kernels.geometry import Pair
 
 from .compilers import Version, compiler_version, large_windows_before_3_7
-from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs, wave_efficiency
+from .hardware import INTERPRETER, Device, dram_us, issue_us, resident_programs, wave_efficiency
 from .protocol import Cost, power_of_2
 from .windows import Config
 
@@ -134,7 +134,7 @@ def pick_config(problem: Problem, device: Device) -> Config:
         full = min(wave_efficiency(count, slots), count * used / slots)
         # memory fetches whole sectors, of which a tile of few planes among others uses a part
         sectors = max(1, _SECTOR // (problem.itemsize * config.rows)) if problem.interleaved else 1
-        memory = memory_us(sectors * cost(problem, config).bytes_moved, device)
+        memory = dram_us(sectors * cost(problem, config).bytes_moved, device)
         # these counts were read off the machine code of means, for an H100
         instructions = 250 + 4 * elements + trips * (110 + elements)
         issue = issue_us(count * config.num_warps * instructions, device)

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 
 from .compilers import Version
-from .hardware import INTERPRETER, Device, memory_us, resident_programs
+from .hardware import INTERPRETER, Device, dram_us, resident_programs
 from .protocol import Cost, frugal, power_of_2
 
 
@@ -86,7 +86,7 @@ def pick_config(problem: Problem, device: Device) -> Config:
         full = min(1.0, programs(problem, config) / resident_programs(device, config.num_warps))
         # threads whose columns lie beyond the end of a row have nothing to do
         full *= problem.row / (-(-problem.row // config.block) * config.block)
-        return memory_us(need.bytes_moved, device) / full + _ROW_US * need.trips
+        return dram_us(need.bytes_moved, device) / full + _ROW_US * need.trips
 
     if cost(problem, configs[0]).bytes_least > device.l2_bytes:
         configs = frugal(configs, functools.partial(cost, problem))
