@@ -24,7 +24,7 @@ from .rehearsal import rehearsing
 from .telling import FILES, benchmarks, telling
 
 ROOT = Path(__file__).parent.parent
-TUNED = ("body", "mid", "deep", "stem", "pointwise", "aspp", "unet-up")
+TUNED = ("body", "mid", "deep", "stem", "pointwise", "aspp", "unet-up", "stride2", "depthwise")
 """The layers that the check tunes."""
 TOP = 4
 """Configs of each of their problems."""

@@ -380,7 +380,8 @@ class TestWithAGpu:
         def run(session: Session, command: list[str], until: float) -> tuple[int, str]:
             commands.append(" ".join(command))
             if "tune" in command:
-                session.folder.add("tune", call="body.forward", us=1.0)
+                tile = {"block_m": 256, "block_n": 64, "block_k": 32, "taps": 3, "splits": 1}
+                session.folder.add("tune", call="body.forward", us=30.0, modelled_us=20.0, config=tile)
                 session.folder.add("tune", call="body.forward", us=None, wrong="Config(): wrong: off by 2")
             else:
                 session.folder.add("tests", test="a", outcome="passed")
@@ -394,7 +395,10 @@ class TestWithAGpu:
             assert f"--journal {one.folder.results}" in command
             assert all(word in command for word in words)
         one.folder.close(Outcome("tune", "", 1.0, ""))
-        assert "tune: body.forward: Config(): wrong: off by 2" in (one.folder.path / "summary.md").read_text()
+        summary = (one.folder.path / "summary.md").read_text()
+        assert "tune: body.forward: Config(): wrong: off by 2" in summary
+        assert "of 1 configs: median 1.50, p10 1.50, p90 1.50" in summary
+        assert "| body.forward | 256x64x32, 3, 1 | 30.0 | 20.0 | 1.50 |" in summary
 
 
 class Small:

@@ -305,7 +305,9 @@ class TestCommand:
         assert [(row["call"], row["us"]) for row in rows] == [
             ("body.forward", 10.0), ("body.forward", 11.0), ("deep.forward", 10.0), ("deep.forward", 11.0),
         ]  # fmt: skip
-        assert set(rows[0]) == {"call", "config", "us", "dropped"}
+        assert set(rows[0]) == {"call", "config", "us", "dropped", "modelled_us"}
+        # what is ranked first is modelled the fastest
+        assert 0 < rows[0]["modelled_us"] <= rows[1]["modelled_us"]
 
     @pytest.mark.usefixtures("gpu")
     def test_into_source(self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,33 @@ def summary(folder: Folder) -> str:
         ]
         lines.append("|---|---|---|---|---|---|")
         lines += [_time(row) for row in times]
+    lines += _against_the_model([row for row in rows if row.get("us") and "modelled_us" in row])
     return "\n".join(lines) + "\n"
+
+
+def _against_the_model(rows: list[dict[str, Any]]) -> list[str]:
+    """What was tuned against what the model says of it, which decides whether the model can be believed."""
+    if not rows:
+        return []
+    ratios = sorted(row["us"] / row["modelled_us"] for row in rows)
+    low, middle, high = (ratios[round(share * (len(ratios) - 1))] for share in (0.1, 0.5, 0.9))
+    lines = [
+        "",
+        "## The model against what was tuned",
+        "",
+        f"Measured over modelled, of {len(rows)} configs: median {middle:.2f}, p10 {low:.2f}, p90 {high:.2f}. The time is that "
+        "of the whole call.",
+        "",
+        "| call | tile, taps, splits | measured us | modelled us | over the model |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        c = row["config"]
+        tile = f"{c['block_m']}x{c['block_n']}x{c['block_k']}, {c['taps']}, {c['splits']}"
+        lines.append(
+            f"| {row['call']} | {tile} | {row['us']:.1f} | {row['modelled_us']:.1f} | {row['us'] / row['modelled_us']:.2f} |"
+        )
+    return lines
 
 
 def _wrong(row: dict[str, Any]) -> str:

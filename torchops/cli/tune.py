@@ -142,10 +142,15 @@ def _ranking(task: tuning.Task, device: Device, rows: list[tuple[Config, LaunchR
     return shown
 
 
-def _write(journal: Path, task: tuning.Task, trials: list[tuning.Trial]) -> None:
+def _write(journal: Path, task: tuning.Task, trials: list[tuning.Trial], device: Device) -> None:
+    from torchops.kernels.planning.conv2d import modelled_us
+
     with journal.open("a") as file:
         for t in trials:
-            row = {"call": task.call.name, "config": asdict(t.config), "us": t.us, "dropped": t.dropped}
+            row = {
+                "call": task.call.name, "config": asdict(t.config), "us": t.us, "dropped": t.dropped,
+                "modelled_us": round(modelled_us(task.problem, t.config, device), 2),
+            }  # fmt: skip
             if t.dropped.startswith("wrong"):
                 row["wrong"] = f"{t.config}: {t.dropped}"
             file.write(f"{json.dumps(row)}\n")
@@ -175,7 +180,7 @@ def _tune(
             if trials is None:
                 continue
             if journal is not None:
-                _write(journal, task, trials)
+                _write(journal, task, trials, device)
             dropped = [t for t in trials if t.us is None]
             for t in dropped:
                 text = f"{task.call.name}: {t.config} is dropped: {t.dropped}"
