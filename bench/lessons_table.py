@@ -33,7 +33,7 @@ def _cell_of(launches: list[Launch]) -> str:
 
 def table() -> Iterator[str]:
     """Of some layers, microseconds of a forward pass on an H100 by the model: the least possible, then by kernel."""
-    yield "| layer | floor | plain | gemm | flat, direct or shift |"
+    yield "| layer | floor | plain | gemm | flat, direct, slide or shift |"
     yield "|---|--:|---|---|---|"
     for layer in (one for name in SHOWN for one in CASES + LAYERS if one.name == name):
         picked = forward(layer)

@@ -133,6 +133,27 @@ MUTANTS = (
         "test_conv2d_tiles.py",
     ),
     Mutant(
+        "strips do not join",
+        "interpreter",
+        "test_strips_that_slide_join and zeros",
+        (Edit("conv2d_slide_kernel", "tl.minimum(first + rows, P) + WAITING - 1", "tl.minimum(first + rows, P)"),),
+        "test_conv2d_tiles.py",
+    ),
+    Mutant(
+        "filter not turned around",
+        "interpreter",
+        "test_strips_that_slide_join and zeros",
+        (Edit("conv2d_slide_kernel", "w_sr, w_ss = -w_sr, -w_ss", "w_sr, w_ss = -w_sr, w_ss"),),
+        "test_conv2d_tiles.py",
+    ),
+    Mutant(
+        "zero times infinity",
+        "ir",
+        "test_what_is_not_finite_stays_where_taps_take_it",
+        (Edit("conv2d_weight_grad_slide_kernel", "if (p >= first) & (p < end):", "if p <= newest:"),),
+        "test_conv2d_tiles.py",
+    ),
+    Mutant(
         "constant border not chosen",
         "ir",
         "test_tiles_of_the_kernels_join and gemm-constant",

@@ -93,6 +93,12 @@ def _passes() -> Iterator[Pass]:
         yield Pass("flat", what, few, padding_mode="circular")
         yield Pass("flat-planes", what, few, channels_last=False)
         yield Pass("value", what, odd, padding_mode="constant", value=0.5)
+    for kernel in (3, 5, 7):
+        for dtype in (torch.bfloat16, torch.float32):
+            size = f"slide-{kernel}x{kernel}-{dtype.itemsize}"
+            yield Pass(f"{size}-strided", "fwd", narrow, 128, (2, 2), kernel=kernel, dtype=dtype, value=0.5,
+                       padding_mode="constant", activation="relu")  # fmt: skip
+            yield Pass(size, "input_grad", narrow, 128, kernel=kernel, dtype=dtype, padding_mode="zeros")
     # what is lean gets larger tiles
     yield Pass("lean", "fwd", (256, 256), padding_mode="zeros", activation="relu")
     yield Pass("lean", "input_grad", (256, 256), padding_mode="zeros", activation="none")
@@ -154,6 +160,25 @@ def test_every_config_fits(one: Pass, arch: str, monkeypatch: pytest.MonkeyPatch
 )
 def test_every_config_of_the_commonest_fits_ada(one: Pass, monkeypatch: pytest.MonkeyPatch) -> None:
     test_every_config_fits(one, "sm_89", monkeypatch)
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "bits", "longest"),
+    [(3, 1, 128, 155), (3, 2, 128, 215), (5, 1, 64, 185), (5, 2, 64, 245), (7, 1, 32, 185), (7, 2, 32, 245)],
+)
+def test_a_row_is_loaded_once_for_all_rows_that_it_goes_into(
+    kernel: int, stride: int, bits: int, longest: int, arch: str
+) -> None:
+    """A load a column of taps and row, as wide as the values that a thread has; no shared memory; a short loop."""
+    layer = ConvLayer("", "", 32, 144, 56, 56, 144, kernel, kernel, stride, kernel // 2, groups=144)
+    (launch,) = model.launches(layer, DEVICES[arch])["forward"]
+    r = inspect.report(launch)
+    assert r.kernel == "conv2d_slide_kernel"
+    assert (r.spills, r.stack_bytes, r.shared_bytes) == (0, 0, 0), r
+    assert (r.loads[bits], r.stores) == (kernel * stride, {bits: 1}), r
+    assert r.registers <= 168, r
+    assert 0 < r.loop_instructions <= longest, r
 
 
 def _assert_wide(r: inspect.LaunchReport, taps: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -123,6 +124,77 @@ def test_taps_of_a_row_share_a_load(
     close(out, dx, torch.float32, factor=4)
 
 
+SLIDING = [
+    # border, kernel, stride, left, right, top, bottom
+    ("zeros", (3, 3), 1, (1, 1, 1, 1)),
+    ("zeros", (3, 3), 2, (1, 1, 1, 1)),
+    ("constant", (3, 3), 2, (0, 1, 0, 1)),  # as TensorFlow pads
+    ("constant", (2, 4), 1, (5, 1, 3, 0)),  # of more padding than taps
+    ("reflect", (5, 5), 1, (2, 2, 2, 2)),
+    ("reflect", (3, 3), 2, (7, 7, 6, 6)),  # as far as reflection reaches
+    ("replicate", (5, 3), 2, (1, 2, 2, 3)),
+    ("circular", (7, 7), 1, (3, 3, 3, 3)),
+    ("circular", (1, 7), 2, (8, 8, 0, 7)),  # a whole image
+]
+
+
+@pytest.mark.tiers("interpreter", "ir", "gpu")
+@pytest.mark.parametrize(("padding_mode", "kernel", "stride", "padding"), SLIDING, ids=str)
+@pytest.mark.parametrize("layout", ["channels_last", "sliced_channels_last"])
+def test_strips_that_slide_join(
+    padding_mode: str, kernel: tuple[int, int], stride: int, padding: tuple[int, int, int, int], layout: str,
+    device: torch.device, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Strips and tiles that do not fill the image, ranges that end inside images: values, both gradients."""
+    c, h, w = 18, 7, 8
+    value = 0.5 if padding_mode == "constant" else 0.0
+    x = laid_out(torch.randn(2, c, h, w, device=device), layout)
+    weight = torch.randn(c, 1, *kernel, device=device) * math.prod(kernel) ** -0.5
+    bias = torch.randn(c, device=device)
+    exact = [t.double().cpu().requires_grad_() for t in (x, weight)]
+    padded = reference.pad(exact[0], padding, padding_mode, value)
+    y = torch.nn.functional.conv2d(padded, exact[1], bias.double().cpu(), stride, 0, 1, c)
+    residual, grad = (laid_out(torch.randn(y.shape, device=device), layout) for _ in range(2))
+    dx, dw = torch.autograd.grad(y, exact, grad.double().cpu())
+    strip = Config(4, 16, 4, 4, 1, rows=3)
+    conv = Conv2d((stride, stride), padding, (1, 1), c, padding_mode, value)
+    for name in ("conv2d_direct_kernel", "conv2d_weight_grad_direct_kernel"):
+        monkeypatch.setattr(kernels, name, None)  # nothing else may run
+    out = torch.empty_like(grad)
+    kernels.conv2d_fwd(x, weight, bias, residual, out, conv, "relu", config=strip)
+    close(out, torch.relu(y + residual.double().cpu()), torch.float32)
+    results = [torch.empty_like(weight) for _ in range(2)]
+    for out in results:
+        kernels.conv2d_weight_grad(grad, x, out, None, conv, config=replace(strip, splits=4))
+    close(results[0], dw, torch.float32, factor=4)
+    assert torch.equal(*results)
+    if stride == 1:
+        monkeypatch.undo()  # the ring of a border is an ordinary gather
+        out = torch.empty_like(x)
+        kernels.conv2d_input_grad(grad, weight, bias, out, conv.adjoint(), config=strip)
+        close(out, dx + bias.double().cpu().view(-1, 1, 1), torch.float32, factor=4)
+
+
+@pytest.mark.tiers("interpreter", "ir", "gpu")
+@pytest.mark.parametrize("stride", [1, 2])
+def test_what_is_not_finite_stays_where_taps_take_it(stride: int, device: torch.device) -> None:
+    """Rows that a strip reads for others than its own are no zeros times infinity."""
+    x, dy = (laid_out(torch.randn(1, 16, size, size, device=device), "channels_last") for size in (9, 8 // stride + 1))
+    weight, conv = torch.randn(16, 1, 3, 3, device=device), Conv2d((stride, stride), (1, 1, 1, 1), (1, 1), 16, "zeros")
+    for t in (x, dy):
+        t[:, :4, 3, 2], t[:, 4:8, -1, -1] = math.inf, math.nan
+    found = []
+    for config in (Config(16, 16, 16, 4, 1), Config(4, 16, 4, 4, 1, rows=2)):
+        y, dx, dw = torch.empty_like(dy), torch.empty_like(x), torch.empty_like(weight)
+        kernels.conv2d_fwd(x, weight, None, None, y, conv, "none", config=config)
+        kernels.conv2d_weight_grad(dy, x, dw, None, conv, config=config)
+        if stride == 1:
+            kernels.conv2d_input_grad(dy, weight, None, dx, conv, config=config)
+        found.append((y, dw, dx if stride == 1 else y))
+    for direct, slide in zip(*found, strict=True):
+        torch.testing.assert_close(slide, direct, equal_nan=True)
+
+
 @pytest.mark.tiers("interpreter", "ir", "gpu")
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_three_taps_of_a_weight_gradient_at_once(layout: str, device: torch.device) -> None:
@@ -227,7 +299,9 @@ def test_offsets_beyond_31_bits(method: str, dim: int, device: torch.device) -> 
 
 
 @pytest.mark.tiers("interpreter")
-@pytest.mark.parametrize("name", ["gemm", "shift", "depthwise", "weight_grad", "weight_grad_depthwise"])
+@pytest.mark.parametrize(
+    "name", ["gemm", "shift", "depthwise", "depthwise_slide", "weight_grad", "weight_grad_depthwise"]
+)
 def test_memory_is_loaded_as_often_as_the_cost_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every load of every program is counted; of direct kernels, which load through L1, every element once a program."""
     direct, gradient = "depthwise" in name, "weight_grad" in name
@@ -241,6 +315,8 @@ def test_memory_is_loaded_as_often_as_the_cost_says(name: str, monkeypatch: pyte
     config = Config(
         32 if gradient else 64, 32, 64 if direct else 32, 4, 1, taps=3 if gradient or name == "shift" else 1
     )
+    if "slide" in name:
+        config = Config(16, 32, 16, 4, 1, rows=3)
 
     def launch() -> None:
         if gradient:

@@ -97,10 +97,33 @@ _CONVOLUTIONS = (
     ),
     _conv("ring", "circular, stride 2", (2, 32, 14, 18), (32, 32, 3, 3), padding=1, padding_mode="circular", stride=2),
     _conv("flat", "7x7, stride 2", (2, 3, 33, 35), (64, 3, 7, 7), stride=2, padding=3, activation="relu"),
-    _conv("direct", "depthwise", (2, 32, 15, 17), (32, 1, 3, 3), padding=1, groups=32),
+    # in channels_last these slide
+    _conv("slide", "depthwise", (2, 32, 15, 17), (32, 1, 3, 3), padding=1, groups=32),
     _conv(
-        "direct", "depthwise 5x5, reflect", (2, 32, 15, 17), (32, 1, 5, 5), padding=2, groups=32, padding_mode="reflect"
+        "slide",
+        "depthwise, stride 2",
+        (2, 40, 15, 17),
+        (40, 1, 3, 3),
+        padding=1,
+        groups=40,
+        stride=2,
+        activation="relu",
     ),
+    _conv(
+        "slide", "depthwise 5x5, reflect", (2, 32, 15, 17), (32, 1, 5, 5), padding=2, groups=32, padding_mode="reflect"
+    ),
+    _conv(
+        "slide",
+        "depthwise 7x7, stride 2, constant",
+        (2, 32, 15, 17),
+        (32, 1, 7, 7),
+        padding=3,
+        groups=32,
+        stride=2,
+        padding_mode="constant",
+        padding_value=0.5,
+    ),
+    _conv("direct", "depthwise, dilation 2", (2, 32, 15, 17), (32, 1, 3, 3), padding=2, dilation=2, groups=32),
     _conv("direct", "narrow groups", (2, 32, 15, 17), (64, 4, 3, 3), padding=1, groups=8),
     _conv("gemm", "2x2, stride 2", (2, 64, 9, 11), (64, 32, 2, 2), "conv_transpose2d", stride=2),
     _conv("gemm", "3x3, stride 2", (2, 40, 9, 11), (40, 24, 3, 3), "conv_transpose2d", stride=2, padding=1),

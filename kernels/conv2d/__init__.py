@@ -6,6 +6,7 @@ They take checked tensors, and write into outputs that the caller allocated. Rea
     gemm.py         the same as an implicit matrix product for every border, with phases, vector hints and an epilogue
     flat.py         a convolution of few channels: taps and channels are one axis
     direct.py       a convolution of narrow groups, without a matrix product
+    slide.py        a depthwise convolution whose programs slide down the image
     shift.py        a convolution of stride 1: the taps of a row share a load
     weight_grad*.py the gradient of the weight, as a matrix product or without one
     sums.py         the gradient of the bias, and the kernel that adds up split sums
@@ -44,6 +45,7 @@ from torchops.kernels.planning.conv2d import (
     method,
     pick_config,
     programs,
+    steps,
     sum_cost,
     sum_tile,
 )
@@ -55,9 +57,11 @@ from .flat import conv2d_flat_kernel
 from .gemm import conv2d_gemm_kernel
 from .plain import PlainConfig, conv2d_plain
 from .shift import conv2d_shift_kernel
+from .slide import conv2d_slide_kernel
 from .sums import conv2d_bias_grad_kernel, conv2d_sum_splits_kernel
 from .weight_grad import conv2d_weight_grad_flat_kernel, conv2d_weight_grad_kernel
 from .weight_grad_direct import conv2d_weight_grad_direct_kernel
+from .weight_grad_slide import conv2d_weight_grad_slide_kernel
 
 
 def conv2d_fwd(
@@ -152,6 +156,14 @@ def _span(s: int, left: int, dilation: int, mode: str) -> int:
     return span if found and 0 <= left <= span else 0
 
 
+def _slides(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, k: int, conv: Conv2d) -> int:
+    """The stride of a depthwise convolution of x, of k channels to a group, that may slide down the image; else 0."""
+    taps, stride = weight.shape[2:], conv.stride[0]
+    narrow = conv.groups > 1 and k == 1 and is_last(x) and is_last(y) and x.element_size() < 8
+    fits = stride <= 2 and conv.stride == (stride, stride) and conv.dilation == (1, 1) and 1 < max(taps) <= 7
+    return stride if narrow and fits else 0
+
+
 class _Operands(NamedTuple):
     """What a kernel reads and writes; an operand that a call does not have is None."""
 
@@ -195,12 +207,15 @@ def _gather(
     shifts = is_last(x) and mapping.name != "ring" and pad is None and (w, conv.stride) == (q, (1, 1)) and r < 32
     lean = border == "constant" and pad is None and activation in ("none", "relu")
     lean = lean and residual is None and ring is None and not (is_gradient and bias is not None)
+    # a ring is no image, and a gradient of stride 2 has phases
+    slides = _slides(x, y, weight, mapping.k * mapping.c, conv) if mapping.image is None and phases == (1, 1) else 0
     problem = Problem(
         kind="ring" if mapping.name == "ring" else "gather" if ring is None else "fold", m=n * pixels, k=mapping.k, c=mapping.c,
         taps=r * s, row=s, phases=phases[0] * phases[1], groups=groups, itemsize=x.element_size(), tf32=dot_precision == "tf32",
         coalesced=is_coalesced(x, mapping.c, method(groups, mapping.k, mapping.c)),
         span=_span(s, left, conv.dilation[1], border) if shifts else 0, lean=lean,
-        bytes_least=bytes_of(x, weight, bias, residual, ring, y),
+        bytes_least=bytes_of(x, weight, bias, residual, ring, y), slides=slides, height=p if slides else 0,
+        width=q if slides else 0,
     )  # fmt: skip
     config = config or pick_config(problem, target_device(y))
     strides, vec_w = taps_of(weight, mapping.k, mapping.c, is_gradient)
@@ -217,14 +232,17 @@ def _gather(
         "PRECISION": dot_precision, "BLOCK_K": config.block_k,
     }  # fmt: skip
     pads: list[torch.Tensor | None] = [pad]
-    steps: tuple[Any, ...] = conv.stride, mapping.sides, conv.dilation, mapping.step, mapping.jump
-    if problem.method == "direct":
+    numbers: tuple[Any, ...] = conv.stride, mapping.sides, conv.dilation, mapping.step, mapping.jump
+    if config.rows:
+        kernel, numbers = conv2d_slide_kernel, (mapping.sides, config.rows)
+        meta.update(STRIDE=slides)
+    elif problem.method == "direct":
         kernel = conv2d_direct_kernel
     elif problem.method == "flat":
         kernel = conv2d_flat_kernel
         meta.update(of_tiles, C=mapping.c)
     elif config.taps > 1:
-        kernel, pads, steps = conv2d_shift_kernel, [], (mapping.sides, mapping.step)
+        kernel, pads, numbers = conv2d_shift_kernel, [], (mapping.sides, mapping.step)
         meta.update(of_tiles, DILATION=conv.dilation[1], BEFORE=problem.span - left if is_gradient else left)
     else:
         kernel = conv2d_gemm_kernel
@@ -237,7 +255,7 @@ def _gather(
         y,
         (n, mapping.c, h, w), (mapping.k, p, q), groups,
         x.stride(), strides, (y if residual is None else residual).stride(), y.stride(),
-        *steps,
+        *numbers,
         config=config, cost=lambda: cost(problem, config), problem=problem,
         pass_name="input_grad" if is_gradient else "forward",
         num_warps=config.num_warps, num_stages=config.num_stages, **meta,
@@ -260,11 +278,12 @@ def conv2d_weight_grad(
     check_weight(dw)
     (n, _, p, q), (channels, c, r, s), (h, w) = dy.shape, dw.shape, x.shape[2:]
     k, groups = channels // conv.groups, conv.groups
-    how, dot_precision = method(groups, k, c), precision(x)
+    how, dot_precision, slides = method(groups, k, c), precision(x), _slides(x, dy, dw, k * c, conv)
     problem = Problem(
         kind="weight_grad", m=n * p * q, k=k, c=c, taps=r * s, row=s, phases=1, groups=groups, itemsize=x.element_size(),
         tf32=dot_precision == "tf32", coalesced=is_coalesced(x, c, how) and is_coalesced(dy, k, how),
         span=(s - 1) * conv.dilation[1] if conv.stride[1] == 1 else 0, lean=False, bytes_least=bytes_of(dy, x, dw),
+        slides=slides, height=p if slides else 0, width=q if slides else 0,
     )  # fmt: skip
     config = config or pick_config(problem, target_device(dy))
     splits, j = config.splits, r * s * c
@@ -284,7 +303,11 @@ def conv2d_weight_grad(
         "EQUAL_STEPS": dy.stride(2) == q * dy.stride(3) and (n == 1 or dy.stride(0) == p * dy.stride(2)),
         "PRECISION": dot_precision, "BLOCK_M": config.block_m,
     }  # fmt: skip
-    if problem.method == "direct":
+    numbers: tuple[Any, ...] = conv.stride, conv.padding, conv.dilation
+    if config.rows:
+        kernel, numbers = conv2d_weight_grad_slide_kernel, (conv.padding, config.rows)
+        meta.update(STRIDE=slides)
+    elif problem.method == "direct":
         kernel = conv2d_weight_grad_direct_kernel
         meta.update(TAPS=config.taps)
     elif problem.method == "flat":
@@ -298,9 +321,9 @@ def conv2d_weight_grad(
         dy, x,
         pad,
         out,
-        (n, c, h, w), (k, p, q), groups, -(-problem.m // (config.block_k * splits)),
+        (n, c, h, w), (k, p, q), groups, steps(problem, config),
         dy.stride(), x.stride(), strides,
-        conv.stride, conv.padding, conv.dilation,
+        *numbers,
         config=config, cost=lambda: cost(problem, config), problem=problem,
         pass_name="weight_grad",
         num_warps=config.num_warps, num_stages=config.num_stages, **meta,
@@ -316,10 +339,10 @@ def conv2d_bias_grad(dy: torch.Tensor, db: torch.Tensor) -> None:
     n, k, p, q = dy.shape
     device = target_device(dy)
     block_n, block_k = 32, 64 if device is not INTERPRETER else min(4096, power_of_2(n * p * q))
-    steps = -(-n * p * q // block_k)
-    splits = max(1, min(steps, 2 * device.sms // -(-k // block_n)))
-    trips = -(-steps // splits)
-    splits = -(-steps // trips)
+    blocks = -(-n * p * q // block_k)
+    splits = max(1, min(blocks, 2 * device.sms // -(-k // block_n)))
+    trips = -(-blocks // splits)
+    splits = -(-blocks // trips)
     out = db if splits == 1 else db.new_empty((splits, k), dtype=accumulator(dy))
     least = bytes_of(dy, db)
     launch(

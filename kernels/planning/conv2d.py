@@ -21,8 +21,29 @@ from .model import LAUNCH_US, Work, model
 from .protocol import Cost, power_of_2
 
 
+def _strips(problem: Problem, config: Config) -> int:
+    """Strips of the images that a launch slides down."""
+    images = problem.m // (problem.height * problem.width)
+    return images * -(-problem.height // config.rows) * -(-problem.width // config.block_m)
+
+
+def _rows_read(problem: Problem, config: Config) -> float:
+    """Rows of y, on average, for which a program that slides down a strip of them reads rows of x."""
+    strips = -(-problem.height // config.rows)
+    return problem.height / strips + -(-problem.taps // problem.row // problem.slides) - 1
+
+
+def steps(problem: Problem, config: Config) -> int:
+    """How many strips or, without sliding, blocks of pixels each range of a weight gradient sums."""
+    found = _strips(problem, config) if config.rows else -(-problem.m // config.block_k)
+    return -(-found // config.splits)
+
+
 def programs(problem: Problem, config: Config) -> int:
     """How many programs a launch has."""
+    if config.rows:
+        ranges = config.splits if problem.kind == "weight_grad" else _strips(problem, config)
+        return ranges * -(-problem.groups // config.block_n)
     if problem.kind == "weight_grad":
         if problem.method == "direct":
             per_split = -(-problem.groups * problem.k // config.block_n) * problem.taps // config.taps * problem.c
@@ -42,8 +63,10 @@ def programs(problem: Problem, config: Config) -> int:
 
 def trips(problem: Problem, config: Config) -> float:
     """Iterations of the main loop of a program."""
+    if config.rows:
+        return _rows_read(problem, config) * (steps(problem, config) if problem.kind == "weight_grad" else 1)
     if problem.kind == "weight_grad":
-        return -(-problem.m // (config.block_k * config.splits))
+        return steps(problem, config)
     if problem.method == "direct":
         # a depthwise loop goes through rows of taps, which it unrolls; others take a trip for every tap of a channel
         return problem.columns / (problem.row if problem.c == 1 else 1)
@@ -62,10 +85,16 @@ def cost(problem: Problem, config: Config) -> Cost:
     """What a launch moves and multiplies.
 
     L2 traffic is what programs load: an implicit product loads a pixel anew for every tap, past L1. Direct kernels load
-    through L1, where neighbouring taps of a row find what the first one brought.
+    through L1, where neighbouring taps of a row find what the first one brought. Those that slide load a row once a strip.
     """
     count, loops = programs(problem, config), trips(problem, config)
-    if problem.method == "direct":
+    if config.rows:
+        columns = (config.block_m - 1) * problem.slides + problem.row
+        loads, flops = loops * problem.slides * columns, 0
+        if problem.kind == "weight_grad":
+            loads += steps(problem, config) * problem.height / -(-problem.height // config.rows) * config.block_m
+        loads *= config.block_n * problem.itemsize
+    elif problem.method == "direct":
         pixels, taps = config.block_m, problem.row
         rows = problem.columns / taps
         if problem.kind == "weight_grad":
@@ -78,6 +107,9 @@ def cost(problem: Problem, config: Config) -> Cost:
         flops = round(2.0 * config.block_m * config.taps * config.block_n * config.block_k * loops * count)
     workspace = _workspace(problem, config) if config.splits > 1 else 0
     outputs = problem.c * problem.taps if problem.kind == "weight_grad" else problem.m * problem.phases
+    if config.rows and problem.kind != "weight_grad":
+        # a row is written as soon as it is whole
+        outputs = 0
     return Cost(
         bytes_moved=problem.bytes_least + workspace,
         bytes_least=problem.bytes_least,
@@ -94,6 +126,12 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
     """Assumed lengths of the main loop and of the rest, in instructions a warp, fitted to machine code for sm_90."""
     lanes = 32 * config.num_warps
     values = config.block_m * config.block_n / lanes
+    if config.rows:
+        loop = problem.slides * problem.row * (9 + values) + problem.taps * values
+        if problem.kind == "weight_grad":
+            # a strip has about 100 instructions of its own; in the end lanes are added up for each tap
+            return 50 + loop + 100 / _rows_read(problem, config), 500 + 28 * problem.taps
+        return 10 + loop + values, 250 + 3 * problem.taps * values
     if problem.method == "direct":
         if problem.kind == "weight_grad":
             values = config.block_k * config.block_n / lanes
@@ -119,6 +157,9 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
 def _registers(problem: Problem, config: Config, device: Device) -> int:
     """About as many as a thread has: its sums, and what they are made of. The counts were read off machine code."""
     lanes = 32 * config.num_warps
+    if config.rows:
+        # the taps, or the sums of them, and the rows that wait
+        return min(255, int(40 + (problem.taps + 3) * config.block_m * config.block_n / lanes))
     if problem.method == "direct":
         pixels = config.block_k if problem.kind == "weight_grad" else config.block_m
         return min(255, int(36 + 3.5 * pixels * config.block_n / lanes))
@@ -184,15 +225,21 @@ def modelled_us(problem: Problem, config: Config, device: Device) -> float:
     return _modelled(problem, config, device)[0]
 
 
+def _in_strips(problem: Problem, config: Config) -> list[Config]:
+    """A config that slides, for images in one, two, four or eight strips of equal heights."""
+    heights = {-(-problem.height // n) for n in (1, 2, 4, 8)} if config.rows else {0}
+    return [replace(config, rows=rows) for rows in sorted(heights)]
+
+
 def _with_splits(problem: Problem, config: Config, device: Device) -> list[Config]:
     """A weight gradient in so many ranges that they fill the device one to four times."""
     if problem.kind != "weight_grad":
         return [config]
-    one, steps = programs(problem, config), -(-problem.m // config.block_k)
-    counts = {max(1, min(steps, round(device.sms * waves / one))) for waves in (1, 2, 3, 4)}
-    counts |= {max(1, min(steps, device.sms * waves // one)) for waves in (1, 2, 3, 4)}
+    one, every = programs(problem, config), steps(problem, config)
+    counts = {max(1, min(every, round(device.sms * waves / one))) for waves in (1, 2, 3, 4)}
+    counts |= {max(1, min(every, device.sms * waves // one)) for waves in (1, 2, 3, 4)}
     # a range of no pixels would be a program that does nothing: fewer ranges of as many steps hold all pixels
-    exact = {-(-steps // -(-steps // n)) for n in counts}
+    exact = {-(-every // -(-every // n)) for n in counts}
     return [replace(config, splits=n) for n in sorted(exact)]
 
 
@@ -265,6 +312,9 @@ def pick_config(problem: Problem, device: Device) -> Config:
     if device is INTERPRETER:
         # the interpreter takes its time for every iteration of a loop, and hardly any for an element
         width = min(256, max(16, power_of_2(problem.c)))
+        if problem.slides:
+            columns, channels = (min(64, power_of_2(n)) for n in (problem.width, problem.groups))
+            return Config(columns, channels, columns, 4, 1, rows=problem.height)
         if problem.kind == "weight_grad":
             return Config(16, 64, min(1024, max(16, power_of_2(problem.m))), 4, 1)
         shifts = problem.method == "gemm" and 0 < problem.span <= 64
@@ -273,8 +323,9 @@ def pick_config(problem: Problem, device: Device) -> Config:
 
 
 def choices(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:
-    """All that may be picked: the candidates and, for a weight gradient, their numbers of splits."""
-    return [c for base in candidates(problem, device, compiler) for c in _with_splits(problem, base, device)]
+    """All that may be picked: the candidates, in strips of all heights and, for a weight gradient, in all numbers of splits."""
+    found = (c for base in candidates(problem, device, compiler) for c in _in_strips(problem, base))
+    return [c for base in found for c in _with_splits(problem, base, device)]
 
 
 def ranking(problem: Problem, device: Device, compiler: Version | None = None) -> list[Config]:

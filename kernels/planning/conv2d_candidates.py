@@ -55,6 +55,12 @@ class Problem:
     registers for larger tiles."""
     bytes_least: int
     """Every element of the tensors read or written once."""
+    slides: int = 0
+    """The stride, where a program may slide down the image (see conv2d/slide.py); else 0."""
+    height: int = 0
+    """Rows of an image that is written, where a program may slide down it; else 0."""
+    width: int = 0
+    """Its columns, likewise."""
 
     @property
     def method(self) -> str:
@@ -72,7 +78,7 @@ class Config:
 
     A gather loads `block_m` pixels for `taps` products with `block_n` channels, `block_k` channels at a time; a weight
     gradient computes `taps` products of `block_m` channels out by `block_n` in, `block_k` pixels at a time, in `splits`
-    ranges of pixels.
+    ranges of pixels. One that slides goes down `rows` rows of `block_m` columns.
     """
 
     block_m: int
@@ -82,6 +88,8 @@ class Config:
     num_stages: int
     taps: int = 1
     splits: int = 1
+    rows: int = 0
+    """Rows of the strip that a program slides down; 0 where it does not slide."""
 
 
 def reads_shared(arch: str) -> bool:
@@ -168,6 +176,13 @@ class _Case(NamedTuple):
         """The three share their loads (see conv2d/shift.py)."""
         return self.three and 0 < self.problem.span <= 64
 
+    @property
+    def values(self) -> int:
+        """Values that a thread may have of each tap and each sum, so that they find registers where a program slides."""
+        if not self.problem.slides:
+            return 0
+        return 8 if self.problem.taps <= 9 else 4 if self.problem.taps <= 25 else 2
+
     def fills(self, depth: int) -> bool:
         """Whether the channels in are whole tiles of so many bytes."""
         return self.problem.c * self.problem.itemsize % depth == 0
@@ -193,12 +208,15 @@ class Row(NamedTuple):
     """Taps that are computed together; None: in a weight gradient a row of the filter, if it has at most 5, else one."""
     reason: str
     """Why it is not offered to all. "40 (80)" are 40 instructions that spill, and 80 bytes of stack."""
+    slides: bool = False
+    """Whether its programs slide, at first down the whole image: `choices` has shorter strips, too."""
 
     def config(self, case: _Case) -> Config:
         m, n, k = self.tile
         taps = self.taps or (case.problem.row if case.gradient and case.problem.row <= 5 else 1)
         depth = k // case.problem.itemsize if isinstance(k, Bytes) else k
-        return Config(m, n, depth, self.num_warps, self.stages or case.stages, taps)
+        rows = case.problem.height if self.slides else 0
+        return Config(m, n, depth, self.num_warps, self.stages or case.stages, taps, rows=rows)
 
 
 def _always(case: _Case) -> bool:
@@ -208,6 +226,13 @@ def _always(case: _Case) -> bool:
 _CLEAN = "The compile tier finds no spill in it on any architecture."
 _THREE = (
     "Elsewhere sums lie in registers, and the tile below is offered. A fourth stage of 128 x 128 exceeds shared memory."
+)
+_EIGHT = "With 16 values a thread it is clean on sm_90 (triton 3.8), but takes 255 registers."
+_FOUR = "Taps lie in registers: with 8 values a thread, Triton 3.8 spills 58 (120) on sm_90."
+_FOUR_SUMS = "It has 8 warps, because with 4 ptxas aims at 168 registers, and Triton 3.8 spills 2 (8) on sm_89."
+_TWO = (
+    "Taps lie in registers: with 4 values a thread, Triton 3.8 spills 46 (96) on sm_90. In a weight gradient 2 values need 8 "
+    "warps, because with 4 ptxas aims at 168 registers, and Triton 3.8 spills 4 (8) on sm_90, 2 (8) on sm_80 and sm_89."
 )
 
 TABLE: dict[str, tuple[Row, ...]] = {
@@ -232,6 +257,18 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row(lambda c: not (c.depthwise or (c.gradient and c.long_rows)), (32, 32, 32), 4, 1, None,
             "Depthwise convolutions have 64 x 32 instead. A weight gradient of 5 x 5 taps in groups of 4 channels is clean "
             "with triton 3.8, and was left out with the depthwise one."),
+        # these slide, and have 8, 4 or 2 values a thread
+        Row(lambda c: c.values == 8, (8, 64, 8), 2, 1, 1, _EIGHT, True),
+        Row(lambda c: c.values == 8, (16, 32, 16), 2, 1, 1, _EIGHT, True),
+        Row(lambda c: c.values == 8, (32, 16, 32), 2, 1, 1, _EIGHT, True),
+        Row(lambda c: c.values == 4 and not c.gradient, (8, 64, 8), 4, 1, 1, _FOUR, True),
+        Row(lambda c: c.values == 4 and not c.gradient, (16, 32, 16), 4, 1, 1, _FOUR, True),
+        Row(lambda c: c.values == 4 and not c.gradient, (32, 16, 32), 4, 1, 1, _FOUR, True),
+        Row(lambda c: c.values == 4 and c.gradient, (16, 64, 16), 8, 1, 1, _FOUR_SUMS, True),
+        Row(lambda c: c.values == 4 and c.gradient, (32, 32, 32), 8, 1, 1, _FOUR_SUMS, True),
+        Row(lambda c: c.values == 2 and not c.gradient, (8, 32, 8), 4, 1, 1, _TWO, True),
+        Row(lambda c: c.values == 2 and not c.gradient, (16, 16, 16), 4, 1, 1, _TWO, True),
+        Row(lambda c: c.values == 2, (16, 32, 16), 8, 1, 1, _TWO, True),
     ),
     # these multiply float32 and float64 in full, without matrix units
     "full precision": (

@@ -103,7 +103,8 @@ def _calls(
 
 
 def _tile(config: Config) -> str:
-    return f"{config.block_m}x{config.block_n}x{config.block_k}"
+    strip = f", {config.rows} rows" if config.rows else ""
+    return f"{config.block_m}x{config.block_n}x{config.block_k}{strip}"
 
 
 def _dry_run(work: list[tuning.Task], device: Device, top: int | None) -> None:
