@@ -45,6 +45,7 @@ from torchops.kernels.planning.conv2d import (
     method,
     pick_config,
     programs,
+    rows_a_trip,
     steps,
     sum_cost,
     sum_tile,
@@ -235,7 +236,7 @@ def _gather(
     numbers: tuple[Any, ...] = conv.stride, mapping.sides, conv.dilation, mapping.step, mapping.jump
     if config.rows:
         kernel, numbers = conv2d_slide_kernel, (mapping.sides, config.rows)
-        meta.update(STRIDE=slides)
+        meta.update(STRIDE=slides, ROWS_A_TRIP=rows_a_trip(problem))
     elif problem.method == "direct":
         kernel = conv2d_direct_kernel
     elif problem.method == "flat":

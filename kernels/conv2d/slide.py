@@ -36,10 +36,8 @@ def columns_of_taps(
 
 
 @triton.jit
-def load_row(
-    x_ptr, h, H, x_sh, offs, inside, pad_ptr, S: tl.constexpr, BORDER: tl.constexpr, ACC: tl.constexpr
-):  # fmt: skip
-    """Row h of an image as S taps read it, in ACC: 0 beyond a constant border, or its value if there is a pad_ptr."""
+def load_row(x_ptr, h, H, x_sh, offs, inside, pad_ptr, S: tl.constexpr, BORDER: tl.constexpr):
+    """Row h of an image as S taps read it: 0 beyond a constant border, or its value if there is a pad_ptr."""
     row = x_ptr + border_index(h, H, BORDER) * x_sh  # clamped: the last rows of a strip may go into no row of y
     beyond = 0.0
     if pad_ptr is not None:
@@ -49,7 +47,7 @@ def load_row(
         mask = inside[s]
         if BORDER == "constant":
             mask = mask & in_range(h, H)
-        found += (tl.load(row + offs[s], mask=mask, other=beyond).to(ACC),)
+        found += (tl.load(row + offs[s], mask=mask, other=beyond),)
     return found
 
 
@@ -62,7 +60,7 @@ def conv2d_slide_kernel(
     x_size, y_size, groups,             # of one channel in and one out
     x_strides, w_strides, r_strides, y_strides,
     sides, rows,
-    R: tl.constexpr, S: tl.constexpr, STRIDE: tl.constexpr,
+    R: tl.constexpr, S: tl.constexpr, STRIDE: tl.constexpr, ROWS_A_TRIP: tl.constexpr,
     MAP: tl.constexpr, BORDER: tl.constexpr, ACTIVATION: tl.constexpr, FOLD: tl.constexpr,
     ALONG: tl.constexpr, VEC: tl.constexpr,     # for x, w and y; the kernel does not use those of w
     WIDE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
@@ -104,24 +102,30 @@ def conv2d_slide_kernel(
     accs = ()
     for _ in tl.static_range(WAITING):
         accs += (start,)
-    # the first of accs is that of row `newest` of y, the last that of row p, which is whole
-    for newest in range(first, tl.minimum(first + rows, P) + WAITING - 1):
-        for i in tl.static_range(STRIDE):
-            row = load_row(x_ptr, newest * STRIDE - top + i, H, x_sh, offs, inside, pad_ptr, S, BORDER, ACC)
-            sums = ()
-            for age in tl.static_range(WAITING):
-                acc = accs[age]
-                if i + STRIDE * age < R:
-                    for s in tl.static_range(S):
-                        acc += row[s] * taps[(i + STRIDE * age) * S + s]
-                sums += (acc,)
+    # a trip waits for memory once: what it loads is loaded before a row is stored, which the compiler would not move loads past
+    end = tl.minimum(first + rows, P)
+    for trip in range(first, end + WAITING - 1, ROWS_A_TRIP):
+        loaded = ()
+        for i in tl.static_range(ROWS_A_TRIP * STRIDE):
+            loaded += load_row(x_ptr, trip * STRIDE - top + i, H, x_sh, offs, inside, pad_ptr, S, BORDER)
+        for j in tl.static_range(ROWS_A_TRIP):
+            # the first of accs is that of row trip + j of y, the last that of row p, which is whole
+            for i in tl.static_range(STRIDE):
+                sums = ()
+                for age in tl.static_range(WAITING):
+                    acc = accs[age]
+                    if i + STRIDE * age < R:
+                        for s in tl.static_range(S):
+                            x = loaded[(j * STRIDE + i) * S + s].to(ACC)
+                            acc += x * taps[(i + STRIDE * age) * S + s]
+                    sums += (acc,)
+                accs = sums
+            p = trip + j - (WAITING - 1)
+            finish(
+                accs[WAITING - 1], None, residual_ptr, ring_ptr, y_ptr, (n, p, q), offs_k, mask_q & (p >= first) & (p < end),
+                mask_k, (channels, P, Q), r_strides, y_strides, sides, ACTIVATION, FOLD, ALONG[2],
+            )  # fmt: skip
+            sums = (start,)
+            for age in tl.static_range(WAITING - 1):
+                sums += (accs[age],)
             accs = sums
-        p = newest - (WAITING - 1)
-        finish(
-            accs[WAITING - 1], None, residual_ptr, ring_ptr, y_ptr, (n, p, q), offs_k, mask_q & (p >= first), mask_k,
-            (channels, P, Q), r_strides, y_strides, sides, ACTIVATION, FOLD, ALONG[2],
-        )  # fmt: skip
-        sums = (start,)
-        for age in tl.static_range(WAITING - 1):
-            sums += (accs[age],)
-        accs = sums

@@ -65,7 +65,7 @@ def conv2d_weight_grad_slide_kernel(
             waiting = rows_dy
             for i in tl.static_range(STRIDE):
                 h = newest * STRIDE - top + i
-                row = load_row(x_ptr + n * x_sn, h, H, x_sh, offs, inside, pad_ptr, S, BORDER, ACC)
+                row = load_row(x_ptr + n * x_sn, h, H, x_sh, offs, inside, pad_ptr, S, BORDER)
                 sums = ()
                 for r in tl.static_range(R):
                     p = newest - (r - i) // STRIDE
@@ -74,7 +74,7 @@ def conv2d_weight_grad_slide_kernel(
                         if (r - i) % STRIDE == 0 and r >= i:
                             # what lies beyond the strip is no 0 that an infinity could be multiplied with
                             if (p >= first) & (p < end):
-                                acc += row[s] * waiting[(r - i) // STRIDE]
+                                acc += row[s].to(ACC) * waiting[(r - i) // STRIDE]
                         sums += (acc,)
                 accs = sums
     dw_ptr += tl.cast(split, tl.int64) * dw_split

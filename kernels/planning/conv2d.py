@@ -33,6 +33,11 @@ def _rows_read(problem: Problem, config: Config) -> float:
     return problem.height / strips + -(-problem.taps // problem.row // problem.slides) - 1
 
 
+def rows_a_trip(problem: Problem) -> int:
+    """Rows of y that a trip of a gather that slides finishes: with one stride or the other, two rows of x are under way."""
+    return 2 // problem.slides
+
+
 def steps(problem: Problem, config: Config) -> int:
     """How many strips or, without sliding, blocks of pixels each range of a weight gradient sums."""
     found = _strips(problem, config) if config.rows else -(-problem.m // config.block_k)
@@ -64,7 +69,8 @@ def programs(problem: Problem, config: Config) -> int:
 def trips(problem: Problem, config: Config) -> float:
     """Iterations of the main loop of a program."""
     if config.rows:
-        return _rows_read(problem, config) * (steps(problem, config) if problem.kind == "weight_grad" else 1)
+        read = _rows_read(problem, config)
+        return read * steps(problem, config) if problem.kind == "weight_grad" else read / rows_a_trip(problem)
     if problem.kind == "weight_grad":
         return steps(problem, config)
     if problem.method == "direct":
@@ -91,7 +97,9 @@ def cost(problem: Problem, config: Config) -> Cost:
     if config.rows:
         columns = (config.block_m - 1) * problem.slides + problem.row
         loads, flops = loops * problem.slides * columns, 0
-        if problem.kind == "weight_grad":
+        if problem.kind != "weight_grad":
+            loads *= rows_a_trip(problem)
+        else:
             loads += steps(problem, config) * problem.height / -(-problem.height // config.rows) * config.block_m
         loads *= config.block_n * problem.itemsize
     elif problem.method == "direct":
@@ -131,7 +139,7 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
         if problem.kind == "weight_grad":
             # a strip has about 100 instructions of its own; in the end lanes are added up for each tap
             return 50 + loop + 100 / _rows_read(problem, config), 500 + 28 * problem.taps
-        return 10 + loop + values, 250 + 3 * problem.taps * values
+        return 10 + (loop + values) * rows_a_trip(problem), 250 + 3 * problem.taps * values
     if problem.method == "direct":
         if problem.kind == "weight_grad":
             values = config.block_k * config.block_n / lanes
@@ -158,8 +166,9 @@ def _registers(problem: Problem, config: Config, device: Device) -> int:
     """About as many as a thread has: its sums, and what they are made of. The counts were read off machine code."""
     lanes = 32 * config.num_warps
     if config.rows:
-        # the taps, or the sums of them, and the rows that wait
-        return min(255, int(40 + (problem.taps + 3) * config.block_m * config.block_n / lanes))
+        # the taps, or the sums of them, the rows that wait, and the addresses of the columns
+        values = config.block_m * config.block_n / lanes
+        return min(255, int(32 + (problem.taps + 3) * values + 4.8 * problem.row))
     if problem.method == "direct":
         pixels = config.block_k if problem.kind == "weight_grad" else config.block_m
         return min(255, int(36 + 3.5 * pixels * config.block_n / lanes))
