@@ -113,6 +113,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "no-pixels": (_change(*_PROBLEM, "m", value=0), "is none"),
     "unknown-kind": (_change(*_PROBLEM, "kind", value="scatter"), "is none"),
     "broken-rows-of-taps": (_change(*_PROBLEM, "row", value=2), "is none"),
+    "no-image-to-slide-down": (_change(*_PROBLEM, "slides", value=1), "is none"),
 }
 FILES: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "not JSON"),

@@ -157,12 +157,13 @@ def _span(s: int, left: int, dilation: int, mode: str) -> int:
     return span if found and 0 <= left <= span else 0
 
 
-def _slides(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, k: int, conv: Conv2d) -> int:
-    """The stride of a depthwise convolution of x, of k channels to a group, that may slide down the image; else 0."""
-    taps, stride = weight.shape[2:], conv.stride[0]
-    narrow = conv.groups > 1 and k == 1 and is_last(x) and is_last(y) and x.element_size() < 8
-    fits = stride <= 2 and conv.stride == (stride, stride) and conv.dilation == (1, 1) and 1 < max(taps) <= 7
-    return stride if narrow and fits else 0
+def _slides(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, conv: Conv2d) -> int:
+    """The stride of a depthwise convolution that may slide down the images of x; else 0."""
+    stride, depthwise = conv.stride[0], weight.shape[:2] == (conv.groups, 1) and conv.groups > 1
+    fits = (
+        stride <= 2 and conv.stride == (stride, stride) and conv.dilation == (1, 1) and 1 < max(weight.shape[2:]) <= 7
+    )
+    return stride if depthwise and fits and is_last(x) and is_last(y) and x.element_size() < 8 else 0
 
 
 class _Operands(NamedTuple):
@@ -209,7 +210,7 @@ def _gather(
     lean = border == "constant" and pad is None and activation in ("none", "relu")
     lean = lean and residual is None and ring is None and not (is_gradient and bias is not None)
     # a ring is no image, and a gradient of stride 2 has phases
-    slides = _slides(x, y, weight, mapping.k * mapping.c, conv) if mapping.image is None and phases == (1, 1) else 0
+    slides = _slides(x, y, weight, conv) if mapping.image is None and phases == (1, 1) else 0
     problem = Problem(
         kind="ring" if mapping.name == "ring" else "gather" if ring is None else "fold", m=n * pixels, k=mapping.k, c=mapping.c,
         taps=r * s, row=s, phases=phases[0] * phases[1], groups=groups, itemsize=x.element_size(), tf32=dot_precision == "tf32",
@@ -279,7 +280,7 @@ def conv2d_weight_grad(
     check_weight(dw)
     (n, _, p, q), (channels, c, r, s), (h, w) = dy.shape, dw.shape, x.shape[2:]
     k, groups = channels // conv.groups, conv.groups
-    how, dot_precision, slides = method(groups, k, c), precision(x), _slides(x, dy, dw, k * c, conv)
+    how, dot_precision, slides = method(groups, k, c), precision(x), _slides(x, dy, dw, conv)
     problem = Problem(
         kind="weight_grad", m=n * p * q, k=k, c=c, taps=r * s, row=s, phases=1, groups=groups, itemsize=x.element_size(),
         tf32=dot_precision == "tf32", coalesced=is_coalesced(x, c, how) and is_coalesced(dy, k, how),

@@ -260,7 +260,9 @@ def parse_row(row: dict[str, Any]) -> tuple[Problem, Config]:
     """
     problem, config = tables.checked(Problem, row.get("problem")), tables.checked(Config, row.get("config"))
     sizes = problem.m, problem.k, problem.c, problem.taps, problem.row, problem.phases, problem.groups
-    if problem.kind not in KINDS or problem.itemsize not in (2, 4, 8) or min(sizes) < 1 or problem.taps % problem.row:
+    image = problem.height * problem.width
+    wrong = problem.kind not in KINDS or problem.itemsize not in (2, 4, 8) or min(sizes) < 1
+    if wrong or problem.taps % problem.row or (image > 0) != (problem.slides > 0) or (image and problem.m % image):
         raise ValueError(f"{problem} is none")
     return key(problem), config
 
