@@ -28,9 +28,12 @@ def _strips(problem: Problem, config: Config) -> int:
 
 
 def _rows_read(problem: Problem, config: Config) -> float:
-    """Rows of y, on average, for which a program that slides down a strip of them reads rows of x."""
-    strips = -(-problem.height // config.rows)
-    return problem.height / strips + -(-problem.taps // problem.row // problem.slides) - 1
+    """Rows of y, on average, for which a program that slides down a strip of them reads rows of x, in whole trips."""
+    whole, rest = divmod(problem.height, config.rows)
+    waiting = -(-problem.taps // problem.row // problem.slides) - 1
+    at_once = 1 if problem.kind == "weight_grad" else rows_a_trip(problem)
+    strips = [config.rows] * whole + [rest] * (rest > 0)
+    return sum(-(-(rows + waiting) // at_once) * at_once for rows in strips) / len(strips)
 
 
 def rows_a_trip(problem: Problem) -> int:
