@@ -175,7 +175,9 @@ def test_strips_that_slide_join(
         close(out, dx + bias.double().cpu().view(-1, 1, 1), torch.float32, factor=4)
 
 
-@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # NumPy's, of an infinity less an infinity
+@pytest.mark.filterwarnings(
+    "ignore:invalid value encountered:RuntimeWarning"
+)  # NumPy's, of an infinity less an infinity
 @pytest.mark.tiers("interpreter", "ir", "gpu")
 @pytest.mark.parametrize("stride", [1, 2])
 def test_what_is_not_finite_stays_where_taps_take_it(stride: int, device: torch.device) -> None:

@@ -308,7 +308,7 @@ def conv2d_weight_grad(
     numbers: tuple[Any, ...] = conv.stride, conv.padding, conv.dilation
     if config.rows:
         kernel, numbers = conv2d_weight_grad_slide_kernel, (conv.padding, config.rows)
-        meta.update(STRIDE=slides)
+        meta.update(STRIDE=slides, ROWS_A_TRIP=rows_a_trip(problem))
     elif problem.method == "direct":
         kernel = conv2d_weight_grad_direct_kernel
         meta.update(TAPS=config.taps)

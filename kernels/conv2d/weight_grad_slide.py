@@ -24,7 +24,7 @@ def conv2d_weight_grad_slide_kernel(
     x_size, y_size, groups, steps,  # groups of one channel in and one out
     dy_strides, x_strides, dw_strides,
     sides, rows,
-    R: tl.constexpr, S: tl.constexpr, STRIDE: tl.constexpr,
+    R: tl.constexpr, S: tl.constexpr, STRIDE: tl.constexpr, ROWS_A_TRIP: tl.constexpr,
     BORDER: tl.constexpr, ALONG: tl.constexpr, VEC: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
@@ -57,26 +57,32 @@ def conv2d_weight_grad_slide_kernel(
         waiting = ()
         for _ in tl.static_range(WAITING):
             waiting += (tl.zeros((BLOCK_K, BLOCK_N), ACC),)
-        for newest in range(first, end + WAITING - 1):
-            offs_dy = n * dy_sn + newest * dy_sh + q * dy_sw
-            rows_dy = (load_tile(dy_ptr, offs_dy, offs_k * dy_sk, mask_q & (newest < end), mask_k, ALONG[1]).to(ACC),)
-            for age in tl.static_range(WAITING - 1):
-                rows_dy += (waiting[age],)
-            waiting = rows_dy
-            for i in tl.static_range(STRIDE):
-                h = newest * STRIDE - top + i
-                row = load_row(x_ptr + n * x_sn, h, H, x_sh, offs, inside, pad_ptr, S, BORDER)
-                sums = ()
-                for r in tl.static_range(R):
-                    p = newest - (r - i) // STRIDE
-                    for s in tl.static_range(S):
-                        acc = accs[r * S + s]
-                        if (r - i) % STRIDE == 0 and r >= i:
-                            # what lies beyond the strip is no 0 that an infinity could be multiplied with
-                            if (p >= first) & (p < end):
-                                acc += row[s].to(ACC) * waiting[(r - i) // STRIDE]
-                        sums += (acc,)
-                accs = sums
+        for trip in range(first, end + WAITING - 1, ROWS_A_TRIP):
+            # all that a trip loads is under way at once
+            rows_dy, rows_x = (), ()
+            for j in tl.static_range(ROWS_A_TRIP):
+                offs_dy = n * dy_sn + (trip + j) * dy_sh + q * dy_sw
+                rows_dy += (load_tile(dy_ptr, offs_dy, offs_k * dy_sk, mask_q & (trip + j < end), mask_k, ALONG[1]),)
+            for i in tl.static_range(ROWS_A_TRIP * STRIDE):
+                h = trip * STRIDE - top + i
+                rows_x += load_row(x_ptr + n * x_sn, h, H, x_sh, offs, inside, pad_ptr, S, BORDER)
+            for j in tl.static_range(ROWS_A_TRIP):
+                older = (rows_dy[j].to(ACC),)
+                for age in tl.static_range(WAITING - 1):
+                    older += (waiting[age],)
+                waiting = older
+                for i in tl.static_range(STRIDE):
+                    sums = ()
+                    for r in tl.static_range(R):
+                        p = trip + j - (r - i) // STRIDE
+                        for s in tl.static_range(S):
+                            acc = accs[r * S + s]
+                            if (r - i) % STRIDE == 0 and r >= i:
+                                # what lies beyond the strip is no 0 that an infinity could be multiplied with
+                                if (p >= first) & (p < end):
+                                    acc += rows_x[(j * STRIDE + i) * S + s].to(ACC) * waiting[(r - i) // STRIDE]
+                            sums += (acc,)
+                    accs = sums
     dw_ptr += tl.cast(split, tl.int64) * dw_split
     for r in tl.static_range(R):
         for s in tl.static_range(S):

@@ -31,13 +31,12 @@ def _rows_read(problem: Problem, config: Config) -> float:
     """Rows of y, on average, for which a program that slides down a strip of them reads rows of x, in whole trips."""
     whole, rest = divmod(problem.height, config.rows)
     waiting = -(-problem.taps // problem.row // problem.slides) - 1
-    at_once = 1 if problem.kind == "weight_grad" else rows_a_trip(problem)
-    strips = [config.rows] * whole + [rest] * (rest > 0)
+    at_once, strips = rows_a_trip(problem), [config.rows] * whole + [rest] * (rest > 0)
     return sum(-(-(rows + waiting) // at_once) * at_once for rows in strips) / len(strips)
 
 
 def rows_a_trip(problem: Problem) -> int:
-    """Rows of y that a trip of a gather that slides finishes: with one stride or the other, two rows of x are under way."""
+    """Rows of y, or dy, of one trip of a program that slides: with one stride or the other, two rows of x are under way."""
     return 2 // problem.slides
 
 
@@ -72,8 +71,8 @@ def programs(problem: Problem, config: Config) -> int:
 def trips(problem: Problem, config: Config) -> float:
     """Iterations of the main loop of a program."""
     if config.rows:
-        read = _rows_read(problem, config)
-        return read * steps(problem, config) if problem.kind == "weight_grad" else read / rows_a_trip(problem)
+        strips = steps(problem, config) if problem.kind == "weight_grad" else 1
+        return strips * _rows_read(problem, config) / rows_a_trip(problem)
     if problem.kind == "weight_grad":
         return steps(problem, config)
     if problem.method == "direct":
@@ -99,10 +98,8 @@ def cost(problem: Problem, config: Config) -> Cost:
     count, loops = programs(problem, config), trips(problem, config)
     if config.rows:
         columns = (config.block_m - 1) * problem.slides + problem.row
-        loads, flops = loops * problem.slides * columns, 0
-        if problem.kind != "weight_grad":
-            loads *= rows_a_trip(problem)
-        else:
+        loads, flops = loops * rows_a_trip(problem) * problem.slides * columns, 0
+        if problem.kind == "weight_grad":
             loads += steps(problem, config) * problem.height / -(-problem.height // config.rows) * config.block_m
         loads *= config.block_n * problem.itemsize
     elif problem.method == "direct":
@@ -141,7 +138,8 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
         loop = problem.slides * problem.row * (9 + values) + problem.taps * values
         if problem.kind == "weight_grad":
             # a strip has about 100 instructions of its own; in the end lanes are added up for each tap
-            return 50 + loop + 100 / _rows_read(problem, config), 500 + 28 * problem.taps
+            loop += 40 + 100 / _rows_read(problem, config)
+            return 10 + loop * rows_a_trip(problem), 500 + 28 * problem.taps
         return 10 + (loop + values) * rows_a_trip(problem), 250 + 3 * problem.taps * values
     if problem.method == "direct":
         if problem.kind == "weight_grad":
