@@ -165,19 +165,19 @@ def test_every_config_of_the_commonest_fits_ada(one: Pass, monkeypatch: pytest.M
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize(
     ("kernel", "stride", "bits", "longest"),
-    [(3, 1, 128, 155), (3, 2, 128, 215), (5, 1, 64, 185), (5, 2, 64, 245), (7, 1, 32, 185), (7, 2, 32, 245)],
+    [(3, 1, 128, 310), (3, 2, 128, 215), (5, 1, 64, 370), (5, 2, 64, 245), (7, 1, 32, 370), (7, 2, 32, 245)],
 )
 def test_a_row_is_loaded_once_for_all_rows_that_it_goes_into(
     kernel: int, stride: int, bits: int, longest: int, arch: str
 ) -> None:
-    """A load a column of taps and row, as wide as the values that a thread has; no shared memory; a short loop."""
+    """Two rows a trip, with a load for each column of taps, as wide as the values that a thread has; no shared memory."""
     layer = ConvLayer("", "", 32, 144, 56, 56, 144, kernel, kernel, stride, kernel // 2, groups=144)
     (launch,) = model.launches(layer, DEVICES[arch])["forward"]
     r = inspect.report(launch)
     assert r.kernel == "conv2d_slide_kernel"
     assert (r.spills, r.stack_bytes, r.shared_bytes) == (0, 0, 0), r
-    assert (r.loads[bits], r.stores) == (kernel * stride, {bits: 1}), r
-    assert r.registers <= 168, r
+    assert (r.loads[bits], r.stores) == (2 * kernel, {bits: 2 // stride}), r
+    assert r.registers <= 180, r
     assert 0 < r.loop_instructions <= longest, r
 
 
