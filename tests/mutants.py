@@ -150,7 +150,7 @@ MUTANTS = (
         "zero times infinity",
         "ir",
         "test_what_is_not_finite_stays_where_taps_take_it",
-        (Edit("conv2d_weight_grad_slide_kernel", "if (p >= first) & (p < end):", "if p <= newest:"),),
+        (Edit("conv2d_weight_grad_slide_kernel", "(p >= first) & (p < end)", "p <= newest"),),
         "test_conv2d_tiles.py",
     ),
     Mutant(

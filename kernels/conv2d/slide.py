@@ -110,7 +110,7 @@ def conv2d_slide_kernel(
             row = load_row(x_ptr, newest * STRIDE - top + i, H, x_sh, offs, inside, pad_ptr, S, BORDER, ACC)
             sums = ()
             for age in tl.static_range(WAITING):
-                acc = accs[age]
+                acc = accs[age]  # type: ignore[var-annotated]
                 if i + STRIDE * age < R:
                     for s in tl.static_range(S):
                         acc += row[s] * taps[(i + STRIDE * age) * S + s]

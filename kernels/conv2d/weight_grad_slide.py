@@ -70,7 +70,7 @@ def conv2d_weight_grad_slide_kernel(
                 for r in tl.static_range(R):
                     p = newest - (r - i) // STRIDE
                     for s in tl.static_range(S):
-                        acc = accs[r * S + s]
+                        acc = accs[r * S + s]  # type: ignore[var-annotated]
                         if (r - i) % STRIDE == 0 and r >= i:
                             # what lies beyond the strip is no 0 that an infinity could be multiplied with
                             if (p >= first) & (p < end):
