@@ -136,7 +136,7 @@ MUTANTS = (
         "strips do not join",
         "interpreter",
         "test_strips_that_slide_join and zeros",
-        (Edit("conv2d_slide_kernel", "tl.minimum(first + rows, P) + WAITING - 1", "tl.minimum(first + rows, P)"),),
+        (Edit("conv2d_slide_kernel", "end + WAITING - 1", "end"),),
         "test_conv2d_tiles.py",
     ),
     Mutant(
@@ -150,7 +150,7 @@ MUTANTS = (
         "zero times infinity",
         "ir",
         "test_what_is_not_finite_stays_where_taps_take_it",
-        (Edit("conv2d_weight_grad_slide_kernel", "if (p >= first) & (p < end):", "if p <= newest:"),),
+        (Edit("conv2d_weight_grad_slide_kernel", "(p >= first) & (p < end)", "p <= trip + j"),),
         "test_conv2d_tiles.py",
     ),
     Mutant(

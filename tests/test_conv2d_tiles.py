@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -175,9 +176,30 @@ def test_strips_that_slide_join(
         close(out, dx + bias.double().cpu().view(-1, 1, 1), torch.float32, factor=4)
 
 
+@pytest.mark.tiers("interpreter")  # elsewhere the model may prefer another kernel for so few pixels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_depthwise_slides_unasked(kernel: int, dtype: torch.dtype, device: torch.device, monkeypatch: Any) -> None:
+    """In channels_last, in every pass of stride 1, as it is picked."""
+    x = laid_out(torch.randn(2, 24, 9, 8, device=device, dtype=dtype), "channels_last")
+    w = (torch.randn(24, 1, kernel, kernel, device=device) / kernel).to(dtype)
+    grad = laid_out(torch.randn(x.shape, device=device, dtype=dtype), "channels_last")
+
+    def results(function: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+        x, w, grad = (t.detach().requires_grad_() for t in tensors)
+        y = function(x, w, None, 1, kernel // 2, 1, 24)
+        return (y.detach(), *torch.autograd.grad(y, (x, w), grad))
+
+    for name in ("conv2d_direct_kernel", "conv2d_weight_grad_direct_kernel"):
+        monkeypatch.setattr(kernels, name, None)  # nothing else may run
+    expected = results(reference.conv2d, *(t.double().cpu() for t in (x, w, grad)))
+    for actual, exact in zip(results(torchops.conv2d, x, w, grad), expected, strict=True):
+        close(actual, exact, dtype, factor=4)
+
+
 @pytest.mark.filterwarnings(
     "ignore:invalid value encountered:RuntimeWarning"
-)  # NumPy's, of an infinity less an infinity
+)  # NumPy's, of what the interpreter adds up
 @pytest.mark.tiers("interpreter", "ir", "gpu")
 @pytest.mark.parametrize("stride", [1, 2])
 def test_what_is_not_finite_stays_where_taps_take_it(stride: int, device: torch.device) -> None:

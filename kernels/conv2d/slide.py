@@ -113,11 +113,10 @@ def conv2d_slide_kernel(
             for i in tl.static_range(STRIDE):
                 sums = ()
                 for age in tl.static_range(WAITING):
-                    acc = accs[age]
+                    acc = accs[age]  # type: ignore[var-annotated]
                     if i + STRIDE * age < R:
                         for s in tl.static_range(S):
-                            x = loaded[(j * STRIDE + i) * S + s].to(ACC)
-                            acc += x * taps[(i + STRIDE * age) * S + s]
+                            acc += loaded[(j * STRIDE + i) * S + s].to(ACC) * taps[(i + STRIDE * age) * S + s]
                     sums += (acc,)
                 accs = sums
             p = trip + j - (WAITING - 1)
