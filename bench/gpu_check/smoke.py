@@ -50,6 +50,8 @@ class Check:
     """That a program gets, in place of those that were picked."""
     taps: int = 1
     """That share a load, where the model would not have them share it on so small a problem."""
+    slides: bool = False
+    """Whether programs slide wherever they may, where the model would not have it on so small a problem."""
     indices: str = ""
     """That unpooling is given: position or offset; positions of windows that overlap lie in several."""
     how: str = "eager"
@@ -72,6 +74,18 @@ def _conv(family: str, label: str, shape: Shape, weight: Shape, op: str = "conv2
     return Check(family, label, op, shape, kwargs, (weight, (channels,)))
 
 
+_SLIDING = tuple(
+    # in channels_last, of 16 and 32 bits
+    replace(
+        _conv("slide", label, (2, 40, 15, 17), (40, 1, size, size), groups=40, padding=size // 2, **kwargs), slides=True
+    )
+    for label, size, kwargs in (
+        ("depthwise", 3, {}),
+        ("depthwise, stride 2, relu", 3, {"stride": 2, "activation": "relu"}),
+        ("depthwise 5x5, reflect", 5, {"padding_mode": "reflect"}),
+        ("depthwise 7x7, stride 2", 7, {"stride": 2, "padding_mode": "constant", "padding_value": 0.5}),
+    )
+)
 _CONVOLUTIONS = (
     _conv("gemm", "1x1", (2, 64, 15, 17), (72, 64, 1, 1)),
     _conv("gemm", "3x3, stride 2, dilation 2", (2, 64, 15, 17), (64, 64, 3, 3), stride=2, padding=2, dilation=2),
@@ -97,32 +111,7 @@ _CONVOLUTIONS = (
     ),
     _conv("ring", "circular, stride 2", (2, 32, 14, 18), (32, 32, 3, 3), padding=1, padding_mode="circular", stride=2),
     _conv("flat", "7x7, stride 2", (2, 3, 33, 35), (64, 3, 7, 7), stride=2, padding=3, activation="relu"),
-    # in channels_last these slide
-    _conv("slide", "depthwise", (2, 32, 15, 17), (32, 1, 3, 3), padding=1, groups=32),
-    _conv(
-        "slide",
-        "depthwise, stride 2",
-        (2, 40, 15, 17),
-        (40, 1, 3, 3),
-        padding=1,
-        groups=40,
-        stride=2,
-        activation="relu",
-    ),
-    _conv(
-        "slide", "depthwise 5x5, reflect", (2, 32, 15, 17), (32, 1, 5, 5), padding=2, groups=32, padding_mode="reflect"
-    ),
-    _conv(
-        "slide",
-        "depthwise 7x7, stride 2, constant",
-        (2, 32, 15, 17),
-        (32, 1, 7, 7),
-        padding=3,
-        groups=32,
-        stride=2,
-        padding_mode="constant",
-        padding_value=0.5,
-    ),
+    *_SLIDING,
     _conv("direct", "depthwise, dilation 2", (2, 32, 15, 17), (32, 1, 3, 3), padding=2, dilation=2, groups=32),
     _conv("direct", "narrow groups", (2, 32, 15, 17), (64, 4, 3, 3), padding=1, groups=8),
     _conv("gemm", "2x2, stride 2", (2, 64, 9, 11), (64, 32, 2, 2), "conv_transpose2d", stride=2),
@@ -289,7 +278,7 @@ def _as_asked(check: Check, inputs: tuple[Tensor, ...], kwargs: dict[str, Any], 
     from torchops.kernels.planning.conv2d import choices, prefer
 
     with contextlib.ExitStack() as stack:
-        if gpu is not None and (check.warps or check.taps > 1):
+        if gpu is not None and (check.warps or check.taps > 1 or check.slides):
             function = catalog.OPS[check.op].function
             on_cpu = {name: v.cpu() if isinstance(v, Tensor) else v for name, v in kwargs.items()}
             for launch in record_launches(function, tuple(t.detach().cpu() for t in inputs), gpu, **on_cpu):
@@ -298,6 +287,8 @@ def _as_asked(check: Check, inputs: tuple[Tensor, ...], kwargs: dict[str, Any], 
                 config = launch.config
                 if check.taps > 1:
                     config = next(c for c in choices(launch.problem, gpu) if c.taps == check.taps)
+                if check.slides:
+                    config = next((c for c in choices(launch.problem, gpu) if c.rows), config)
                 stack.enter_context(prefer(launch.problem, replace(config, num_warps=check.warps or config.num_warps)))
         yield
 

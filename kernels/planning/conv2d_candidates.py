@@ -137,9 +137,10 @@ class _Case(NamedTuple):
 
     @property
     def crowded(self) -> bool:
-        """A gather has no registers for a tile of 2,048: of float64, or for the addresses of 7 taps on sm_89."""
+        """A gather has no registers for a tile of 2,048: of float64, for the addresses of 7 taps on sm_89, or for so many taps
+        that it had better slide."""
         addresses = self.scattered and self.like_sm_89 and self.problem.row >= 7
-        return not self.gradient and (self.problem.itemsize == 8 or addresses)
+        return not self.gradient and (self.problem.itemsize == 8 or addresses or self.values == 2)
 
     @property
     def at_border(self) -> bool:
@@ -246,13 +247,12 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "(64) on sm_80. Groups of 4 channels spill 111 (144) on sm_89 and 65 (104) on sm_100 in a fold: a channel has "
             "inputs of its own, whose addresses take registers. In NCHW 3 x 3 depthwise taps spill 1,425 (1,856) on sm_90 and "
             "72 (152) on sm_80 at worst."),
-        Row(lambda c: not c.crowded and (c.values != 2 if c.depthwise else not (c.scattered or c.folds or c.long_rows)),
-            (32, 64, 32), 4, 1, None,
+        Row(lambda c: not c.crowded and (c.depthwise or not (c.scattered or c.folds or c.long_rows)), (32, 64, 32), 4, 1, None,
             "Triton 3.8 spills in a fold of groups of 4 channels 8 (16) on sm_89 and 5 (8) on sm_100; 5 x 5 taps of them are "
             "clean, and were left out with it. In NCHW groups of 4 channels spill 10 (24) on sm_80 and "
             "6 (16) on sm_90, and 7 x 7 depthwise taps 66 (96) on sm_89; in float64 these spill 80 (160) there. "
             "7 x 7 depthwise taps of float32 with stride 2 spill 2 (8) on sm_80 beyond a constant border."),
-        Row(lambda c: c.depthwise and c.values != 2 and not (c.crowded or (c.scattered and c.folds)), (64, 32, 64), 4, 1, None,
+        Row(lambda c: c.depthwise and not (c.crowded or (c.scattered and c.folds)), (64, 32, 64), 4, 1, None,
             "Groups of several channels have 32 x 32 instead. Triton 3.8 spills in a fold in NCHW 4 (8) in float32 on sm_80; "
             "7 x 7 taps spill 108 (152) in NCHW on sm_89, and 28 (56) in float64 on sm_80, where float32 "
             "of stride 2 spills 2 (8) beyond a constant border."),
