@@ -216,7 +216,9 @@ def avg_unpool2d_slide_kernel(
     sums = ()
     for _ in tl.static_range(OPEN * STRIDE):
         sums += (zero,)
-    p_first, p_last = (h0 + WINDOW[2][0]) // STRIDE - (OPEN - 1), (h1 - 1 + WINDOW[2][0]) // STRIDE
+    # the first and the last row of windows that cover a row of the strip
+    p_first = tl.maximum(h0 + WINDOW[2][0] - R + STRIDE, 0) // STRIDE
+    p_last = (h1 - 1 + WINDOW[2][0]) // STRIDE
     for p in range(p_first, p_last + 1):
         there, down = in_range(p, P), tl.cast(p, tl.int64) * x_strides[2]
         windows = ()
