@@ -203,13 +203,12 @@ def avg_unpool2d_slide_kernel(
     R: tl.constexpr = WINDOW[0][0]
     STRIDE: tl.constexpr = WINDOW[1][0]
     OPEN: tl.constexpr = TAPS[0]
+    COVER: tl.constexpr = TAPS[1]
     plane, h0, h1, w, lane, mask_g, mask_e, offs, row = strip_tile(
         PLANES, H, W, L, strip, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS
     )
     planes = plane_offset(plane, DEPTH, x_strides)
-    taps, inside, q, _s = covering_taps(
-        x_ptr, x_strides, planes, w, lane, Q, mask_g, mask_e, TAPS, WINDOW, VEC_IN
-    )
+    taps, inside, q, _s = covering_taps(x_ptr, x_strides, planes, w, lane, Q, mask_g, mask_e, TAPS, WINDOW, VEC_IN)
     mask = mask_g[:, None] & mask_e[None, :]
     share_w = _windows_share(w, Q, MEAN, WINDOW, 1, ACC)[None, :]
     zero = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
@@ -222,7 +221,7 @@ def avg_unpool2d_slide_kernel(
     for p in range(p_first, p_last + 1):
         there, down = in_range(p, P), tl.cast(p, tl.int64) * x_strides[2]
         windows = ()
-        for i in tl.static_range(TAPS[1]):
+        for i in tl.static_range(COVER):
             x = tl.load(taps[i] + down, mask=inside[i] & there, other=0).to(ACC)
             if MEAN == "inside" or MEAN == "padded":
                 x *= _pixels_share(p, H, MEAN, WINDOW, 0, ACC)
@@ -234,7 +233,7 @@ def avg_unpool2d_slide_kernel(
                 # a row before, these pixels were STRIDE further
                 acc = zero if k + 1 == OPEN else sums[(k + 1) * STRIDE + j]
                 if j + STRIDE * k < R:
-                    for i in tl.static_range(TAPS[1]):
+                    for i in tl.static_range(COVER):
                         acc += windows[i]
                 next_sums += (acc,)
         sums = next_sums

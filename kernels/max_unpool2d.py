@@ -131,13 +131,12 @@ def max_unpool2d_slide_kernel(
     S: tl.constexpr = WINDOW[0][1]
     STRIDE: tl.constexpr = WINDOW[1][0]
     OPEN: tl.constexpr = TAPS[0]
+    COVER: tl.constexpr = TAPS[1]
     plane, h0, h1, w, lane, mask_g, mask_e, offs, row = strip_tile(
         PLANES, H, W, L, strip, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS
     )
     x_planes, idx_planes = plane_offset(plane, DEPTH, x_strides), plane_offset(plane, DEPTH, idx_strides)
-    x_taps, inside, _q, s = covering_taps(
-        x_ptr, x_strides, x_planes, w, lane, Q, mask_g, mask_e, TAPS, WINDOW, VEC_IN
-    )
+    x_taps, inside, _q, s = covering_taps(x_ptr, x_strides, x_planes, w, lane, Q, mask_g, mask_e, TAPS, WINDOW, VEC_IN)
     idx_taps, _inside, _q, _s = covering_taps(
         idx_ptr, idx_strides, idx_planes, w, lane, Q, mask_g, mask_e, TAPS, WINDOW, VEC_IN
     )
@@ -153,7 +152,7 @@ def max_unpool2d_slide_kernel(
         there, h = in_range(p, P), first_pixel(p, WINDOW, 0)
         x_down, idx_down = tl.cast(p, tl.int64) * x_strides[2], tl.cast(p, tl.int64) * idx_strides[2]
         values, rows = (), ()
-        for i in tl.static_range(TAPS[1]):
+        for i in tl.static_range(COVER):
             values += (tl.load(x_taps[i] + x_down, mask=inside[i] & there, other=0).to(ACC),)
             idx = tl.load(idx_taps[i] + idx_down, mask=inside[i] & there, other=0)
             # what is left of an index in this column of pixels: S times the row in the window, or W times that in the image
@@ -166,7 +165,7 @@ def max_unpool2d_slide_kernel(
                 if j + STRIDE * k < R:
                     r = j + STRIDE * k
                     own = r * S if OFFSETS else (h + r).to(POS) * W
-                    for i in tl.static_range(TAPS[1]):
+                    for i in tl.static_range(COVER):
                         acc += tl.where(rows[i] == own, values[i], 0)
                 next_sums += (acc,)
         sums = next_sums

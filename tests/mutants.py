@@ -185,7 +185,13 @@ MUTANTS = (
         "row of a strip beyond the image",
         "interpreter",
         "TestIndices and test_match_aten",
-        (Edit("max_pool2d_slide_kernel", "tl.maximum(first_pixel(p, WINDOW, 0) + j, 0)", "first_pixel(p, WINDOW, 0) + j"),),
+        (
+            Edit(
+                "max_pool2d_slide_kernel",
+                "tl.maximum(first_pixel(p, WINDOW, 0) + j, 0)",
+                "first_pixel(p, WINDOW, 0) + j",
+            ),
+        ),
         "test_max_pool2d.py",
     ),
     Mutant(

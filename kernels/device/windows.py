@@ -151,8 +151,9 @@ def window_taps(
     x_ptr, strides, planes, q, lane, W, mask_g, mask_e, WINDOW: tl.constexpr, VEC: tl.constexpr
 ):  # fmt: skip
     """For each column of windows q: pointers to it in row 0 of the planes, and whether it lies in the image."""
+    S: tl.constexpr = WINDOW[0][1]
     ptrs, inside = (), ()
-    for s in tl.static_range(WINDOW[0][1]):
+    for s in tl.static_range(S):
         w = first_pixel(q, WINDOW, 1) + s
         ptrs += (tap_ptrs(x_ptr, strides, planes, tl.zeros_like(planes), w, lane, VEC),)
         inside += (mask_g[:, None] & (mask_e & in_range(w, W))[None, :],)
@@ -165,8 +166,9 @@ def covering_taps(
 ):  # fmt: skip
     """For each column of windows that may lie over pixels w, from first to last: pointers to it in row 0 of the planes, whether
     it exists and does, its number, and which tap of it w is."""
+    COVER: tl.constexpr = TAPS[1]
     ptrs, inside, numbers, taps = (), (), (), ()
-    for i in tl.static_range(TAPS[1]):
+    for i in tl.static_range(COVER):
         q, s, mask_q = covering(w, i, Q, TAPS, WINDOW, 1)
         ptrs += (tap_ptrs(x_ptr, strides, planes, tl.zeros_like(planes), q, lane, VEC),)
         inside += (mask_g[:, None] & (mask_e & mask_q)[None, :],)
