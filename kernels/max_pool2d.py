@@ -100,8 +100,8 @@ def max_pool2d_slide_kernel(
     mask = mask_g[:, None] & mask_e[None, :]
     # if every value is `least`, none is better: the first tap in the image counts
     none = tl.zeros((BLOCK_ROWS, BLOCK_COLS), tl.int32) + tl.maximum(-w0, 0).to(tl.int32)[None, :]
-    bests, places = (), ()
-    for _ in tl.static_range(OPEN):
+    bests, places = (tl.full((BLOCK_ROWS, BLOCK_COLS), least, ACC),), (none,)
+    for _ in tl.static_range(OPEN - 1):
         bests += (tl.full((BLOCK_ROWS, BLOCK_COLS), least, ACC),)
         places += (none,)
     for p in range(p0, p1 + OPEN - 1):

@@ -21,6 +21,9 @@ an element.
           1    1  4   .   .   .   .   .   .   .   .
           1    2  5   .   .   .   .   .   .   .   .
 
+Where windows overlap, a program may go down a strip instead: it owns a row of BLOCK_COLS columns in each of BLOCK_ROWS planes,
+and after it the next (see `strip_tile`). A row of the input is then loaded once for all windows that it lies in.
+
 A WINDOW is a `Window` of geometry.py as plain pairs, since Triton writes constants to JSON: [0] its R x S taps, [1] their
 stride, [2] padding, [3] dilation. Window (p, q) covers the pixels
 h = p*stride - padding + r*dilation, r < R, and w likewise. Pixel h is covered by those of the TAPS windows

@@ -147,15 +147,14 @@ def launch_axes(
     # no column lies further from the first than this, in elements
     furthest = max((t.shape[3] - 1) * t.stride(3) + (c - 1) * t.stride(1) for t in (*inputs, out))
     if config.strip:
-        kernel, rows, strip = sliding, planes, (config.strip,)
+        kernel = sliding
     else:
-        rows, strip = planes * h, ()
         meta["UNROLL"] = unroll
     launch(
         kernel, count,
         *inputs, *outputs, *(() if report is None else (report,)),
-        rows, h, w, lanes, depth, *x.shape[2:],
-        *strides, *strip,
+        planes if config.strip else planes * h, h, w, lanes, depth, *x.shape[2:],
+        *strides, *([config.strip] if config.strip else ()),
         config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps,
         ACC=tl.float64 if out.dtype == torch.float64 else tl.float32,
         VEC=vec, VEC_IN=min(vector_in(t, vec) for t in inputs) if lanes > 1 else 1,

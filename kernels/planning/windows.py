@@ -7,8 +7,6 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from torchops.kernels.geometry import Pair
-
 from .compilers import Version, compiler_version, windows_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs, wave_efficiency
 from .protocol import Cost, frugal, power_of_2
@@ -19,6 +17,8 @@ class Reads(Protocol):
 
     @property
     def size(self) -> int: ...
+
+    def __hash__(self) -> int: ...
 
     def read(self, first: int, last: int) -> int:
         """How many of the input the outputs from first to last read."""
