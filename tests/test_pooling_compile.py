@@ -267,8 +267,21 @@ class TestPickConfig:
         ampere, two_bytes = DEVICES["sm_80"], torch.bfloat16.itemsize
         new, old = (candidates(ampere, two_bytes, True, compiler) for compiler in ((3, 7), (3, 6)))
         assert [config for config in new if config not in old] == [windows.Config(1, 1024, 4)]
+        slide = Slide(3, 3, 1, True, True, True)
+        new, old = (
+            {(c.rows, c.cols) for c in candidates(ampere, two_bytes, True, compiler, slide) if c.strip}
+            for compiler in ((3, 7), (3, 6))
+        )
+        assert new - old == {(1, 1024), (1, 2048)}
         hopper = DEVICES["sm_90"]
         assert candidates(hopper, two_bytes, True, (3, 6)) == candidates(hopper, two_bytes, True, (3, 8))
+
+    def test_tiles_slide_where_windows_overlap(self) -> None:
+        for form in (CHANNELS_LAST, NCHW):
+            for p, slides in ((Pass("max_pool", DENSE), True), (Pass("max_pool_bwd", DENSE), True), (PASSES[0], False)):
+                (launch,) = launches(p, DEVICES["sm_90"], form, torch.bfloat16, shape=(32, 256, 28, 28))
+                assert (launch.config.strip > 0) is slides, launch.config
+                assert ("slide" in launch.name) is slides
 
     def test_small_problems_fill_the_gpu(self) -> None:
         device = DEVICES["sm_90"]

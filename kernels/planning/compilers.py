@@ -110,6 +110,17 @@ def windows_before_3_7(configs: list[windows.Config], itemsize: int, arch: str) 
     return [c for c in configs if (c.rows, c.cols) not in spilled]
 
 
+def sliding_before_3_7(configs: list[windows.Config], lanes: int, itemsize: int, arch: str) -> list[windows.Config]:
+    """The configs of pools that slide with which triton 3.6 spills no registers.
+
+    In NCHW, in bfloat16 on sm_80, positions of the maxima of 3x3 windows spill 2 instructions (8 bytes of stack) in 1x1024 and
+    1x2048, and average unpooling of 7x7 windows 2 (8) in 1x512. Kernels with up to 7x7 taps were compiled in bfloat16.
+    """
+    if (lanes, itemsize, arch) != (1, 2, "sm_80"):
+        return configs
+    return [c for c in configs if c.rows > 1]
+
+
 def large_windows_before_3_7(configs: list[windows.Config], itemsize: int, arch: str) -> list[windows.Config]:
     """The configs of adaptive pools' large windows with which triton 3.6 spills no registers.
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from .compilers import Version, compiler_version, windows_before_3_7
+from .compilers import Version, compiler_version, sliding_before_3_7, windows_before_3_7
 from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs, wave_efficiency
 from .protocol import Cost, frugal, power_of_2
 
@@ -179,9 +179,11 @@ def candidates(problem: Problem, device: Device, compiler: Version | None = None
     chunks = (1,) if problem.heavy else (1, 2)
     sizes = [num_warps * device.warp_size * n * (16 // problem.itemsize) for n in chunks]
     found = [Config(2**i, size // 2**i, num_warps) for size in sizes for i in range(7)]
+    sliding = _sliding(problem, device)
     if (compiler or compiler_version()) < (3, 7):
         found = windows_before_3_7(found, problem.itemsize, device.arch)
-    return found + _sliding(problem, device)
+        sliding = sliding_before_3_7(sliding, problem.lanes, problem.itemsize, device.arch)
+    return found + sliding
 
 
 def _sliding(problem: Problem, device: Device) -> list[Config]:
