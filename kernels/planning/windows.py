@@ -249,7 +249,6 @@ def pick_config(problem: Problem, device: Device) -> Config:
 
     def modelled_us(config: Config) -> float:
         count = programs(problem, config)
-        used = problem.planes * problem.rows.size * row / (count * config.rows * config.cols * (config.strip or 1))
         registers = _registers(problem, config, device)
         if problem.slide:
             # programs that slide take long, and the last wave of them as long as the others; how many are in a wave depends on
@@ -259,6 +258,7 @@ def pick_config(problem: Problem, device: Device) -> Config:
             full = sum(waves) / len(waves)
         else:
             # threads beyond the end of a row fill no GPU
+            used = problem.planes * problem.rows.size * row / (count * config.rows * config.cols)
             full = min(1.0, count * used / resident_programs(device, config.num_warps, registers))
         memory = memory_us(cost(problem, config).bytes_moved, device)
         issue = issue_us(count * config.num_warps * _instructions(problem, config, device), device)
