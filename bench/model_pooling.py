@@ -61,9 +61,10 @@ def _lines(arch: str) -> Iterator[str]:
 def _row(layer: PoolLayer, name: str, form: str, found: list[LaunchReport], arch: str) -> str:
     first = found[0]
     tile = dict(part.split("=") for part in first.config.removeprefix("Config(").removesuffix(")").split(", "))
+    down = f", down {tile['strip']}" if tile["strip"] != "0" else ""
     loads, stores = (", ".join(f"{n} x {bits}" for bits, n in w.items()) for w in (first.loads, first.stores))
     cells = (
-        layer.name, name, form, len(found), f"{tile['rows']} x {tile['cols']}",
+        layer.name, name, form, len(found), f"{tile['rows']} x {tile['cols']}{down}",
         f"{first.registers}, {sum(r.spills for r in found)}", loads, stores,
         f"{first.bytes_moved / 1e6:.1f}", f"{first.traffic:.3f}",
         f"{first.times_us['DRAM']:.1f}", f"{first.times_us['issue']:.1f}",

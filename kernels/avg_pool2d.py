@@ -18,7 +18,17 @@ import triton.language as tl
 
 from .adaptive_avg_pool2d import adaptive_avg_pool2d
 from .device.borders import in_range
-from .device.windows import covering, first_pixel, load_tap, plane_offset, store_rectangle, tile
+from .device.windows import (
+    covering,
+    covering_taps,
+    first_pixel,
+    load_tap,
+    plane_offset,
+    store_rectangle,
+    strip_tile,
+    tile,
+    window_taps,
+)
 from .geometry import Window
 from .layout.windows import launch_tiles
 from .planning.windows import Config
@@ -82,6 +92,68 @@ def avg_pool2d_kernel(
 
 
 @triton.jit
+def avg_pool2d_slide_kernel(
+    x_ptr,  # in:  [N, C, H, W], any strides
+    y_ptr,  # out: [PLANES, P, Q*L]
+    PLANES, P, Q, L, DEPTH, H, W,
+    x_strides,
+    strip,
+    MEAN: tl.constexpr, DIVISOR: tl.constexpr, WINDOW: tl.constexpr,
+    ACC: tl.constexpr, VEC: tl.constexpr, VEC_IN: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
+):  # fmt: skip
+    """One program computes `strip` rows of BLOCK_COLS columns in BLOCK_ROWS planes (grid: columns * strips * planes).
+
+    Rows of x come one after another, and are added to all windows that they lie in, of which OPEN wait in registers: pixel by
+    pixel, in the order of `avg_pool2d_kernel`.
+    """
+    R: tl.constexpr = WINDOW[0][0]
+    S: tl.constexpr = WINDOW[0][1]
+    STRIDE: tl.constexpr = WINDOW[1][0]
+    OPEN: tl.constexpr = (R + STRIDE - 1) // STRIDE
+    plane, p0, p1, q, lane, mask_g, mask_e, offs, row = strip_tile(
+        PLANES, P, Q, L, strip, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS
+    )
+    planes = plane_offset(plane, DEPTH, x_strides)
+    taps, inside = window_taps(x_ptr, x_strides, planes, q, lane, W, mask_g, mask_e, WINDOW, VEC_IN)
+    mask = mask_g[:, None] & mask_e[None, :]
+    h_end = tl.minimum(first_pixel(p1 - 1, WINDOW, 0) + R, H)
+    share_q = _pixels_share(q, W, MEAN, WINDOW, 1, ACC)[None, :]
+    zero = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
+    sums = ()
+    for _ in tl.static_range(OPEN):
+        sums += (zero,)
+    for p in range(p0, p1 + OPEN - 1):
+        for j in tl.static_range(STRIDE):
+            h = first_pixel(p, WINDOW, 0) + j
+            there, down = in_range(h, h_end), tl.cast(h, tl.int64) * x_strides[2]
+            pixels = ()
+            for s in tl.static_range(S):
+                x = tl.load(taps[s] + down, mask=inside[s] & there, other=0).to(ACC)
+                if MEAN == "cover":
+                    x *= _windows_share(h, P, MEAN, WINDOW, 0, ACC)
+                    x *= _windows_share(first_pixel(q, WINDOW, 1) + s, Q, MEAN, WINDOW, 1, ACC)[None, :]
+                pixels += (x,)
+            next_sums = ()
+            for k in tl.static_range(OPEN):
+                # a row before, this window was one of those that began later
+                acc = zero if j + k == 0 else sums[k - 1 if j == 0 else k]
+                if j + STRIDE * k < R:
+                    for s in tl.static_range(S):
+                        acc += pixels[s]
+                next_sums += (acc,)
+            sums = next_sums
+        # the window that has waited longest has all of its rows
+        acc, done = sums[OPEN - 1], p - (OPEN - 1)
+        if MEAN == "fixed":
+            acc /= DIVISOR
+        elif MEAN != "cover":
+            acc *= _pixels_share(done, H, MEAN, WINDOW, 0, ACC)
+            acc *= share_q
+        tl.store(y_ptr + offs + done * row, acc.to(y_ptr.dtype.element_ty), mask=mask & (done >= p0))
+
+
+@triton.jit
 def avg_unpool2d_kernel(
     x_ptr,  # in:  [N, C, P, Q], any strides
     y_ptr,  # out: [G, W*L]
@@ -112,6 +184,70 @@ def avg_unpool2d_kernel(
     store_rectangle(y_ptr, acc, offs_g, offs_e, mask_g, mask_e)
 
 
+@triton.jit
+def avg_unpool2d_slide_kernel(
+    x_ptr,  # in:  [N, C, P, Q], any strides
+    y_ptr,  # out: [PLANES, H, W*L]
+    PLANES, H, W, L, DEPTH, P, Q,
+    x_strides,
+    strip,
+    MEAN: tl.constexpr, DIVISOR: tl.constexpr, WINDOW: tl.constexpr, TAPS: tl.constexpr,
+    ACC: tl.constexpr, VEC: tl.constexpr, VEC_IN: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
+):  # fmt: skip
+    """One program gathers `strip` rows of BLOCK_COLS columns in BLOCK_ROWS planes (grid: columns * strips * planes).
+
+    Rows of windows come one after another, and are added to all rows of pixels that they cover, in the order of
+    `avg_unpool2d_kernel`. Row p is the last over STRIDE rows of pixels, and TAPS[0] - 1 times as many wait in registers.
+    """
+    R: tl.constexpr = WINDOW[0][0]
+    STRIDE: tl.constexpr = WINDOW[1][0]
+    OPEN: tl.constexpr = TAPS[0]
+    COVER: tl.constexpr = TAPS[1]
+    plane, h0, h1, w, lane, mask_g, mask_e, offs, row = strip_tile(
+        PLANES, H, W, L, strip, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS
+    )
+    planes = plane_offset(plane, DEPTH, x_strides)
+    taps, inside, q, _s = covering_taps(x_ptr, x_strides, planes, w, lane, Q, mask_g, mask_e, TAPS, WINDOW, VEC_IN)
+    mask = mask_g[:, None] & mask_e[None, :]
+    share_w = _windows_share(w, Q, MEAN, WINDOW, 1, ACC)[None, :]
+    zero = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
+    sums = ()
+    for _ in tl.static_range(OPEN * STRIDE):
+        sums += (zero,)
+    # the first and the last row of windows that cover a row of the strip
+    p_first = tl.maximum(h0 + WINDOW[2][0] - R + STRIDE, 0) // STRIDE
+    p_last = (h1 - 1 + WINDOW[2][0]) // STRIDE
+    for p in range(p_first, p_last + 1):
+        there, down = in_range(p, P), tl.cast(p, tl.int64) * x_strides[2]
+        windows = ()
+        for i in tl.static_range(COVER):
+            x = tl.load(taps[i] + down, mask=inside[i] & there, other=0).to(ACC)
+            if MEAN == "inside" or MEAN == "padded":
+                x *= _pixels_share(p, H, MEAN, WINDOW, 0, ACC)
+                x *= _pixels_share(q[i], W, MEAN, WINDOW, 1, ACC)[None, :]
+            windows += (x,)
+        next_sums = ()
+        for k in tl.static_range(OPEN):
+            for j in tl.static_range(STRIDE):
+                # a row before, these pixels were STRIDE further
+                acc = zero if k + 1 == OPEN else sums[(k + 1) * STRIDE + j]
+                if j + STRIDE * k < R:
+                    for i in tl.static_range(COVER):
+                        acc += windows[i]
+                next_sums += (acc,)
+        sums = next_sums
+        for j in tl.static_range(STRIDE):
+            acc, h = sums[j], first_pixel(p, WINDOW, 0) + j
+            if MEAN == "fixed":
+                acc /= DIVISOR
+            elif MEAN == "cover":
+                acc *= _windows_share(h, P, MEAN, WINDOW, 0, ACC)
+                acc *= share_w
+            own = (h >= h0) & (h < h1)
+            tl.store(y_ptr + offs + h * row, acc.to(y_ptr.dtype.element_ty), mask=mask & own)
+
+
 def _is_whole_image(image: torch.Tensor, windows: torch.Tensor, window: Window, mean: str) -> bool:
     """Whether the only window is the whole image, which an adaptive pool of one window reads faster."""
     one = (
@@ -130,7 +266,7 @@ def avg_pool2d(
         adaptive_avg_pool2d(x, y, mean == "cover", config=config)
         return
     launch_tiles(
-        avg_pool2d_kernel, (x,), (y,), window, config, windows=True,
+        avg_pool2d_kernel, (x,), (y,), window, config, windows=True, sliding=avg_pool2d_slide_kernel,
         MEAN=mean, DIVISOR=divisor,
     )  # fmt: skip
 
@@ -143,6 +279,6 @@ def avg_unpool2d(
         adaptive_avg_pool2d(x, y, mean != "cover", config=config)
         return
     launch_tiles(
-        avg_unpool2d_kernel, (x,), (y,), window, config, windows=False,
+        avg_unpool2d_kernel, (x,), (y,), window, config, windows=False, sliding=avg_unpool2d_slide_kernel,
         MEAN=mean, DIVISOR=divisor, TAPS=window.covering(),
     )  # fmt: skip

@@ -18,7 +18,17 @@ import triton
 import triton.language as tl
 
 from .device.borders import in_range
-from .device.windows import covering, first_pixel, pixel_offset, plane_offset, store_rectangle, tap_ptrs, tile
+from .device.windows import (
+    covering,
+    covering_taps,
+    first_pixel,
+    pixel_offset,
+    plane_offset,
+    store_rectangle,
+    strip_tile,
+    tap_ptrs,
+    tile,
+)
 from .geometry import Window
 from .layout.windows import launch_tiles
 from .max_unpool2d_anywhere import max_unpool2d_replay, max_unpool2d_search
@@ -100,6 +110,71 @@ def max_unpool2d_fwd_kernel(
 
 
 @triton.jit
+def max_unpool2d_slide_kernel(
+    x_ptr, idx_ptr,  # in:  [N, C, P, Q] both, any strides
+    y_ptr, strays_ptr,  # out: [PLANES, H, W*L]; strays are not reported
+    PLANES, H, W, L, DEPTH, P, Q,
+    x_strides, idx_strides,
+    strip,
+    OFFSETS: tl.constexpr, SUM: tl.constexpr, ANYWHERE: tl.constexpr, POS: tl.constexpr,
+    WINDOW: tl.constexpr, TAPS: tl.constexpr,
+    ACC: tl.constexpr, VEC: tl.constexpr, VEC_IN: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
+):  # fmt: skip
+    """One program gathers `strip` rows of BLOCK_COLS columns in BLOCK_ROWS planes (grid: columns * strips * planes).
+
+    Rows of windows come one after another, and are compared with all rows of pixels that they cover, in the order of
+    `max_unpool2d_fwd_kernel`. Row p is the last over STRIDE rows of pixels, and TAPS[0] - 1 times as many wait in registers.
+    """
+    tl.static_assert(SUM and not ANYWHERE)
+    R: tl.constexpr = WINDOW[0][0]
+    S: tl.constexpr = WINDOW[0][1]
+    STRIDE: tl.constexpr = WINDOW[1][0]
+    OPEN: tl.constexpr = TAPS[0]
+    COVER: tl.constexpr = TAPS[1]
+    plane, h0, h1, w, lane, mask_g, mask_e, offs, row = strip_tile(
+        PLANES, H, W, L, strip, VEC, VEC_IN, WIDE, BLOCK_ROWS, BLOCK_COLS
+    )
+    x_planes, idx_planes = plane_offset(plane, DEPTH, x_strides), plane_offset(plane, DEPTH, idx_strides)
+    x_taps, inside, _q, s = covering_taps(x_ptr, x_strides, x_planes, w, lane, Q, mask_g, mask_e, TAPS, WINDOW, VEC_IN)
+    idx_taps, _inside, _q, _s = covering_taps(
+        idx_ptr, idx_strides, idx_planes, w, lane, Q, mask_g, mask_e, TAPS, WINDOW, VEC_IN
+    )
+    mask = mask_g[:, None] & mask_e[None, :]
+    zero = tl.zeros((BLOCK_ROWS, BLOCK_COLS), ACC)
+    sums = ()
+    for _ in tl.static_range(OPEN * STRIDE):
+        sums += (zero,)
+    # the first and the last row of windows that cover a row of the strip
+    p_first = tl.maximum(h0 + WINDOW[2][0] - R + STRIDE, 0) // STRIDE
+    p_last = (h1 - 1 + WINDOW[2][0]) // STRIDE
+    for p in range(p_first, p_last + 1):
+        there, h = in_range(p, P), first_pixel(p, WINDOW, 0)
+        x_down, idx_down = tl.cast(p, tl.int64) * x_strides[2], tl.cast(p, tl.int64) * idx_strides[2]
+        values, rows = (), ()
+        for i in tl.static_range(COVER):
+            values += (tl.load(x_taps[i] + x_down, mask=inside[i] & there, other=0).to(ACC),)
+            idx = tl.load(idx_taps[i] + idx_down, mask=inside[i] & there, other=0)
+            # what is left of an index in this column of pixels: S times the row in the window, or W times that in the image
+            rows += ((idx.to(tl.int32) - s[i][None, :]) if OFFSETS else _pixel(idx, H, W, POS) - w[None, :].to(POS),)
+        next_sums = ()
+        for k in tl.static_range(OPEN):
+            for j in tl.static_range(STRIDE):
+                # a row before, these pixels were STRIDE further
+                acc = zero if k + 1 == OPEN else sums[(k + 1) * STRIDE + j]
+                if j + STRIDE * k < R:
+                    r = j + STRIDE * k
+                    own = r * S if OFFSETS else (h + r).to(POS) * W
+                    for i in tl.static_range(COVER):
+                        acc += tl.where(rows[i] == own, values[i], 0)
+                next_sums += (acc,)
+        sums = next_sums
+        for j in tl.static_range(STRIDE):
+            own = (h + j >= h0) & (h + j < h1)
+            tl.store(y_ptr + offs + (h + j) * row, sums[j].to(y_ptr.dtype.element_ty), mask=mask & own)
+
+
+@triton.jit
 def max_unpool2d_bwd_kernel(
     dy_ptr, idx_ptr,  # in:  [N, C, H, W]; [N, C, P, Q]; any strides
     dx_ptr,  # out: [G, Q*L]
@@ -173,7 +248,7 @@ def max_unpool2d_fwd(
     anywhere = not (offsets or accumulate)
     tiles = launch_tiles(
         max_unpool2d_fwd_kernel, (x, indices), (y,) if anywhere else (y, None), window, config,
-        windows=False, reports=anywhere,
+        windows=False, sliding=max_unpool2d_slide_kernel if accumulate else None, reports=anywhere,
         OFFSETS=offsets, SUM=accumulate, ANYWHERE=anywhere, POS=_position_type(y), TAPS=window.covering(),
     )  # fmt: skip
     if anywhere:

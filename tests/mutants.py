@@ -203,6 +203,46 @@ MUTANTS = (
         "test_max_pool2d.py",
     ),
     Mutant(
+        "row of a strip beyond the image",
+        "interpreter",
+        "TestIndices and test_match_aten",
+        (
+            Edit(
+                "max_pool2d_slide_kernel",
+                "tl.maximum(first_pixel(p, WINDOW, 0) + j, 0)",
+                "first_pixel(p, WINDOW, 0) + j",
+            ),
+        ),
+        "test_max_pool2d.py",
+    ),
+    Mutant(
+        "row added to a window that has ended",
+        "interpreter",
+        "test_means_are_those_of_tiles_that_stay",
+        (Edit("avg_pool2d_slide_kernel", "j + STRIDE * k < R", "j + STRIDE * k <= R"),),
+        "test_sliding_pools.py",
+    ),
+    Mutant(
+        "last rows of a strip left out",
+        "interpreter",
+        "test_means_are_those_of_tiles_that_stay",
+        (Edit("avg_unpool2d_slide_kernel", "h < h1", "h < h1 - 1"),),
+        "test_sliding_pools.py",
+    ),
+    Mutant(
+        "strip begun a row of windows late",
+        "interpreter",
+        "test_gradients_of_maxima_are_those_of_tiles_that_stay",
+        (
+            Edit(
+                "max_unpool2d_slide_kernel",
+                "tl.maximum(h0 + WINDOW[2][0] - R + STRIDE, 0) // STRIDE",
+                "tl.maximum(h0 + WINDOW[2][0] - R + 2 * STRIDE, 0) // STRIDE",
+            ),
+        ),
+        "test_sliding_pools.py",
+    ),
+    Mutant(
         "first duplicate wins",
         "interpreter",
         "test_overlapping_windows",
@@ -273,7 +313,7 @@ MUTANTS = (
         "channels not told to lie together",
         "compile",
         "test_channels_that_are_no_multiple_of_16_stay_wide",
-        (Edit("tile", "tl.max_constancy(w, VEC_IN)", "w + 0"),),
+        (Edit("_columns", "tl.max_constancy(w, VEC_IN)", "w + 0"),),
         "test_pooling_compile.py",
     ),
     Mutant(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from torchops.kernels.launch import Launch, record
 from torchops.kernels.planning import windows
 from torchops.kernels.planning.compilers import Version
 from torchops.kernels.planning.hardware import DEVICES, Device
-from torchops.kernels.planning.windows import Config
+from torchops.kernels.planning.windows import Config, Slide
 
 from .traffic import count_traffic
 
@@ -25,6 +25,9 @@ CHANNELS_LAST, NCHW = torch.channels_last, torch.contiguous_format
 TWO = Window((2, 2), (2, 2), (0, 0))
 THREE = Window((3, 3), (2, 2), (1, 1))
 """ResNet's."""
+DENSE = Window((3, 3), (1, 1), (1, 1))
+"""GoogLeNet's: as many windows as pixels."""
+SEVEN = Window((7, 7), (1, 1), (3, 3))
 
 
 @dataclass(frozen=True)
@@ -94,27 +97,40 @@ PASSES = (
 )
 
 
-def tensors(shape: tuple[int, ...], form: torch.memory_format, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """An image, and its windows, half as many in both directions."""
-    n, c, h, w = shape
+SLIDING = (
+    *(Pass("max_pool", THREE, kind) for kind in (None, torch.uint8)),
+    *(Pass(name, window, torch.int64) for name in ("max_pool", "max_pool_bwd") for window in (DENSE, SEVEN)),
+    *(Pass(name, window, None) for name in ("avg_pool", "avg_unpool") for window in (THREE, DENSE, SEVEN)),
+    *(Pass("max_pool_bwd", window) for window in (THREE, DENSE)),
+)
+"""Those of windows that overlap, whose tiles can slide."""
+
+
+def tensors(
+    shape: tuple[int, ...], form: torch.memory_format, dtype: torch.dtype, window: Window
+) -> tuple[Tensor, Tensor]:
+    """An image, and its windows."""
     image = torch.empty(shape, dtype=dtype, memory_format=form)
-    return image, torch.empty((n, c, h // 2, w // 2), dtype=dtype, memory_format=form)
+    pooled = (*shape[:2], *window.output_size(shape[2:]))
+    return image, torch.empty(pooled, dtype=dtype, memory_format=form)
 
 
 def launches(p: Pass, device: Device, form: torch.memory_format, dtype: torch.dtype, **kwargs: Any) -> list[Launch]:
     shape = kwargs.pop("shape", (8, 64, 128, 128))
     with record(device) as found:
         for config in kwargs.pop("configs", (None,)):
-            p(*tensors(shape, form, dtype), config)
+            p(*tensors(shape, form, dtype, p.window), config)
     return found
 
 
-def candidates(device: Device, itemsize: int, heavy: bool, compiler: Version | None = None) -> list[Config]:
+def candidates(
+    device: Device, itemsize: int, heavy: bool, compiler: Version | None = None, slide: Slide | None = None
+) -> list[Config]:
     """Of any problem of such outputs."""
     axis = windows.Axis(size=64, size_in=128, extent=2, stride=2, padding=0, windows=True)
     problem = windows.Problem(
         planes=512, lanes=1, rows=axis, cols=axis, bytes_in=itemsize, bytes_out=itemsize, itemsize=itemsize,
-        taps=4, unroll=4, heavy=heavy,
+        taps=4, unroll=4, heavy=heavy, slide=slide,
     )  # fmt: skip
     return windows.candidates(problem, device, compiler)
 
@@ -137,6 +153,22 @@ def _assert_every_config_fits(p: Pass, arch: str, dtype: torch.dtype) -> None:
 def test_every_config_compiles_within_the_gates(p: Pass, arch: str) -> None:
     """In bfloat16, which has the most elements a thread."""
     _assert_every_config_fits(p, arch, torch.bfloat16)
+
+
+@pytest.mark.tiers("compile")
+@pytest.mark.parametrize("arch", ["sm_80", "sm_89", "sm_90", "sm_100", "gfx942"])
+@pytest.mark.parametrize("p", SLIDING, ids=lambda p: f"{p.id}-s{p.window.stride[0]}")
+def test_every_config_that_slides_fits(p: Pass, arch: str) -> None:
+    """In bfloat16 in NCHW, which has the most elements a thread; one strip of each tile, whose rows are no constant."""
+    device = DEVICES[arch]
+    slide = Slide(p.window.kernel[0], p.window.kernel[1], p.window.stride[0], True, False, False)
+    tiles = {replace(c, strip=14): None for c in candidates(device, 2, True, slide=slide) if c.strip}
+    found = launches(p, device, NCHW, torch.bfloat16, shape=(8, 64, 57, 64), configs=tiles)
+    assert len(found) == len(tiles) > 0
+    for launch in found:
+        r = inspect.report(launch)
+        assert (r.spills, r.stack_bytes) == (0, 0), r
+        assert "slide" in r.kernel
 
 
 @pytest.mark.tiers("compile")
@@ -188,15 +220,21 @@ def test_traffic_without_overlap_is_the_least(form: torch.memory_format, arch: s
 
 @pytest.mark.tiers("interpreter")
 @pytest.mark.parametrize("form", [CHANNELS_LAST, NCHW], ids=["channels_last", "nchw"])
-@pytest.mark.parametrize("p", [p for p in PASSES if p.indices != torch.int64], ids=lambda p: p.id)
+@pytest.mark.parametrize(
+    ("p", "config"),
+    [
+        *((p, Config(4, 32, 1)) for p in PASSES if p.indices != torch.int64),
+        *((p, Config(4, 32, 1, strip=6)) for p in SLIDING if p.indices != torch.int64 and p.window != SEVEN),
+    ],
+    ids=lambda value: value.id + f"-s{value.window.stride[0]}" if isinstance(value, Pass) else f"strip{value.strip}",
+)
 def test_memory_is_touched_as_often_as_the_cost_says(
-    p: Pass, form: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+    p: Pass, config: Config, form: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Count, program by program, the distinct elements that are read and written, and compare with the bytes of `cost`."""
-    image, pooled = tensors((2, 4, 16, 24), form, torch.float32)
+    image, pooled = tensors((2, 4, 16, 24), form, torch.float32, p.window)
     image.normal_()
     pooled.normal_()
-    config = Config(4, 32, 1)
     with record(DEVICES["sm_90"]) as found:
         p(image, pooled, config)
     (launch,) = found
@@ -229,8 +267,21 @@ class TestPickConfig:
         ampere, two_bytes = DEVICES["sm_80"], torch.bfloat16.itemsize
         new, old = (candidates(ampere, two_bytes, True, compiler) for compiler in ((3, 7), (3, 6)))
         assert [config for config in new if config not in old] == [windows.Config(1, 1024, 4)]
+        slide = Slide(3, 3, 1, True, True, True)
+        new, old = (
+            {(c.rows, c.cols) for c in candidates(ampere, two_bytes, True, compiler, slide) if c.strip}
+            for compiler in ((3, 7), (3, 6))
+        )
+        assert new - old == {(1, 1024), (1, 2048)}
         hopper = DEVICES["sm_90"]
         assert candidates(hopper, two_bytes, True, (3, 6)) == candidates(hopper, two_bytes, True, (3, 8))
+
+    def test_tiles_slide_where_windows_overlap(self) -> None:
+        for form in (CHANNELS_LAST, NCHW):
+            for p, slides in ((Pass("max_pool", DENSE), True), (Pass("max_pool_bwd", DENSE), True), (PASSES[0], False)):
+                (launch,) = launches(p, DEVICES["sm_90"], form, torch.bfloat16, shape=(32, 256, 28, 28))
+                assert (launch.config.strip > 0) is slides, launch.config
+                assert ("slide" in launch.name) is slides
 
     def test_small_problems_fill_the_gpu(self) -> None:
         device = DEVICES["sm_90"]

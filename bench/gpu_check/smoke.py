@@ -146,6 +146,10 @@ def _pools() -> Iterator[Check]:
         yield Check("unpools", label, "avg_unpool2d", (2, 8, 9, 12), window)
         for kind in ("position", "offset"):
             yield Check("unpools", f"{label}, {kind}", "max_unpool2d", image, window, indices=kind)
+    # enough rows for tiles that slide
+    for op, indices in (("max_pool2d", {"return_indices": "offset"}), ("min_pool2d", {}), ("avg_pool2d", {})):
+        window = {"kernel_size": 3, "stride": 1, "padding": 1, **indices}
+        yield Check("pools", "3x3, stride 1, 56 rows", op, (8, 64, 56, 56), window)
     yield Check("unpools", "positions anywhere", "max_unpool2d", (2, 8, 20, 26), {"kernel_size": 2}, indices="anywhere")
     for op, size in itertools.product(("adaptive_avg_pool2d", "adaptive_max_pool2d"), ((4, 5), 1, (25, 30))):
         yield Check("pools", f"adaptive, to {size}", op, (2, 8, 21, 26), {"output_size": size})

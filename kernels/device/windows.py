@@ -21,6 +21,9 @@ an element.
           1    1  4   .   .   .   .   .   .   .   .
           1    2  5   .   .   .   .   .   .   .   .
 
+Where windows overlap, a program may go down a strip instead: it owns a row of BLOCK_COLS columns in each of BLOCK_ROWS planes,
+and after it the next (see `strip_tile`). A row of the input is then loaded once for all windows that it lies in.
+
 A WINDOW is a `Window` of geometry.py as plain pairs, since Triton writes constants to JSON: [0] its R x S taps, [1] their
 stride, [2] padding, [3] dilation. Window (p, q) covers the pixels
 h = p*stride - padding + r*dilation, r < R, and w likewise. Pixel h is covered by those of the TAPS windows
@@ -32,6 +35,8 @@ the stride 0 of a channel, where all planes lie at equal steps: then nothing nee
 
 import triton
 import triton.language as tl
+
+from .borders import in_range
 
 
 @triton.jit
@@ -46,18 +51,43 @@ def tile(
     pid = tl.program_id(0).to(tl.int64) if WIDE else tl.program_id(0)
     blocks = tl.cdiv(row, BLOCK_COLS)
     g = pid // blocks * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)  # [BLOCK_ROWS]
-    e = pid % blocks * BLOCK_COLS + tl.arange(0, BLOCK_COLS)  # [BLOCK_COLS]
-    mask_g = g < G
-    # a row is a multiple of VEC, which the compiler cannot know
-    mask_e = e // VEC < row // VEC
+    w, lane, mask_e, e = _columns(pid % blocks, row, L, VEC, VEC_IN, BLOCK_COLS)
     offs_g = g.to(tl.int64) * row
-    w, lane = e // L, e % L
     if VEC > 1:
         offs_g = tl.multiple_of(offs_g, VEC)
+    return g // H, (g % H).to(tl.int32), w, lane, g < G, mask_e, offs_g, e
+
+
+@triton.jit
+def strip_tile(
+    PLANES, H, W, L, strip, VEC: tl.constexpr, VEC_IN: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
+):  # fmt: skip
+    """Find the strips of this program, which goes down `strip` rows, H of a plane, in each of BLOCK_ROWS planes at once: the
+    planes; the first row and the one beyond the last; for its columns, the pixel and the lane; which of its planes and columns
+    there are; where row 0 lies in a dense tensor, and how far it is from a row to the next."""
+    row = (tl.cast(W, tl.int64) if WIDE else W) * L
+    pid = tl.program_id(0).to(tl.int64) if WIDE else tl.program_id(0)
+    blocks, strips = tl.cdiv(row, BLOCK_COLS), tl.cdiv(H, strip)
+    w, lane, mask_e, e = _columns(pid % blocks, row, L, VEC, VEC_IN, BLOCK_COLS)
+    first = (pid // blocks % strips).to(tl.int32) * strip
+    plane = pid // blocks // strips * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)  # [BLOCK_ROWS]
+    # which the compiler cannot know of a row, either
+    row = row.to(tl.int64) // VEC * VEC
+    offs = (plane.to(tl.int64) * H * row)[:, None] + e[None, :]
+    return plane, first, tl.minimum(first + strip, H), w, lane, plane < PLANES, mask_e, offs, row
+
+
+@triton.jit
+def _columns(block, row, L, VEC: tl.constexpr, VEC_IN: tl.constexpr, BLOCK_COLS: tl.constexpr):
+    """For the columns of a block of them: the pixel, the lane, whether it is there, and which of a row it is."""
+    e = block * BLOCK_COLS + tl.arange(0, BLOCK_COLS)  # [BLOCK_COLS]
+    w = e // L
     if VEC_IN > 1:
         # neighbours are lanes of one pixel, and share what becomes of it: masks, above all
         w = tl.max_constancy(w, VEC_IN)
-    return g // H, (g % H).to(tl.int32), w, lane, mask_g, mask_e, offs_g, e
+    # a row is a multiple of VEC, which the compiler cannot know
+    return w, e % L, e // VEC < row // VEC, e
 
 
 @triton.jit
@@ -117,3 +147,34 @@ def covering(h, number, SIZE, TAPS: tl.constexpr, WINDOW: tl.constexpr, DIM: tl.
     distance = from_start - p * WINDOW[1][DIM]
     r = distance // WINDOW[3][DIM]
     return p, r, (p >= 0) & (p < SIZE) & (r < WINDOW[0][DIM]) & (distance % WINDOW[3][DIM] == 0)
+
+
+@triton.jit
+def window_taps(
+    x_ptr, strides, planes, q, lane, W, mask_g, mask_e, WINDOW: tl.constexpr, VEC: tl.constexpr
+):  # fmt: skip
+    """For each column of windows q: pointers to it in row 0 of the planes, and whether it lies in the image."""
+    S: tl.constexpr = WINDOW[0][1]
+    ptrs, inside = (), ()
+    for s in tl.static_range(S):
+        w = first_pixel(q, WINDOW, 1) + s
+        ptrs += (tap_ptrs(x_ptr, strides, planes, tl.zeros_like(planes), w, lane, VEC),)
+        inside += (mask_g[:, None] & (mask_e & in_range(w, W))[None, :],)
+    return ptrs, inside
+
+
+@triton.jit
+def covering_taps(
+    x_ptr, strides, planes, w, lane, Q, mask_g, mask_e, TAPS: tl.constexpr, WINDOW: tl.constexpr, VEC: tl.constexpr
+):  # fmt: skip
+    """For each column of windows that may lie over pixels w, from first to last: pointers to it in row 0 of the planes, whether
+    it exists and does, its number, and which tap of it w is."""
+    COVER: tl.constexpr = TAPS[1]
+    ptrs, inside, numbers, taps = (), (), (), ()
+    for i in tl.static_range(COVER):
+        q, s, mask_q = covering(w, i, Q, TAPS, WINDOW, 1)
+        ptrs += (tap_ptrs(x_ptr, strides, planes, tl.zeros_like(planes), q, lane, VEC),)
+        inside += (mask_g[:, None] & (mask_e & mask_q)[None, :],)
+        numbers += (q,)
+        taps += (s.to(tl.int32),)
+    return ptrs, inside, numbers, taps

@@ -11,7 +11,7 @@ import triton.language as tl
 
 from torchops.kernels.geometry import Pair, Window
 from torchops.kernels.launch import launch, target_device
-from torchops.kernels.planning.windows import Axis, Config, Problem, Reads, cost, pick_config, programs
+from torchops.kernels.planning.windows import Axis, Config, Problem, Reads, Slide, cost, pick_config, programs
 
 
 def _unroll(rows: int, cols: int) -> int:
@@ -56,6 +56,11 @@ def steps(t: torch.Tensor) -> tuple[int, ...]:
     return t.stride(0 if t.shape[1] == 1 else 1), 0, *t.stride()[2:]
 
 
+def slides(window: Window) -> bool:
+    """Whether the rows of an image lie in several windows each, of a size that a kernel unrolls."""
+    return window.dilation == (1, 1) and window.stride[0] < window.kernel[0] and max(window.kernel) <= 7
+
+
 def _axes(out: torch.Tensor, x: torch.Tensor, windows: bool, window: Window) -> tuple[Axis, Axis]:
     rows, cols = (
         Axis(
@@ -81,22 +86,32 @@ class Tiles:
 
 def launch_tiles(
     kernel: Any, inputs: tuple[torch.Tensor, ...], outputs: tuple[torch.Tensor | None, ...], window: Window,
-    config: Config | None, *, windows: bool, reports: bool = False, **meta: Any,
+    config: Config | None, *, windows: bool, sliding: Any = None, reduces: bool = False,
+    reports: bool = False, **meta: Any,
 ) -> Tiles:  # fmt: skip
     """Launch over the windows of a pool, which the kernel takes as the constant WINDOW.
 
-    `windows` says whether outputs are windows, and inputs pixels, or the other way round.
+    `windows` says whether outputs are windows, and inputs pixels, or the other way round. `sliding` is the kernel that goes
+    down strips, if there is one.
     """
     assert outputs[0] is not None
     # a loop goes through the windows over a pixel, if it is given their number, or through the pixels of a window
     taps = meta.get("TAPS", window.kernel)
     axes = _axes(outputs[0], inputs[0], windows, window)
-    return launch_axes(kernel, inputs, outputs, axes, taps, config, reports=reports, WINDOW=tuple(window), **meta)
+    slide = None
+    if sliding and slides(window):
+        places = len([t for t in (*inputs, *outputs) if t is not None]) > 2
+        slide = Slide(window.kernel[0], taps[1], window.stride[0], windows, places, reduces)
+    return launch_axes(
+        kernel, inputs, outputs, axes, taps, config,
+        sliding=sliding, slide=slide, reports=reports, WINDOW=tuple(window), **meta,
+    )  # fmt: skip
 
 
 def launch_axes(
     kernel: Any, inputs: tuple[torch.Tensor, ...], outputs: tuple[torch.Tensor | None, ...],
-    axes: tuple[Reads, Reads], taps: Pair, config: Config | None, *, reports: bool = False, **meta: Any,
+    axes: tuple[Reads, Reads], taps: Pair, config: Config | None, *, sliding: Any = None, slide: Slide | None = None,
+    reports: bool = False, **meta: Any,
 ) -> Tiles:  # fmt: skip
     """Lay out the planes and lanes of the first output (N, C, H, W), pick the block sizes, launch.
 
@@ -119,6 +134,7 @@ def launch_axes(
         bytes_in=sum(t.element_size() for t in inputs) - sum(t.element_size() for t in beside),
         bytes_out=sum(t.element_size() for t in (*outputs, *beside) if t is not None),
         itemsize=out.element_size(), taps=math.prod(taps), unroll=unroll, heavy=reports or math.prod(taps) > 1,
+        slide=slide,
     )  # fmt: skip
     config = config or pick_config(problem, target_device(out))
     count = programs(problem, config)
@@ -130,13 +146,17 @@ def launch_axes(
         depth, strides = 1, [steps(t) for t in inputs]
     # no column lies further from the first than this, in elements
     furthest = max((t.shape[3] - 1) * t.stride(3) + (c - 1) * t.stride(1) for t in (*inputs, out))
+    if config.strip:
+        kernel = sliding
+    else:
+        meta["UNROLL"] = unroll
     launch(
         kernel, count,
         *inputs, *outputs, *(() if report is None else (report,)),
-        planes * h, h, w, lanes, depth, *x.shape[2:],
-        *strides,
+        planes if config.strip else planes * h, h, w, lanes, depth, *x.shape[2:],
+        *strides, *([config.strip] if config.strip else ()),
         config=config, cost=lambda: cost(problem, config), num_warps=config.num_warps,
-        UNROLL=unroll, ACC=tl.float64 if out.dtype == torch.float64 else tl.float32,
+        ACC=tl.float64 if out.dtype == torch.float64 else tl.float32,
         VEC=vec, VEC_IN=min(vector_in(t, vec) for t in inputs) if lanes > 1 else 1,
         WIDE=max(furthest, planes * h, w * lanes) >= 2**31,
         BLOCK_ROWS=config.rows, BLOCK_COLS=config.cols, **meta,

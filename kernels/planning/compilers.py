@@ -110,6 +110,19 @@ def windows_before_3_7(configs: list[windows.Config], itemsize: int, arch: str) 
     return [c for c in configs if (c.rows, c.cols) not in spilled]
 
 
+def sliding_before_3_7(configs: list[windows.Config], lanes: int, itemsize: int, arch: str) -> list[windows.Config]:
+    """The configs of pools that slide with which triton 3.6 spills no registers.
+
+    In NCHW and bfloat16, on sm_80, positions of the maxima of 3x3 windows spill 2 instructions (8 bytes of stack) in 1x1024 and
+    1x2048, and average unpooling of 7x7 windows 2 (8) in 1x512, on sm_89 too; on sm_100, offsets of the maxima of 3x3 windows
+    with stride 2 spill 2 (8) in 2x1024. Kernels with up to 7x7 taps were compiled in this dtype and layout.
+    """
+    if (lanes, itemsize) != (1, 2):
+        return configs
+    spilled = {"sm_80": [(1, 512), (1, 1024), (1, 2048)], "sm_89": [(1, 512)], "sm_100": [(2, 1024)]}.get(arch, [])
+    return [c for c in configs if (c.rows, c.cols) not in spilled]
+
+
 def large_windows_before_3_7(configs: list[windows.Config], itemsize: int, arch: str) -> list[windows.Config]:
     """The configs of adaptive pools' large windows with which triton 3.6 spills no registers.
 
