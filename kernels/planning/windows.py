@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .compilers import Version, compiler_version, sliding_before_3_7, windows_before_3_7
-from .hardware import INTERPRETER, Device, issue_us, memory_us, resident_programs, wave_efficiency
+from .hardware import INTERPRETER, Device, dram_us, issue_us, resident_programs, wave_efficiency
 from .protocol import Cost, frugal, power_of_2
 
 
@@ -260,7 +260,7 @@ def pick_config(problem: Problem, device: Device) -> Config:
             # threads beyond the end of a row fill no GPU
             used = problem.planes * problem.rows.size * row / (count * config.rows * config.cols)
             full = min(1.0, count * used / resident_programs(device, config.num_warps, registers))
-        memory = memory_us(cost(problem, config).bytes_moved, device)
+        memory = dram_us(cost(problem, config).bytes_moved, device)
         issue = issue_us(count * config.num_warps * _instructions(problem, config, device), device)
         # of two configs that wait for the same, the one that needs less of the other is the better
         return (max(memory, issue) + 0.1 * (memory + issue)) / full
