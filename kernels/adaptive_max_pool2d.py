@@ -14,14 +14,9 @@ import triton
 import triton.language as tl
 
 from .device.adaptive import bounds_of, window_cols, window_tile
-from .device.windows import load_tap, pixel_offset, plane_offset, store_rectangle, tap_ptrs, tile
+from .device.windows import is_better, load_tap, pixel_offset, plane_offset, store_rectangle, tap_ptrs, tile
 from .layout.adaptive import in_one_row, is_large, launch_large, launch_small
 from .planning.windows import Config
-
-
-@triton.jit
-def _is_better(x, best):
-    return (x > best) | (x != x)
 
 
 @triton.jit
@@ -46,7 +41,7 @@ def adaptive_max_pool2d_kernel(
         h, w = h0 + t // TAPS[1], w0 + t % TAPS[1]
         mask_h, mask_w = mask_g & (h < h1), mask_e & (w < w1)
         x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask_h, mask_w, float("-inf"), VEC_IN).to(ACC)
-        better = _is_better(x, best)
+        better = is_better(x, best)
         best = tl.where(better, x, best)
         tap = tl.where(better, t, tap)
     store_rectangle(y_ptr, best, offs_g, offs_e, mask_g, mask_e)
@@ -78,7 +73,7 @@ def adaptive_max_pool2d_large_kernel(
             w, mask_w = window_cols(first, w1, VEC_COLS, WIDE, BLOCK_COLS)
             inside = mask[:, None] & mask_w[None, :]
             x = tl.load(row + offs[:, None] + (w * x_strides[3])[None, :], mask=inside, other=float("-inf")).to(ACC)
-            better = _is_better(x, best) | ((pixel == none) & inside)
+            better = is_better(x, best) | ((pixel == none) & inside)
             best = tl.where(better, x, best)
             pixel = tl.where(better, (tl.cast(h, POS) * W + w.to(POS))[None, :], pixel)
     # an element of the tile has its last NaN or its first maximum: now a plane's are found among its elements

@@ -16,7 +16,16 @@ import triton
 import triton.language as tl
 
 from .device.borders import in_range
-from .device.windows import first_pixel, load_tap, plane_offset, store_rectangle, strip_tile, tile, window_taps
+from .device.windows import (
+    first_pixel,
+    is_better,
+    load_tap,
+    plane_offset,
+    store_rectangle,
+    strip_tile,
+    tile,
+    window_taps,
+)
 from .geometry import Window
 from .layout.windows import launch_tiles
 from .planning.windows import Config
@@ -50,7 +59,7 @@ def max_pool2d_fwd_kernel(
         h, w = h0 + t // S * DIL_H, w0 + t % S * DIL_W
         mask_h, mask_w = mask_g & in_range(h, H), mask_e & in_range(w, W)
         x = load_tap(x_ptr, x_strides, planes, h, w, lane, mask_h, mask_w, least, VEC_IN).to(ACC)
-        better = ((x < best) if SMALLEST else (x > best)) | (x != x)
+        better = is_better(x, best, SMALLEST)
         best = tl.where(better, x, best)
         tap = tl.where(better, t, tap)
     store_rectangle(y_ptr, best, offs_g, offs_e, mask_g, mask_e)
@@ -59,12 +68,6 @@ def max_pool2d_fwd_kernel(
     elif INDICES == "position":
         h, w = h0[:, None] + tap // S * DIL_H, w0[None, :] + tap % S * DIL_W
         store_rectangle(idx_ptr, h.to(tl.int64) * W + w, offs_g, offs_e, mask_g, mask_e)
-
-
-@triton.jit
-def _is_better(x, best, SMALLEST: tl.constexpr):
-    """Whether x comes to stand for a window of which `best` is the best so far: a NaN always does."""
-    return ((x < best) if SMALLEST else (x > best)) | (x != x)
 
 
 @triton.jit
@@ -113,7 +116,7 @@ def max_pool2d_slide_kernel(
             place = none
             for s in tl.static_range(1, S):
                 other = tl.load(taps[s] + down, mask=inside[s], other=least).to(ACC)
-                better = _is_better(other, x, SMALLEST)
+                better = is_better(other, x, SMALLEST)
                 x, place = tl.where(better, other, x), tl.where(better, s, place)
             place += (h - h_first) * S
             next_bests, next_places = (), ()
@@ -123,7 +126,7 @@ def max_pool2d_slide_kernel(
                 if j + k == 0:
                     best, at = x, place
                 elif j + STRIDE * k < R:
-                    better = _is_better(x, best, SMALLEST)
+                    better = is_better(x, best, SMALLEST)
                     best, at = tl.where(better, x, best), tl.where(better, place, at)
                 next_bests += (best,)
                 next_places += (at,)

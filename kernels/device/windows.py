@@ -139,6 +139,12 @@ def first_pixel(p, WINDOW: tl.constexpr, DIM: tl.constexpr):
 
 
 @triton.jit
+def is_better(x, best, SMALLEST: tl.constexpr = False):
+    """Whether x comes to stand for a window of which `best` is the best so far: a NaN always does."""
+    return ((x < best) if SMALLEST else (x > best)) | (x != x)
+
+
+@triton.jit
 def covering(h, number, SIZE, TAPS: tl.constexpr, WINDOW: tl.constexpr, DIM: tl.constexpr):
     """Find the window of this number, 0 to TAPS - 1, of those that may lie over pixel h, from first to last: its row or column
     p among all windows, which tap of it h is, and whether it exists and h is a tap of it."""
