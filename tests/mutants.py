@@ -147,6 +147,13 @@ MUTANTS = (
         "test_conv2d_tiles.py",
     ),
     Mutant(
+        "strips of few channels do not join",
+        "interpreter",
+        "test_strips_of_few_channels_join and zeros",
+        (Edit("conv2d_flat_slide_kernel", "end + WAITING - 1", "end"),),
+        "test_conv2d_tiles.py",
+    ),
+    Mutant(
         "zero times infinity",
         "ir",
         "test_what_is_not_finite_stays_where_taps_take_it",

@@ -18,6 +18,7 @@ from torchops.kernels.geometry import Conv2d
 from torchops.kernels.launch import record
 from torchops.kernels.planning.conv2d import Config
 from torchops.kernels.planning.hardware import INTERPRETER
+from torchops.kernels.planning.protocol import power_of_2
 
 from .conformance import close
 from .opinfo import laid_out
@@ -197,12 +198,106 @@ def test_depthwise_slides_unasked(kernel: int, dtype: torch.dtype, device: torch
         close(actual, exact, dtype, factor=4)
 
 
+FLAT_SLIDING = [
+    # border, channels in and out, groups, kernel, stride, left, right, top, bottom, layout
+    ("zeros", (3, 18), 1, (7, 7), 2, (3, 3, 3, 3), "channels_last"),
+    ("zeros", (8, 12), 4, (3, 3), 1, (1, 1, 1, 1), "sliced_channels_last"),
+    ("constant", (1, 17), 1, (3, 3), 1, (0, 1, 0, 1), "contiguous"),
+    (
+        "constant",
+        (2, 4),
+        2,
+        (2, 4),
+        2,
+        (5, 1, 3, 0),
+        "channels_last",
+    ),  # of more padding than taps, two channels out a group
+    ("reflect", (6, 16), 1, (5, 5), 1, (2, 2, 2, 2), "channels_last"),
+    ("replicate", (3, 8), 1, (5, 3), 2, (1, 2, 2, 3), "contiguous"),
+    ("circular", (4, 18), 1, (1, 7), 1, (8, 8, 0, 7), "sliced_channels_last"),  # a whole image
+]
+
+
+@pytest.mark.tiers("interpreter", "ir", "gpu")
+@pytest.mark.parametrize(
+    ("padding_mode", "channels", "groups", "kernel", "stride", "padding", "layout"), FLAT_SLIDING, ids=str
+)
+def test_strips_of_few_channels_join(
+    padding_mode: str, channels: tuple[int, int], groups: int, kernel: tuple[int, int], stride: int,
+    padding: tuple[int, int, int, int], layout: str, device: torch.device, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Strips and tiles that do not fill the image: values and, in a layer turned around, the gradient of its input."""
+    (c, k), value = channels, 0.5 if padding_mode == "constant" else 0.0
+    x = laid_out(torch.randn(2, c, 7, 8, device=device), layout)
+    weight = torch.randn(k, c // groups, *kernel, device=device) * math.prod(kernel) ** -0.5
+    bias = torch.randn(k, device=device)
+    of = [t.double().cpu() for t in (x, weight, bias)]
+    y = torch.nn.functional.conv2d(reference.pad(of[0], padding, padding_mode, value), *of[1:], stride, 0, 1, groups)
+    residual = laid_out(torch.randn(y.shape, device=device), layout)
+    for name in ("conv2d_direct_kernel", "conv2d_flat_kernel"):
+        monkeypatch.setattr(kernels, name, None)  # nothing else may run
+    strip = Config(16, 16, max(16, power_of_2(kernel[1] * c // groups)), 4, 1, rows=3)
+    conv = Conv2d((stride, stride), padding, (1, 1), groups, padding_mode, value)
+    out = torch.empty_like(residual)
+    kernels.conv2d_fwd(x, weight, bias, residual, out, conv, "relu", config=strip)
+    close(out, torch.relu(y + residual.double().cpu()), torch.float32)
+    if stride == 1:
+        monkeypatch.undo()  # the ring of a border is an ordinary gather
+        # x is now the gradient of an output of as many channels as a slide may read
+        weight = torch.randn(c, k // groups, *kernel, device=device) * math.prod(kernel) ** -0.5
+        image = torch.randn(2, k, 7, 8).double().requires_grad_()
+        padded = reference.pad(image, padding, padding_mode, value)
+        y = torch.nn.functional.conv2d(padded, weight.double().cpu(), None, 1, 0, 1, groups)
+        dy = laid_out(torch.randn(y.shape, device=device), layout)
+        (dx,) = torch.autograd.grad(y, image, dy.double().cpu())
+        out = laid_out(torch.empty(image.shape, device=device), layout)
+        kernels.conv2d_input_grad(dy, weight, bias, out, conv.adjoint(), config=strip)
+        close(out, dx + bias.double().cpu().view(-1, 1, 1), torch.float32, factor=4)
+
+
+@pytest.mark.tiers("interpreter")  # elsewhere the model may prefer another kernel for so few pixels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize(("c", "k", "groups", "stride"), [(3, 20, 1, 2), (1, 20, 1, 1), (16, 16, 4, 1)])
+def test_few_channels_slide_unasked(
+    c: int, k: int, groups: int, stride: int, dtype: torch.dtype, device: torch.device, monkeypatch: Any
+) -> None:
+    """In either layout, as it is picked."""
+    w = (torch.randn(k, c // groups, 3, 3, device=device) / 3).to(dtype)
+    for name in ("conv2d_direct_kernel", "conv2d_flat_kernel"):
+        monkeypatch.setattr(kernels, name, None)  # nothing else may run
+    for layout in ("contiguous", "channels_last"):
+        x = laid_out(torch.randn(2, c, 9, 8, device=device, dtype=dtype), layout)
+        exact = torch.nn.functional.conv2d(*(t.double().cpu() for t in (x, w)), None, stride, 1, 1, groups)
+        close(torchops.conv2d(x, w, None, stride, 1, 1, groups), exact, dtype)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:invalid value encountered:RuntimeWarning"
+)  # NumPy's, of what the interpreter adds up
+@pytest.mark.tiers("interpreter", "ir", "gpu")
+@pytest.mark.parametrize(("kernel", "stride", "groups"), [(3, 1, 1), (7, 2, 1), (3, 1, 4)])
+def test_what_is_not_finite_stays_in_its_rows_and_groups(
+    kernel: int, stride: int, groups: int, device: torch.device
+) -> None:
+    """A row that goes into fewer rows of y than wait for sums, and a group beside another: no zero meets an infinity."""
+    x = laid_out(torch.randn(1, 3 * groups, 17, 17, device=device), "channels_last")
+    x[:, 0, 6, 2], x[:, 0, 9, 12], x[:, 1, -1, -1] = math.inf, -math.inf, math.nan
+    weight = torch.randn(8 * groups, 3, kernel, kernel, device=device)
+    conv = Conv2d((stride, stride), (kernel // 2,) * 4, (1, 1), groups, "zeros")
+    found = []
+    for config in (Config(16, 16, 32, 4, 1), Config(16, 16, 32, 4, 1, rows=4)):
+        y = laid_out(torch.empty(1, 8 * groups, 16 // stride + 1, 16 // stride + 1, device=device), "channels_last")
+        kernels.conv2d_fwd(x, weight, None, None, y, conv, "none", config=config)
+        found.append(y)
+    torch.testing.assert_close(found[1], found[0], equal_nan=True, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.filterwarnings(
     "ignore:invalid value encountered:RuntimeWarning"
 )  # NumPy's, of what the interpreter adds up
 @pytest.mark.tiers("interpreter", "ir", "gpu")
 @pytest.mark.parametrize("stride", [1, 2])
-def test_what_is_not_finite_stays_where_taps_take_it(stride: int, device: torch.device) -> None:
+def test_what_is_not_finite_stays_where_where_taps_take_it(stride: int, device: torch.device) -> None:
     """Rows that a strip reads for others than its own are no zeros times infinity."""
     x, dy = (laid_out(torch.randn(1, 16, size, size, device=device), "channels_last") for size in (9, 8 // stride + 1))
     weight, conv = torch.randn(16, 1, 3, 3, device=device), Conv2d((stride, stride), (1, 1, 1, 1), (1, 1), 16, "zeros")
@@ -325,16 +420,16 @@ def test_offsets_beyond_31_bits(method: str, dim: int, device: torch.device) -> 
 
 @pytest.mark.tiers("interpreter")
 @pytest.mark.parametrize(
-    "name", ["gemm", "shift", "depthwise", "depthwise_slide", "weight_grad", "weight_grad_depthwise"]
+    "name", ["gemm", "shift", "flat_slide", "depthwise", "depthwise_slide", "weight_grad", "weight_grad_depthwise"]
 )
 def test_memory_is_loaded_as_often_as_the_cost_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every load of every program is counted; of direct kernels, which load through L1, every element once a program."""
+    """Every load of every program is counted; of direct and sliding kernels, which load through L1, every element once a program."""
     direct, gradient = "depthwise" in name, "weight_grad" in name
-    c, groups = 32, 32 if direct else 1
+    c, groups = 3 if name == "flat_slide" else 32, 32 if direct else 1
     # rows longer than a tile: shorter ones overlap, which the cost leaves out
     x, w, y = (
         torch.randn(size).to(memory_format=torch.channels_last)
-        for size in ((1, c, 8, 96), (c, c // groups, 3, 3), (1, c, 8, 96))
+        for size in ((1, c, 8, 96), (32, c // groups, 3, 3), (1, 32, 8, 96))
     )
     conv = Conv2d((1, 1), (1, 1, 1, 1), (1, 1), groups, "zeros")
     config = Config(
@@ -353,7 +448,7 @@ def test_memory_is_loaded_as_often_as_the_cost_says(name: str, monkeypatch: pyte
         launch()
     elements = count_traffic(monkeypatch)
     launch()
-    counted = 4 * elements["read" if direct else "loaded"]
+    counted = 4 * elements["read" if direct or "slide" in name else "loaded"]
     # the border is not loaded, and the cost leaves it and the few weights of a direct kernel out
     assert 0.85 * launches[0].cost.bytes_l2 <= counted <= 1.05 * launches[0].cost.bytes_l2
 

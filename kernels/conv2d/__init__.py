@@ -7,6 +7,7 @@ They take checked tensors, and write into outputs that the caller allocated. Rea
     flat.py         a convolution of few channels: taps and channels are one axis
     direct.py       a convolution of narrow groups, without a matrix product
     slide.py        a depthwise convolution whose programs slide down the image
+    flat_slide.py   a convolution of few channels, or of narrow groups, that does so
     shift.py        a convolution of stride 1: the taps of a row share a load
     weight_grad*.py the gradient of the weight, as a matrix product or without one
     sums.py         the gradient of the bias, and the kernel that adds up split sums
@@ -55,6 +56,7 @@ from torchops.kernels.planning.protocol import Cost, power_of_2
 
 from .direct import conv2d_direct_kernel
 from .flat import conv2d_flat_kernel
+from .flat_slide import conv2d_flat_slide_kernel
 from .gemm import conv2d_gemm_kernel
 from .plain import PlainConfig, conv2d_plain
 from .shift import conv2d_shift_kernel
@@ -157,13 +159,16 @@ def _span(s: int, left: int, dilation: int, mode: str) -> int:
     return span if found and 0 <= left <= span else 0
 
 
-def _slides(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, conv: Conv2d) -> int:
-    """The stride of a depthwise convolution that may slide down the images of x; else 0."""
-    stride, depthwise = conv.stride[0], weight.shape[:2] == (conv.groups, 1) and conv.groups > 1
-    fits = (
-        stride <= 2 and conv.stride == (stride, stride) and conv.dilation == (1, 1) and 1 < max(weight.shape[2:]) <= 7
-    )
-    return stride if depthwise and fits and is_last(x) and is_last(y) and x.element_size() < 8 else 0
+def _slides(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, conv: Conv2d, k: int, c: int) -> int:
+    """The stride of a convolution whose groups write k channels and read c, if it may slide down the images of x; else 0."""
+    stride, (r, s) = conv.stride[0], weight.shape[2:]
+    fits = stride <= 2 and conv.stride == (stride, stride) and conv.dilation == (1, 1) and 1 < max(r, s) <= 7
+    if k == c == 1 < conv.groups:
+        fits = fits and is_last(x) and is_last(y)
+    else:
+        # what the taps of a row read fills one tile of a matrix product
+        fits = fits and s * c <= 32 and method(conv.groups, k, c) != "gemm"
+    return stride if fits and x.element_size() < 8 else 0
 
 
 class _Operands(NamedTuple):
@@ -210,7 +215,7 @@ def _gather(
     lean = border == "constant" and pad is None and activation in ("none", "relu")
     lean = lean and residual is None and ring is None and not (is_gradient and bias is not None)
     # a ring is no image, and a gradient of stride 2 has phases
-    slides = _slides(x, y, weight, conv) if mapping.image is None and phases == (1, 1) else 0
+    slides = _slides(x, y, weight, conv, mapping.k, mapping.c) if mapping.image is None and phases == (1, 1) else 0
     problem = Problem(
         kind="ring" if mapping.name == "ring" else "gather" if ring is None else "fold", m=n * pixels, k=mapping.k, c=mapping.c,
         taps=r * s, row=s, phases=phases[0] * phases[1], groups=groups, itemsize=x.element_size(), tf32=dot_precision == "tf32",
@@ -222,7 +227,8 @@ def _gather(
     config = config or pick_config(problem, target_device(y))
     strides, vec_w = taps_of(weight, mapping.k, mapping.c, is_gradient)
     # a direct tile holds channels of any groups
-    c, k = (groups * mapping.c, groups * mapping.k) if problem.method == "direct" else (mapping.c, mapping.k)
+    of_any = problem.method == "direct" and (problem.depthwise or not config.rows)
+    c, k = (groups * mapping.c, groups * mapping.k) if of_any else (mapping.c, mapping.k)
     vec_y = math.gcd(vector_of(y, k), 0 if residual is None else vector_of(residual, k))
     meta: dict[str, Any] = {
         "R": r, "S": s, "MAP": mapping.name, "BORDER": border, "ACTIVATION": activation, "FOLD": fold,
@@ -238,6 +244,9 @@ def _gather(
     if config.rows:
         kernel, numbers = conv2d_slide_kernel, (mapping.sides, config.rows)
         meta.update(STRIDE=slides, ROWS_A_TRIP=rows_a_trip(problem))
+        if not problem.depthwise:
+            kernel = conv2d_flat_slide_kernel
+            meta.update(C=mapping.c, PRECISION=dot_precision, BLOCK_K=config.block_k)
     elif problem.method == "direct":
         kernel = conv2d_direct_kernel
     elif problem.method == "flat":
@@ -280,7 +289,8 @@ def conv2d_weight_grad(
     check_weight(dw)
     (n, _, p, q), (channels, c, r, s), (h, w) = dy.shape, dw.shape, x.shape[2:]
     k, groups = channels // conv.groups, conv.groups
-    how, dot_precision, slides = method(groups, k, c), precision(x), _slides(x, dy, dw, conv)
+    how, dot_precision = method(groups, k, c), precision(x)
+    slides = _slides(x, dy, dw, conv, k, c) if k == c == 1 < groups else 0
     problem = Problem(
         kind="weight_grad", m=n * p * q, k=k, c=c, taps=r * s, row=s, phases=1, groups=groups, itemsize=x.element_size(),
         tf32=dot_precision == "tf32", coalesced=is_coalesced(x, c, how) and is_coalesced(dy, k, how),

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import tables
 from .compilers import PINNED, Version
-from .conv2d_candidates import KINDS, Config, Problem, candidates, reads_shared, shared_bytes
+from .conv2d_candidates import KINDS, Config, Problem, candidates, reads_shared, rows_a_trip, shared_bytes
 from .conv2d_candidates import method as method
 from .hardware import INTERPRETER, Device
 from .model import LAUNCH_US, Work, model
@@ -30,14 +30,14 @@ def _strips(problem: Problem, config: Config) -> int:
 def _rows_read(problem: Problem, config: Config) -> float:
     """Rows of y, on average, for which a program that slides down a strip of them reads rows of x, in whole trips."""
     whole, rest = divmod(problem.height, config.rows)
-    waiting = -(-problem.taps // problem.row // problem.slides) - 1
+    waiting = problem.waiting - 1
     at_once, strips = rows_a_trip(problem), [config.rows] * whole + [rest] * (rest > 0)
     return sum(-(-(rows + waiting) // at_once) * at_once for rows in strips) / len(strips)
 
 
-def rows_a_trip(problem: Problem) -> int:
-    """Rows of y, or dy, of one trip of a program that slides: with one stride or the other, two rows of x are under way."""
-    return 2 // problem.slides
+def _is_flat_slide(problem: Problem, config: Config) -> bool:
+    """Whether a program slides by matrix products (see conv2d/flat_slide.py): a depthwise one has none."""
+    return config.rows > 0 and not problem.depthwise
 
 
 def steps(problem: Problem, config: Config) -> int:
@@ -50,7 +50,9 @@ def programs(problem: Problem, config: Config) -> int:
     """How many programs a launch has."""
     if config.rows:
         ranges = config.splits if problem.kind == "weight_grad" else _strips(problem, config)
-        return ranges * -(-problem.groups // config.block_n)
+        if problem.depthwise:
+            return ranges * -(-problem.groups // config.block_n)
+        return ranges * problem.groups * -(-problem.k // config.block_n)
     if problem.kind == "weight_grad":
         if problem.method == "direct":
             per_split = -(-problem.groups * problem.k // config.block_n) * problem.taps // config.taps * problem.c
@@ -98,10 +100,16 @@ def cost(problem: Problem, config: Config) -> Cost:
     count, loops = programs(problem, config), trips(problem, config)
     if config.rows:
         columns = (config.block_m - 1) * problem.slides + problem.row
-        loads, flops = loops * rows_a_trip(problem) * problem.slides * columns, 0
+        rows = loops * rows_a_trip(problem)
+        loads, flops = rows * problem.slides * columns, 0
         if problem.kind == "weight_grad":
             loads += steps(problem, config) * problem.height / -(-problem.height // config.rows) * config.block_m
-        loads *= config.block_n * problem.itemsize
+        loads *= config.block_n if problem.depthwise else problem.c
+        if not problem.depthwise:
+            loads += problem.taps * problem.c * config.block_n
+            products = config.block_m * config.block_n * config.block_k * problem.taps // problem.row
+            flops = round(2.0 * products * rows * count)
+        loads *= problem.itemsize
     elif problem.method == "direct":
         pixels, taps = config.block_m, problem.row
         rows = problem.columns / taps
@@ -134,6 +142,10 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
     """Assumed lengths of the main loop and of the rest, in instructions a warp, fitted to machine code for sm_90."""
     lanes = 32 * config.num_warps
     values = config.block_m * config.block_n / lanes
+    if _is_flat_slide(problem, config):
+        loaded = rows_a_trip(problem) * problem.slides * config.block_m * config.block_k / lanes
+        taps = problem.taps // problem.row * config.block_k * config.block_n / lanes
+        return 30 + 8 * loaded + values * (problem.waiting + 1.5 * rows_a_trip(problem)), 250 + 8 * taps
     if config.rows:
         loop = problem.slides * problem.row * (9 + values) + problem.taps * values
         if problem.kind == "weight_grad":
@@ -166,6 +178,10 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
 def _registers(problem: Problem, config: Config, device: Device) -> int:
     """About as many as a thread has: its sums, and what they are made of. The counts were read off machine code."""
     lanes = 32 * config.num_warps
+    if _is_flat_slide(problem, config):
+        loaded = rows_a_trip(problem) * problem.slides * config.block_m * config.block_k / lanes
+        waiting = problem.waiting * config.block_m * config.block_n / lanes
+        return min(255, int(32 + 1.05 * waiting + 1.6 * loaded))
     if config.rows:
         # the taps, or the sums of them, the rows that wait, and the addresses of the columns
         values = config.block_m * config.block_n / lanes
@@ -185,6 +201,8 @@ def _registers(problem: Problem, config: Config, device: Device) -> int:
 def stages(problem: Problem, config: Config) -> int:
     """One more than the trips of the loop that wait for memory together: several where copies are asynchronous, or where what
     the channels of a narrow group read lies in one line of the cache."""
+    if _is_flat_slide(problem, config):
+        return 1
     if problem.method == "direct":
         return 1 + problem.c
     return config.num_stages if problem.method == "gemm" and problem.coalesced else 1
@@ -193,7 +211,8 @@ def stages(problem: Problem, config: Config) -> int:
 def work(problem: Problem, config: Config, device: Device) -> Work:
     """A launch as the model sees it before it is compiled; `torchops inspect` reads the machine code instead."""
     loop, outside = _instructions(problem, config)
-    shared = 0 if problem.method == "direct" else shared_bytes(problem, config) // config.num_stages
+    in_registers = problem.method == "direct" and not _is_flat_slide(problem, config)
+    shared = 0 if in_registers else shared_bytes(problem, config) // config.num_stages
     return Work(
         programs=programs(problem, config), num_warps=config.num_warps, cost=cost(problem, config), loop=loop, outside=outside,
         registers=_registers(problem, config, device), shared_bytes=shared * stages(problem, config),
@@ -325,8 +344,9 @@ def pick_config(problem: Problem, device: Device) -> Config:
         # the interpreter takes its time for every iteration of a loop, and hardly any for an element
         width = min(256, max(16, power_of_2(problem.c)))
         if problem.slides:
-            columns, channels = (min(64, power_of_2(n)) for n in (problem.width, problem.groups))
-            return Config(columns, channels, columns, 4, 1, rows=problem.height)
+            sizes = problem.width, problem.groups if problem.depthwise else problem.k
+            columns, channels = (min(64, max(16, power_of_2(n))) for n in sizes)
+            return Config(columns, channels, problem.depth, 4, 1, rows=problem.height)
         if problem.kind == "weight_grad":
             return Config(16, 64, min(1024, max(16, power_of_2(problem.m))), 4, 1)
         shifts = problem.method == "gemm" and 0 < problem.span <= 64

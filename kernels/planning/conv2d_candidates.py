@@ -67,6 +67,20 @@ class Problem:
         return method(self.groups, self.k, self.c)
 
     @property
+    def depthwise(self) -> bool:
+        return self.groups > 1 and self.k == self.c == 1
+
+    @property
+    def waiting(self) -> int:
+        """Rows of y that a row of x goes into, where a program slides: their sums wait together."""
+        return -(-self.taps // self.row // self.slides)
+
+    @property
+    def depth(self) -> int:
+        """What the taps of a row of few channels read, as a power of 2 that matrix units take."""
+        return max(16, power_of_2(self.row * self.c))
+
+    @property
     def columns(self) -> int:
         """Products that one output sums, on average over the phases; what a weight gradient has as columns."""
         return max(1, self.taps * self.c // self.phases)
@@ -156,7 +170,7 @@ class _Case(NamedTuple):
 
     @property
     def depthwise(self) -> bool:
-        return self.problem.k == self.problem.c == 1
+        return self.problem.depthwise
 
     @property
     def roomy(self) -> bool:
@@ -180,9 +194,21 @@ class _Case(NamedTuple):
     @property
     def values(self) -> int:
         """Values that a thread may have of each tap and each sum, so that they find registers where a program slides."""
-        if not self.problem.slides:
+        if not (self.problem.slides and self.depthwise):
             return 0
         return 8 if self.problem.taps <= 9 else 4 if self.problem.taps <= 25 else 2
+
+    def waits(self, values: int) -> bool:
+        """Whether a program may slide by matrix products, and so many values a thread for each row of sums find registers."""
+        p = self.problem
+        on_matrix_units = p.itemsize == 2 or p.tf32
+        return p.slides > 0 and on_matrix_units and values * p.waiting <= (128 if self.reads_shared else 64)
+
+    @property
+    def few_taps(self) -> bool:
+        """The taps of a channel out, which lie in registers where matrix units do not read them from shared memory, find some."""
+        p = self.problem
+        return self.reads_shared or p.taps // p.row * p.depth * p.itemsize <= (448 if p.lean else 320)
 
     def fills(self, depth: int) -> bool:
         """Whether the channels in are whole tiles of so many bytes."""
@@ -201,7 +227,7 @@ class Row(NamedTuple):
 
     when: Callable[[_Case], bool]
     tile: tuple[int, int, int]
-    """Its pixels (channels out, in a weight gradient), its columns, and its depth in elements or `Bytes`."""
+    """Its pixels (channels out, in a weight gradient), its columns, and its depth in elements or `Bytes`; 0: as deep as a row."""
     num_warps: int
     stages: int | None
     """None: those of the architecture."""
@@ -215,7 +241,7 @@ class Row(NamedTuple):
     def config(self, case: _Case) -> Config:
         m, n, k = self.tile
         taps = self.taps or (case.problem.row if case.gradient and case.problem.row <= 5 else 1)
-        depth = k // case.problem.itemsize if isinstance(k, Bytes) else k
+        depth = k // case.problem.itemsize if isinstance(k, Bytes) else k or case.problem.depth
         rows = case.problem.height if self.slides else 0
         return Config(m, n, depth, self.num_warps, self.stages or case.stages, taps, rows=rows)
 
@@ -236,6 +262,8 @@ _TWO = (
     "Taps lie in registers: with 4 values a thread, Triton 3.8 spills 46 (96) on sm_90. In a weight gradient 2 values need 8 "
     "warps, because with 4 ptxas aims at 168 registers, and Triton 3.8 spills 4 (8) on sm_90, 2 (8) on sm_80 and sm_89."
 )
+
+_SUMS = "The sums of all rows that wait lie in registers."
 
 TABLE: dict[str, tuple[Row, ...]] = {
     # the lanes of a tile are channels of any groups, each with its own taps: there is no matrix product
@@ -276,6 +304,8 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row(lambda c: c.values == 2 and not c.gradient, (8, 32, 8), 4, 1, 1, _TWO, True),
         Row(lambda c: c.values == 2 and not c.gradient, (16, 16, 16), 4, 1, 1, _TWO, True),
         Row(lambda c: c.values == 2, (16, 32, 16), 8, 1, 1, _TWO, True),
+        # so do these, a group in each
+        Row(lambda c: not c.depthwise and c.waits(8), (64, 16, 0), 4, 1, 1, _SUMS, True),
     ),
     # these multiply float32 and float64 in full, without matrix units
     "full precision": (
@@ -295,6 +325,15 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row(lambda c: not c.at_border, (64, 64, 32), 4, None, 1,
             "Triton 3.8 spills in a ring 4 (8) on sm_89 in float32 and 2 (8) on sm_100 in bfloat16."),
         Row(_always, (64, 32, 32), 4, None, 1, _CLEAN),
+        # these slide, and have 32, 16 or 8 values a thread for each row of sums
+        Row(lambda c: c.reads_shared and c.waits(32) and c.problem.lean, (64, 64, 0), 4, 1, 1,
+            "Triton 3.8 spills in NCHW, with a residual and GELU, 97 (288) on sm_90.", True),
+        Row(lambda c: c.reads_shared and c.waits(16) and (c.problem.lean or not c.scattered), (64, 64, 0), 8, 1, 1,
+            "Triton 3.8 spills in NCHW, with 7 x 7 taps, a residual and GELU, 12 (48) on sm_90. On sm_80, where taps lie in "
+            "registers, it spills 13 (24) in a fold of 3 x 3 taps and 94 (200) in ResNet's stem.", True),
+        Row(lambda c: c.few_taps and c.waits(16), (64, 32, 0), 4, 1, 1,
+            "Triton 3.8 spills 7 x 7 taps with a residual and GELU 50 (200) in NCHW and 68 (136) in float32 on sm_80.", True),
+        Row(lambda c: c.waits(8), (64, 16, 0), 4, 1, 1, _SUMS, True),
     ),
     # channels do not lie back to back, or not 128 bits of them
     "scattered": (
@@ -362,16 +401,27 @@ def candidates(problem: Problem, device: Device, compiler: Version | None = None
 
 
 def _that_fit(problem: Problem, device: Device, configs: list[Config]) -> list[Config]:
-    """Those that fit shared memory, and are no wider than the channels along their width, as a power of 2, or the narrowest.
+    """Those that fit shared memory, and are no wider than the channels along their width, as a power of 2, or the narrowest that
+    does not slide.
 
     The columns of a flat weight gradient are taps times channels in, but here the channels count alone. It has fewer than 16,
     so it is offered tiles of 32 columns only.
     """
     channels = problem.c if problem.kind == "weight_grad" else problem.k
-    width = max(min(c.block_n for c in configs), power_of_2(channels))
+    width = max(min(c.block_n for c in configs if not c.rows), power_of_2(channels))
     return [c for c in configs if c.block_n <= width and shared_bytes(problem, c) <= device.shared_bytes]
+
+
+def rows_a_trip(problem: Problem) -> int:
+    """Rows of y, or dy, of one trip of a program that slides: with one stride or the other, two rows of x are under way, or one
+    where the sums of 5 rows and more leave no registers for two."""
+    many = not problem.depthwise and problem.waiting > 4
+    return 1 if many else 2 // problem.slides
 
 
 def shared_bytes(problem: Problem, config: Config) -> int:
     """Shared memory of the pipeline, without what the epilogue may use instead."""
+    if config.rows:
+        rows = rows_a_trip(problem) * problem.slides * config.block_m + problem.taps // problem.row * config.block_n
+        return rows * config.block_k * problem.itemsize
     return config.num_stages * (config.block_m + config.taps * config.block_n) * config.block_k * problem.itemsize

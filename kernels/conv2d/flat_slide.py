@@ -1,0 +1,122 @@
+"""Convolution of few channels, or of narrow groups, that slides down the image: flat.py, with a row read once for all the rows of y that it goes into.
+
+    y[p, q, k] += sum over j = (s, c) of x[h, q stride - left + s, c] w[h - (p stride - top), s, c, k]        for each row h of x
+
+flat.py loads an element anew for each of the R*S taps that reach it, one address each. Here a program goes down a strip: of each
+row of x it loads what the S taps of its columns read, a tile [columns, (s, c)], and multiplies it with a row of the filter for
+each of the R / stride rows of y that it goes into, whose sums wait in registers. Elements are loaded R / stride times less often,
+and their addresses within a row are computed once. The gradient in x of a convolution of stride 1 is the same, with the filter
+turned around.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from torchops.kernels.device.borders import border_index, in_range
+from torchops.kernels.device.tiles import hinted, load_tile, load_where
+
+from .epilogue import finish
+
+
+@triton.jit
+def conv2d_flat_slide_kernel(
+    x_ptr, w_ptr,                       # as in conv2d_gemm_kernel
+    bias_ptr, residual_ptr, ring_ptr,
+    pad_ptr,
+    y_ptr,
+    x_size, y_size, groups,
+    x_strides, w_strides, r_strides, y_strides,
+    sides, rows,
+    C: tl.constexpr,                    # input channels of a group: dividing by a constant is cheap
+    R: tl.constexpr, S: tl.constexpr, STRIDE: tl.constexpr, ROWS_A_TRIP: tl.constexpr,
+    MAP: tl.constexpr, BORDER: tl.constexpr, ACTIVATION: tl.constexpr, FOLD: tl.constexpr,
+    ALONG: tl.constexpr, VEC: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """One program slides BLOCK_M columns of BLOCK_N channels down `rows` rows of y; BLOCK_K columns hold S*C.
+
+    Grid: images * strips * tiles of columns * groups * tiles of channels, the last fastest.
+    """
+    ACC: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
+    WAITING: tl.constexpr = (R + STRIDE - 1) // STRIDE  # rows of y that a row of x goes into
+    _N, _C, H, W = x_size
+    K, P, Q = y_size
+    K = K // VEC[2] * VEC[2]
+    x_sn, x_sc, x_sh, x_sw = hinted(x_strides, VEC[0], WIDE)
+    w_sg, w_sk, w_sc, w_sr, w_ss = w_strides
+    r_strides, y_strides = hinted(r_strides, VEC[2], WIDE), hinted(y_strides, VEC[2], WIDE)
+    left, _right, top, _bottom = sides
+    if MAP == "transposed":
+        left, top = S - 1 - left, R - 1 - top
+        w_ptr += (R - 1) * w_sr + (S - 1) * w_ss
+        w_sr, w_ss = -w_sr, -w_ss
+    tiles_n, tiles_q, strips = tl.cdiv(K, BLOCK_N), tl.cdiv(Q, BLOCK_M), tl.cdiv(P, rows)
+    pid = tl.program_id(0)
+    group, tile = pid // tiles_n % groups, pid // tiles_n // groups
+    offs_k = pid % tiles_n * BLOCK_N + tl.arange(0, BLOCK_N)
+    q = tile % tiles_q * BLOCK_M + tl.arange(0, BLOCK_M)
+    strip = tile // tiles_q
+    n, first = tl.cast(strip // strips, tl.int64 if WIDE else tl.int32), strip % strips * rows
+    mask_k, mask_q = offs_k < K, q < Q
+    j = tl.arange(0, BLOCK_K)
+    s, c, mask_j = j // C, j % C, j < S * C
+    w = q[:, None] * STRIDE - left + s[None, :]
+    inside = mask_q[:, None] & mask_j[None, :]
+    if BORDER == "constant":
+        there = inside & in_range(w, W)
+    else:
+        there = inside
+        w = border_index(w, W, BORDER)  # clamped: columns beyond the last output lie anywhere
+    offs = w * x_sw + (c * x_sc)[None, :]
+    x_ptr += n * x_sn + group * C * x_sc
+    w_ptr += group * w_sg
+    of_group = group * K + offs_k
+    taps = ()
+    for r in tl.static_range(R):
+        taps += (load_tile(w_ptr + r * w_sr, s * w_ss + c * w_sc, offs_k * w_sk, mask_j, mask_k, ALONG[1]),)
+    start = tl.zeros((BLOCK_M, BLOCK_N), ACC)
+    if bias_ptr is not None:
+        start += tl.load(bias_ptr + of_group, mask=mask_k, other=0).to(ACC)[None, :]
+    accs = ()
+    for _ in tl.static_range(WAITING):
+        accs += (start,)
+    # a trip waits for memory once: what it loads is loaded before a row is stored, which the compiler would not move loads past
+    end = tl.minimum(first + rows, P)
+    for trip in range(first, end + WAITING - 1, ROWS_A_TRIP):
+        loaded = ()
+        for i in tl.static_range(ROWS_A_TRIP * STRIDE):
+            h = trip * STRIDE - top + i
+            mask = there
+            if BORDER == "constant":
+                mask = mask & in_range(h, H)
+            row = load_where(x_ptr + border_index(h, H, BORDER) * x_sh, offs, mask, ALONG[0])
+            if pad_ptr is not None:
+                row = tl.where(inside & ~mask, tl.load(pad_ptr), row)
+            loaded += (row,)
+        for a in tl.static_range(ROWS_A_TRIP):
+            # the first of accs is that of row trip + a of y, the last that of row p, which is whole
+            for i in tl.static_range(STRIDE):
+                sums = ()
+                for age in tl.static_range(WAITING):
+                    acc = accs[age]  # type: ignore[var-annotated]
+                    if i + STRIDE * age < R:
+                        acc = tl.dot(
+                            loaded[a * STRIDE + i],
+                            taps[i + STRIDE * age],
+                            acc,
+                            input_precision=PRECISION,
+                            out_dtype=ACC,
+                        )
+                    sums += (acc,)
+                accs = sums
+            p = trip + a - (WAITING - 1)
+            finish(
+                accs[WAITING - 1], None, residual_ptr, ring_ptr, y_ptr, (n, p, q), of_group, mask_q & (p >= first) & (p < end),
+                mask_k, (groups * K, P, Q), r_strides, y_strides, sides, ACTIVATION, FOLD, ALONG[2],
+            )  # fmt: skip
+            sums = (start,)
+            for age in tl.static_range(WAITING - 1):
+                sums += (accs[age],)
+            accs = sums
