@@ -423,7 +423,7 @@ def test_offsets_beyond_31_bits(method: str, dim: int, device: torch.device) -> 
     "name", ["gemm", "shift", "flat_slide", "depthwise", "depthwise_slide", "weight_grad", "weight_grad_depthwise"]
 )
 def test_memory_is_loaded_as_often_as_the_cost_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every load of every program is counted; of direct and sliding kernels, which load through L1, every element once a program."""
+    """Every load of every program is counted; where they load through L1, every element once a program."""
     direct, gradient = "depthwise" in name, "weight_grad" in name
     c, groups = 3 if name == "flat_slide" else 32, 32 if direct else 1
     # rows longer than a tile: shorter ones overlap, which the cost leaves out

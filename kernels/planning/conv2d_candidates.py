@@ -206,7 +206,7 @@ class _Case(NamedTuple):
 
     @property
     def few_taps(self) -> bool:
-        """The taps of a channel out, which lie in registers where matrix units do not read them from shared memory, find some."""
+        """Whether the taps find registers, where matrix units do not read them from shared memory."""
         p = self.problem
         return self.reads_shared or p.taps // p.row * p.depth * p.itemsize <= (448 if p.lean else 320)
 
@@ -227,7 +227,7 @@ class Row(NamedTuple):
 
     when: Callable[[_Case], bool]
     tile: tuple[int, int, int]
-    """Its pixels (channels out, in a weight gradient), its columns, and its depth in elements or `Bytes`; 0: as deep as a row."""
+    """Its pixels (channels out, in a weight gradient), its columns, its depth in elements or `Bytes`; 0: that of `Problem.depth`."""
     num_warps: int
     stages: int | None
     """None: those of the architecture."""
@@ -401,8 +401,8 @@ def candidates(problem: Problem, device: Device, compiler: Version | None = None
 
 
 def _that_fit(problem: Problem, device: Device, configs: list[Config]) -> list[Config]:
-    """Those that fit shared memory, and are no wider than the channels along their width, as a power of 2, or the narrowest that
-    does not slide.
+    """Those that fit shared memory, and are no wider than the channels along their width, as a power of 2, or the narrowest of
+    those that do not slide.
 
     The columns of a flat weight gradient are taps times channels in, but here the channels count alone. It has fewer than 16,
     so it is offered tiles of 32 columns only.
