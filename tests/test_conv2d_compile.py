@@ -99,6 +99,8 @@ def _passes() -> Iterator[Pass]:
             yield Pass(f"{size}-strided", "fwd", narrow, 128, (2, 2), kernel=kernel, dtype=dtype, value=0.5,
                        padding_mode="constant", activation="relu")  # fmt: skip
             yield Pass(size, "input_grad", narrow, 128, kernel=kernel, dtype=dtype, padding_mode="zeros")
+            yield Pass(f"{size}-strided", "input_grad", narrow, 128, (2, 2), kernel=kernel, dtype=dtype,
+                       padding_mode="zeros")  # fmt: skip
     # what is lean gets larger tiles
     yield Pass("lean", "fwd", (256, 256), padding_mode="zeros", activation="relu")
     yield Pass("lean", "input_grad", (256, 256), padding_mode="zeros", activation="none")

@@ -23,20 +23,28 @@ from .protocol import Cost, power_of_2
 
 def _strips(problem: Problem, config: Config) -> int:
     """Strips of the images that a launch slides down."""
-    images = problem.m // (problem.height * problem.width)
-    return images * -(-problem.height // config.rows) * -(-problem.width // config.block_m)
+    columns = config.block_m * (problem.slides if problem.spreads else 1)
+    return problem.m // problem.plane * -(-problem.height // config.rows) * -(-problem.width // columns)
 
 
 def _rows_read(problem: Problem, config: Config) -> float:
-    """Rows of y, on average, for which a program that slides down a strip of them reads rows of x, in whole trips."""
+    """Rows of y, on average, for which a program that slides down a strip of them reads rows of x, in whole trips; rows of dy
+    that one reads which spreads them."""
     whole, rest = divmod(problem.height, config.rows)
-    waiting = -(-problem.taps // problem.row // problem.slides) - 1
+    taps = problem.taps // problem.row
     at_once, strips = rows_a_trip(problem), [config.rows] * whole + [rest] * (rest > 0)
-    return sum(-(-(rows + waiting) // at_once) * at_once for rows in strips) / len(strips)
+    if problem.spreads:
+        read = [-(-(rows + taps - 1) // problem.slides) for rows in strips]
+    else:
+        read = [rows + -(-taps // problem.slides) - 1 for rows in strips]
+    return sum(-(-rows // at_once) * at_once for rows in read) / len(strips)
 
 
 def rows_a_trip(problem: Problem) -> int:
-    """Rows of y, or dy, of one trip of a program that slides: with one stride or the other, two rows of x are under way."""
+    """Rows of y, or dy, of one trip of a program that slides: with one stride or the other, two rows of x are under way. Of one
+    that spreads rows of dy they are two or, where a thread has fewer values of a row, four."""
+    if problem.spreads:
+        return 2 if problem.values == 8 else 4
     return 2 // problem.slides
 
 
@@ -97,8 +105,10 @@ def cost(problem: Problem, config: Config) -> Cost:
     """
     count, loops = programs(problem, config), trips(problem, config)
     if config.rows:
-        columns = (config.block_m - 1) * problem.slides + problem.row
-        loads, flops = loops * rows_a_trip(problem) * problem.slides * columns, 0
+        columns, rows = (config.block_m - 1) * problem.slides + problem.row, rows_a_trip(problem) * problem.slides
+        if problem.spreads:
+            columns, rows = config.block_m + problem.row // problem.slides, rows_a_trip(problem)
+        loads, flops = loops * rows * columns, 0
         if problem.kind == "weight_grad":
             loads += steps(problem, config) * problem.height / -(-problem.height // config.rows) * config.block_m
         loads *= config.block_n * problem.itemsize
@@ -134,6 +144,10 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
     """Assumed lengths of the main loop and of the rest, in instructions a warp, fitted to machine code for sm_90."""
     lanes = 32 * config.num_warps
     values = config.block_m * config.block_n / lanes
+    if problem.spreads and config.rows:
+        # of a row, columns of dy are loaded and widened, and four tiles of dx are stored
+        loop = problem.taps * values + (1 + problem.row // 2) * (2 + values) + 4 * (14 + values / 2)
+        return 10 + loop * rows_a_trip(problem), 280 + 3 * problem.taps * values
     if config.rows:
         loop = problem.slides * problem.row * (9 + values) + problem.taps * values
         if problem.kind == "weight_grad":
@@ -169,6 +183,9 @@ def _registers(problem: Problem, config: Config, device: Device) -> int:
     if config.rows:
         # the taps, or the sums of them, the rows that wait, and the addresses of the columns
         values = config.block_m * config.block_n / lanes
+        if problem.spreads:
+            waiting, loaded = 2 * max(0, problem.taps // problem.row - 2), rows_a_trip(problem) * (1 + problem.row // 2)
+            return min(255, int(52 + (problem.taps + waiting + loaded * problem.itemsize / 4) * values))
         return min(255, int(32 + (problem.taps + 3) * values + 4.8 * problem.row))
     if problem.method == "direct":
         pixels = config.block_k if problem.kind == "weight_grad" else config.block_m
@@ -261,8 +278,8 @@ def parse_row(row: dict[str, Any]) -> tuple[Problem, Config]:
     """
     problem, config = tables.checked(Problem, row.get("problem")), tables.checked(Config, row.get("config"))
     sizes = problem.m, problem.k, problem.c, problem.taps, problem.row, problem.phases, problem.groups
-    image = problem.height * problem.width
     wrong = problem.kind not in KINDS or problem.itemsize not in (2, 4, 8) or min(sizes) < 1
+    image = problem.plane
     if wrong or problem.taps % problem.row or (image > 0) != (problem.slides > 0) or (image and problem.m % image):
         raise ValueError(f"{problem} is none")
     return key(problem), config

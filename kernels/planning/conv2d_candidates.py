@@ -58,13 +58,31 @@ class Problem:
     slides: int = 0
     """The stride, where a program may slide down the image (see conv2d/slide.py); else 0."""
     height: int = 0
-    """Rows of an image that is written, where a program may slide down it; else 0."""
+    """Rows of an image that is written (in a weight gradient, of one of dy), where a program may slide down it; else 0."""
     width: int = 0
     """Its columns, likewise."""
 
     @property
     def method(self) -> str:
         return method(self.groups, self.k, self.c)
+
+    @property
+    def spreads(self) -> bool:
+        """Whether a program that slides writes more pixels than it reads: an input gradient (see conv2d/slide_transposed.py)."""
+        return self.slides > 0 and self.phases > 1
+
+    @property
+    def values(self) -> int:
+        """Values that a thread may have of each tap and each sum, so that they find registers where a program slides."""
+        if not self.slides:
+            return 0
+        return 8 if self.taps <= 9 else 4 if self.taps <= 25 else 2
+
+    @property
+    def plane(self) -> int:
+        """How many of the `m` pixels an image has, where a program may slide down it; else 0."""
+        step = self.slides if self.spreads else 1
+        return -(-self.height // step) * -(-self.width // step)
 
     @property
     def columns(self) -> int:
@@ -179,10 +197,7 @@ class _Case(NamedTuple):
 
     @property
     def values(self) -> int:
-        """Values that a thread may have of each tap and each sum, so that they find registers where a program slides."""
-        if not self.problem.slides:
-            return 0
-        return 8 if self.problem.taps <= 9 else 4 if self.problem.taps <= 25 else 2
+        return self.problem.values
 
     def fills(self, depth: int) -> bool:
         """Whether the channels in are whole tiles of so many bytes."""
