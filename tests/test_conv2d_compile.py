@@ -186,6 +186,20 @@ def test_a_row_is_loaded_once_for_all_rows_that_it_goes_into(
     assert 0 < r.loop_instructions <= longest, r
 
 
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize(("kernel", "rows", "bits", "longest"), [(3, 2, 128, 360), (5, 4, 64, 800), (7, 4, 32, 800)])
+def test_a_row_of_a_strided_gradient_is_loaded_once(kernel: int, rows: int, bits: int, longest: int, arch: str) -> None:
+    """For all rows and both columns of dx that it goes into: four tiles are stored for each; no shared memory."""
+    layer = ConvLayer("", "", 32, 144, 56, 56, 144, kernel, kernel, 2, kernel // 2, groups=144)
+    (launch,) = model.launches(layer, DEVICES[arch])["input_grad"]
+    r = inspect.report(launch)
+    assert r.kernel == "conv2d_slide_transposed_kernel"
+    assert (r.spills, r.stack_bytes, r.shared_bytes) == (0, 0, 0), r
+    assert (r.loads[bits], r.stores) == (rows * (kernel + 1) // 2, {bits: 4 * rows}), r
+    assert r.registers <= 240, r
+    assert 0 < r.loop_instructions <= longest, r
+
+
 def _assert_wide(r: inspect.LaunchReport, taps: int) -> None:
     """Matrix instructions of a warp group, fed by copies of 128 bits that wait for nobody; a short loop for each product."""
     assert "HGMMA" in r.code["sass"], r

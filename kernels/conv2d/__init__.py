@@ -6,7 +6,8 @@ They take checked tensors, and write into outputs that the caller allocated. Rea
     gemm.py         the same as an implicit matrix product for every border, with phases, vector hints and an epilogue
     flat.py         a convolution of few channels: taps and channels are one axis
     direct.py       a convolution of narrow groups, without a matrix product
-    slide*.py       a depthwise convolution whose programs slide down the image; transposed, of stride 2
+    slide.py        a depthwise convolution whose programs slide down the image
+    slide_transposed.py  its input gradient of stride 2
     shift.py        a convolution of stride 1: the taps of a row share a load
     weight_grad*.py the gradient of the weight, as a matrix product or without one
     sums.py         the gradient of the bias, and the kernel that adds up split sums

@@ -105,10 +105,11 @@ def cost(problem: Problem, config: Config) -> Cost:
     """
     count, loops = programs(problem, config), trips(problem, config)
     if config.rows:
-        columns, rows = (config.block_m - 1) * problem.slides + problem.row, rows_a_trip(problem) * problem.slides
         if problem.spreads:
-            columns, rows = config.block_m + problem.row // problem.slides, rows_a_trip(problem)
-        loads, flops = loops * rows * columns, 0
+            columns = config.block_m + problem.row // problem.slides
+        else:
+            columns = ((config.block_m - 1) * problem.slides + problem.row) * problem.slides
+        loads, flops = loops * rows_a_trip(problem) * columns, 0
         if problem.kind == "weight_grad":
             loads += steps(problem, config) * problem.height / -(-problem.height // config.rows) * config.block_m
         loads *= config.block_n * problem.itemsize
@@ -144,9 +145,11 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
     """Assumed lengths of the main loop and of the rest, in instructions a warp, fitted to machine code for sm_90."""
     lanes = 32 * config.num_warps
     values = config.block_m * config.block_n / lanes
+    # what a ring may owe is asked for every tile that is stored, and is rarely loaded
+    fold = 330 if problem.kind == "fold" else 0
     if problem.spreads and config.rows:
         # of a row, columns of dy are loaded and widened, and four tiles of dx are stored
-        loop = problem.taps * values + (1 + problem.row // 2) * (2 + values) + 4 * (14 + values / 2)
+        loop = problem.taps * values + (1 + problem.row // 2) * (2 + values) + 4 * (14 + values / 2 + fold)
         return 10 + loop * rows_a_trip(problem), 280 + 3 * problem.taps * values
     if config.rows:
         loop = problem.slides * problem.row * (9 + values) + problem.taps * values
@@ -154,14 +157,14 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
             # a strip has about 100 instructions of its own; in the end lanes are added up for each tap
             loop += 40 + 100 / _rows_read(problem, config)
             return 10 + loop * rows_a_trip(problem), 500 + 28 * problem.taps
-        return 10 + (loop + values) * rows_a_trip(problem), 250 + 3 * problem.taps * values
+        return 10 + (loop + values + fold) * rows_a_trip(problem), 250 + 3 * problem.taps * values
     if problem.method == "direct":
         if problem.kind == "weight_grad":
             values = config.block_k * config.block_n / lanes
             return config.taps * (16 + 5.4 * values if problem.c == 1 else 31 + 7.2 * values), 550 + 4 * values
         if problem.c == 1:
-            return 20 + (28 + 3.5 * values) * problem.row, 170 + 8 * values
-        return 30 + 7.7 * values, 550 + 17 * values
+            return 20 + (28 + 3.5 * values) * problem.row, 170 + 8 * values + fold
+        return 30 + 7.7 * values, 550 + 17 * values + fold
     outside = 500 + (14 if problem.kind == "weight_grad" else 9) * config.taps * values
     of_m, of_n = config.block_m * config.block_k / lanes, config.block_n * config.block_k / lanes
     if problem.method == "flat":

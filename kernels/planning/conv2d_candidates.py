@@ -56,7 +56,7 @@ class Problem:
     bytes_least: int
     """Every element of the tensors read or written once."""
     slides: int = 0
-    """The stride, where a program may slide down the image (see conv2d/slide.py); else 0."""
+    """The stride, where a program may slide down the image (see conv2d/slide.py, slide_transposed.py); else 0."""
     height: int = 0
     """Rows of an image that is written (in a weight gradient, of one of dy), where a program may slide down it; else 0."""
     width: int = 0
@@ -68,7 +68,7 @@ class Problem:
 
     @property
     def spreads(self) -> bool:
-        """Whether a program that slides writes more pixels than it reads: an input gradient (see conv2d/slide_transposed.py)."""
+        """Whether a program that slides writes more rows than it reads: an input gradient, of stride 2."""
         return self.slides > 0 and self.phases > 1
 
     @property
@@ -159,6 +159,11 @@ class _Case(NamedTuple):
         that it had better slide."""
         addresses = self.scattered and self.like_sm_89 and self.problem.row >= 7
         return not self.gradient and (self.problem.itemsize == 8 or addresses or self.values == 2)
+
+    @property
+    def must_slide(self) -> bool:
+        """An input gradient of stride 2 has no registers for so many taps of float32, except where it slides."""
+        return self.problem.spreads and self.values == 2 and self.problem.itemsize == 4
 
     @property
     def at_border(self) -> bool:
@@ -271,8 +276,9 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "Groups of several channels have 32 x 32 instead. Triton 3.8 spills in a fold in NCHW 4 (8) in float32 on sm_80; "
             "7 x 7 taps spill 108 (152) in NCHW on sm_89, and 28 (56) in float64 on sm_80, where float32 "
             "of stride 2 spills 2 (8) beyond a constant border."),
-        Row(lambda c: not (c.depthwise and c.gradient and c.long_rows), (64, 16, 64), 4, 1, None,
-            "Triton 3.8 spills in a weight gradient of 5 x 5 depthwise taps 6 (16) on sm_100."),
+        Row(lambda c: not ((c.depthwise and c.gradient and c.long_rows) or c.must_slide), (64, 16, 64), 4, 1, None,
+            "Triton 3.8 spills in a weight gradient of 5 x 5 depthwise taps 6 (16) on sm_100, and in an input gradient of 7 x 7 "
+            "taps of float32 and stride 2 8 (16) on sm_80."),
         Row(lambda c: not (c.depthwise or (c.gradient and c.long_rows)), (32, 32, 32), 4, 1, None,
             "Depthwise convolutions have 64 x 32 instead. A weight gradient of 5 x 5 taps in groups of 4 channels is clean "
             "with triton 3.8, and was left out with the depthwise one."),
