@@ -154,6 +154,13 @@ MUTANTS = (
         "test_conv2d_tiles.py",
     ),
     Mutant(
+        "strips begin too late",
+        "interpreter",
+        "test_strips_that_slide_join and zeros",
+        (Edit("conv2d_slide_transposed_kernel", "first + top - WAITING + 2", "first + top"),),
+        "test_conv2d_tiles.py",
+    ),
+    Mutant(
         "zero times infinity",
         "ir",
         "test_what_is_not_finite_stays_where_taps_take_it",

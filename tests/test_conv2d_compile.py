@@ -99,6 +99,8 @@ def _passes() -> Iterator[Pass]:
             yield Pass(f"{size}-strided", "fwd", narrow, 128, (2, 2), kernel=kernel, dtype=dtype, value=0.5,
                        padding_mode="constant", activation="relu")  # fmt: skip
             yield Pass(size, "input_grad", narrow, 128, kernel=kernel, dtype=dtype, padding_mode="zeros")
+            yield Pass(f"{size}-strided", "input_grad", narrow, 128, (2, 2), kernel=kernel, dtype=dtype,
+                       padding_mode="zeros")  # fmt: skip
     # what is lean gets larger tiles
     yield Pass("lean", "fwd", (256, 256), padding_mode="zeros", activation="relu")
     yield Pass("lean", "input_grad", (256, 256), padding_mode="zeros", activation="none")
@@ -181,6 +183,20 @@ def test_a_row_is_loaded_once_for_all_rows_that_it_goes_into(
     assert (r.spills, r.stack_bytes, r.shared_bytes) == (0, 0, 0), r
     assert (r.loads[bits], r.stores) == (2 * kernel, {bits: 2 // stride}), r
     assert r.registers <= 180, r
+    assert 0 < r.loop_instructions <= longest, r
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize(("kernel", "rows", "bits", "longest"), [(3, 2, 128, 360), (5, 4, 64, 800), (7, 4, 32, 800)])
+def test_a_row_of_a_strided_gradient_is_loaded_once(kernel: int, rows: int, bits: int, longest: int, arch: str) -> None:
+    """For all rows and both columns of dx that it goes into: four tiles are stored for each; no shared memory."""
+    layer = ConvLayer("", "", 32, 144, 56, 56, 144, kernel, kernel, 2, kernel // 2, groups=144)
+    (launch,) = model.launches(layer, DEVICES[arch])["input_grad"]
+    r = inspect.report(launch)
+    assert r.kernel == "conv2d_slide_transposed_kernel"
+    assert (r.spills, r.stack_bytes, r.shared_bytes) == (0, 0, 0), r
+    assert (r.loads[bits], r.stores) == (rows * (kernel + 1) // 2, {bits: 4 * rows}), r
+    assert r.registers <= 240, r
     assert 0 < r.loop_instructions <= longest, r
 
 

@@ -137,6 +137,7 @@ SLIDING = [
     ("replicate", (5, 3), 2, (1, 2, 2, 3), "channels_last"),
     ("circular", (7, 7), 1, (3, 3, 3, 3), "sliced_channels_last"),
     ("circular", (1, 7), 2, (8, 8, 0, 7), "channels_last"),  # a whole image
+    ("zeros", (4, 2), 2, (1, 0, 2, 1), "sliced_channels_last"),  # no tap reads the last column
 ]
 
 
@@ -170,25 +171,27 @@ def test_strips_that_slide_join(
         kernels.conv2d_weight_grad(grad, x, out, None, conv, config=replace(strip, splits=4))
     close(results[0], dw, torch.float32, factor=4)
     assert torch.equal(*results)
-    if stride == 1:
-        monkeypatch.undo()  # the ring of a border is an ordinary gather
-        out = torch.empty_like(x)
-        kernels.conv2d_input_grad(grad, weight, bias, out, conv.adjoint(), config=strip)
-        close(out, dx + bias.double().cpu().view(-1, 1, 1), torch.float32, factor=4)
+    monkeypatch.undo()  # the ring of a border is an ordinary gather
+    out = torch.full_like(x, math.nan)
+    kernels.conv2d_input_grad(grad, weight, bias, out, conv.adjoint(), config=strip)
+    close(out, dx + bias.double().cpu().view(-1, 1, 1), torch.float32, factor=4)
 
 
 @pytest.mark.tiers("interpreter")  # elsewhere the model may prefer another kernel for so few pixels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-@pytest.mark.parametrize("kernel", [3, 5])
-def test_depthwise_slides_unasked(kernel: int, dtype: torch.dtype, device: torch.device, monkeypatch: Any) -> None:
-    """In channels_last, in every pass of stride 1, as it is picked."""
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 2)])
+def test_depthwise_slides_unasked(
+    kernel: int, stride: int, dtype: torch.dtype, device: torch.device, monkeypatch: Any
+) -> None:
+    """In channels_last, in every pass, as it is picked."""
     x = laid_out(torch.randn(2, 24, 9, 8, device=device, dtype=dtype), "channels_last")
     w = (torch.randn(24, 1, kernel, kernel, device=device) / kernel).to(dtype)
-    grad = laid_out(torch.randn(x.shape, device=device, dtype=dtype), "channels_last")
+    size = 2, 24, (9 - 1) // stride + 1, (8 - 1) // stride + 1
+    grad = laid_out(torch.randn(size, device=device, dtype=dtype), "channels_last")
 
     def results(function: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
         x, w, grad = (t.detach().requires_grad_() for t in tensors)
-        y = function(x, w, None, 1, kernel // 2, 1, 24)
+        y = function(x, w, None, stride, kernel // 2, 1, 24)
         return (y.detach(), *torch.autograd.grad(y, (x, w), grad))
 
     for name in ("conv2d_direct_kernel", "conv2d_weight_grad_direct_kernel"):
@@ -308,9 +311,8 @@ def test_what_is_not_finite_stays_where_where_taps_take_it(stride: int, device: 
         y, dx, dw = torch.empty_like(dy), torch.empty_like(x), torch.empty_like(weight)
         kernels.conv2d_fwd(x, weight, None, None, y, conv, "none", config=config)
         kernels.conv2d_weight_grad(dy, x, dw, None, conv, config=config)
-        if stride == 1:
-            kernels.conv2d_input_grad(dy, weight, None, dx, conv, config=config)
-        found.append((y, dw, dx if stride == 1 else y))
+        kernels.conv2d_input_grad(dy, weight, None, dx, conv, config=config)
+        found.append((y, dw, dx))
     for direct, slide in zip(*found, strict=True):
         torch.testing.assert_close(slide, direct, equal_nan=True)
 
@@ -420,27 +422,33 @@ def test_offsets_beyond_31_bits(method: str, dim: int, device: torch.device) -> 
 
 @pytest.mark.tiers("interpreter")
 @pytest.mark.parametrize(
-    "name", ["gemm", "shift", "flat_slide", "depthwise", "depthwise_slide", "weight_grad", "weight_grad_depthwise"]
-)
+    "name",
+    [
+        "gemm", "shift", "flat_slide", "depthwise", "depthwise_slide", "depthwise_slide_transposed", "weight_grad",
+        "weight_grad_depthwise",
+    ],
+)  # fmt: skip
 def test_memory_is_loaded_as_often_as_the_cost_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every load of every program is counted; where they load through L1, every element once a program."""
-    direct, gradient = "depthwise" in name, "weight_grad" in name
-    c, groups = 3 if name == "flat_slide" else 32, 32 if direct else 1
+    direct, gradient, transposed = "depthwise" in name, "weight_grad" in name, name.endswith("transposed")
+    c, groups, rows = 3 if name == "flat_slide" else 32, 32 if direct else 1, 32 if transposed else 8
     # rows longer than a tile: shorter ones overlap, which the cost leaves out
     x, w, y = (
         torch.randn(size).to(memory_format=torch.channels_last)
-        for size in ((1, c, 8, 96), (32, c // groups, 3, 3), (1, 32, 8, 96))
+        for size in ((1, c, rows, 96), (32, c // groups, 3, 3), (1, 32, rows, 96))
     )
-    conv = Conv2d((1, 1), (1, 1, 1, 1), (1, 1), groups, "zeros")
+    conv = Conv2d((2, 2) if transposed else (1, 1), (1, 1, 1, 1), (1, 1), groups, "zeros")
     config = Config(
         32 if gradient else 64, 32, 64 if direct else 32, 4, 1, taps=3 if gradient or name == "shift" else 1
     )
     if "slide" in name:
-        config = Config(16, 32, 16, 4, 1, rows=3)
+        config = Config(16, 32, 16, 4, 1, rows=16 if transposed else 3)
 
     def launch() -> None:
         if gradient:
             kernels.conv2d_weight_grad(y, x, w, None, conv, config=config)
+        elif transposed:
+            kernels.conv2d_input_grad(y[:, :, ::2, ::2], w, None, x, conv, config=config)
         else:
             kernels.conv2d_fwd(x, w, None, None, y, conv, "none", config=config)
 

@@ -6,7 +6,7 @@ They take checked tensors, and write into outputs that the caller allocated. Rea
     gemm.py         the same as an implicit matrix product for every border, with phases, vector hints and an epilogue
     flat.py         a convolution of few channels: taps and channels are one axis
     direct.py       a convolution of narrow groups, without a matrix product
-    slide.py        a depthwise convolution whose programs slide down the image
+    slide*.py       a depthwise convolution whose programs slide down the image, and its input gradient of stride 2
     flat_slide.py   a convolution of few channels, or of narrow groups, that does so
     shift.py        a convolution of stride 1: the taps of a row share a load
     weight_grad*.py the gradient of the weight, as a matrix product or without one
@@ -61,6 +61,7 @@ from .gemm import conv2d_gemm_kernel
 from .plain import PlainConfig, conv2d_plain
 from .shift import conv2d_shift_kernel
 from .slide import conv2d_slide_kernel
+from .slide_transposed import conv2d_slide_transposed_kernel
 from .sums import conv2d_bias_grad_kernel, conv2d_sum_splits_kernel
 from .weight_grad import conv2d_weight_grad_flat_kernel, conv2d_weight_grad_kernel
 from .weight_grad_direct import conv2d_weight_grad_direct_kernel
@@ -214,8 +215,9 @@ def _gather(
     shifts = is_last(x) and mapping.name != "ring" and pad is None and (w, conv.stride) == (q, (1, 1)) and r < 32
     lean = border == "constant" and pad is None and activation in ("none", "relu")
     lean = lean and residual is None and ring is None and not (is_gradient and bias is not None)
-    # a ring is no image, and a gradient of stride 2 has phases
-    slides = _slides(x, y, weight, conv, mapping.k, mapping.c) if mapping.image is None and phases == (1, 1) else 0
+    # a ring is no image; of the gradients of stride 2, which have phases, those of depthwise convolutions slide
+    may_slide = mapping.image is None and (phases == (1, 1) or mapping.k == mapping.c == 1)
+    slides = _slides(x, y, weight, conv, mapping.k, mapping.c) if may_slide else 0
     problem = Problem(
         kind="ring" if mapping.name == "ring" else "gather" if ring is None else "fold", m=n * pixels, k=mapping.k, c=mapping.c,
         taps=r * s, row=s, phases=phases[0] * phases[1], groups=groups, itemsize=x.element_size(), tf32=dot_precision == "tf32",
@@ -241,7 +243,10 @@ def _gather(
     }  # fmt: skip
     pads: list[torch.Tensor | None] = [pad]
     numbers: tuple[Any, ...] = conv.stride, mapping.sides, conv.dilation, mapping.step, mapping.jump
-    if config.rows:
+    if config.rows and phases != (1, 1):
+        kernel, pads, numbers = conv2d_slide_transposed_kernel, [], (mapping.sides, config.rows)
+        meta.update(ODD=left % 2, ROWS_A_TRIP=rows_a_trip(problem))
+    elif config.rows:
         kernel, numbers = conv2d_slide_kernel, (mapping.sides, config.rows)
         meta.update(STRIDE=slides, ROWS_A_TRIP=rows_a_trip(problem))
         if not problem.depthwise:

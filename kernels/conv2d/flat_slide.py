@@ -3,10 +3,10 @@
     y[p, q, k] += sum over j = (s, c) of x[h, q stride - left + s, c] w[h - (p stride - top), s, c, k]      for each row h of x
 
 flat.py loads an element anew for each of the R*S taps that reach it, from an address of its own. Here a program goes down a
-strip: of each row of x it loads what the S taps of its columns read, a tile [columns, (s, c)], and multiplies it with one row of
-the filter for each of the R / stride rows of y that it goes into, whose sums wait in registers. So elements are loaded R / stride
-times less often, and where they lie in a row is computed once. The gradient in x of a convolution of stride 1 is the same, with
-the filter turned around.
+strip: of each row of x it loads what the S taps of its columns read, a tile [columns, (s, c)], and multiplies it with one row
+of the filter for each of the R / stride rows of y that it goes into, whose sums wait in registers. So elements are loaded
+R / stride times less often, and where they lie in a row is computed once. The gradient in x of a convolution of stride 1 is the
+same, with the filter turned around.
 """
 
 from __future__ import annotations

@@ -23,16 +23,20 @@ from .protocol import Cost, power_of_2
 
 def _strips(problem: Problem, config: Config) -> int:
     """Strips of the images that a launch slides down."""
-    images = problem.m // (problem.height * problem.width)
-    return images * -(-problem.height // config.rows) * -(-problem.width // config.block_m)
+    columns = config.block_m * (problem.slides if problem.spreads else 1)
+    return problem.m // problem.plane * -(-problem.height // config.rows) * -(-problem.width // columns)
 
 
 def _rows_read(problem: Problem, config: Config) -> float:
-    """Rows of y, on average, for which a program that slides down a strip of them reads rows of x, in whole trips."""
+    """Rows of y, on average, for which a program that slides down a strip of them reads rows of x, in whole trips; rows of dy
+    that one reads which spreads them."""
     whole, rest = divmod(problem.height, config.rows)
-    waiting = problem.waiting - 1
     at_once, strips = rows_a_trip(problem), [config.rows] * whole + [rest] * (rest > 0)
-    return sum(-(-(rows + waiting) // at_once) * at_once for rows in strips) / len(strips)
+    if problem.spreads:
+        read = [-(-(rows + problem.taps // problem.row - 1) // problem.slides) for rows in strips]
+    else:
+        read = [rows + problem.waiting - 1 for rows in strips]
+    return sum(-(-rows // at_once) * at_once for rows in read) / len(strips)
 
 
 def _is_flat_slide(problem: Problem, config: Config) -> bool:
@@ -99,9 +103,12 @@ def cost(problem: Problem, config: Config) -> Cost:
     """
     count, loops = programs(problem, config), trips(problem, config)
     if config.rows:
-        columns = (config.block_m - 1) * problem.slides + problem.row
+        if problem.spreads:
+            columns = config.block_m + problem.row // problem.slides
+        else:
+            columns = ((config.block_m - 1) * problem.slides + problem.row) * problem.slides
         rows = loops * rows_a_trip(problem)
-        loads, flops = rows * problem.slides * columns, 0
+        loads, flops = rows * columns, 0
         if problem.kind == "weight_grad":
             loads += steps(problem, config) * problem.height / -(-problem.height // config.rows) * config.block_m
         loads *= config.block_n if problem.depthwise else problem.c
@@ -146,20 +153,26 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
         loaded = rows_a_trip(problem) * problem.slides * config.block_m * config.block_k / lanes
         taps = problem.taps // problem.row * config.block_k * config.block_n / lanes
         return 30 + 8 * loaded + values * (problem.waiting + 1.5 * rows_a_trip(problem)), 250 + 8 * taps
+    # what a ring may owe is asked for every tile that is stored, and is rarely loaded
+    fold = 330 if problem.kind == "fold" else 0
+    if problem.spreads and config.rows:
+        # of a row, columns of dy are loaded and widened, and four tiles of dx are stored
+        loop = problem.taps * values + (1 + problem.row // 2) * (2 + values) + 4 * (14 + values / 2 + fold)
+        return 10 + loop * rows_a_trip(problem), 280 + 3 * problem.taps * values
     if config.rows:
         loop = problem.slides * problem.row * (9 + values) + problem.taps * values
         if problem.kind == "weight_grad":
             # a strip has about 100 instructions of its own; in the end lanes are added up for each tap
             loop += 40 + 100 / _rows_read(problem, config)
             return 10 + loop * rows_a_trip(problem), 500 + 28 * problem.taps
-        return 10 + (loop + values) * rows_a_trip(problem), 250 + 3 * problem.taps * values
+        return 10 + (loop + values + fold) * rows_a_trip(problem), 250 + 3 * problem.taps * values
     if problem.method == "direct":
         if problem.kind == "weight_grad":
             values = config.block_k * config.block_n / lanes
             return config.taps * (16 + 5.4 * values if problem.c == 1 else 31 + 7.2 * values), 550 + 4 * values
         if problem.c == 1:
-            return 20 + (28 + 3.5 * values) * problem.row, 170 + 8 * values
-        return 30 + 7.7 * values, 550 + 17 * values
+            return 20 + (28 + 3.5 * values) * problem.row, 170 + 8 * values + fold
+        return 30 + 7.7 * values, 550 + 17 * values + fold
     outside = 500 + (14 if problem.kind == "weight_grad" else 9) * config.taps * values
     of_m, of_n = config.block_m * config.block_k / lanes, config.block_n * config.block_k / lanes
     if problem.method == "flat":
@@ -185,6 +198,9 @@ def _registers(problem: Problem, config: Config, device: Device) -> int:
     if config.rows:
         # the taps, or the sums of them, the rows that wait, and the addresses of the columns
         values = config.block_m * config.block_n / lanes
+        if problem.spreads:
+            waiting, loaded = 2 * max(0, problem.taps // problem.row - 2), rows_a_trip(problem) * (1 + problem.row // 2)
+            return min(255, int(52 + (problem.taps + waiting + loaded * problem.itemsize / 4) * values))
         return min(255, int(32 + (problem.taps + 3) * values + 4.8 * problem.row))
     if problem.method == "direct":
         pixels = config.block_k if problem.kind == "weight_grad" else config.block_m
@@ -280,8 +296,8 @@ def parse_row(row: dict[str, Any]) -> tuple[Problem, Config]:
     """
     problem, config = tables.checked(Problem, row.get("problem")), tables.checked(Config, row.get("config"))
     sizes = problem.m, problem.k, problem.c, problem.taps, problem.row, problem.phases, problem.groups
-    image = problem.height * problem.width
     wrong = problem.kind not in KINDS or problem.itemsize not in (2, 4, 8) or min(sizes) < 1
+    image = problem.plane
     if wrong or problem.taps % problem.row or (image > 0) != (problem.slides > 0) or (image and problem.m % image):
         raise ValueError(f"{problem} is none")
     return key(problem), config

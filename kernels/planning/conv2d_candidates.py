@@ -56,9 +56,9 @@ class Problem:
     bytes_least: int
     """Every element of the tensors read or written once."""
     slides: int = 0
-    """The stride, where a program may slide down the image (see conv2d/slide.py); else 0."""
+    """The stride, where a program may slide down the image (see conv2d/slide.py, slide_transposed.py); else 0."""
     height: int = 0
-    """Rows of an image that is written, where a program may slide down it; else 0."""
+    """Rows of an image that is written (in a weight gradient, of one of dy), where a program may slide down it; else 0."""
     width: int = 0
     """Its columns, likewise."""
 
@@ -79,6 +79,24 @@ class Problem:
     def depth(self) -> int:
         """What the taps of a row of few channels read, as a power of 2 that matrix units take."""
         return max(16, power_of_2(self.row * self.c))
+
+    @property
+    def spreads(self) -> bool:
+        """Whether a program that slides writes more rows than it reads: an input gradient, of stride 2."""
+        return self.slides > 0 and self.phases > 1
+
+    @property
+    def values(self) -> int:
+        """Values that a thread may have of each tap and each sum, so that they find registers where a depthwise one slides."""
+        if not (self.slides and self.depthwise):
+            return 0
+        return 8 if self.taps <= 9 else 4 if self.taps <= 25 else 2
+
+    @property
+    def plane(self) -> int:
+        """How many of the `m` pixels an image has, where a program may slide down it; else 0."""
+        step = self.slides if self.spreads else 1
+        return -(-self.height // step) * -(-self.width // step)
 
     @property
     def columns(self) -> int:
@@ -157,6 +175,11 @@ class _Case(NamedTuple):
         return not self.gradient and (self.problem.itemsize == 8 or addresses or self.values == 2)
 
     @property
+    def must_slide(self) -> bool:
+        """An input gradient of stride 2 has no registers for so many taps of float32, except where it slides."""
+        return self.problem.spreads and self.values == 2 and self.problem.itemsize == 4
+
+    @property
     def at_border(self) -> bool:
         return self.problem.kind in ("ring", "fold")
 
@@ -193,10 +216,7 @@ class _Case(NamedTuple):
 
     @property
     def values(self) -> int:
-        """Values that a thread may have of each tap and each sum, so that they find registers where a program slides."""
-        if not (self.problem.slides and self.depthwise):
-            return 0
-        return 8 if self.problem.taps <= 9 else 4 if self.problem.taps <= 25 else 2
+        return self.problem.values
 
     def waits(self, values: int) -> bool:
         """Whether a program may slide by matrix products, and so many values a thread for each row of sums find registers."""
@@ -227,7 +247,7 @@ class Row(NamedTuple):
 
     when: Callable[[_Case], bool]
     tile: tuple[int, int, int]
-    """Its pixels (channels out, in a weight gradient), its columns, its depth in elements or `Bytes`; 0: that of `Problem.depth`."""
+    """Its pixels (channels out, in a weight gradient), its columns, its depth in elements or `Bytes`; 0: `Problem.depth`."""
     num_warps: int
     stages: int | None
     """None: those of the architecture."""
@@ -284,8 +304,9 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "Groups of several channels have 32 x 32 instead. Triton 3.8 spills in a fold in NCHW 4 (8) in float32 on sm_80; "
             "7 x 7 taps spill 108 (152) in NCHW on sm_89, and 28 (56) in float64 on sm_80, where float32 "
             "of stride 2 spills 2 (8) beyond a constant border."),
-        Row(lambda c: not (c.depthwise and c.gradient and c.long_rows), (64, 16, 64), 4, 1, None,
-            "Triton 3.8 spills in a weight gradient of 5 x 5 depthwise taps 6 (16) on sm_100."),
+        Row(lambda c: not ((c.depthwise and c.gradient and c.long_rows) or c.must_slide), (64, 16, 64), 4, 1, None,
+            "Triton 3.8 spills in a weight gradient of 5 x 5 depthwise taps 6 (16) on sm_100, in an input gradient of 7 x 7 "
+            "taps of float32 and stride 2 8 (16) on sm_80."),
         Row(lambda c: not (c.depthwise or (c.gradient and c.long_rows)), (32, 32, 32), 4, 1, None,
             "Depthwise convolutions have 64 x 32 instead. A weight gradient of 5 x 5 taps in groups of 4 channels is clean "
             "with triton 3.8, and was left out with the depthwise one."),
@@ -413,8 +434,13 @@ def _that_fit(problem: Problem, device: Device, configs: list[Config]) -> list[C
 
 
 def rows_a_trip(problem: Problem) -> int:
-    """Rows of y, or dy, of one trip of a program that slides: with one stride or the other, two rows of x are under way, or one
-    where the sums of 5 rows and more leave no registers for two."""
+    """Rows of y, or dy, of one trip of a program that slides: with one stride or the other, two rows of x are under way.
+
+    It is one where the sums of 5 rows and more, of a matrix product, leave no registers for two. Of a program that spreads rows
+    of dy they are two or, where a thread has fewer values of a row, four.
+    """
+    if problem.spreads:
+        return 2 if problem.values == 8 else 4
     many = not problem.depthwise and problem.waiting > 4
     return 1 if many else 2 // problem.slides
 
