@@ -277,8 +277,8 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "7 x 7 taps spill 108 (152) in NCHW on sm_89, and 28 (56) in float64 on sm_80, where float32 "
             "of stride 2 spills 2 (8) beyond a constant border."),
         Row(lambda c: not ((c.depthwise and c.gradient and c.long_rows) or c.must_slide), (64, 16, 64), 4, 1, None,
-            "Triton 3.8 spills in a weight gradient of 5 x 5 depthwise taps 6 (16) on sm_100, and in an input gradient of 7 x 7 "
-            "taps of float32 and stride 2 8 (16) on sm_80."),
+            "Triton 3.8 spills in a weight gradient of 5 x 5 depthwise taps 6 (16) on sm_100, and in an input gradient of 7 x 7"
+            " taps of float32 and stride 2 8 (16) on sm_80."),
         Row(lambda c: not (c.depthwise or (c.gradient and c.long_rows)), (32, 32, 32), 4, 1, None,
             "Depthwise convolutions have 64 x 32 instead. A weight gradient of 5 x 5 taps in groups of 4 channels is clean "
             "with triton 3.8, and was left out with the depthwise one."),
