@@ -94,7 +94,7 @@ def _passes() -> Iterator[Pass]:
         yield Pass("flat-planes", what, few, channels_last=False)
         yield Pass("value", what, odd, padding_mode="constant", value=0.5)
     for kernel in (3, 5, 7):
-        for dtype in (torch.bfloat16, torch.float32):
+        for dtype in (torch.bfloat16, torch.float32)[: 1 if kernel == 5 else 2]:
             size = f"slide-{kernel}x{kernel}-{dtype.itemsize}"
             yield Pass(f"{size}-strided", "fwd", narrow, 128, (2, 2), kernel=kernel, dtype=dtype, value=0.5,
                        padding_mode="constant", activation="relu")  # fmt: skip
@@ -106,6 +106,9 @@ def _passes() -> Iterator[Pass]:
     yield Pass("lean", "input_grad", (256, 256), padding_mode="zeros", activation="none")
     yield Pass("lean-tf32", "fwd", (256, 256), padding_mode="zeros", activation="relu", dtype=torch.float32)
     yield Pass("lean-flat", "fwd", few, padding_mode="zeros", activation="relu", stride=(2, 2))
+    yield Pass("stem", "fwd", few, kernel=7, padding_mode="zeros", activation="relu", stride=(2, 2))
+    yield Pass("stem-planes", "fwd", few, kernel=7, channels_last=False, stride=(2, 2))
+    yield Pass("flat-value-7x7", "fwd", few, kernel=7, padding_mode="constant", value=0.5)
     yield Pass("lean-flat-planes", "fwd", few, kernel=7, channels_last=False, padding_mode="zeros", activation="relu")
     yield Pass("lean-flat-planes-tf32", "fwd", few, kernel=7, channels_last=False, padding_mode="zeros", activation="relu",
                dtype=torch.float32)  # fmt: skip
@@ -197,6 +200,21 @@ def test_a_row_of_a_strided_gradient_is_loaded_once(kernel: int, rows: int, bits
     assert (r.spills, r.stack_bytes, r.shared_bytes) == (0, 0, 0), r
     assert (r.loads[bits], r.stores) == (rows * (kernel + 1) // 2, {bits: 4 * rows}), r
     assert r.registers <= 240, r
+    assert 0 < r.loop_instructions <= longest, r
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize(
+    ("name", "elements", "longest"), [("stem", 16, 480), ("unet-stem", 8, 300), ("grouped", 8, 170)]
+)
+def test_a_row_of_few_channels_is_loaded_once(name: str, elements: int, longest: int, arch: str) -> None:
+    """As picked: two rows a trip, of which a thread loads its elements of a tile once, and all taps before the loop."""
+    layer = next(layer for layer in CASES + LAYERS if layer.name == name)
+    (launch,) = model.launches(layer, DEVICES[arch])["forward"]
+    r = inspect.report(launch)
+    assert r.kernel == "conv2d_flat_slide_kernel", r
+    assert (r.spills, r.stack_bytes) == (0, 0), r
+    assert r.matrix_instructions > 0, r
     assert 0 < r.loop_instructions <= longest, r
 
 

@@ -222,7 +222,8 @@ class _Case(NamedTuple):
         """Whether a program may slide by matrix products, and so many values a thread for each row of sums find registers."""
         p = self.problem
         on_matrix_units = p.itemsize == 2 or p.tf32
-        return p.slides > 0 and on_matrix_units and values * p.waiting <= (128 if self.reads_shared else 64)
+        most = (128 if p.lean else 80) if self.reads_shared else 64
+        return p.slides > 0 and on_matrix_units and values * p.waiting <= most
 
     @property
     def few_taps(self) -> bool:
@@ -352,9 +353,11 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row(lambda c: c.reads_shared and c.waits(16) and (c.problem.lean or not c.scattered), (64, 64, 0), 8, 1, 1,
             "Triton 3.8 spills in NCHW, with 7 x 7 taps, a residual and GELU, 12 (48) on sm_90. On sm_80, where taps lie in "
             "registers, it spills 13 (24) in a fold of 3 x 3 taps and 94 (200) in ResNet's stem.", True),
-        Row(lambda c: c.few_taps and c.waits(16), (64, 32, 0), 4, 1, 1,
-            "Triton 3.8 spills 7 x 7 taps with a residual and GELU 50 (200) in NCHW and 68 (136) in float32 on sm_80.", True),
-        Row(lambda c: c.waits(8), (64, 16, 0), 4, 1, 1, _SUMS, True),
+        Row(lambda c: c.few_taps and c.waits(16) and not (c.arch == "sm_100" and c.problem.waiting == 2), (64, 32, 0), 4, 1, 1,
+            "Triton 3.8 spills 7 x 7 taps with a residual and GELU 64 (128) on sm_90, on sm_80 50 (200) in NCHW and 68 (136) in "
+            "float32; 3 x 3 taps of stride 2 spill 2 (8) on sm_100.", True),
+        Row(lambda c: c.waits(8) and not (c.like_sm_89 and c.problem.waiting == 2 and c.problem.c == 1), (64, 16, 0), 4, 1, 1,
+            "Triton 3.8 spills 6 (16) on sm_89 with 3 x 3 taps of stride 2 of one channel.", True),
     ),
     # channels do not lie back to back, or not 128 bits of them
     "scattered": (
