@@ -229,21 +229,28 @@ def test_strips_of_few_channels_join(
     padding_mode: str, channels: tuple[int, int], groups: int, kernel: tuple[int, int], stride: int,
     padding: tuple[int, int, int, int], layout: str, device: torch.device, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Strips and tiles that do not fill the image: values and, in a layer turned around, the gradient of its input."""
+    """Strips and tiles that do not fill the image: values and the gradient of the weight, which ranges sum that end inside
+    images; in a layer turned around, the gradient of its input."""
     (c, k), value = channels, 0.5 if padding_mode == "constant" else 0.0
     x = laid_out(torch.randn(2, c, 7, 8, device=device), layout)
     weight = torch.randn(k, c // groups, *kernel, device=device) * math.prod(kernel) ** -0.5
     bias = torch.randn(k, device=device)
-    of = [t.double().cpu() for t in (x, weight, bias)]
+    of = [t.double().cpu().requires_grad_() for t in (x, weight, bias)]
     y = torch.nn.functional.conv2d(reference.pad(of[0], padding, padding_mode, value), *of[1:], stride, 0, 1, groups)
-    residual = laid_out(torch.randn(y.shape, device=device), layout)
-    for name in ("conv2d_direct_kernel", "conv2d_flat_kernel"):
-        monkeypatch.setattr(kernels, name, None)  # nothing else may run
+    residual, grad = (laid_out(torch.randn(y.shape, device=device), layout) for _ in range(2))
+    (dw,) = torch.autograd.grad(y, of[1], grad.double().cpu(), retain_graph=True)
+    for name in ("direct", "flat", "weight_grad_direct", "weight_grad_flat"):
+        monkeypatch.setattr(kernels, f"conv2d_{name}_kernel", None)  # nothing else may run
     strip = Config(16, 16, max(16, power_of_2(kernel[1] * c // groups)), 4, 1, rows=3)
     conv = Conv2d((stride, stride), padding, (1, 1), groups, padding_mode, value)
     out = torch.empty_like(residual)
     kernels.conv2d_fwd(x, weight, bias, residual, out, conv, "relu", config=strip)
     close(out, torch.relu(y + residual.double().cpu()), torch.float32)
+    results = [torch.empty_like(weight) for _ in range(2)]
+    for result in results:
+        kernels.conv2d_weight_grad(grad, x, result, None, conv, config=replace(strip, splits=4))
+    close(results[0], dw, torch.float32, factor=4)
+    assert torch.equal(*results)
     if stride == 1:
         monkeypatch.undo()  # the ring of a border is an ordinary gather
         # x is now the gradient of an output of as many channels as a slide may read
@@ -265,13 +272,22 @@ def test_few_channels_slide_unasked(
     c: int, k: int, groups: int, stride: int, dtype: torch.dtype, device: torch.device, monkeypatch: Any
 ) -> None:
     """In either layout, as it is picked."""
-    w = (torch.randn(k, c // groups, 3, 3, device=device) / 3).to(dtype)
-    for name in ("conv2d_direct_kernel", "conv2d_flat_kernel"):
-        monkeypatch.setattr(kernels, name, None)  # nothing else may run
+    w = (torch.randn(k, c // groups, 3, 3, device=device) / 3).to(dtype).requires_grad_()
+    for name in ("direct", "flat", "weight_grad_direct", "weight_grad_flat"):
+        monkeypatch.setattr(kernels, f"conv2d_{name}_kernel", None)  # nothing else may run
     for layout in ("contiguous", "channels_last"):
         x = laid_out(torch.randn(2, c, 9, 8, device=device, dtype=dtype), layout)
-        exact = torch.nn.functional.conv2d(*(t.double().cpu() for t in (x, w)), None, stride, 1, 1, groups)
-        close(torchops.conv2d(x, w, None, stride, 1, 1, groups), exact, dtype)
+        exact = w.detach().double().cpu().requires_grad_()
+        expected = torch.nn.functional.conv2d(x.double().cpu(), exact, None, stride, 1, 1, groups)
+        y = torchops.conv2d(x, w, None, stride, 1, 1, groups)
+        grad = torch.randn_like(y)
+        close(y, expected, dtype)
+        close(
+            *torch.autograd.grad(y, w, grad),
+            *torch.autograd.grad(expected, exact, grad.double().cpu()),
+            dtype,
+            factor=4,
+        )
 
 
 @pytest.mark.filterwarnings(
@@ -291,8 +307,16 @@ def test_what_is_not_finite_stays_in_its_rows_and_groups(
     for config in (Config(16, 16, 32, 4, 1), Config(16, 16, 32, 4, 1, rows=4)):
         y = laid_out(torch.empty(1, 8 * groups, 16 // stride + 1, 16 // stride + 1, device=device), "channels_last")
         kernels.conv2d_fwd(x, weight, None, None, y, conv, "none", config=config)
-        found.append(y)
-    torch.testing.assert_close(found[1], found[0], equal_nan=True, rtol=1e-4, atol=1e-4)
+        # a row of dy, too, is multiplied with the rows that it was computed of, and no others
+        dy, dw = torch.where(y.isfinite(), y, 1.0), torch.empty_like(weight)
+        dy[:, :4, 5, 2] = math.inf
+        finite = torch.where(x.isfinite(), x, 1.0)
+        kernels.conv2d_weight_grad(
+            dy, finite, dw, None, conv, config=replace(config, block_m=16 if groups == 1 else 32)
+        )
+        found.append((y, dw))
+    for actual, expected in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(actual, expected, equal_nan=True, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.filterwarnings(

@@ -65,6 +65,7 @@ from .slide_transposed import conv2d_slide_transposed_kernel
 from .sums import conv2d_bias_grad_kernel, conv2d_sum_splits_kernel
 from .weight_grad import conv2d_weight_grad_flat_kernel, conv2d_weight_grad_kernel
 from .weight_grad_direct import conv2d_weight_grad_direct_kernel
+from .weight_grad_flat_slide import conv2d_weight_grad_flat_slide_kernel
 from .weight_grad_slide import conv2d_weight_grad_slide_kernel
 
 
@@ -295,7 +296,7 @@ def conv2d_weight_grad(
     (n, _, p, q), (channels, c, r, s), (h, w) = dy.shape, dw.shape, x.shape[2:]
     k, groups = channels // conv.groups, conv.groups
     how, dot_precision = method(groups, k, c), precision(x)
-    slides = _slides(x, dy, dw, conv, k, c) if k == c == 1 < groups else 0
+    slides = _slides(x, dy, dw, conv, k, c)
     problem = Problem(
         kind="weight_grad", m=n * p * q, k=k, c=c, taps=r * s, row=s, phases=1, groups=groups, itemsize=x.element_size(),
         tf32=dot_precision == "tf32", coalesced=is_coalesced(x, c, how) and is_coalesced(dy, k, how),
@@ -309,7 +310,9 @@ def conv2d_weight_grad(
     if splits > 1:
         out = dw.new_empty((splits, channels, j), dtype=accumulator(dy))
         strides = (channels * j, j, 1, s * c, c)
-    of_x, of_dy = (groups * c, groups * k) if problem.method == "direct" else (c, k)
+    # a direct tile holds channels of any groups
+    of_any = problem.method == "direct" and (problem.depthwise or not config.rows)
+    of_x, of_dy = (groups * c, groups * k) if of_any else (c, k)
     meta: dict[str, Any] = {
         "R": r, "S": s, "BORDER": mode, "ALONG": (int(is_last(x)), int(is_last(dy))),
         "VEC": (vector_of(x, of_x), vector_of(dy, of_dy)), "WIDE": is_wide(x, dy),
@@ -323,7 +326,12 @@ def conv2d_weight_grad(
     numbers: tuple[Any, ...] = conv.stride, conv.padding, conv.dilation
     if config.rows:
         kernel, numbers = conv2d_weight_grad_slide_kernel, (conv.padding, config.rows)
-        meta.update(STRIDE=slides, ROWS_A_TRIP=rows_a_trip(problem))
+        meta.update(STRIDE=slides)
+        if problem.depthwise:
+            meta.update(ROWS_A_TRIP=rows_a_trip(problem))
+        else:
+            kernel = conv2d_weight_grad_flat_slide_kernel
+            meta.update(C=c, PRECISION=dot_precision, BLOCK_M=config.block_m)
     elif problem.method == "direct":
         kernel = conv2d_weight_grad_direct_kernel
         meta.update(TAPS=config.taps)

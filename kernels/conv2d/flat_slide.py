@@ -21,6 +21,37 @@ from .epilogue import finish
 
 
 @triton.jit
+def row_of_taps(
+    q, mask_q, W, x_sc, x_sw, left,
+    C: tl.constexpr, S: tl.constexpr, STRIDE: tl.constexpr, BORDER: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """What the S taps of columns q read of C channels in a row of x, as tiles [columns, (s, c)]: offsets, which elements there
+    should be, and which of them lie inside the row."""
+    j = tl.arange(0, BLOCK_K)
+    w, wanted = q[:, None] * STRIDE - left + (j // C)[None, :], mask_q[:, None] & (j < S * C)[None, :]
+    inside = wanted
+    if BORDER == "constant":
+        inside = wanted & in_range(w, W)
+    else:
+        w = border_index(w, W, BORDER)  # clamped: columns beyond the last output lie anywhere
+    return w * x_sw + (j % C * x_sc)[None, :], wanted, inside
+
+
+@triton.jit
+def load_row_of_taps(x_ptr, h, H, x_sh, offs, wanted, inside, pad_ptr, BORDER: tl.constexpr, ALONG: tl.constexpr):
+    """Row h of an image as `row_of_taps` found it: 0 beyond a constant border, or its value if there is a pad_ptr."""
+    mask = inside
+    if BORDER == "constant":
+        mask = mask & in_range(h, H)
+    row = load_where(
+        x_ptr + border_index(h, H, BORDER) * x_sh, offs, mask, ALONG
+    )  # clamped, as for the last rows of a strip
+    if pad_ptr is not None:
+        row = tl.where(wanted & ~mask, tl.load(pad_ptr), row)
+    return row
+
+
+@triton.jit
 def conv2d_flat_slide_kernel(
     x_ptr, w_ptr,                       # as in conv2d_gemm_kernel
     bias_ptr, residual_ptr, ring_ptr,
@@ -60,22 +91,15 @@ def conv2d_flat_slide_kernel(
     strip = tile // tiles_q
     n, first = tl.cast(strip // strips, tl.int64 if WIDE else tl.int32), strip % strips * rows
     mask_k, mask_q = offs_k < K, q < Q
-    j = tl.arange(0, BLOCK_K)
-    s, c, mask_j = j // C, j % C, j < S * C
-    w = q[:, None] * STRIDE - left + s[None, :]
-    inside = mask_q[:, None] & mask_j[None, :]
-    if BORDER == "constant":
-        there = inside & in_range(w, W)
-    else:
-        there = inside
-        w = border_index(w, W, BORDER)  # clamped: columns beyond the last output lie anywhere
-    offs = w * x_sw + (c * x_sc)[None, :]
+    offs, wanted, inside = row_of_taps(q, mask_q, W, x_sc, x_sw, left, C, S, STRIDE, BORDER, BLOCK_K)
     x_ptr += n * x_sn + group * C * x_sc
     w_ptr += group * w_sg
     of_group = group * K + offs_k
+    j = tl.arange(0, BLOCK_K)
     taps = ()
     for r in tl.static_range(R):
-        taps += (load_tile(w_ptr + r * w_sr, s * w_ss + c * w_sc, offs_k * w_sk, mask_j, mask_k, ALONG[1]),)
+        of_j = j // C * w_ss + j % C * w_sc
+        taps += (load_tile(w_ptr + r * w_sr, of_j, offs_k * w_sk, j < S * C, mask_k, ALONG[1]),)
     start = tl.zeros((BLOCK_M, BLOCK_N), ACC)
     if bias_ptr is not None:
         start += tl.load(bias_ptr + of_group, mask=mask_k, other=0).to(ACC)[None, :]
@@ -88,13 +112,7 @@ def conv2d_flat_slide_kernel(
         loaded = ()
         for i in tl.static_range(ROWS_A_TRIP * STRIDE):
             h = trip * STRIDE - top + i
-            mask = there
-            if BORDER == "constant":
-                mask = mask & in_range(h, H)
-            row = load_where(x_ptr + border_index(h, H, BORDER) * x_sh, offs, mask, ALONG[0])
-            if pad_ptr is not None:
-                row = tl.where(inside & ~mask, tl.load(pad_ptr), row)
-            loaded += (row,)
+            loaded += (load_row_of_taps(x_ptr, h, H, x_sh, offs, wanted, inside, pad_ptr, BORDER, ALONG[0]),)
         for a in tl.static_range(ROWS_A_TRIP):
             # the first of accs is that of row trip + a of y, the last that of row p, which is whole
             for i in tl.static_range(STRIDE):

@@ -32,7 +32,10 @@ def _rows_read(problem: Problem, config: Config) -> float:
     that one reads which spreads them."""
     whole, rest = divmod(problem.height, config.rows)
     at_once, strips = rows_a_trip(problem), [config.rows] * whole + [rest] * (rest > 0)
-    if problem.spreads:
+    if problem.kind == "weight_grad" and not problem.depthwise:
+        # the first rows of x of a strip are loaded before its first row of dy
+        read = [rows + 1 for rows in strips]
+    elif problem.spreads:
         read = [-(-(rows + problem.taps // problem.row - 1) // problem.slides) for rows in strips]
     else:
         read = [rows + problem.waiting - 1 for rows in strips]
@@ -110,10 +113,11 @@ def cost(problem: Problem, config: Config) -> Cost:
         rows = loops * rows_a_trip(problem)
         loads, flops = rows * columns, 0
         if problem.kind == "weight_grad":
-            loads += steps(problem, config) * problem.height / -(-problem.height // config.rows) * config.block_m
+            read = steps(problem, config) * problem.height / -(-problem.height // config.rows) * config.block_m
+            loads += read if problem.depthwise else read * config.block_n / problem.c
         loads *= config.block_n if problem.depthwise else problem.c
         if not problem.depthwise:
-            loads += problem.taps * problem.c * config.block_n
+            loads += problem.taps * problem.c * config.block_n if problem.kind != "weight_grad" else 0
             products = config.block_m * config.block_n * config.block_k * problem.taps // problem.row
             flops = round(2.0 * products * rows * count)
         loads *= problem.itemsize
@@ -151,6 +155,10 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
     values = config.block_m * config.block_n / lanes
     if _is_flat_slide(problem, config):
         loaded = rows_a_trip(problem) * problem.slides * config.block_m * config.block_k / lanes
+        if problem.kind == "weight_grad":
+            height = problem.taps // problem.row
+            met, sums = (height * side * config.block_k / lanes for side in (config.block_m, config.block_n))
+            return 30 + 4 * loaded + 2.6 * met + 8 * height, 350 + 10 * sums
         taps = problem.taps // problem.row * config.block_k * config.block_n / lanes
         return 30 + 8 * loaded + values * (problem.waiting + 1.5 * rows_a_trip(problem)), 250 + 8 * taps
     # what a ring may owe is asked for every tile that is stored, and is rarely loaded
@@ -193,6 +201,12 @@ def _registers(problem: Problem, config: Config, device: Device) -> int:
     lanes = 32 * config.num_warps
     if _is_flat_slide(problem, config):
         loaded = rows_a_trip(problem) * problem.slides * config.block_m * config.block_k / lanes
+        if problem.kind == "weight_grad":
+            # narrow operands lie in registers, too
+            met, sums = (
+                problem.taps // problem.row * side * config.block_k / lanes for side in (config.block_m, config.block_n)
+            )
+            return min(255, int(50 + 2.4 * sums + (2.1 * met if config.block_n < 64 else 0)))
         waiting = problem.waiting * config.block_m * config.block_n / lanes
         return min(255, int(32 + 1.05 * waiting + 1.6 * loaded))
     if config.rows:

@@ -221,9 +221,19 @@ class _Case(NamedTuple):
     def waits(self, values: int) -> bool:
         """Whether a program may slide by matrix products, and so many values a thread for each row of sums find registers."""
         p = self.problem
-        on_matrix_units = p.itemsize == 2 or p.tf32
         most = (128 if p.lean else 80) if self.reads_shared else 64
-        return p.slides > 0 and on_matrix_units and values * p.waiting <= most
+        return self.slides_by_products and not self.gradient and values * p.waiting <= most
+
+    @property
+    def slides_by_products(self) -> bool:
+        """A program may slide, and multiplies on matrix units."""
+        p = self.problem
+        return p.slides > 0 and not p.depthwise and (p.itemsize == 2 or p.tf32)
+
+    def sums(self, most: int = 0) -> bool:
+        """Whether a weight gradient may slide by matrix products, with at most so many columns of weights, or any number."""
+        p = self.problem
+        return self.slides_by_products and self.gradient and (not most or p.taps // p.row * p.depth <= most)
 
     @property
     def few_taps(self) -> bool:
@@ -286,6 +296,8 @@ _TWO = (
 
 _SUMS = "The sums of all rows that wait lie in registers."
 
+_MANY_SUMS = "The sums of all taps lie in registers, and rows of the image wait there."
+
 TABLE: dict[str, tuple[Row, ...]] = {
     # the lanes of a tile are channels of any groups, each with its own taps: there is no matrix product
     "direct": (
@@ -327,6 +339,7 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row(lambda c: c.values == 2 and not c.gradient, (16, 16, 16), 4, 1, 1, _TWO, True),
         Row(lambda c: c.values == 2, (16, 32, 16), 8, 1, 1, _TWO, True),
         # so do these, a group in each
+        Row(lambda c: c.sums(), (32, 16, 0), 4, 1, 1, _MANY_SUMS, True),
         Row(lambda c: not c.depthwise and c.waits(8), (64, 16, 0), 4, 1, 1, _SUMS, True),
     ),
     # these multiply float32 and float64 in full, without matrix units
@@ -347,15 +360,21 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row(lambda c: not c.at_border, (64, 64, 32), 4, None, 1,
             "Triton 3.8 spills in a ring 4 (8) on sm_89 in float32 and 2 (8) on sm_100 in bfloat16."),
         Row(_always, (64, 32, 32), 4, None, 1, _CLEAN),
-        # these slide, and have 32, 16 or 8 values a thread for each row of sums
+        # these slide: weight gradients, then others of 32, 16 or 8 values a thread for each row of sums
+        Row(lambda c: c.sums() and c.reads_shared, (64, 64, 0), 8, 1, 1,
+            "Elsewhere operands lie in registers, and Triton 3.8 spills 7 x 7 taps 78 on sm_80.", True),
+        Row(lambda c: c.sums(48), (64, 64, 0), 4, 1, 1, _MANY_SUMS, True),
+        Row(lambda c: c.sums(48), (64, 32, 0), 4, 1, 1, _MANY_SUMS, True),
+        Row(lambda c: c.sums(80), (64, 16, 0), 4, 1, 1, _MANY_SUMS, True),
+        Row(lambda c: c.sums(), (32, 16, 0), 4, 1, 1, _MANY_SUMS, True),
         Row(lambda c: c.reads_shared and c.waits(32) and c.problem.lean, (64, 64, 0), 4, 1, 1,
             "Triton 3.8 spills in NCHW, with a residual and GELU, 97 (288) on sm_90.", True),
         Row(lambda c: c.reads_shared and c.waits(16) and (c.problem.lean or not c.scattered), (64, 64, 0), 8, 1, 1,
             "Triton 3.8 spills in NCHW, with 7 x 7 taps, a residual and GELU, 12 (48) on sm_90. On sm_80, where taps lie in "
             "registers, it spills 13 (24) in a fold of 3 x 3 taps and 94 (200) in ResNet's stem.", True),
         Row(lambda c: c.few_taps and c.waits(16) and not (c.arch == "sm_100" and c.problem.waiting == 2), (64, 32, 0), 4, 1, 1,
-            "Triton 3.8 spills 7 x 7 taps with a residual and GELU 64 (128) on sm_90, on sm_80 50 (200) in NCHW and 68 (136) in "
-            "float32; 3 x 3 taps of stride 2 spill 2 (8) on sm_100.", True),
+            "Triton 3.8 spills 7 x 7 taps with a residual and GELU 64 (128) on sm_90, on sm_80 50 (200) in NCHW and 68 (136) "
+            "in float32; 3 x 3 taps of stride 2 spill 2 (8) on sm_100.", True),
         Row(lambda c: c.waits(8) and not (c.like_sm_89 and c.problem.waiting == 2 and c.problem.c == 1), (64, 16, 0), 4, 1, 1,
             "Triton 3.8 spills 6 (16) on sm_89 with 3 x 3 taps of stride 2 of one channel.", True),
     ),
@@ -425,31 +444,37 @@ def candidates(problem: Problem, device: Device, compiler: Version | None = None
 
 
 def _that_fit(problem: Problem, device: Device, configs: list[Config]) -> list[Config]:
-    """Those that fit shared memory, and are no wider than the channels along their width, as a power of 2, or the narrowest of
-    those that do not slide.
+    """Those that fit shared memory, and are no wider than the channels along their width, as a power of 2, than 32, or than the
+    narrowest of those that do not slide.
 
     The columns of a flat weight gradient are taps times channels in, but here the channels count alone. It has fewer than 16,
-    so it is offered tiles of 32 columns only.
+    so it is offered tiles of 32 columns only. One that slides has channels out along its width.
     """
-    channels = problem.c if problem.kind == "weight_grad" else problem.k
-    width = max(min(c.block_n for c in configs if not c.rows), power_of_2(channels))
-    return [c for c in configs if c.block_n <= width and shared_bytes(problem, c) <= device.shared_bytes]
+    narrowest = min(c.block_n for c in configs if not c.rows)
+
+    def fits(c: Config) -> bool:
+        channels = problem.c if problem.kind == "weight_grad" and not c.rows else problem.k
+        return c.block_n <= max(32, narrowest, power_of_2(channels)) and shared_bytes(problem, c) <= device.shared_bytes
+
+    return [c for c in configs if fits(c)]
 
 
 def rows_a_trip(problem: Problem) -> int:
     """Rows of y, or dy, of one trip of a program that slides: with one stride or the other, two rows of x are under way.
 
-    It is one where the sums of 5 rows and more, of a matrix product, leave no registers for two. Of a program that spreads rows
-    of dy they are two or, where a thread has fewer values of a row, four.
+    By matrix products it is one in a weight gradient, and where the sums of 5 rows and more leave no registers for two. Of a
+    program that spreads rows of dy they are two or, where a thread has fewer values of a row, four.
     """
     if problem.spreads:
         return 2 if problem.values == 8 else 4
-    many = not problem.depthwise and problem.waiting > 4
+    many = not problem.depthwise and (problem.waiting > 4 or problem.kind == "weight_grad")
     return 1 if many else 2 // problem.slides
 
 
 def shared_bytes(problem: Problem, config: Config) -> int:
     """Shared memory of the pipeline, without what the epilogue may use instead."""
+    if config.rows and problem.kind == "weight_grad":
+        return (problem.taps // problem.row * config.block_k + config.block_n) * config.block_m * problem.itemsize
     if config.rows:
         rows = rows_a_trip(problem) * problem.slides * config.block_m + problem.taps // problem.row * config.block_n
         return rows * config.block_k * problem.itemsize
