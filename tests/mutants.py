@@ -154,6 +154,13 @@ MUTANTS = (
         "test_conv2d_tiles.py",
     ),
     Mutant(
+        "rows of x that meet a row of dy beside theirs",
+        "interpreter",
+        "test_strips_of_few_channels_join and zeros",
+        (Edit("conv2d_weight_grad_flat_slide_kernel", "if r >= STRIDE:", "if r < R - STRIDE:"),),
+        "test_conv2d_tiles.py",
+    ),
+    Mutant(
         "strips begin too late",
         "interpreter",
         "test_strips_that_slide_join and zeros",

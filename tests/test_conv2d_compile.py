@@ -106,6 +106,8 @@ def _passes() -> Iterator[Pass]:
     yield Pass("lean", "input_grad", (256, 256), padding_mode="zeros", activation="none")
     yield Pass("lean-tf32", "fwd", (256, 256), padding_mode="zeros", activation="relu", dtype=torch.float32)
     yield Pass("lean-flat", "fwd", few, padding_mode="zeros", activation="relu", stride=(2, 2))
+    for kernel, stride in ((5, (1, 1)), (7, (2, 2))):
+        yield Pass(f"flat-{kernel}x{kernel}", "weight_grad", few, stride=stride, kernel=kernel)
     yield Pass("stem", "fwd", few, kernel=7, padding_mode="zeros", activation="relu", stride=(2, 2))
     yield Pass("stem-planes", "fwd", few, kernel=7, channels_last=False, stride=(2, 2))
     yield Pass("flat-value-7x7", "fwd", few, kernel=7, padding_mode="constant", value=0.5)

@@ -363,8 +363,9 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row(_always, (64, 32, 32), 4, None, 1, _CLEAN),
         # these slide: weight gradients, then others of 32, 16 or 8 values a thread for each row of sums
         Row(lambda c: c.reads_shared and c.sums(), (64, 64, 0), 8, 1, 1,
-            "Elsewhere operands lie in registers, too: Triton 3.8 spills 7 x 7 taps 78 on sm_80, and 3 x 3 taps 3 on sm_89.", True),
-        Row(lambda c: c.reads_shared and c.sums(48), (64, 64, 0), 4, 1, 1, "Triton 3.8 spills 3 x 3 taps 3 (8) on sm_80.", True),
+            "Elsewhere operands lie in registers, too: Triton 3.8 spills 7 x 7 taps 78 on sm_80, 3 x 3 taps 3 on sm_89.", True),
+        Row(lambda c: c.reads_shared and c.sums(48), (64, 64, 0), 4, 1, 1,
+            "Triton 3.8 spills 3 x 3 taps 3 (8) on sm_80.", True),
         Row(lambda c: not c.reads_shared and c.sums(48), (32, 64, 0), 4, 1, 1, _MANY_SUMS, True),
         Row(lambda c: c.reads_shared and c.sums(48), (64, 32, 0), 4, 1, 1,
             "Triton 3.8 spills 3 x 3 taps 8 (16) on sm_89, and with 8 warps 6.", True),
