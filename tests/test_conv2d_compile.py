@@ -282,6 +282,28 @@ def test_planes_load_what_lies_together(layer: ConvLayer) -> None:
     assert r.loop_instructions <= (175 if compiler_version() >= (3, 7) else 180), r
 
 
+@pytest.mark.parametrize("arch", ["sm_80", "sm_89", "sm_90", "sm_100", "gfx942"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("splits", "shape"),
+    [(523, (16, 3, 3, 3)), (256, (16, 9, 1, 1)), (44, (64, 64, 3, 3)), (22, (128, 128, 3, 3)), (5, (256, 256, 3, 3)), (2, (9,) * 4)],
+    ids=str,
+)  # fmt: skip
+def test_sums_of_ranges(splits: int, shape: tuple[int, int, int, int], dtype: torch.dtype, arch: str) -> None:
+    """All heights of tiles: no spills, few registers, loads of 128 bits where outputs are whole units of 16."""
+    k, c, r, s = shape
+    accumulator = torch.float64 if dtype == torch.float64 else torch.float32
+    out = torch.empty(shape, dtype=dtype).to(memory_format=torch.channels_last)
+    with record(DEVICES[arch]) as launches:
+        kernels._sum_splits(torch.empty((splits, k, r * s * c), dtype=accumulator), out, "weight_grad")
+    (launch,) = launches
+    report = inspect.report(launch)
+    assert (report.spills, report.stack_bytes) == (0, 0), report
+    assert report.registers <= 64, report
+    if out.numel() % 16 == 0:
+        assert set(report.loads) == {128}, report
+
+
 @pytest.mark.parametrize("name", model.TABLES)
 def test_tables_hold_what_the_model_picks(name: str) -> None:
     """Written by python -m bench.model --write-configs. Measured rows come after them, and there are none yet."""
