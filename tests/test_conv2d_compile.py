@@ -99,6 +99,15 @@ def _passes() -> Iterator[Pass]:
             yield Pass(f"{size}-strided", "fwd", narrow, 128, (2, 2), kernel=kernel, dtype=dtype, value=0.5,
                        padding_mode="constant", activation="relu")  # fmt: skip
             yield Pass(size, "input_grad", narrow, 128, kernel=kernel, dtype=dtype, padding_mode="zeros")
+    # few channels in get shallow tiles, here with masked channels and without
+    yield Pass("few", "fwd", (24, 72))
+    yield Pass("few", "input_grad", (72, 24))
+    yield Pass("sixteen", "fwd", (16, 64), kernel=1)
+    yield Pass("lean-few", "fwd", (24, 264), padding_mode="zeros", activation="relu")
+    yield Pass("lean-few", "input_grad", (264, 24), padding_mode="zeros", activation="none")
+    yield Pass("lean-sixteen", "fwd", (16, 256), padding_mode="zeros", activation="relu")
+    yield Pass("lean-sixteen", "input_grad", (256, 16), padding_mode="zeros", activation="none", kernel=1)
+    yield Pass("lean-sixteen-tf32", "fwd", (16, 64), padding_mode="zeros", activation="relu", dtype=torch.float32)
     # what is lean gets larger tiles
     yield Pass("lean", "fwd", (256, 256), padding_mode="zeros", activation="relu")
     yield Pass("lean", "input_grad", (256, 256), padding_mode="zeros", activation="none")
@@ -156,7 +165,9 @@ def test_every_config_fits(one: Pass, arch: str, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "one", [p for p in PASSES if p.name in ("depthwise", "gemm", "lean")], ids=lambda p: f"{p.name}-{p.what}"
+    "one",
+    [p for p in PASSES if p.name in ("depthwise", "gemm", "lean", "lean-sixteen")],
+    ids=lambda p: f"{p.name}-{p.what}",
 )
 def test_every_config_of_the_commonest_fits_ada(one: Pass, monkeypatch: pytest.MonkeyPatch) -> None:
     test_every_config_fits(one, "sm_89", monkeypatch)
@@ -286,7 +297,8 @@ def test_planes_load_what_lies_together(layer: ConvLayer) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize(
     ("splits", "shape"),
-    [(523, (16, 3, 3, 3)), (256, (16, 9, 1, 1)), (44, (64, 64, 3, 3)), (22, (128, 128, 3, 3)), (5, (256, 256, 3, 3)), (2, (9,) * 4)],
+    [(523, (16, 3, 3, 3)), (256, (16, 9, 1, 1)), (44, (64, 64, 3, 3)), (22, (128, 128, 3, 3)), (5, (256, 256, 3, 3)),
+     (2, (9, 9, 9, 9))],
     ids=str,
 )  # fmt: skip
 def test_sums_of_ranges(splits: int, shape: tuple[int, int, int, int], dtype: torch.dtype, arch: str) -> None:

@@ -92,6 +92,11 @@ def _workspace(problem: Problem, config: Config) -> int:
     return _accumulator_bytes(problem) * config.splits * problem.groups * problem.k * problem.c * problem.taps
 
 
+def _filled(size: int, block: int) -> float:
+    """Share of the lanes that exist, where an axis is cut into blocks."""
+    return size / (-(-size // block) * block)
+
+
 def cost(problem: Problem, config: Config) -> Cost:
     """What a launch moves and multiplies.
 
@@ -114,7 +119,16 @@ def cost(problem: Problem, config: Config) -> Cost:
         loads = rows * (columns + (pixels if problem.kind == "weight_grad" else 0)) * config.block_n * problem.itemsize
         flops = 0
     else:
-        loads = loops * (config.block_m + config.taps * config.block_n) * config.block_k * problem.itemsize
+        # lanes beyond the channels load nothing, though matrix units multiply their zeros
+        rows, columns = config.block_m, config.taps * config.block_n
+        if problem.kind == "weight_grad":
+            rows *= _filled(problem.k, config.block_m)
+            columns *= _filled(problem.columns if problem.method == "flat" else problem.c, config.block_n)
+            depth = config.block_k
+        else:
+            columns *= _filled(problem.k, config.block_n)
+            depth = config.block_k * _filled(problem.columns if problem.method == "flat" else problem.c, config.block_k)
+        loads = loops * (rows + columns) * depth * problem.itemsize
         flops = round(2.0 * config.block_m * config.taps * config.block_n * config.block_k * loops * count)
     workspace = _workspace(problem, config) if config.splits > 1 else 0
     outputs = problem.c * problem.taps if problem.kind == "weight_grad" else problem.m * problem.phases
@@ -163,7 +177,14 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
     rows = config.block_k * problem.itemsize / 16 / lanes
     if problem.kind == "weight_grad":
         return 80 + (12 * config.block_m + (6 + 14 * config.taps) * config.block_n) * rows, outside
-    return 55 + 15 * config.taps + (9 * config.block_m + 3.5 * config.taps * config.block_n) * rows, outside
+    copies, loop = config.block_m * rows, 55 + 15 * config.taps
+    if config.taps > 1:
+        return loop + 9 * copies + 3.5 * config.taps * config.block_n * rows, outside
+    # where results are narrower than the tile is deep, threads that store have other pixels than threads that copy
+    outside = 200 + (9 if problem.lean else 16) * values + (42 * copies if config.block_n < config.block_k else 0)
+    if problem.taps == 1:
+        return loop - 25 + 6 * copies + 3 * config.block_n * rows, outside
+    return loop + 9 * copies + 3.5 * config.block_n * rows, outside + 28 * copies
 
 
 def _registers(problem: Problem, config: Config, device: Device) -> int:
