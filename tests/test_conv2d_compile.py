@@ -93,6 +93,10 @@ def _passes() -> Iterator[Pass]:
         yield Pass("flat", what, few, padding_mode="circular")
         yield Pass("flat-planes", what, few, channels_last=False)
         yield Pass("value", what, odd, padding_mode="constant", value=0.5)
+    # seven by seven taps of 3 channels are 147 columns
+    yield Pass("flat-7x7", "weight_grad", few, kernel=7, padding_mode="zeros", stride=(2, 2))
+    yield Pass("flat-7x7-planes", "weight_grad", few, kernel=7, channels_last=False)
+    yield Pass("flat-7x7-planes-tf32", "weight_grad", few, kernel=7, channels_last=False, dtype=torch.float32)
     for kernel in (3, 5, 7):
         for dtype in (torch.bfloat16, torch.float32):
             size = f"slide-{kernel}x{kernel}-{dtype.itemsize}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import re
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
@@ -76,6 +78,18 @@ def test_a_tile_is_no_deeper_than_the_channels_need(c: int, depth: int, arch: st
 def test_few_channels_take_hardly_longer_than_dram(c: int, k: int, kind: str) -> None:
     problem, device = _pointwise(c, k, kind=kind), GPUS["H100"]
     assert modelled_us(problem, pick_config(problem, device), device) < 1.3 * dram_us(problem.bytes_least, device)
+
+
+@pytest.mark.parametrize(
+    ("c", "k", "taps", "columns"), [(3, 64, 49, 64), (3, 64, 9, 32), (8, 64, 9, 64), (1, 16, 9, 32)]
+)
+def test_a_flat_weight_gradient_is_as_wide_as_its_taps_and_channels(c: int, k: int, taps: int, columns: int) -> None:
+    """ResNet's stem has 147 columns: 32 at a time, five programs load each gradient."""
+    problem = replace(_pointwise(c, k, kind="weight_grad"), taps=taps, row=math.isqrt(taps))
+    widths = {config.block_n for config in candidates(problem, DEVICES["sm_90"])}
+    assert max(widths) == columns
+    assert pick_config(problem, GPUS["H100"]).block_n == columns
+    assert pick_config(problem, GPUS["H100"]).block_m <= max(32, k)
 
 
 def test_lanes_beyond_the_channels_load_nothing() -> None:

@@ -169,7 +169,7 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
     of_m, of_n = config.block_m * config.block_k / lanes, config.block_n * config.block_k / lanes
     if problem.method == "flat":
         if problem.kind == "weight_grad":
-            return 240 + of_m + 10 * of_n, outside
+            return 90 + 11.3 * of_m + 7.5 * of_n, outside
         return 70 + (13 if problem.lean else 22) * of_m + 3 * of_n, outside
     if not problem.coalesced:
         return 70 + 7 * (of_m + of_n), outside
@@ -199,6 +199,9 @@ def _registers(problem: Problem, config: Config, device: Device) -> int:
         return min(255, int(36 + 3.5 * pixels * config.block_n / lanes))
     if stages(problem, config) == 1:
         # elements that are loaded one by one have an address each
+        if problem.method == "flat" and problem.kind == "weight_grad":
+            sums, of_m = config.block_m * config.block_n / lanes, config.block_m * config.block_k / lanes
+            return min(255, int(30 + sums + of_m + 2.5 * config.block_n * config.block_k / lanes))
         return min(255, int(12 + 2 * config.block_n + 1.5 * config.block_m * config.block_k / lanes))
     operands = 0
     if problem.kind == "weight_grad" and config.taps > 1 and not reads_shared(device.arch):

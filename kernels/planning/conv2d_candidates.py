@@ -303,11 +303,19 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "Addresses of single elements are worth sharing, where there are registers for it."),
         Row(lambda c: c.roomy and not c.at_border, (128, 64, 64), 4, None, 1,
             "As above. Triton 3.8 spills in float32 and NCHW 2 (8) on sm_80."),
-        Row(_always, (128, 64, 32), 8, None, 1, _CLEAN),
+        Row(lambda c: not (c.gradient and c.scattered), (128, 64, 32), 8, None, 1,
+            "Triton 3.8 spills in a weight gradient in NCHW 3 (8) on sm_100, with 7 x 7 taps and a constant border."),
         Row(_always, (128, 32, 32), 4, None, 1, _CLEAN),
-        Row(lambda c: not c.at_border, (64, 64, 32), 4, None, 1,
-            "Triton 3.8 spills in a ring 4 (8) on sm_89 in float32 and 2 (8) on sm_100 in bfloat16."),
+        Row(lambda c: not (c.at_border or (c.gradient and c.arch == "sm_80")), (64, 64, 32), 4, None, 1,
+            "Triton 3.8 spills in a ring 4 (8) on sm_89 in float32 and 2 (8) on sm_100 in bfloat16, in a weight gradient of "
+            "3 x 3 taps of 8 channels 21 (16) on sm_80."),
         Row(_always, (64, 32, 32), 4, None, 1, _CLEAN),
+        Row(lambda c: c.gradient and c.problem.itemsize == 2 and c.problem.coalesced, (64, 64, 64), 4, None, 1,
+            "Triton 3.8 spills with 7 x 7 taps in NCHW 170 (336) on sm_89, in float32 210 (424)."),
+        Row(lambda c: c.gradient and c.problem.itemsize == 2, (64, 32, 64), 4, None, 1,
+            "Triton 3.8 spills with 7 x 7 taps of float32 in NCHW 38 (80) on sm_89."),
+        Row(lambda c: c.gradient and c.problem.itemsize == 2, (32, 32, 64), 4, None, 1,
+            "Triton 3.8 spills with 7 x 7 taps of float32 in NCHW 3 (8) on sm_80."),
     ),
     # channels do not lie back to back, or not 128 bits of them
     "scattered": (
@@ -354,7 +362,8 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row(_always, (64, 64, LINE), 4, None, 1, _CLEAN),
         Row(_always, (64, 32, LINE), 4, None, 1, _CLEAN),
         Row(lambda c: c.arch != "sm_100" or c.fills(HALF), (256, 32, HALF), 4, None, 1,
-            "Triton 3.8 spills 2 (8) on sm_100 in an input gradient of stride 2 and 72 channels, whose last copies are masked."),
+            "Triton 3.8 spills 2 (8) on sm_100 in an input gradient of stride 2, with 72 channels, whose last copies are "
+            "masked."),
         Row(_always, (256, 16, HALF), 4, None, 1,
             "Of few channels out, the others multiply and mask more lanes. The compile tier finds no spill in it on any "
             "architecture."),
@@ -382,10 +391,11 @@ def candidates(problem: Problem, device: Device, compiler: Version | None = None
 def _that_fit(problem: Problem, device: Device, configs: list[Config]) -> list[Config]:
     """Those that fit shared memory, and are no wider than the channels along their width, as a power of 2, or than 32.
 
-    The columns of a flat weight gradient are taps times channels in, but here the channels count alone. It has fewer than 16,
-    so it is offered tiles of 32 columns only.
+    The columns of a flat weight gradient are taps times channels in.
     """
-    channels = problem.c if problem.kind == "weight_grad" else problem.k
+    channels = problem.k
+    if problem.kind == "weight_grad":
+        channels = problem.columns if problem.method == "flat" else problem.c
     width = max(32, min(c.block_n for c in configs), power_of_2(channels))
     return [c for c in configs if c.block_n <= width and shared_bytes(problem, c) <= device.shared_bytes]
 
