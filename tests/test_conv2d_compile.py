@@ -199,15 +199,18 @@ def test_a_row_is_loaded_once_for_all_rows_that_it_goes_into(
     assert 0 < r.loop_instructions <= longest, r
 
 
-def _assert_wide(r: inspect.LaunchReport, taps: int) -> None:
-    """Matrix instructions of a warp group, fed by copies of 128 bits that wait for nobody; a short loop for each product."""
+def _assert_wide(r: inspect.LaunchReport, config: Config) -> None:
+    """Matrix instructions of a warp group, fed by copies of 128 bits that wait for nobody; a short loop for each product.
+
+    Warps have 32 pixels or channels out at most, in the tiles of 256 x 16 and 256 x 32 64: these copy twice as many.
+    """
     assert "HGMMA" in r.code["sass"], r
     copies = re.findall(r"LDGSTS\S*", r.code["sass"])
     assert copies, r
     assert all(copy.endswith(".128") for copy in copies), r
     assert set(r.loads) == {128}, r
     assert set(r.stores) == {128}, r
-    assert 0 < r.loop_instructions <= 170 * taps, r
+    assert 0 < r.loop_instructions <= (170 if config.block_m <= 32 * config.num_warps else 250) * config.taps, r
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
@@ -220,13 +223,13 @@ def test_named_layers(layer: ConvLayer, arch: str) -> None:
         if launch.cost.flops:
             assert r.matrix_instructions > 0, r
             if arch == "sm_90" and min(layer.C, layer.K) >= 16:
-                _assert_wide(r, launch.config.taps)
+                _assert_wide(r, launch.config)
 
 
 @pytest.mark.parametrize("channels", [(24, 40), (40, 24), (64, 64)], ids=str)
 @pytest.mark.parametrize("padding_mode", ["zeros", "constant", "reflect", "replicate", "circular"])
 def test_a_border_mode_costs_no_more_than_zeros(padding_mode: str, channels: Pair) -> None:
-    """One launch of a fused convolution, 128 bits at a time, of channels that fill no block too; 170 instructions a product."""
+    """One launch of a fused convolution, 128 bits at a time, of channels that fill no block too; a loop of `_assert_wide`."""
     c, k = channels
     x, w, y = (torch.empty(s, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
                for s in ((32, c, 56, 56), (k, c, 3, 3), (32, k, 56, 56)))  # fmt: skip
@@ -236,7 +239,7 @@ def test_a_border_mode_costs_no_more_than_zeros(padding_mode: str, channels: Pai
     (launch,) = launches
     r = inspect.report(launch)
     assert (r.spills, r.stack_bytes) == (0, 0), r
-    _assert_wide(r, launch.config.taps)
+    _assert_wide(r, launch.config)
 
 
 @pytest.mark.parametrize("padding_mode", ["zeros", "constant", "reflect"])

@@ -120,15 +120,13 @@ def cost(problem: Problem, config: Config) -> Cost:
         flops = 0
     else:
         # lanes beyond the channels load nothing, though matrix units multiply their zeros
-        rows, columns = config.block_m, config.taps * config.block_n
+        inputs = problem.columns if problem.method == "flat" else problem.c
         if problem.kind == "weight_grad":
-            rows *= _filled(problem.k, config.block_m)
-            columns *= _filled(problem.columns if problem.method == "flat" else problem.c, config.block_n)
-            depth = config.block_k
+            of_m, of_n, of_k = _filled(problem.k, config.block_m), _filled(inputs, config.block_n), 1.0
         else:
-            columns *= _filled(problem.k, config.block_n)
-            depth = config.block_k * _filled(problem.columns if problem.method == "flat" else problem.c, config.block_k)
-        loads = loops * (rows + columns) * depth * problem.itemsize
+            of_m, of_n, of_k = 1.0, _filled(problem.k, config.block_n), _filled(inputs, config.block_k)
+        loads = loops * (of_m * config.block_m + of_n * config.taps * config.block_n) * problem.itemsize
+        loads *= of_k * config.block_k
         flops = round(2.0 * config.block_m * config.taps * config.block_n * config.block_k * loops * count)
     workspace = _workspace(problem, config) if config.splits > 1 else 0
     outputs = problem.c * problem.taps if problem.kind == "weight_grad" else problem.m * problem.phases
