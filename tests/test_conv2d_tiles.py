@@ -371,6 +371,19 @@ def test_bias_gradient_of_many_pixels(device: torch.device) -> None:
     assert torch.equal(found[1], found[2])
 
 
+@pytest.mark.tiers("interpreter", "ir", "gpu")
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_sums_of_more_ranges_than_a_program_loads_at_a_time(layout: str, device: torch.device) -> None:
+    """Three trips, the last of which is not full; outputs that fill no tile, in the order of the workspace and in another."""
+    ranges = torch.randn(1100, 5, 18, device=device)
+    found = [laid_out(torch.empty(5, 3, 2, 3, device=device), layout) for _ in range(2)]
+    for out in found:
+        kernels._sum_splits(ranges, out, "weight_grad")
+    expected = ranges.double().sum(0).view(5, 2, 3, 3).permute(0, 3, 1, 2)
+    close(found[0], expected.cpu(), torch.float32, factor=4)
+    assert torch.equal(*found)
+
+
 def _truncated(t: Tensor) -> Tensor:
     """The values that TF32 has: 10 bits of mantissa."""
     return (t.view(torch.int32) & ~0x1FFF).view(torch.float32)

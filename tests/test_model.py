@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bench.published import FLAGGEMS, H20, INDUCTOR, TUTORIAL, gluon
-from torchops.kernels.planning.conv2d import Config, cost, modelled_us, pick_config, programs
+from torchops.kernels.planning.conv2d import Config, cost, modelled_us, pick_config, programs, sum_tile
 from torchops.kernels.planning.hardware import GPUS, Device, l2_us, matrix_us, memory_us
 from torchops.kernels.planning.model import Model, Work, model
 from torchops.kernels.planning.protocol import Cost
@@ -72,6 +72,22 @@ def test_few_tiles_leave_a_gpu_idle() -> None:
     deep, config = problem(BY_NAME["deep"]), Config(128, 256, 64, 8, 4)
     assert programs(deep, config) == 26
     assert modelled_us(deep, config, H100) > 132 / 26 * 7.5
+
+
+@pytest.mark.parametrize("outputs", [2, 144, 432, 1728])
+@pytest.mark.parametrize("splits", [2, 44, 131, 392, 528])
+def test_a_sum_of_few_outputs_hardly_waits(splits: int, outputs: int) -> None:
+    """A trip for each 512 ranges; a program for each multiprocessor, or rows of the least width that wastes no memory."""
+    rows, columns = sum_tile(splits, outputs, 4, H100)
+    assert -(-splits // rows) == -(-splits // 512)
+    assert columns == 8 or -(-outputs // columns) >= H100.sms / 2
+
+
+@pytest.mark.parametrize(("splits", "outputs"), [(5, 589_824), (22, 147_456)])
+def test_a_sum_of_many_outputs_loads_few_ranges_that_do_not_exist(splits: int, outputs: int) -> None:
+    rows, columns = sum_tile(splits, outputs, 4, H100)
+    assert -(-splits // rows) * rows <= 1.6 * splits
+    assert rows * columns == 2048
 
 
 class TestAWave:

@@ -386,14 +386,14 @@ def conv2d_bias_grad(dy: torch.Tensor, db: torch.Tensor) -> None:
 def _sum_splits(splits: torch.Tensor, out: torch.Tensor, pass_name: str) -> None:
     """Add what the ranges of pixels gave, (splits, K, R*S*C) or (splits, K), in their order, to out (K, C, R, S)."""
     (_, c, r, s), size, count = out.shape, out.numel(), splits.shape[0]
-    block_m, block_n = sum_tile(count)
     device = target_device(out)
+    block_m, block_n = sum_tile(count, size, splits.element_size(), device)
     launch(
         conv2d_sum_splits_kernel, -(-size // block_n),
         splits, out,
         r * s * c, c, s, size, out.stride(), count,
         config=Config(block_m, block_n, 1, 4, 3, splits=count),
-        cost=lambda: sum_cost(bytes_of(splits), bytes_of(out), count, device),
+        cost=lambda: sum_cost(bytes_of(splits), bytes_of(out), -(-count // block_m), device),
         pass_name=pass_name, num_warps=4, num_stages=3,
         BLOCK_M=block_m, BLOCK_N=block_n,
     )  # fmt: skip

@@ -92,10 +92,18 @@ def trips(problem: Problem, config: Config) -> float:
     return problem.taps / problem.phases / config.taps * -(-problem.c // config.block_k)
 
 
+def _accumulator_bytes(problem: Problem) -> int:
+    return 8 if problem.itemsize == 8 else 4
+
+
 def _workspace(problem: Problem, config: Config) -> int:
     """Bytes that the sums of all ranges of pixels take."""
-    accumulator = 8 if problem.itemsize == 8 else 4
-    return accumulator * config.splits * problem.groups * problem.k * problem.c * problem.taps
+    return _accumulator_bytes(problem) * config.splits * problem.groups * problem.k * problem.c * problem.taps
+
+
+def _filled(size: int, block: int) -> float:
+    """Share of the lanes that exist, where an axis is cut into blocks."""
+    return size / (-(-size // block) * block)
 
 
 def cost(problem: Problem, config: Config) -> Cost:
@@ -130,7 +138,14 @@ def cost(problem: Problem, config: Config) -> Cost:
         loads = rows * (columns + (pixels if problem.kind == "weight_grad" else 0)) * config.block_n * problem.itemsize
         flops = 0
     else:
-        loads = loops * (config.block_m + config.taps * config.block_n) * config.block_k * problem.itemsize
+        # lanes beyond the channels load nothing, though matrix units multiply their zeros
+        inputs = problem.columns if problem.method == "flat" else problem.c
+        if problem.kind == "weight_grad":
+            of_m, of_n, of_k = _filled(problem.k, config.block_m), _filled(inputs, config.block_n), 1.0
+        else:
+            of_m, of_n, of_k = 1.0, _filled(problem.k, config.block_n), _filled(inputs, config.block_k)
+        loads = loops * (of_m * config.block_m + of_n * config.taps * config.block_n) * problem.itemsize
+        loads *= of_k * config.block_k
         flops = round(2.0 * config.block_m * config.taps * config.block_n * config.block_k * loops * count)
     workspace = _workspace(problem, config) if config.splits > 1 else 0
     outputs = problem.c * problem.taps if problem.kind == "weight_grad" else problem.m * problem.phases
@@ -185,7 +200,7 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
     of_m, of_n = config.block_m * config.block_k / lanes, config.block_n * config.block_k / lanes
     if problem.method == "flat":
         if problem.kind == "weight_grad":
-            return 240 + of_m + 10 * of_n, outside
+            return 90 + 11.3 * of_m + 7.5 * of_n, outside
         return 70 + (13 if problem.lean else 22) * of_m + 3 * of_n, outside
     if not problem.coalesced:
         return 70 + 7 * (of_m + of_n), outside
@@ -193,7 +208,14 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
     rows = config.block_k * problem.itemsize / 16 / lanes
     if problem.kind == "weight_grad":
         return 80 + (12 * config.block_m + (6 + 14 * config.taps) * config.block_n) * rows, outside
-    return 55 + 15 * config.taps + (9 * config.block_m + 3.5 * config.taps * config.block_n) * rows, outside
+    copies, loop = config.block_m * rows, 55 + 15 * config.taps
+    if config.taps > 1:
+        return loop + 9 * copies + 3.5 * config.taps * config.block_n * rows, outside
+    # where results are narrower than the tile is deep, threads that store have other pixels than threads that copy
+    outside = 200 + (9 if problem.lean else 16) * values + (42 * copies if config.block_n < config.block_k else 0)
+    if problem.taps == 1:
+        return loop - 25 + 6 * copies + 3 * config.block_n * rows, outside
+    return loop + 9 * copies + 3.5 * config.block_n * rows, outside + 28 * copies
 
 
 def _registers(problem: Problem, config: Config, device: Device) -> int:
@@ -221,6 +243,9 @@ def _registers(problem: Problem, config: Config, device: Device) -> int:
         return min(255, int(36 + 3.5 * pixels * config.block_n / lanes))
     if stages(problem, config) == 1:
         # elements that are loaded one by one have an address each
+        if problem.method == "flat" and problem.kind == "weight_grad":
+            sums, of_m = config.block_m * config.block_n / lanes, config.block_m * config.block_k / lanes
+            return min(255, int(30 + sums + of_m + 2.5 * config.block_n * config.block_k / lanes))
         return min(255, int(12 + 2 * config.block_n + 1.5 * config.block_m * config.block_k / lanes))
     operands = 0
     if problem.kind == "weight_grad" and config.taps > 1 and not reads_shared(device.arch):
@@ -250,32 +275,46 @@ def work(problem: Problem, config: Config, device: Device) -> Work:
     )  # fmt: skip
 
 
-def sum_tile(splits: int) -> tuple[int, int]:
-    """Ranges and elements that a program of the kernel that adds up ranges of pixels loads at a time."""
-    rows = min(16, power_of_2(splits))
-    return rows, 2048 // rows
-
-
-def sum_cost(bytes_in: int, bytes_out: int, splits: int, device: Device) -> Cost:
-    """What it costs to add up so many ranges: L2 holds what was written just before, as far as it fits."""
+def sum_cost(bytes_in: int, bytes_out: int, trips: int, device: Device) -> Cost:
+    """What it costs to add up ranges in so many trips: L2 holds what was written just before, as far as it fits."""
     moved = bytes_out + max(0, bytes_in - device.l2_bytes)
-    return Cost(moved, moved, -(-splits // sum_tile(splits)[0]), bytes_l2=bytes_in)
+    return Cost(moved, moved, trips, bytes_l2=bytes_in)
 
 
-def _sum_us(problem: Problem, config: Config, device: Device) -> float:
-    """The time from the end of a weight gradient in ranges of pixels to the end of their sum."""
-    outputs = problem.groups * problem.k * problem.c * problem.taps
-    need = sum_cost(_workspace(problem, config), outputs * problem.itemsize, config.splits, device)
-    count = -(-outputs // sum_tile(config.splits)[1])
-    # these were read off machine code for sm_90
-    adds = Work(programs=count, num_warps=4, cost=need, loop=92, outside=168, registers=32, shared_bytes=0)
-    return LAUNCH_US + model(adds, device).us
+def _sum_us(tile: tuple[int, int], splits: int, outputs: int, itemsize: int, device: Device) -> float:
+    """The time of a sum of ranges in a tile, as read off machine code for sm_90; what it writes is little."""
+    rows, columns = tile
+    need = sum_cost(splits * outputs * itemsize, 0, -(-splits // rows), device)
+    values, halvings = rows * columns / 128, rows.bit_length()
+    adds = Work(
+        programs=-(-outputs // columns), num_warps=4, cost=need, loop=10 + 3.4 * values + 6 * halvings,
+        outside=120 + 0.4 * columns, registers=48, shared_bytes=0,
+    )  # fmt: skip
+    return model(adds, device).us
+
+
+@functools.lru_cache(maxsize=4096)
+def sum_tile(splits: int, outputs: int, itemsize: int, device: Device) -> tuple[int, int]:
+    """Ranges and elements that a program of the kernel that adds up ranges of pixels loads at a time; `itemsize` is the sums'.
+
+    Every trip waits for memory, so few outputs are loaded many ranges at a time, in rows that leave a program to each
+    multiprocessor, though never fewer than the 32 bytes that memory hands over at once. Where outputs are many, short columns
+    of them waste no lanes on ranges that do not exist.
+    """
+    widest, narrowest = min(512, power_of_2(-(-outputs // device.sms))), 32 // itemsize
+    heights = [rows for rows in (4, 8, 16, 32, 64, 128, 256, 512) if rows <= power_of_2(splits)] or [power_of_2(splits)]
+    tiles = [(rows, max(narrowest, min(2048 // rows, widest))) for rows in heights]
+    return min(tiles, key=lambda tile: _sum_us(tile, splits, outputs, itemsize, device))
 
 
 def _modelled(problem: Problem, config: Config, device: Device) -> tuple[float, float]:
     """The time of `modelled_us`, and what decides between equal ones: the sum of what DRAM, L2, matrix units and issue take."""
     found = model(work(problem, config, device), device)
-    us = found.us + (_sum_us(problem, config, device) if config.splits > 1 else 0)
+    us = found.us
+    if config.splits > 1:
+        outputs, itemsize = problem.groups * problem.k * problem.c * problem.taps, _accumulator_bytes(problem)
+        tile = sum_tile(config.splits, outputs, itemsize, device)
+        us += LAUNCH_US + _sum_us(tile, config.splits, outputs, itemsize, device)
     return us, sum(found.times_us.values())
 
 

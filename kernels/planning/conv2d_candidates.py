@@ -241,13 +241,22 @@ class _Case(NamedTuple):
         p = self.problem
         return self.reads_shared or p.taps // p.row * p.depth * p.itemsize <= (448 if p.lean else 320)
 
+    @property
+    def shallowest(self) -> int:
+        """Channels that are loaded at a time, if all fit: what is masked would be copied and multiplied for nothing.
+
+        16 of them are the fewest that matrix units multiply. On sm_89 32 are, because with 16 triton 3.8 spills, in a lean
+        input gradient with one tap, 36 instructions (24 bytes) in 128x128x16 and 12 (8) in 256x64x16.
+        """
+        return max(32 if self.like_sm_89 else 16, power_of_2(self.problem.c))
+
     def fills(self, depth: int) -> bool:
         """Whether the channels in are whole tiles of so many bytes."""
         return self.problem.c * self.problem.itemsize % depth == 0
 
 
 class Bytes(int):
-    """The depth of a tile in bytes: of as many channels as fit."""
+    """The depth of a tile in bytes: as many channels as fit, or fewer if a group has fewer (see `_Case.shallowest`)."""
 
 
 LINE, HALF = Bytes(128), Bytes(64)
@@ -272,7 +281,11 @@ class Row(NamedTuple):
     def config(self, case: _Case) -> Config:
         m, n, k = self.tile
         taps = self.taps or (case.problem.row if case.gradient and case.problem.row <= 5 else 1)
-        depth = k // case.problem.itemsize if isinstance(k, Bytes) else k or case.problem.depth
+        depth = k or case.problem.depth
+        if isinstance(k, Bytes):
+            depth = k // case.problem.itemsize
+            # of pixels, a weight gradient has enough
+            depth = depth if case.gradient else min(depth, case.shallowest)
         rows = case.problem.height if self.slides else 0
         return Config(m, n, depth, self.num_warps, self.stages or case.stages, taps, rows=rows)
 
@@ -356,11 +369,19 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "Addresses of single elements are worth sharing, where there are registers for it."),
         Row(lambda c: c.roomy and not c.at_border, (128, 64, 64), 4, None, 1,
             "As above. Triton 3.8 spills in float32 and NCHW 2 (8) on sm_80."),
-        Row(_always, (128, 64, 32), 8, None, 1, _CLEAN),
+        Row(lambda c: not (c.gradient and c.scattered), (128, 64, 32), 8, None, 1,
+            "Triton 3.8 spills in a weight gradient in NCHW 3 (8) on sm_100, with 7 x 7 taps and a constant border."),
         Row(_always, (128, 32, 32), 4, None, 1, _CLEAN),
-        Row(lambda c: not c.at_border, (64, 64, 32), 4, None, 1,
-            "Triton 3.8 spills in a ring 4 (8) on sm_89 in float32 and 2 (8) on sm_100 in bfloat16."),
+        Row(lambda c: not (c.at_border or (c.gradient and c.arch == "sm_80")), (64, 64, 32), 4, None, 1,
+            "Triton 3.8 spills in a ring 4 (8) on sm_89 in float32 and 2 (8) on sm_100 in bfloat16, in a weight gradient of "
+            "3 x 3 taps of 8 channels 21 (16) on sm_80."),
         Row(_always, (64, 32, 32), 4, None, 1, _CLEAN),
+        Row(lambda c: c.gradient and c.problem.itemsize == 2 and c.problem.coalesced, (64, 64, 64), 4, None, 1,
+            "Triton 3.8 spills with 7 x 7 taps in NCHW 170 (336) on sm_89, in float32 210 (424)."),
+        Row(lambda c: c.gradient and c.problem.itemsize == 2, (64, 32, 64), 4, None, 1,
+            "Triton 3.8 spills with 7 x 7 taps of float32 in NCHW 38 (80) on sm_89."),
+        Row(lambda c: c.gradient and c.problem.itemsize == 2, (32, 32, 64), 4, None, 1,
+            "Triton 3.8 spills with 7 x 7 taps of float32 in NCHW 3 (8) on sm_80."),
         # these slide: weight gradients, then others of 32, 16 or 8 values a thread for each row of sums
         Row(lambda c: c.reads_shared and c.sums(), (64, 64, 0), 8, 1, 1,
             "Elsewhere operands lie in registers, too: Triton 3.8 spills 7 x 7 taps 78 on sm_80, 3 x 3 taps 3 on sm_89.", True),
@@ -429,6 +450,12 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "Triton 3.8 spills in a lean input gradient 4 (8) on sm_89."),
         Row(_always, (64, 64, LINE), 4, None, 1, _CLEAN),
         Row(_always, (64, 32, LINE), 4, None, 1, _CLEAN),
+        Row(lambda c: c.arch != "sm_100", (256, 32, HALF), 4, None, 1,
+            "Triton 3.8 spills 2 (8) on sm_100 in input gradients of stride 2: with 72 channels, whose last copies are masked, "
+            "and of ResNet's stem."),
+        Row(_always, (256, 16, HALF), 4, None, 1,
+            "Of few channels out, the others multiply and mask more lanes. The compile tier finds no spill in it on any "
+            "architecture."),
         Row(lambda c: c.shifts and c.reads_shared, (128, 64, LINE), 8, None, 3,
             "Triton 3.8 spills 22 (40) on sm_89 in bfloat16, 6 (16) on sm_80 in float32."),
         Row(lambda c: c.shifts and not (c.reads_shared or c.folds), (128, 64, HALF), 8, None, 3,
@@ -454,14 +481,16 @@ def _that_fit(problem: Problem, device: Device, configs: list[Config]) -> list[C
     """Those that fit shared memory, and are no wider than the channels along their width, as a power of 2, than 32, or than the
     narrowest of those that do not slide.
 
-    The columns of a flat weight gradient are taps times channels in, but here the channels count alone. It has fewer than 16,
-    so it is offered tiles of 32 columns only. One that slides has channels out along its width.
+    The columns of a flat weight gradient are taps times channels in; one that slides has channels out along its width.
     """
-    narrowest = min(c.block_n for c in configs if not c.rows)
+    channels = problem.k
+    if problem.kind == "weight_grad":
+        channels = problem.columns if problem.method == "flat" else problem.c
+    narrowest = max(32, min(c.block_n for c in configs if not c.rows))
 
     def fits(c: Config) -> bool:
-        channels = problem.c if problem.kind == "weight_grad" and not c.rows else problem.k
-        return c.block_n <= max(32, narrowest, power_of_2(channels)) and shared_bytes(problem, c) <= device.shared_bytes
+        width = max(narrowest, power_of_2(problem.k if c.rows else channels))
+        return c.block_n <= width and shared_bytes(problem, c) <= device.shared_bytes
 
     return [c for c in configs if fits(c)]
 
