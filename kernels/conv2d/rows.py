@@ -2,11 +2,11 @@
 
     y[p, q, k] += x[p - top + r, q - left + s, c] w[r, s, c, k]        for each tap (r, s), each channel c
 
-gemm.py loads a pixel anew for each of its R*S taps, and shift.py for each of R. Here a program computes a few rows of y, with an
-accumulator each. A trip takes one column s of the filter and a chunk of channels: of each row of x that the taps of the column
-read it loads a tile once, and multiplies it for all the rows of y that it goes into. That is (ROWS + R - 1) * S reads for ROWS
-rows of y instead of R*S for each, and nothing is left to be shifted in the end. The gradient in x is the same, with the filter
-turned around. Tiles end where rows do, so this is for wide images.
+gemm.py loads a pixel anew for each of its R*S taps, and shift.py for each of R. Here a program computes a few rows of y, with
+an accumulator each. A trip takes one column s of the filter and a chunk of channels: of each row of x that the taps of the
+column read, it loads a tile once, and multiplies it for all the rows of y that it goes into. That makes (ROWS + R - 1) * S
+loads for ROWS rows of y, and nothing is left to be shifted at the end. The gradient in x is the same, with the filter turned
+around. Tiles end where rows do: this is for wide images.
 """
 
 from __future__ import annotations
