@@ -240,9 +240,9 @@ def test_rows_of_an_image_share_a_load(
     assert r.kernel == "conv2d_rows_kernel"
     assert (r.spills, r.stack_bytes) == (0, 0), r
     copies = re.findall(r"LDGSTS\S*", r.code["sass"])
-    # 16 bytes of a row of 64 each: once a trip, and once for each stage that is filled before the loop
+    # 16 bytes of a row of 64 each: once a trip and, on sm_90, once for each of two stages that are filled before the loop
     once = (6 * config.block_m + 3 * 64) * 4 // (32 * config.num_warps)
-    assert len(copies) == once * config.num_stages, r
+    assert len(copies) == (3 * once if arch == "sm_90" else once), r
     assert all(copy.endswith(".128") for copy in copies), r
     assert set(r.loads) == set(r.stores) == {128}, r
     assert r.registers <= registers, r
