@@ -133,6 +133,13 @@ MUTANTS = (
         "test_conv2d_tiles.py",
     ),
     Mutant(
+        "rows without their last taps",
+        "interpreter",
+        "test_rows_of_an_image_share_a_load and channels_last and zeros",
+        (Edit("conv2d_rows_kernel", "tl.static_range(ROWS + R - 1)", "tl.static_range(ROWS)"),),
+        "test_conv2d_tiles.py",
+    ),
+    Mutant(
         "strips do not join",
         "interpreter",
         "test_strips_that_slide_join and zeros",

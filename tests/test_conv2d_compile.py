@@ -127,6 +127,7 @@ def _passes() -> Iterator[Pass]:
     yield Pass("lean-flat-planes-tf32", "fwd", few, kernel=7, channels_last=False, padding_mode="zeros", activation="relu",
                dtype=torch.float32)  # fmt: skip
     yield Pass("lean-odd", "fwd", (72, 264), padding_mode="zeros", activation="relu")
+    yield Pass("lean-odd", "input_grad", (264, 72), padding_mode="zeros", activation="none")
     yield Pass("strided", "input_grad", (264, 72), padding_mode="zeros", stride=(2, 2), activation="none")
     yield Pass("dilated", "input_grad", wide, padding_mode="zeros", dilation=(12, 12))
     yield Pass("flat", "input_grad", few[::-1], padding_mode="replicate")
@@ -230,6 +231,36 @@ def test_a_row_of_few_channels_is_loaded_once(name: str, longest: int, arch: str
     assert (r.spills, r.stack_bytes) == (0, 0), r
     assert r.matrix_instructions > 0, r
     assert 0 < sum(r.loads.values()) <= (layer.R * c.block_n + 2 * c.block_m) * c.block_k // (32 * c.num_warps), r
+    assert 0 < r.loop_instructions <= longest, r
+
+
+@pytest.mark.parametrize(
+    ("arch", "tile", "registers", "longest"),
+    [("sm_90", (64, 4), 216, 350), ("sm_90", (128, 8), 216, 300), ("sm_100", (64, 4), 80, 630)],
+    ids=str,
+)
+@pytest.mark.parametrize("what", ["forward", "input_grad"])
+def test_rows_of_an_image_share_a_load(
+    what: str, arch: str, tile: tuple[int, int], registers: int, longest: int
+) -> None:
+    """Of a wide image of 64 channels: a trip copies six rows of pixels, and three of taps, for the 12 products of four rows."""
+    layer = ConvLayer("", "", 8, 64, 256, 256, 64, 3, 3, padding=1)
+    (launch,) = model.launches(layer, DEVICES[arch])[what]
+    shares = [c for c in candidates(launch.problem, DEVICES[arch]) if c.tile_rows > 1]
+    assert launch.config in shares, "the model picks one"
+    config = next(c for c in shares if (c.block_m, c.num_warps) == tile)
+    with conv2d_config.prefer(launch.problem, config):
+        (launch,) = model.launches(layer, DEVICES[arch])[what]
+    r = inspect.report(launch)
+    assert r.kernel == "conv2d_rows_kernel"
+    assert (r.spills, r.stack_bytes) == (0, 0), r
+    copies = re.findall(r"LDGSTS\S*", r.code["sass"])
+    # 16 bytes of a row of 64 each: once a trip and, on sm_90, once for each of two stages that are filled before the loop
+    once = (6 * config.block_m + 3 * 64) * 4 // (32 * config.num_warps)
+    assert len(copies) == (3 * once if arch == "sm_90" else once), r
+    assert all(copy.endswith(".128") for copy in copies), r
+    assert set(r.loads) == set(r.stores) == {128}, r
+    assert r.registers <= registers, r
     assert 0 < r.loop_instructions <= longest, r
 
 

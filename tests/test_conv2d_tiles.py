@@ -126,6 +126,43 @@ def test_taps_of_a_row_share_a_load(
     close(out, dx, torch.float32, factor=4)
 
 
+@pytest.mark.tiers("interpreter", "ir", "gpu")
+@pytest.mark.parametrize(
+    ("padding_mode", "kernel", "padding", "groups"),
+    [
+        ("zeros", (3, 3), (1, 1, 1, 1), 1),
+        ("zeros", (3, 2), (4, 0, 0, 5), 2),  # of more padding than taps
+        ("reflect", (3, 3), (1, 1, 1, 1), 1),
+        ("replicate", (2, 3), (3, 1, 2, 2), 2),
+        ("circular", (5, 1), (0, 2, 4, 4), 1),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("layout", ["channels_last", "sliced_channels_last"])
+def test_rows_of_an_image_share_a_load(
+    padding_mode: str, kernel: tuple[int, int], padding: tuple[int, ...], groups: int, layout: str,
+    device: torch.device, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """conv2d_rows_kernel, in tiles that rows, columns and channels do not fill: values, and the gradient of the input."""
+    c, k, h, w = 18 * groups, 17 * groups, 6, 19
+    x = laid_out(torch.randn(2, c, h, w, device=device), layout)
+    weight = laid_out(torch.randn(k, 18, *kernel, device=device) * (18 * math.prod(kernel)) ** -0.5, "channels_last")
+    exact = [t.double().cpu().requires_grad_() for t in (x, weight)]
+    y = torch.nn.functional.conv2d(reference.pad(exact[0], padding, padding_mode), exact[1], groups=groups)
+    residual, grad = (laid_out(torch.randn(y.shape, device=device), layout) for _ in range(2))
+    (dx,) = torch.autograd.grad(y, exact[:1], grad.double().cpu())
+    tile = Config(16, 16, 16, 4, 1, tile_rows=4)
+    monkeypatch.setattr(kernels, "conv2d_gemm_kernel", None)  # nothing else may run
+    out = torch.empty_like(grad)
+    conv = Conv2d((1, 1), padding, (1, 1), groups, padding_mode)
+    kernels.conv2d_fwd(x, weight, None, residual, out, conv, "relu", config=tile)
+    close(out, torch.relu(y + residual.double().cpu()), torch.float32)
+    monkeypatch.undo()  # the ring of a border is an ordinary gather
+    out = torch.empty_like(x)
+    kernels.conv2d_input_grad(grad, weight, None, out, conv, config=tile)
+    close(out, dx, torch.float32, factor=4)
+
+
 SLIDING = [
     # border, kernel, stride, left, right, top, bottom
     ("zeros", (3, 3), 1, (1, 1, 1, 1), "channels_last"),

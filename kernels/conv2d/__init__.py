@@ -9,6 +9,7 @@ They take checked tensors, and write into outputs that the caller allocated. Rea
     slide*.py       a depthwise convolution whose programs slide down the image, and its input gradient of stride 2
     flat_slide.py   a convolution of few channels, or of narrow groups, that does so
     shift.py        a convolution of stride 1: the taps of a row share a load
+    rows.py         a convolution of stride 1 of wide images: rows of y share their loads
     weight_grad*.py the gradient of the weight, as a matrix product or without one
     sums.py         the gradient of the bias, and the kernel that adds up split sums
     pixels.py       which pixels a program writes and reads
@@ -59,6 +60,7 @@ from .flat import conv2d_flat_kernel
 from .flat_slide import conv2d_flat_slide_kernel
 from .gemm import conv2d_gemm_kernel
 from .plain import PlainConfig, conv2d_plain
+from .rows import conv2d_rows_kernel
 from .shift import conv2d_shift_kernel
 from .slide import conv2d_slide_kernel
 from .slide_transposed import conv2d_slide_transposed_kernel
@@ -218,14 +220,17 @@ def _gather(
     lean = lean and residual is None and ring is None and not (is_gradient and bias is not None)
     # a ring is no image; of the gradients of stride 2, which have phases, those of depthwise convolutions slide
     may_slide = mapping.image is None and (phases == (1, 1) or mapping.k == mapping.c == 1)
+    how = method(groups, mapping.k, mapping.c)
+    shares_rows = how == "gemm" and is_last(x) and mapping.name != "ring" and pad is None and 1 < r <= 7 >= s
+    shares_rows = shares_rows and conv.stride == conv.dilation == (1, 1)
     slides = _slides(x, y, weight, conv, mapping.k, mapping.c) if may_slide else 0
     problem = Problem(
         kind="ring" if mapping.name == "ring" else "gather" if ring is None else "fold", m=n * pixels, k=mapping.k, c=mapping.c,
         taps=r * s, row=s, phases=phases[0] * phases[1], groups=groups, itemsize=x.element_size(), tf32=dot_precision == "tf32",
-        coalesced=is_coalesced(x, mapping.c, method(groups, mapping.k, mapping.c)),
+        coalesced=is_coalesced(x, mapping.c, how),
         span=_span(s, left, conv.dilation[1], border) if shifts else 0, lean=lean,
-        bytes_least=bytes_of(x, weight, bias, residual, ring, y), slides=slides, height=p if slides else 0,
-        width=q if slides else 0,
+        bytes_least=bytes_of(x, weight, bias, residual, ring, y), slides=slides, shares_rows=shares_rows,
+        height=p if slides or shares_rows else 0, width=q if slides or shares_rows else 0,
     )  # fmt: skip
     config = config or pick_config(problem, target_device(y))
     strides, vec_w = taps_of(weight, mapping.k, mapping.c, is_gradient)
@@ -258,6 +263,9 @@ def _gather(
     elif problem.method == "flat":
         kernel = conv2d_flat_kernel
         meta.update(of_tiles, C=mapping.c)
+    elif config.tile_rows > 1:
+        kernel, pads, numbers = conv2d_rows_kernel, [], (mapping.sides,)
+        meta.update(of_tiles, ROWS=config.tile_rows)
     elif config.taps > 1:
         kernel, pads, numbers = conv2d_shift_kernel, [], (mapping.sides, mapping.step)
         meta.update(of_tiles, DILATION=conv.dilation[1], BEFORE=problem.span - left if is_gradient else left)

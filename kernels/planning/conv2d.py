@@ -14,7 +14,16 @@ from typing import Any
 
 from . import tables
 from .compilers import PINNED, Version
-from .conv2d_candidates import KINDS, Config, Problem, candidates, reads_shared, rows_a_trip, shared_bytes
+from .conv2d_candidates import (
+    KINDS,
+    Config,
+    Problem,
+    candidates,
+    reads_shared,
+    rows_a_trip,
+    rows_of_operands,
+    shared_bytes,
+)
 from .conv2d_candidates import method as method
 from .hardware import INTERPRETER, Device
 from .model import LAUNCH_US, Work, model
@@ -73,6 +82,9 @@ def programs(problem: Problem, config: Config) -> int:
         return per_split * config.splits
     if problem.method == "direct":
         return -(-problem.m // config.block_m) * -(-problem.groups * problem.k // config.block_n) * problem.phases
+    if config.tile_rows > 1:
+        tiles = -(-problem.height // config.tile_rows) * -(-problem.width // config.block_m)
+        return problem.m // problem.plane * tiles * -(-problem.k // config.block_n) * problem.groups
     pixels = config.block_m - (problem.span if config.taps > 1 else 0)
     return -(-problem.m // pixels) * -(-problem.k // config.block_n) * problem.groups * problem.phases
 
@@ -89,7 +101,8 @@ def trips(problem: Problem, config: Config) -> float:
         return problem.columns / (problem.row if problem.c == 1 else 1)
     if problem.method == "flat":
         return -(-problem.columns // config.block_k)
-    return problem.taps / problem.phases / config.taps * -(-problem.c // config.block_k)
+    taps = problem.taps // problem.row if config.tile_rows > 1 else config.taps
+    return problem.taps / problem.phases / taps * -(-problem.c // config.block_k)
 
 
 def _accumulator_bytes(problem: Problem) -> int:
@@ -140,13 +153,17 @@ def cost(problem: Problem, config: Config) -> Cost:
     else:
         # lanes beyond the channels load nothing, though matrix units multiply their zeros
         inputs = problem.columns if problem.method == "flat" else problem.c
-        if problem.kind == "weight_grad":
-            of_m, of_n, of_k = _filled(problem.k, config.block_m), _filled(inputs, config.block_n), 1.0
+        products = problem.taps // problem.row * config.tile_rows if config.tile_rows > 1 else config.taps
+        if config.tile_rows > 1:
+            operands, of_k = float(rows_of_operands(problem, config)), _filled(inputs, config.block_k)
+        elif problem.kind == "weight_grad":
+            operands, of_k = _filled(problem.k, config.block_m) * config.block_m, 1.0
+            operands += _filled(inputs, config.block_n) * config.taps * config.block_n
         else:
-            of_m, of_n, of_k = 1.0, _filled(problem.k, config.block_n), _filled(inputs, config.block_k)
-        loads = loops * (of_m * config.block_m + of_n * config.taps * config.block_n) * problem.itemsize
-        loads *= of_k * config.block_k
-        flops = round(2.0 * config.block_m * config.taps * config.block_n * config.block_k * loops * count)
+            operands = config.block_m + _filled(problem.k, config.block_n) * config.taps * config.block_n
+            of_k = _filled(inputs, config.block_k)
+        loads = loops * operands * of_k * config.block_k * problem.itemsize
+        flops = round(2.0 * config.block_m * products * config.block_n * config.block_k * loops * count)
     workspace = _workspace(problem, config) if config.splits > 1 else 0
     outputs = problem.c * problem.taps if problem.kind == "weight_grad" else problem.m * problem.phases
     if config.rows and problem.kind != "weight_grad":
@@ -196,6 +213,11 @@ def _instructions(problem: Problem, config: Config) -> tuple[float, float]:
         if problem.c == 1:
             return 20 + (28 + 3.5 * values) * problem.row, 170 + 8 * values + fold
         return 30 + 7.7 * values, 550 + 17 * values + fold
+    if config.tile_rows > 1:
+        # a thread copies so many times 128 bits
+        copies = rows_of_operands(problem, config) * config.block_k * problem.itemsize / 16 / lanes
+        products = problem.taps // problem.row * config.tile_rows
+        return 6 * products + 14.5 * copies, 450 + 3.6 * config.tile_rows * values
     outside = 500 + (14 if problem.kind == "weight_grad" else 9) * config.taps * values
     of_m, of_n = config.block_m * config.block_k / lanes, config.block_n * config.block_k / lanes
     if problem.method == "flat":
@@ -250,7 +272,8 @@ def _registers(problem: Problem, config: Config, device: Device) -> int:
     operands = 0
     if problem.kind == "weight_grad" and config.taps > 1 and not reads_shared(device.arch):
         operands = 25 * config.taps
-    return min(255, int(32 + operands + 1.4 * config.taps * config.block_m * config.block_n / lanes))
+    sums = max(config.taps, config.tile_rows)
+    return min(255, int(32 + operands + 1.4 * sums * config.block_m * config.block_n / lanes))
 
 
 def stages(problem: Problem, config: Config) -> int:
@@ -351,7 +374,12 @@ def parse_row(row: dict[str, Any]) -> tuple[Problem, Config]:
     sizes = problem.m, problem.k, problem.c, problem.taps, problem.row, problem.phases, problem.groups
     wrong = problem.kind not in KINDS or problem.itemsize not in (2, 4, 8) or min(sizes) < 1
     image = problem.plane
-    if wrong or problem.taps % problem.row or (image > 0) != (problem.slides > 0) or (image and problem.m % image):
+    if (
+        wrong
+        or problem.taps % problem.row
+        or (image > 0) != (problem.slides > 0 or problem.shares_rows)
+        or (image and problem.m % image)
+    ):
         raise ValueError(f"{problem} is none")
     return key(problem), config
 

@@ -57,8 +57,11 @@ class Problem:
     """Every element of the tensors read or written once."""
     slides: int = 0
     """The stride, where a program may slide down the image (see conv2d/slide.py, slide_transposed.py); else 0."""
+    shares_rows: bool = False
+    """Whether a program may compute several rows of an image, which share what it reads (see conv2d/rows.py)."""
     height: int = 0
-    """Rows of an image that is written (in a weight gradient, of one of dy), where a program may slide down it; else 0."""
+    """Rows of an image that is written (in a weight gradient, of one of dy), where a program may slide down it, or compute
+    several of them; else 0."""
     width: int = 0
     """Its columns, likewise."""
 
@@ -94,7 +97,7 @@ class Problem:
 
     @property
     def plane(self) -> int:
-        """How many of the `m` pixels an image has, where a program may slide down it; else 0."""
+        """How many of the `m` pixels an image has, where its height is known; else 0."""
         step = self.slides if self.spreads else 1
         return -(-self.height // step) * -(-self.width // step)
 
@@ -110,7 +113,8 @@ class Config:
 
     A gather loads `block_m` pixels for `taps` products with `block_n` channels, `block_k` channels at a time; a weight
     gradient computes `taps` products of `block_m` channels out by `block_n` in, `block_k` pixels at a time, in `splits`
-    ranges of pixels. One that slides goes down `rows` rows of `block_m` columns.
+    ranges of pixels. One that slides goes down `rows` rows of `block_m` columns. One that computes `tile_rows` rows of the
+    image has `block_m` columns of each.
     """
 
     block_m: int
@@ -122,6 +126,8 @@ class Config:
     splits: int = 1
     rows: int = 0
     """Rows of the strip that a program slides down; 0 where it does not slide."""
+    tile_rows: int = 1
+    """Rows of the image that a program of conv2d/rows.py computes; 1 where another kernel runs."""
 
 
 def reads_shared(arch: str) -> bool:
@@ -215,6 +221,11 @@ class _Case(NamedTuple):
         return self.three and 0 < self.problem.span <= 64
 
     @property
+    def shares_rows(self) -> bool:
+        """Several rows of the image share their loads, and find registers (see conv2d/rows.py)."""
+        return self.problem.shares_rows and self.problem.taps == 9 and self.three and self.roomy
+
+    @property
     def values(self) -> int:
         return self.problem.values
 
@@ -277,6 +288,8 @@ class Row(NamedTuple):
     """Why it is not offered to all. "40 (80)" are 40 instructions that spill, and 80 bytes of stack."""
     slides: bool = False
     """Whether its programs slide, at first down the whole image: `choices` has shorter strips, too."""
+    tile_rows: int = 1
+    """Rows of the image, of as many pixels each, where they share their loads."""
 
     def config(self, case: _Case) -> Config:
         m, n, k = self.tile
@@ -287,7 +300,9 @@ class Row(NamedTuple):
             # of pixels, a weight gradient has enough
             depth = depth if case.gradient else min(depth, case.shallowest)
         rows = case.problem.height if self.slides else 0
-        return Config(m, n, depth, self.num_warps, self.stages or case.stages, taps, rows=rows)
+        return Config(
+            m, n, depth, self.num_warps, self.stages or case.stages, taps, rows=rows, tile_rows=self.tile_rows
+        )
 
 
 def _always(case: _Case) -> bool:
@@ -308,6 +323,11 @@ _TWO = (
 )
 
 _SUMS = "The sums of all rows that wait lie in registers."
+
+_ROWS = (
+    "Elsewhere sums lie in registers: triton 3.8 spills in an input gradient of 64 channels 3 (8) on sm_80, and a tile of two "
+    "rows saves less than a twentieth by the model."
+)
 
 _MANY_SUMS = "The sums of all taps lie in registers, and rows of the image wait there."
 
@@ -464,6 +484,12 @@ TABLE: dict[str, tuple[Row, ...]] = {
             (256, 64, HALF), 8, None, 3,
             "Triton 3.8 spills with masked channels 6 (16) on sm_90 and 10 (24) on sm_100, with a residual and GELU 98 (200) "
             "and 48 (96), in lean float32 80 (160) and 34 (72)."),
+        # these compute four rows of the image
+        Row(lambda c: c.shares_rows and c.arch == "sm_90", (64, 64, HALF), 4, 3, 1, _ROWS, tile_rows=4),
+        Row(lambda c: c.shares_rows and c.arch == "sm_90", (128, 64, HALF), 8, 3, 1,
+            "Triton 3.8 makes a kernel of it for sm_100 that does nothing but trap.", tile_rows=4),
+        Row(lambda c: c.shares_rows and c.arch == "sm_100", (64, 64, HALF), 4, 2, 1,
+            "It is the one above of 4 warps: with a third stage, one program would be resident instead of two.", tile_rows=4),
     ),
 }  # fmt: skip
 
@@ -507,6 +533,14 @@ def rows_a_trip(problem: Problem) -> int:
     return 1 if many else 2 // problem.slides
 
 
+def rows_of_operands(problem: Problem, config: Config) -> int:
+    """Rows of `block_k` elements that a trip of a matrix product loads: pixels, and channels of the taps."""
+    if config.tile_rows > 1:
+        height = problem.taps // problem.row
+        return (config.tile_rows + height - 1) * config.block_m + height * config.block_n
+    return config.block_m + config.taps * config.block_n
+
+
 def shared_bytes(problem: Problem, config: Config) -> int:
     """Shared memory of the pipeline, without what the epilogue may use instead."""
     if config.rows and problem.kind == "weight_grad":
@@ -514,4 +548,4 @@ def shared_bytes(problem: Problem, config: Config) -> int:
     if config.rows:
         rows = rows_a_trip(problem) * problem.slides * config.block_m + problem.taps // problem.row * config.block_n
         return rows * config.block_k * problem.itemsize
-    return config.num_stages * (config.block_m + config.taps * config.block_n) * config.block_k * problem.itemsize
+    return config.num_stages * rows_of_operands(problem, config) * config.block_k * problem.itemsize
