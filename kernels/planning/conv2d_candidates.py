@@ -325,7 +325,7 @@ _TWO = (
 _SUMS = "The sums of all rows that wait lie in registers."
 
 _ROWS = (
-    "Elsewhere sums lie in registers: triton 3.8 spills in an input gradient of 64 channels 3 (8) on sm_80, and a tile of two "
+    "Elsewhere sums lie in registers: Triton 3.8 spills in an input gradient of 64 channels 3 (8) on sm_80, and a tile of two "
     "rows saves less than a twentieth by the model."
 )
 
@@ -404,7 +404,7 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "Triton 3.8 spills with 7 x 7 taps of float32 in NCHW 3 (8) on sm_80."),
         # these slide: weight gradients, then others of 32, 16 or 8 values a thread for each row of sums
         Row(lambda c: c.reads_shared and c.sums(), (64, 64, 0), 8, 1, 1,
-            "Elsewhere operands lie in registers, too: Triton 3.8 spills 7 x 7 taps 78 on sm_80, 3 x 3 taps 3 on sm_89.", True),
+            "Elsewhere operands lie in registers, too: Triton 3.8 spills 3 x 3 taps 3 (8) on sm_89, and more of 7 x 7.", True),
         Row(lambda c: c.reads_shared and c.sums(48), (64, 64, 0), 4, 1, 1,
             "Triton 3.8 spills 3 x 3 taps 3 (8) on sm_80.", True),
         Row(lambda c: not c.reads_shared and c.sums(48), (32, 64, 0), 4, 1, 1, _MANY_SUMS, True),
