@@ -33,7 +33,7 @@ def _cell_of(launches: list[Launch]) -> str:
 
 def table() -> Iterator[str]:
     """Of some layers, microseconds of a forward pass on an H100 by the model: the least possible, then by kernel."""
-    yield "| layer | floor | plain | gemm | flat, direct, slide or shift |"
+    yield "| layer | floor | plain | gemm | shift, rows, slide or flat_slide |"
     yield "|---|--:|---|---|---|"
     for layer in (one for name in SHOWN for one in CASES + LAYERS if one.name == name):
         picked = forward(layer)
@@ -47,8 +47,9 @@ def table() -> Iterator[str]:
             gemm = _cell_of([picked])
         else:
             special = f"{name} {_cell_of([picked])}"
-        if name == "shift":
-            gemm = _cell_of([forward(layer, next(c for c in ranking(picked.problem, H100) if c.taps == 1))])
+        if name in ("shift", "rows"):
+            plain_product = next(c for c in ranking(picked.problem, H100) if c.taps == c.tile_rows == 1)
+            gemm = _cell_of([forward(layer, plain_product)])
         yield f"| {layer.name} | {floor_us(layer, H100):.1f} | {plain} | {gemm} | {special} |"
 
 

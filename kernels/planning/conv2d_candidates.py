@@ -261,6 +261,11 @@ class _Case(NamedTuple):
         """
         return max(32 if self.like_sm_89 else 16, power_of_2(self.problem.c))
 
+    @property
+    def stores_whole(self) -> bool:
+        """Channels out are stored 128 bits at a time, and no ring is added to them."""
+        return not self.folds and self.problem.k * self.problem.itemsize % 16 == 0
+
     def fills(self, depth: int) -> bool:
         """Whether the channels in are whole tiles of so many bytes."""
         return self.problem.c * self.problem.itemsize % depth == 0
@@ -470,12 +475,12 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "Triton 3.8 spills in a lean input gradient 4 (8) on sm_89."),
         Row(_always, (64, 64, LINE), 4, None, 1, _CLEAN),
         Row(_always, (64, 32, LINE), 4, None, 1, _CLEAN),
-        Row(lambda c: c.arch != "sm_100", (256, 32, HALF), 4, None, 1,
-            "Triton 3.8 spills 2 (8) on sm_100 in input gradients of stride 2: with 72 channels, whose last copies are masked, "
-            "and of ResNet's stem."),
-        Row(_always, (256, 16, HALF), 4, None, 1,
-            "Of few channels out, the others multiply and mask more lanes. The compile tier finds no spill in it on any "
-            "architecture."),
+        Row(lambda c: c.stores_whole and c.arch != "sm_100", (256, 32, HALF), 4, None, 1,
+            "Triton 3.8 spills 2 (8) on sm_100 in an input gradient of stride 2 of 72 channels, whose last copies are masked; "
+            "of 3 channels 52 (104) on sm_89, 26 (56) on sm_90, in a fold 70 (144) on sm_89."),
+        Row(lambda c: c.stores_whole and (c.reads_shared or c.problem.phases == 1), (256, 16, HALF), 4, None, 1,
+            "Of few channels out, the others multiply and mask more lanes. Triton 3.8 spills in a fold of 3 channels 127 (176) "
+            "on sm_89 and 114 (168) on sm_90, in an input gradient of stride 2 and 5 x 5 taps 4 (8) on sm_80."),
         Row(lambda c: c.shifts and c.reads_shared, (128, 64, LINE), 8, None, 3,
             "Triton 3.8 spills 22 (40) on sm_89 in bfloat16, 6 (16) on sm_80 in float32."),
         Row(lambda c: c.shifts and not (c.reads_shared or c.folds), (128, 64, HALF), 8, None, 3,
