@@ -51,7 +51,7 @@ class Check:
     taps: int = 1
     """That share a load, where the model would not have them share it on so small a problem."""
     slides: bool = False
-    """Whether programs slide wherever they may, where the model would not have it on so small a problem."""
+    """Whether programs slide, or rows share loads, wherever they may: the model would not have it on so small a problem."""
     indices: str = ""
     """That unpooling is given: position or offset; positions of windows that overlap lie in several."""
     how: str = "eager"
@@ -110,10 +110,14 @@ _CONVOLUTIONS = (
         activation="gelu",
     ),
     _conv("ring", "circular, stride 2", (2, 32, 14, 18), (32, 32, 3, 3), padding=1, padding_mode="circular", stride=2),
-    _conv("flat", "7x7, stride 2", (2, 3, 33, 35), (64, 3, 7, 7), stride=2, padding=3, activation="relu"),
+    replace(_conv("rows", "3x3, wide", (2, 64, 9, 70), (64, 64, 3, 3), padding=1), slides=True),
+    replace(
+        _conv("flat", "7x7, stride 2", (2, 3, 33, 35), (64, 3, 7, 7), stride=2, padding=3, activation="relu"),
+        slides=True,
+    ),
     *_SLIDING,
     _conv("direct", "depthwise, dilation 2", (2, 32, 15, 17), (32, 1, 3, 3), padding=2, dilation=2, groups=32),
-    _conv("direct", "narrow groups", (2, 32, 15, 17), (64, 4, 3, 3), padding=1, groups=8),
+    replace(_conv("direct", "narrow groups", (2, 32, 15, 17), (64, 4, 3, 3), padding=1, groups=8), slides=True),
     _conv("gemm", "2x2, stride 2", (2, 64, 9, 11), (64, 32, 2, 2), "conv_transpose2d", stride=2),
     _conv("gemm", "3x3, stride 2", (2, 40, 9, 11), (40, 24, 3, 3), "conv_transpose2d", stride=2, padding=1),
 )
@@ -292,7 +296,7 @@ def _as_asked(check: Check, inputs: tuple[Tensor, ...], kwargs: dict[str, Any], 
                 if check.taps > 1:
                     config = next(c for c in choices(launch.problem, gpu) if c.taps == check.taps)
                 if check.slides:
-                    config = next((c for c in choices(launch.problem, gpu) if c.rows), config)
+                    config = next((c for c in choices(launch.problem, gpu) if c.rows or c.tile_rows > 1), config)
                 stack.enter_context(prefer(launch.problem, replace(config, num_warps=check.warps or config.num_warps)))
         yield
 

@@ -194,13 +194,11 @@ def aten_conv2d(
     dtype, channels_last = x.dtype, is_channels_last(x, weight)
     own, rest = _unpadded(x.shape, weight.shape, conv)
     if _is_half(x):
-        # results are rounded once, after the epilogue; and oneDNN was seen to compute several outputs of one channel each
-        # wrongly in bfloat16, where they are one column wide
-        exact = (
-            residual is None
-            and (activation == "none" or ACTIVATIONS[activation].exact)
-            and (conv.groups == 1 or weight.shape[1] > 1 or weight.shape[0] == conv.groups)
-        )
+        # results are rounded once, after the epilogue; and oneDNN was seen to compute outputs that are one column wide wrongly
+        # in bfloat16: several of one channel each, and with a stride and a dilation of 2 and more
+        left, right, _, _ = conv.padding
+        one_column = x.shape[3] + left + right - conv.reach(weight.shape[2:])[1] <= conv.stride[1]
+        exact = residual is None and (activation == "none" or ACTIVATIONS[activation].exact) and not one_column
         widen = _wide if exact else Tensor.float
         x, weight, bias = widen(x), widen(weight), None if bias is None else widen(bias)
     x, weight = _settled(_padded(x, rest, conv.border, _in_dtype(conv.value, dtype))), _settled(weight)
