@@ -467,3 +467,12 @@ def test_strides_of_single_elements_say_nothing(
     for inputs in ((odd[0], w), (x, odd[1]), odd):
         for a, e in zip(results(*inputs), expected, strict=True):
             close(a, e, dtype)
+
+
+@pytest.mark.tiers("aten")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_one_column_of_results_is_right(dtype: torch.dtype) -> None:
+    """With a stride and a dilation of 2 along it, which oneDNN got wrong in bfloat16."""
+    x, w = torch.randn(1, 1, 6, 7).to(dtype), torch.randn(1, 1, 2, 4).to(dtype)
+    expected = torch.conv2d(x.double(), w.double(), None, (1, 2), 0, (1, 2))
+    torch.testing.assert_close(torchops.conv2d(x, w, None, (1, 2), 0, (1, 2)).double(), expected, rtol=0.01, atol=0.03)
