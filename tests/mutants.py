@@ -144,42 +144,42 @@ MUTANTS = (
         "interpreter",
         "test_strips_that_slide_join and zeros",
         (Edit("conv2d_slide_kernel", "end + WAITING - 1", "end"),),
-        "test_conv2d_tiles.py",
+        "test_conv2d_slides.py",
     ),
     Mutant(
         "filter not turned around",
         "interpreter",
         "test_strips_that_slide_join and zeros",
-        (Edit("conv2d_slide_kernel", "w_sr, w_ss = -w_sr, -w_ss", "w_sr, w_ss = -w_sr, w_ss"),),
-        "test_conv2d_tiles.py",
+        (Edit("turned", "w_sr, w_ss = -w_sr, -w_ss", "w_sr, w_ss = -w_sr, w_ss"),),
+        "test_conv2d_slides.py",
     ),
     Mutant(
         "strips of few channels do not join",
         "interpreter",
         "test_strips_of_few_channels_join and zeros",
         (Edit("conv2d_flat_slide_kernel", "end + WAITING - 1", "end"),),
-        "test_conv2d_tiles.py",
+        "test_conv2d_slides.py",
     ),
     Mutant(
         "the first rows of a strip are one",
         "interpreter",
         "test_strips_of_few_channels_join and zeros",
         (Edit("conv2d_weight_grad_flat_slide_kernel", "first * STRIDE - top + i", "first * STRIDE - top"),),
-        "test_conv2d_tiles.py",
+        "test_conv2d_slides.py",
     ),
     Mutant(
         "strips begin too late",
         "interpreter",
         "test_strips_that_slide_join and zeros",
         (Edit("conv2d_slide_transposed_kernel", "first + top - WAITING + 2", "first + top"),),
-        "test_conv2d_tiles.py",
+        "test_conv2d_slides.py",
     ),
     Mutant(
         "zero times infinity",
         "ir",
         "test_what_is_not_finite_stays_where_taps_take_it",
         (Edit("conv2d_weight_grad_slide_kernel", "(p >= first) & (p < end)", "p <= trip + j"),),
-        "test_conv2d_tiles.py",
+        "test_conv2d_slides.py",
     ),
     Mutant(
         "constant border not chosen",
@@ -191,7 +191,7 @@ MUTANTS = (
     Mutant(
         "bias after rounding",
         "interpreter",
-        "test_rounds_once_in_every_dtype",
+        "test_a_bias_is_added_before_the_one_rounding",
         (
             Edit(
                 "finish",
@@ -200,7 +200,7 @@ MUTANTS = (
                 "+ tl.load(bias_ptr + offs_k, mask=mask_k, other=0).to(acc.dtype)[None, :]",
             ),
         ),
-        "test_conv2d.py",
+        "test_conv2d_tiles.py",
     ),
     Mutant(
         "carry dropped",

@@ -13,7 +13,8 @@ import pytest
 
 from torchops.kernels.planning import adaptive, conv2d, strips, windows
 from torchops.kernels.planning.conv2d import cost, modelled_us, pick_config
-from torchops.kernels.planning.conv2d_candidates import TABLE, Config, Problem, Row, candidates
+from torchops.kernels.planning.conv2d_candidates import TABLE, Row, candidates
+from torchops.kernels.planning.conv2d_problem import Config, Problem
 from torchops.kernels.planning.hardware import DEVICES, GPUS, dram_us
 from torchops.kernels.planning.protocol import Planner, power_of_2
 

@@ -18,6 +18,7 @@ from torchops.kernels.device.borders import border_index, in_range
 from torchops.kernels.device.tiles import hinted, load_tile, load_where
 
 from .epilogue import finish
+from .pixels import strip_of, turned
 
 
 @triton.jit
@@ -43,9 +44,8 @@ def load_row_of_taps(x_ptr, h, H, x_sh, offs, wanted, inside, pad_ptr, BORDER: t
     mask = inside
     if BORDER == "constant":
         mask = mask & in_range(h, H)
-    row = load_where(
-        x_ptr + border_index(h, H, BORDER) * x_sh, offs, mask, ALONG
-    )  # clamped, as for the last rows of a strip
+    x_ptr += border_index(h, H, BORDER) * x_sh  # clamped: the last rows of a strip may go into no row of y
+    row = load_where(x_ptr, offs, mask, ALONG)
     if pad_ptr is not None:
         row = tl.where(wanted & ~mask, tl.load(pad_ptr), row)
     return row
@@ -78,18 +78,10 @@ def conv2d_flat_slide_kernel(
     x_sn, x_sc, x_sh, x_sw = hinted(x_strides, VEC[0], WIDE)
     w_sg, w_sk, w_sc, w_sr, w_ss = w_strides
     r_strides, y_strides = hinted(r_strides, VEC[2], WIDE), hinted(y_strides, VEC[2], WIDE)
-    left, _right, top, _bottom = sides
-    if MAP == "transposed":
-        left, top = S - 1 - left, R - 1 - top
-        w_ptr += (R - 1) * w_sr + (S - 1) * w_ss
-        w_sr, w_ss = -w_sr, -w_ss
-    tiles_n, tiles_q, strips = tl.cdiv(K, BLOCK_N), tl.cdiv(Q, BLOCK_M), tl.cdiv(P, rows)
-    pid = tl.program_id(0)
-    group, tile = pid // tiles_n % groups, pid // tiles_n // groups
-    offs_k = pid % tiles_n * BLOCK_N + tl.arange(0, BLOCK_N)
-    q = tile % tiles_q * BLOCK_M + tl.arange(0, BLOCK_M)
-    strip = tile // tiles_q
-    n, first = tl.cast(strip // strips, tl.int64 if WIDE else tl.int32), strip % strips * rows
+    left, top, w_ptr, w_sr, w_ss = turned(w_ptr, w_sr, w_ss, sides, R, S, MAP)
+    pid, tiles_n = tl.program_id(0), tl.cdiv(K, BLOCK_N)
+    offs_k, group = pid % tiles_n * BLOCK_N + tl.arange(0, BLOCK_N), pid // tiles_n % groups
+    n, q, first, end = strip_of(pid // tiles_n // groups, P, Q, rows, WIDE, BLOCK_M)
     mask_k, mask_q = offs_k < K, q < Q
     offs, wanted, inside = row_of_taps(q, mask_q, W, x_sc, x_sw, left, C, S, STRIDE, BORDER, BLOCK_K)
     x_ptr += n * x_sn + group * C * x_sc
@@ -107,7 +99,6 @@ def conv2d_flat_slide_kernel(
     for _ in tl.static_range(WAITING):
         accs += (start,)
     # a trip waits for memory once: what it loads is loaded before a row is stored, which the compiler would not move loads past
-    end = tl.minimum(first + rows, P)
     for trip in range(first, end + WAITING - 1, ROWS_A_TRIP):
         loaded = ()
         for i in tl.static_range(ROWS_A_TRIP * STRIDE):
@@ -120,13 +111,9 @@ def conv2d_flat_slide_kernel(
                 for age in tl.static_range(WAITING):
                     acc = accs[age]  # type: ignore[var-annotated]
                     if i + STRIDE * age < R:
-                        acc = tl.dot(
-                            loaded[a * STRIDE + i],
-                            taps[i + STRIDE * age],
-                            acc,
-                            input_precision=PRECISION,
-                            out_dtype=ACC,
-                        )
+                        row = loaded[a * STRIDE + i]  # type: ignore[var-annotated]
+                        tap = taps[i + STRIDE * age]  # type: ignore[var-annotated]
+                        acc = tl.dot(row, tap, acc, input_precision=PRECISION, out_dtype=ACC)
                     sums += (acc,)
                 accs = sums
             p = trip + a - (WAITING - 1)

@@ -103,6 +103,27 @@ def output_tile(
 
 
 @triton.jit
+def turned(w_ptr, w_sr, w_ss, sides, R: tl.constexpr, S: tl.constexpr, MAP: tl.constexpr):
+    """Padding at the left and at the top, and the filter as a pointer and two strides: with stride 1 an input gradient is a
+    convolution whose filter is turned by 180 degrees."""
+    left, _right, top, _bottom = sides
+    if MAP == "transposed":
+        left, top = S - 1 - left, R - 1 - top
+        w_ptr += (R - 1) * w_sr + (S - 1) * w_ss
+        w_sr, w_ss = -w_sr, -w_ss
+    return left, top, w_ptr, w_sr, w_ss
+
+
+@triton.jit
+def strip_of(number, P, Q, rows, WIDE: tl.constexpr, COLUMNS: tl.constexpr):
+    """Strip `number` of P x Q images, `rows` high and COLUMNS wide: its image, columns, first row, and where rows end."""
+    tiles_q, strips = tl.cdiv(Q, COLUMNS), tl.cdiv(P, rows)
+    q, strip = number % tiles_q * COLUMNS + tl.arange(0, COLUMNS), number // tiles_q
+    n, first = tl.cast(strip // strips, tl.int64 if WIDE else tl.int32), strip % strips * rows
+    return n, q, first, tl.minimum(first + rows, P)
+
+
+@triton.jit
 def read(h, w, x_size, sh, sw, stride, BORDER: tl.constexpr, MAP: tl.constexpr):
     """Offsets of the pixels that positions (h, w) stand for, and which of these lie inside the image."""
     H, W = x_size

@@ -19,6 +19,7 @@ from torchops.kernels.device.tiles import below, hinted, load_tile
 
 from .epilogue import finish
 from .gemm import hinted_taps
+from .pixels import turned
 
 
 @triton.jit
@@ -45,11 +46,7 @@ def conv2d_rows_kernel(
     x_sn, x_sc, x_sh, x_sw = hinted(x_strides, VEC[0], WIDE)
     w_sg, w_sk, w_sc, w_sr, w_ss = hinted_taps(w_strides, VEC[1], ALONG[1])
     r_strides, y_strides = hinted(r_strides, VEC[2], WIDE), hinted(y_strides, VEC[2], WIDE)
-    left, _right, top, _bottom = sides
-    if MAP == "transposed":
-        left, top = S - 1 - left, R - 1 - top
-        w_ptr += (R - 1) * w_sr + (S - 1) * w_ss
-        w_sr, w_ss = -w_sr, -w_ss
+    left, top, w_ptr, w_sr, w_ss = turned(w_ptr, w_sr, w_ss, sides, R, S, MAP)
 
     tiles_n, tiles_q, tiles_p = tl.cdiv(K, BLOCK_N), tl.cdiv(Q, BLOCK_M), tl.cdiv(P, ROWS)
     pid = tl.program_id(0)

@@ -16,6 +16,7 @@ from torchops.kernels.device.borders import border_index, in_range
 from torchops.kernels.device.tiles import hinted, load_tile
 
 from .epilogue import finish
+from .pixels import strip_of, turned
 
 
 @triton.jit
@@ -77,17 +78,10 @@ def conv2d_slide_kernel(
     x_sn, x_sc, x_sh, x_sw = hinted(x_strides, VEC[0], WIDE)
     w_sg, _w_sk, _w_sc, w_sr, w_ss = w_strides
     r_strides, y_strides = hinted(r_strides, VEC[2], WIDE), hinted(y_strides, VEC[2], WIDE)
-    left, _right, top, _bottom = sides
-    if MAP == "transposed":
-        left, top = S - 1 - left, R - 1 - top
-        w_ptr += (R - 1) * w_sr + (S - 1) * w_ss
-        w_sr, w_ss = -w_sr, -w_ss
-    tiles_n, tiles_q, strips = tl.cdiv(channels, BLOCK_N), tl.cdiv(Q, BLOCK_M), tl.cdiv(P, rows)
-    pid = tl.program_id(0)
+    left, top, w_ptr, w_sr, w_ss = turned(w_ptr, w_sr, w_ss, sides, R, S, MAP)
+    pid, tiles_n = tl.program_id(0), tl.cdiv(channels, BLOCK_N)
     offs_k = pid % tiles_n * BLOCK_N + tl.arange(0, BLOCK_N)
-    q = pid // tiles_n % tiles_q * BLOCK_M + tl.arange(0, BLOCK_M)
-    strip = pid // tiles_n // tiles_q
-    n, first = tl.cast(strip // strips, tl.int64 if WIDE else tl.int32), strip % strips * rows
+    n, q, first, end = strip_of(pid // tiles_n, P, Q, rows, WIDE, BLOCK_M)
     mask_k, mask_q = offs_k < channels, q < Q
     x_ptr += n * x_sn
     offs, inside = columns_of_taps(q, mask_q, offs_k * x_sc, mask_k, W, x_sw, left, S, STRIDE, BORDER)
@@ -103,7 +97,6 @@ def conv2d_slide_kernel(
     for _ in tl.static_range(WAITING):
         accs += (start,)
     # a trip waits for memory once: what it loads is loaded before a row is stored, which the compiler would not move loads past
-    end = tl.minimum(first + rows, P)
     for trip in range(first, end + WAITING - 1, ROWS_A_TRIP):
         loaded = ()
         for i in tl.static_range(ROWS_A_TRIP * STRIDE):

@@ -15,6 +15,7 @@ import triton.language as tl
 from torchops.kernels.device.tiles import hinted, load_tile
 
 from .epilogue import finish
+from .pixels import strip_of
 from .slide import columns_of_taps, load_row
 
 
@@ -46,12 +47,9 @@ def conv2d_slide_transposed_kernel(
     w_sg, _w_sk, _w_sc, w_sr, w_ss = w_strides
     r_strides, dx_strides = hinted(r_strides, VEC[2], WIDE), hinted(dx_strides, VEC[2], WIDE)
     left, _right, top, _bottom = sides
-    tiles_n, tiles_j, strips = tl.cdiv(channels, BLOCK_N), tl.cdiv(W, 2 * BLOCK_M), tl.cdiv(H, rows)
-    pid = tl.program_id(0)
+    pid, tiles_n = tl.program_id(0), tl.cdiv(channels, BLOCK_N)
     offs_k = pid % tiles_n * BLOCK_N + tl.arange(0, BLOCK_N)
-    j = pid // tiles_n % tiles_j * BLOCK_M + tl.arange(0, BLOCK_M)
-    strip = pid // tiles_n // tiles_j
-    n, first = tl.cast(strip // strips, tl.int64 if WIDE else tl.int32), strip % strips * rows
+    n, j, first, end = strip_of(pid // tiles_n, H, tl.cdiv(W, 2), rows, WIDE, BLOCK_M)
     mask_k, mask_j = offs_k < channels, 2 * j < W
     dy_ptr += n * dy_sn
     # tap s belongs to columns 2 j + (s + ODD) % 2, which read column j + (left + ODD) // 2 - (s + ODD) // 2 for it
@@ -69,7 +67,6 @@ def conv2d_slide_transposed_kernel(
     for _ in tl.static_range(2 * WAITING):
         accs += (start,)
     # from the first row of dy that goes into the strip, or row 0, to the one after which the last row of the strip is whole
-    end = tl.minimum(first + rows, H)
     begin = tl.maximum(first + top - WAITING + 2, 0) // 2
     # a trip waits for memory once: what it loads is loaded before a row is stored, which the compiler would not move loads past
     for trip in range(begin, (end - 1 + top) // 2 + 1, ROWS_A_TRIP):

@@ -15,6 +15,7 @@ import triton.language as tl
 from torchops.kernels.device.tiles import hinted, load_tile, store_tile
 
 from .flat_slide import load_row_of_taps, row_of_taps
+from .pixels import strip_of
 
 
 @triton.jit
@@ -42,7 +43,7 @@ def conv2d_weight_grad_flat_slide_kernel(
     x_sn, x_sc, x_sh, x_sw = hinted(x_strides, VEC[0], WIDE)
     dw_split, dw_sk, dw_sc, dw_sr, dw_ss = dw_strides
     left, _right, top, _bottom = sides
-    tiles_n, tiles_q, strips = tl.cdiv(K, BLOCK_N), tl.cdiv(Q, BLOCK_M), tl.cdiv(P, rows)
+    tiles_n, every_strip = tl.cdiv(K, BLOCK_N), N * tl.cdiv(P, rows) * tl.cdiv(Q, BLOCK_M)
     pid = tl.program_id(0)
     group, split = pid // tiles_n % groups, pid // tiles_n // groups
     offs_k = pid % tiles_n * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -52,17 +53,16 @@ def conv2d_weight_grad_flat_slide_kernel(
     accs = ()
     for _ in tl.static_range(R):
         accs += (tl.zeros((BLOCK_N, BLOCK_K), ACC),)
-    for strip in range(split * steps, tl.minimum(split * steps + steps, N * strips * tiles_q)):
-        q = strip % tiles_q * BLOCK_M + tl.arange(0, BLOCK_M)
-        mask_q, image = q < Q, strip // tiles_q
-        n, first = tl.cast(image // strips, tl.int64 if WIDE else tl.int32), image % strips * rows
+    for strip in range(split * steps, tl.minimum(split * steps + steps, every_strip)):
+        n, q, first, end = strip_of(strip, P, Q, rows, WIDE, BLOCK_M)
+        mask_q = q < Q
         x_image = x_ptr + n * x_sn
         offs, wanted, inside = row_of_taps(q, mask_q, W, x_sc, x_sw, left, C, S, STRIDE, BORDER, BLOCK_K)
         waiting = ()
         for i in tl.static_range(R - STRIDE):
             h = first * STRIDE - top + i
             waiting += (load_row_of_taps(x_image, h, H, x_sh, offs, wanted, inside, pad_ptr, BORDER, ALONG[0]),)
-        for p in range(first, tl.minimum(first + rows, P)):
+        for p in range(first, end):
             met = waiting
             for i in tl.static_range(STRIDE):
                 h = p * STRIDE - top + R - STRIDE + i

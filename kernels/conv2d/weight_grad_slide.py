@@ -13,6 +13,7 @@ import triton.language as tl
 
 from torchops.kernels.device.tiles import hinted, load_tile
 
+from .pixels import strip_of
 from .slide import columns_of_taps, load_row
 
 
@@ -41,18 +42,16 @@ def conv2d_weight_grad_slide_kernel(
     dw_split, dw_sk, _dw_sc, dw_sr, dw_ss = dw_strides
     left, _right, top, _bottom = sides
     channels = groups // VEC[1] * VEC[1]
-    tiles_n, tiles_q, strips = tl.cdiv(channels, BLOCK_N), tl.cdiv(Q, BLOCK_K), tl.cdiv(P, rows)
+    tiles_n, every_strip = tl.cdiv(channels, BLOCK_N), N * tl.cdiv(P, rows) * tl.cdiv(Q, BLOCK_K)
     split = tl.program_id(0) // tiles_n
     offs_k = tl.program_id(0) % tiles_n * BLOCK_N + tl.arange(0, BLOCK_N)
     mask_k = offs_k < channels
     accs = ()
     for _ in tl.static_range(R * S):
         accs += (tl.zeros((BLOCK_K, BLOCK_N), ACC),)
-    for strip in range(split * steps, tl.minimum(split * steps + steps, N * strips * tiles_q)):
-        q = strip % tiles_q * BLOCK_K + tl.arange(0, BLOCK_K)
-        mask_q, image = q < Q, strip // tiles_q
-        n, first = tl.cast(image // strips, tl.int64 if WIDE else tl.int32), image % strips * rows
-        end = tl.minimum(first + rows, P)
+    for strip in range(split * steps, tl.minimum(split * steps + steps, every_strip)):
+        n, q, first, end = strip_of(strip, P, Q, rows, WIDE, BLOCK_K)
+        mask_q = q < Q
         offs, inside = columns_of_taps(q, mask_q, offs_k * x_sc, mask_k, W, x_sw, left, S, STRIDE, BORDER)
         waiting = ()
         for _ in tl.static_range(WAITING):

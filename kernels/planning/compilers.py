@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import windows
-    from .conv2d_candidates import Config, Problem
+    from .conv2d_problem import Config, Problem
 
 Version = tuple[int, int]
 PINNED: Version = (3, 8)
