@@ -9,7 +9,7 @@ newer are not (13.1.115, 13.2.86, 13.3.33); triton 3.6 has 12.8 for GPUs before 
 
 No kernel asks for it: LLVM packs index arithmetic of small constant range into such additions, and what comes of that, nothing
 above the machine code can see. It is why PyTorch's own Triton convolution gave wrong values on an H100 (pytorch#173068). The
-compile tier looks for it in every kernel it compiles.
+compile tier looks for it in every kernel it compiles, unless its PTX has no 16-bit addition that could be packed.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from torchops.kernels.planning.compilers import compiler_version
 from torchops.kernels.planning.hardware import DEVICES, memory_us
 from torchops.kernels.planning.windows import Config
 
+from .gates import assert_fits
 from .test_pooling_compile import CHANNELS_LAST, NCHW
 from .traffic import count_traffic
 
@@ -70,9 +71,7 @@ def test_every_config_of_large_windows_fits(name: str, form: torch.memory_format
     shape, dtype = (32, 256, 28, 28), torch.bfloat16
     problem = whole_image(shape[0] * shape[1], 28 * 28, form == CHANNELS_LAST, itemsize=dtype.itemsize, bytes_out=8)
     for config in adaptive.candidates(problem, DEVICES[arch]):
-        r = inspect.report(launched(name, shape, (1, 1), form, dtype, arch, config))
-        assert (r.spills, r.stack_bytes) == (0, 0), r
-        assert r.shared_bytes <= DEVICES[arch].shared_bytes, r
+        assert_fits(launched(name, shape, (1, 1), form, dtype, arch, config))
 
 
 @pytest.mark.tiers("compile")
@@ -83,8 +82,7 @@ def test_picked_configs_fit(name: str, size: Any, arch: str) -> None:
     """Windows of 3x3 pixels, which overlap, and of 13x13: no vector fits a row."""
     for form in (CHANNELS_LAST, NCHW):
         for dtype in (torch.bfloat16, torch.float64):
-            r = inspect.report(launched(name, (32, 256, 13, 13), size, form, dtype, arch))
-            assert (r.spills, r.stack_bytes) == (0, 0), r
+            assert_fits(launched(name, (32, 256, 13, 13), size, form, dtype, arch))
 
 
 @pytest.mark.tiers("compile")

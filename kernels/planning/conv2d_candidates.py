@@ -110,10 +110,15 @@ class _Case(NamedTuple):
         return self.problem.values
 
     def waits(self, values: int) -> bool:
-        """Whether a program may slide by matrix products, and so many values a thread for each row of sums find registers."""
+        """Whether a program may slide by matrix products, and so many values a thread for each row of sums find registers.
+
+        Beside taps in registers, addresses of four channels of float32 find none: triton 3.8 spills 7 x 7 taps in 64x16x32 20
+        (48) in NCHW on sm_80 and sm_89.
+        """
         p = self.problem
         most = (128 if p.lean else 80) if self.reads_shared else 64
-        return self.slides_by_products and not self.gradient and values * p.waiting <= most
+        crowded = self.scattered_float32 and p.c >= 4 and not self.reads_shared
+        return self.slides_by_products and not (self.gradient or crowded) and values * p.waiting <= most
 
     @property
     def slides_by_products(self) -> bool:
@@ -122,15 +127,32 @@ class _Case(NamedTuple):
         return p.slides > 0 and not p.depthwise and (p.itemsize == 2 or p.tf32)
 
     def sums(self, most: int = 0) -> bool:
-        """Whether a weight gradient may slide by matrix products, with at most so many columns of weights, or any number."""
+        """Whether a weight gradient may slide by matrix products, with at most so many columns of weights, or any number.
+
+        Of float32 it may in channels_last, and of NVIDIA's GPUs on sm_90 only: triton 3.8 spills 3 x 3 taps in 32x64x16 6 (8)
+        on sm_80, in 32x16x16 6 (8) on sm_89; 5 x 5 taps of stride 2 in 64x64x16 12 (24) on sm_100; and in NCHW 3 x 3 taps in
+        64x16x16 11 (24) on sm_90.
+        """
         p = self.problem
-        return self.slides_by_products and self.gradient and (not most or p.taps // p.row * p.depth <= most)
+        fits = p.itemsize == 2 or not (self.scattered_float32 or self.arch in ("sm_80", "sm_86", "sm_89", "sm_100"))
+        return self.slides_by_products and self.gradient and fits and (not most or p.taps // p.row * p.depth <= most)
+
+    @property
+    def scattered_float32(self) -> bool:
+        """Elements in registers take twice as many, and so do their addresses: on NVIDIA's GPUs few are left."""
+        return self.scattered and self.problem.itemsize == 4 and self.arch.startswith("sm_")
+
+    @property
+    def strided_float32(self) -> bool:
+        """So does a row of results that slides, which meets two rows that no other has loaded."""
+        return self.scattered_float32 and self.problem.slides == 2
 
     @property
     def few_taps(self) -> bool:
         """Whether the taps find registers, where matrix units do not read them from shared memory."""
         p = self.problem
-        return self.reads_shared or p.taps // p.row * p.depth * p.itemsize <= (448 if p.lean else 320)
+        few = p.taps // p.row * p.depth * p.itemsize <= (448 if p.lean and not self.scattered else 320)
+        return self.reads_shared or (few and not self.scattered_float32)
 
     @property
     def shallowest(self) -> int:
@@ -302,16 +324,24 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row(lambda c: not c.reads_shared and c.sums(48), (64, 16, 0), 8, 1, 1, _MANY_SUMS, True),
         Row(lambda c: c.sums(0 if c.reads_shared else 48), (32, 16, 0), 4, 1, 1,
             "Triton 3.8 spills 7 x 7 taps 2 (8) on sm_80 and 3 (8) on sm_89.", True),
-        Row(lambda c: c.reads_shared and c.waits(32) and c.problem.lean, (64, 64, 0), 4, 1, 1,
-            "Triton 3.8 spills in NCHW, with a residual and GELU, 97 (288) on sm_90.", True),
-        Row(lambda c: c.reads_shared and c.waits(16) and (c.problem.lean or not c.scattered), (64, 64, 0), 8, 1, 1,
-            "Triton 3.8 spills in NCHW, with 7 x 7 taps, a residual and GELU, 12 (48) on sm_90. On sm_80, where taps lie in "
-            "registers, it spills 13 (24) in a fold of 3 x 3 taps and 94 (200) in ResNet's stem.", True),
-        Row(lambda c: c.few_taps and c.waits(16) and not (c.arch == "sm_100" and c.problem.waiting == 2), (64, 32, 0), 4, 1, 1,
-            "Triton 3.8 spills 7 x 7 taps with a residual and GELU 64 (128) on sm_90, on sm_80 50 (200) in NCHW and 68 (136) "
-            "in float32; 3 x 3 taps of stride 2 spill 2 (8) on sm_100.", True),
-        Row(lambda c: c.waits(8) and not (c.like_sm_89 and c.problem.waiting == 2 and c.problem.c == 1), (64, 16, 0), 4, 1, 1,
-            "Triton 3.8 spills 6 (16) on sm_89 with 3 x 3 taps of stride 2 of one channel.", True),
+        Row(lambda c: c.reads_shared and c.waits(32) and c.problem.lean
+            and not (c.strided_float32 or (c.scattered and c.arch == "sm_100")), (64, 64, 0), 4, 1, 1,
+            "Triton 3.8 spills in NCHW, with a residual and GELU, 97 (288) on sm_90, in lean float32 of stride 2 26 (72), with "
+            "3 x 3 taps 3 (8) on sm_100.", True),
+        Row(lambda c: c.reads_shared and c.waits(16) and (c.problem.lean or not c.scattered) and not c.strided_float32,
+            (64, 64, 0), 8, 1, 1,
+            "Triton 3.8 spills in NCHW, with 7 x 7 taps, a residual and GELU, 12 (48) on sm_90, in lean float32 of stride 2 as "
+            "many. On sm_80, where taps lie in registers, it spills 13 (24) in a fold of 3 x 3 taps and 94 (200) in ResNet's "
+            "stem.", True),
+        Row(lambda c: c.few_taps and c.waits(16)
+            and not (c.arch == "sm_100" and (c.problem.waiting == 2 or c.problem.itemsize == 4)), (64, 32, 0), 4, 1, 1,
+            "Triton 3.8 spills 7 x 7 taps with a residual and GELU 64 (128) on sm_90, on sm_80 50 (200) in NCHW, where lean "
+            "ones spill 28 (88) on sm_89, and 68 (136) in float32, of which it spills 3 x 3 taps in a fold in NCHW 29 (56); on "
+            "sm_100 3 x 3 taps of stride 2 2 (8), of float32 6 (16).", True),
+        Row(lambda c: c.waits(8) and not ((c.like_sm_89 and c.problem.waiting == 2 and c.problem.c == 1)
+            or (c.arch == "sm_100" and c.strided_float32)), (64, 16, 0), 4, 1, 1,
+            "Triton 3.8 spills 6 (16) on sm_89 with 3 x 3 taps of stride 2 of one channel, on sm_100 in NCHW 2 (8) of float32 "
+            "and stride 2.", True),
     ),
     # channels do not lie back to back, or not 128 bits of them
     "scattered": (

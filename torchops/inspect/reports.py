@@ -97,21 +97,25 @@ def total(reports: Iterable[LaunchReport]) -> Total:
     return Total(len(found), sum(r.modelled_us for r in found), sum(r.bytes_moved for r in found))
 
 
-def report(launch: Launch) -> LaunchReport:
-    """Compile a recorded launch for the device it was recorded for, and read the result.
+def compile_launch(launch: Launch) -> Any:
+    """Compile a recorded launch for the device it was recorded for: Triton's compiled kernel.
 
     Raises:
         RuntimeError: if Triton interprets kernels in this process, or cannot compile this one.
     """
     from triton.runtime.jit import JITFunction
 
-    from torchops.recording import Spec
-
     if not isinstance(launch.kernel, JITFunction):
         raise RuntimeError("kernels are interpreted in this process: unset TRITON_INTERPRET to compile them")
-    device = launch.device
-    with stand_in_driver(device.arch, device.warp_size):
-        compiled = launch.kernel.warmup(*launch.args, grid=launch.grid, **launch.meta)
+    with stand_in_driver(launch.device.arch, launch.device.warp_size):
+        return launch.kernel.warmup(*launch.args, grid=launch.grid, **launch.meta)
+
+
+def report(launch: Launch) -> LaunchReport:
+    """Compile a recorded launch, as :func:`compile_launch` does, and read the result."""
+    from torchops.recording import Spec
+
+    device, compiled = launch.device, compile_launch(launch)
     machine = machine_code(compiled)
     loop = main_loop(machine.instructions)
     counted = Counted(len(loop), len(machine.instructions) - len(loop), machine.registers, compiled.metadata.shared)
