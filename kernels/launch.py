@@ -101,6 +101,10 @@ def target_device(x: torch.Tensor) -> Device:
     return device_of(x) if x.is_cuda else INTERPRETER
 
 
+def _assembled_by_ptxas(kernel: Any) -> bool:
+    return isinstance(kernel, JITFunction) and torch.version.hip is None
+
+
 def launch(
     kernel: Any,
     programs: int,
@@ -110,9 +114,13 @@ def launch(
     num_warps: int,
     problem: Any = None,
     pass_name: str = "",
+    all_registers: bool = False,
     **meta: Any,
 ) -> None:
     """Launch `programs` programs of `kernel` on the device of its first argument, which need not be the current one.
+
+    With `all_registers` a thread may have all 255 of an NVIDIA GPU. Otherwise ptxas aims at fewer where one program more would
+    be resident, at 168 with 4 warps and 128 with 8, and spills up to a dozen rather than miss that.
 
     Raises:
         RuntimeError: for bfloat16 in Triton's interpreter, whose matrix products of it are garbage and whose other results are
@@ -120,7 +128,10 @@ def launch(
     """
     x = args[0]
     meta["num_warps"] = num_warps
-    if recording := _here.recording:
+    recording = _here.recording
+    if all_registers and (recording.device.arch.startswith("sm_") if recording else _assembled_by_ptxas(kernel)):
+        meta["maxnreg"] = 255
+    if recording:
         recording.launches.append(
             Launch(kernel, (programs,), args, meta, config, cost(), recording.device, problem, pass_name)
         )

@@ -282,7 +282,7 @@ def _gather(
         x.stride(), strides, (y if residual is None else residual).stride(), y.stride(),
         *numbers,
         config=config, cost=lambda: cost(problem, config), problem=problem,
-        pass_name="input_grad" if is_gradient else "forward",
+        pass_name="input_grad" if is_gradient else "forward", all_registers=config.rows > 0 and not of_any and how == "direct",
         num_warps=config.num_warps, num_stages=config.num_stages, **meta,
     )  # fmt: skip
 
@@ -358,7 +358,7 @@ def conv2d_weight_grad(
         dy.stride(), x.stride(), strides,
         *numbers,
         config=config, cost=lambda: cost(problem, config), problem=problem,
-        pass_name="weight_grad",
+        pass_name="weight_grad", all_registers=kernel is conv2d_weight_grad_flat_slide_kernel,
         num_warps=config.num_warps, num_stages=config.num_stages, **meta,
     )  # fmt: skip
     if splits > 1:

@@ -46,30 +46,23 @@ def _conv2d_spills(problem: Problem, config: Config, arch: str) -> bool:
     gradient = p.kind == "weight_grad"
     if not arch.startswith("sm_"):
         return False
-    if p.method == "direct" and config.rows and not p.depthwise:
-        # a fold in groups of 4 channels that slides spills 6 instructions (16 bytes) in 64x16x16 on sm_80, in NCHW
-        # there, their weight gradient of stride 2 spills 6 (8) in 32x16x16
-        return arch == "sm_80" and (
-            (p.kind == "fold" and not p.coalesced and tile == (64, 16, 16, 4))
-            or (gradient and p.slides == 2 and tile == (32, 16, 16, 4))
-        )
+    if config.rows and not p.depthwise:
+        # of what slides by matrix products, a fold of float32 spills 48 bytes in 64x16x16 on sm_80; 7 x 7 taps in NCHW spill
+        # forward 8 bytes in 64x64x32 on sm_90, with stride 2, and of float32 56 in 64x32x32 there, in a weight gradient of
+        # float32 24 in 64x64x32 on sm_100
+        if p.kind == "fold":
+            return arch == "sm_80" and p.itemsize == 4 and tile == (64, 16, 16, 4)
+        if p.coalesced or p.row != 7 or p.method == "direct":
+            return False
+        if gradient:
+            return arch == "sm_100" and p.itemsize == 4 and tile == (64, 64, 32, 8)
+        return arch == "sm_90" and tile == ((64, 64, 32, 4) if p.itemsize == 2 else (64, 32, 32, 4))
     if p.method == "direct":
         # a ring in groups of 4 channels spills 2 instructions (8 bytes) in 32x64x32 on sm_80, a depthwise one 4 (8) in 64x64x64
         # on sm_100
         return p.kind == "ring" and (
             (arch == "sm_80" and p.k > 1 and tile == (32, 64, 32, 4)) or (arch == "sm_100" and tile == (64, 64, 64, 4))
         )
-    if p.method == "flat" and gradient and config.rows:
-        # of 1 and 3 channels, 64x16 with 8 warps spills 13 instructions (24 bytes) on sm_80 and 10 (16) on sm_89, where 32x64
-        # spills 3 (8); on sm_90 64x32 and 32x16 spill 3 (8) and 7 (16) in 16 bits, 64x16 and 32x16 2 (8) in float32; on sm_100
-        # 64x64 with 8 warps, 64x32 and 32x16 spill 9 (16), 2 (8) and 7 (16)
-        clean = {
-            "sm_80": [(32, 64, 4), (32, 16, 4)],
-            "sm_90": [(64, 64, 8), (64, 64, 4)],
-            "sm_100": [(64, 64, 4), (64, 16, 4)],
-        }
-        of_90 = [(64, 32, 4) if p.itemsize == 4 else (64, 16, 4)] if arch == "sm_90" else []
-        return (tile[0], tile[1], tile[3]) not in [*clean.get(arch, [(32, 16, 4)]), *of_90]
     if p.method == "flat" and gradient:
         # 128x32x32 spills 58 instructions (120 bytes) on sm_80, 22 (48) on sm_89, 6 (16) on sm_90 and 8 (32) on sm_100;
         # 64x32x32 spills 6 (8) on sm_80, with 3 x 3 taps of 1 channel; others were not compiled

@@ -127,15 +127,9 @@ class _Case(NamedTuple):
         return p.slides > 0 and not p.depthwise and (p.itemsize == 2 or p.tf32)
 
     def sums(self, most: int = 0) -> bool:
-        """Whether a weight gradient may slide by matrix products, with at most so many columns of weights, or any number.
-
-        Of float32 it may in channels_last, and of NVIDIA's GPUs on sm_90 only: triton 3.8 spills 3 x 3 taps in 32x64x16 6 (8)
-        on sm_80, in 32x16x16 6 (8) on sm_89; 5 x 5 taps of stride 2 in 64x64x16 12 (24) on sm_100; and in NCHW 3 x 3 taps in
-        64x16x16 11 (24) on sm_90.
-        """
+        """Whether a weight gradient may slide by matrix products, with at most so many columns of weights, or any number."""
         p = self.problem
-        fits = p.itemsize == 2 or not (self.scattered_float32 or self.arch in ("sm_80", "sm_86", "sm_89", "sm_100"))
-        return self.slides_by_products and self.gradient and fits and (not most or p.taps // p.row * p.depth <= most)
+        return self.slides_by_products and self.gradient and (not most or p.taps // p.row * p.depth <= most)
 
     @property
     def scattered_float32(self) -> bool:
@@ -152,7 +146,7 @@ class _Case(NamedTuple):
         """Whether the taps find registers, where matrix units do not read them from shared memory."""
         p = self.problem
         few = p.taps // p.row * p.depth * p.itemsize <= (448 if p.lean and not self.scattered else 320)
-        return self.reads_shared or (few and not self.scattered_float32)
+        return self.reads_shared or (few and not (self.folds or self.scattered_float32))
 
     @property
     def shallowest(self) -> int:
@@ -279,8 +273,7 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row(lambda c: c.values == 2 and not c.gradient, (16, 16, 16), 4, 1, 1, _TWO, True),
         Row(lambda c: c.values == 2, (16, 32, 16), 8, 1, 1, _TWO, True),
         # so do these, a group in each
-        Row(lambda c: c.sums(48), (32, 16, 0), 4, 1, 1,
-            "Triton 3.8 spills 5 x 5 taps in groups of 4 channels 6 (8) on sm_90.", True),
+        Row(lambda c: c.sums(), (32, 16, 0), 4, 1, 1, _SUMS, True),
         Row(lambda c: not c.depthwise and c.waits(8), (64, 16, 0), 4, 1, 1, _SUMS, True),
     ),
     # these multiply float32 and float64 in full, without matrix units
@@ -313,17 +306,14 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "Triton 3.8 spills with 7 x 7 taps of float32 in NCHW 3 (8) on sm_80."),
         # these slide: weight gradients, then others of 32, 16 or 8 values a thread for each row of sums
         Row(lambda c: c.reads_shared and c.sums(), (64, 64, 0), 8, 1, 1,
-            "Elsewhere operands lie in registers, too: Triton 3.8 spills 3 x 3 taps 3 (8) on sm_89, and more of 7 x 7.", True),
-        Row(lambda c: c.reads_shared and c.sums(48), (64, 64, 0), 4, 1, 1,
-            "Triton 3.8 spills 3 x 3 taps 3 (8) on sm_80.", True),
+            "Elsewhere operands lie in registers, too, and more than these of 7 x 7 taps find none.", True),
+        Row(lambda c: c.reads_shared and c.sums(48), (64, 64, 0), 4, 1, 1, _MANY_SUMS, True),
         Row(lambda c: not c.reads_shared and c.sums(48), (32, 64, 0), 4, 1, 1, _MANY_SUMS, True),
-        Row(lambda c: c.reads_shared and c.sums(48), (64, 32, 0), 4, 1, 1,
-            "Triton 3.8 spills 3 x 3 taps 8 (16) on sm_89, and with 8 warps 6.", True),
-        Row(lambda c: c.reads_shared and c.sums(48), (64, 16, 0), 4, 1, 1,
-            "Triton 3.8 spills 3 x 3 taps 4 (8) on sm_80, and 5 x 5 taps 2 (8) on sm_90.", True),
-        Row(lambda c: not c.reads_shared and c.sums(48), (64, 16, 0), 8, 1, 1, _MANY_SUMS, True),
-        Row(lambda c: c.sums(0 if c.reads_shared else 48), (32, 16, 0), 4, 1, 1,
-            "Triton 3.8 spills 7 x 7 taps 2 (8) on sm_80 and 3 (8) on sm_89.", True),
+        Row(lambda c: c.reads_shared and c.sums(48), (64, 32, 0), 4, 1, 1, _MANY_SUMS, True),
+        Row(lambda c: c.reads_shared and c.sums(48), (64, 16, 0), 4, 1, 1, _MANY_SUMS, True),
+        Row(lambda c: not c.reads_shared and c.sums(0 if c.problem.itemsize == 2 else 48), (64, 16, 0), 8, 1, 1,
+            _MANY_SUMS, True),
+        Row(lambda c: c.sums(), (32, 16, 0), 4, 1, 1, _MANY_SUMS, True),
         Row(lambda c: c.reads_shared and c.waits(32) and c.problem.lean
             and not (c.strided_float32 or (c.scattered and c.arch == "sm_100")), (64, 64, 0), 4, 1, 1,
             "Triton 3.8 spills in NCHW, with a residual and GELU, 97 (288) on sm_90, in lean float32 of stride 2 26 (72), with "
