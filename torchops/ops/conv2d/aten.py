@@ -58,17 +58,26 @@ def is_differentiable(x: Tensor) -> bool:
     return not _is_half(x) or not _is_native(x.dtype)
 
 
-def _overhangs(kernel_size: Ints, conv: Conv2d) -> bool:
-    """Whether a window may lie beyond the border altogether.
+def _misses(size: Ints, kernel_size: Ints, conv: Conv2d) -> bool:
+    """Whether a window may meet nothing but padding: it lies beyond the border altogether, or the image lies between its taps.
 
-    Where oneDNN pads by itself it may then read what is not there, and crash: in float32 and bfloat16, with strides and
-    dilations of 2 or more. Where the padding is there as pixels it cannot.
+    Where oneDNN pads by itself it may then read what is not there, and crash: of the former in float32 and bfloat16, with
+    strides and dilations of 2 or more; of the latter in bfloat16, with 4 taps and a dilation of 4 on a single row. Where the
+    padding is there as pixels it cannot.
     """
     left, right, top, bottom = conv.padding
-    if left == right == top == bottom == 0:
+    rows = (size[-2], kernel_size[-2], top, bottom, conv.stride[0], conv.dilation[0])
+    cols = (size[-1], kernel_size[-1], left, right, conv.stride[1], conv.dilation[1])
+    return _misses_axis(*rows) or _misses_axis(*cols)
+
+
+def _misses_axis(pixels: int, taps: int, before: int, after: int, stride: int, apart: int) -> bool:
+    if max(before, after) > (taps - 1) * apart:
+        return True
+    if pixels >= apart:
         return False
-    rows, cols = conv.reach(kernel_size[-2:])
-    return left > cols or top > rows or right > cols or bottom > rows
+    starts = range(-before, stride * conv_size(pixels, taps, stride, before + after, apart) - before, stride)
+    return any(all(not 0 <= start + tap * apart < pixels for tap in range(taps)) for start in starts)
 
 
 def _in_dtype(value: float, dtype: torch.dtype) -> float:
@@ -118,7 +127,7 @@ def _settled(t: Tensor) -> Tensor:
 def _unpadded(size: Ints, weight_size: Ints, conv: Conv2d) -> tuple[Pair, Sides]:
     """What ATen's convolution pads by itself (rows, columns), and what is left to pad before it."""
     left, right, top, bottom = conv.padding
-    if conv.border != "zeros" or _overhangs(weight_size, conv):
+    if conv.border != "zeros" or _misses(size, weight_size, conv):
         return (0, 0), conv.padding
     if left == right and top == bottom:
         return (top, left), (0, 0, 0, 0)
@@ -146,7 +155,7 @@ def uncut(dy_size: Ints, weight_size: Ints, size: Ints, conv: Conv2d) -> tuple[P
     """What ATen's transposed convolution cuts off by itself (rows, columns), what it adds at the end, what is left to fold."""
     (p, q), (r, s), (left, right, top, bottom) = dy_size[-2:], weight_size[-2:], conv.padding
     stride, dilation = conv.stride, conv.dilation
-    if conv.border == "zeros" and not _overhangs(weight_size, conv):
+    if conv.border == "zeros" and not _misses(size, weight_size, conv):
         rows = size[0] - conv_transpose_size(p, r, stride[0], 2 * top, 0, dilation[0])
         cols = size[1] - conv_transpose_size(q, s, stride[1], 2 * left, 0, dilation[1])
         if 0 <= rows < max(stride[0], dilation[0]) and 0 <= cols < max(stride[1], dilation[1]):
