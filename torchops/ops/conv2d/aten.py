@@ -66,18 +66,21 @@ def _misses(size: Ints, kernel_size: Ints, conv: Conv2d) -> bool:
     padding is there as pixels it cannot.
     """
     left, right, top, bottom = conv.padding
-    rows = (size[-2], kernel_size[-2], top, bottom, conv.stride[0], conv.dilation[0])
-    cols = (size[-1], kernel_size[-1], left, right, conv.stride[1], conv.dilation[1])
-    return _misses_axis(*rows) or _misses_axis(*cols)
-
-
-def _misses_axis(pixels: int, taps: int, before: int, after: int, stride: int, apart: int) -> bool:
-    if max(before, after) > (taps - 1) * apart:
+    rows, cols = conv.reach(kernel_size[-2:])
+    if left > cols or top > rows or right > cols or bottom > rows:
         return True
-    if pixels >= apart:
-        return False
-    starts = range(-before, stride * conv_size(pixels, taps, stride, before + after, apart) - before, stride)
-    return any(all(not 0 <= start + tap * apart < pixels for tap in range(taps)) for start in starts)
+    (stride_h, stride_w), (apart_h, apart_w) = conv.stride, conv.dilation
+    return (size[-2] < apart_h and _falls_between(size[-2], rows, top, bottom, stride_h, apart_h)) or (
+        size[-1] < apart_w and _falls_between(size[-1], cols, left, right, stride_w, apart_w)
+    )
+
+
+def _falls_between(pixels: int, reach: int, before: int, after: int, stride: int, apart: int) -> bool:
+    """Whether the image lies between the taps of a window: they are `apart`, and the last comes `reach` after the first."""
+    return any(
+        all(not 0 <= tap < pixels for tap in range(start, start + reach + 1, apart))
+        for start in range(-before, pixels + after - reach, stride)
+    )
 
 
 def _in_dtype(value: float, dtype: torch.dtype) -> float:
