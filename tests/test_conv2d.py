@@ -471,8 +471,30 @@ def test_strides_of_single_elements_say_nothing(
 
 @pytest.mark.tiers("aten")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_one_column_of_results_is_right(dtype: torch.dtype) -> None:
-    """With a stride and a dilation of 2 along it, which oneDNN got wrong in bfloat16."""
-    x, w = torch.randn(1, 1, 6, 7).to(dtype), torch.randn(1, 1, 2, 4).to(dtype)
-    expected = torch.conv2d(x.double(), w.double(), None, (1, 2), 0, (1, 2))
-    torch.testing.assert_close(torchops.conv2d(x, w, None, (1, 2), 0, (1, 2)).double(), expected, rtol=0.01, atol=0.03)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize(
+    ("channels", "groups", "kernel", "stride", "padding", "dilation", "size"),
+    [
+        ((1, 1), 1, (2, 4), (1, 2), (0, 0), (1, 2), (6, 7)),
+        ((17, 16), 1, (3, 2), (2, 2), (1, 0), (1, 1), (18, 3)),
+        ((2, 6), 2, (3, 4), (2, 2), (0, 2), (1, 1), (15, 1)),
+        ((64, 64), 32, (5, 5), (2, 3), (0, 0), (3, 1), (24, 6)),
+    ],
+    ids=str,
+)
+def test_one_column_of_results_is_right(
+    channels: tuple[int, int], groups: int, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int],
+    dilation: tuple[int, int], size: tuple[int, int], layout: str, dtype: torch.dtype,
+) -> None:  # fmt: skip
+    """With a stride of 2 or more along it, which oneDNN gets wrong in bfloat16; with what the epilogue adds."""
+    (c, k), scale = channels, (kernel[0] * kernel[1]) ** -0.5
+    x = laid_out(torch.randn(2, c, *size), layout).to(dtype)
+    w = (torch.randn(k, c // groups, *kernel) * scale).to(dtype)
+    bias = torch.randn(k).to(dtype)
+    expected = torch.conv2d(x.double(), w.double(), bias.double(), stride, padding, dilation, groups)
+    assert expected.shape[3] == 1
+    y = torchops.conv2d(x, w, bias, stride, padding, dilation, groups)
+    assert y.untyped_storage().nbytes() == y.numel() * y.element_size()
+    close(y, expected, dtype)
+    close(torchops.conv2d(x, w, bias, stride, padding, dilation, groups, residual=y, activation="relu"),
+          torch.relu(expected + y.double()), dtype)  # fmt: skip
