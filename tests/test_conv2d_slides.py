@@ -100,15 +100,11 @@ FLAT_SLIDING = [
     ("zeros", (3, 18), 1, (7, 7), 2, (3, 3, 3, 3), "channels_last"),
     ("zeros", (8, 12), 4, (3, 3), 1, (1, 1, 1, 1), "sliced_channels_last"),
     ("constant", (1, 17), 1, (3, 3), 1, (0, 1, 0, 1), "contiguous"),
-    (
-        "constant",
-        (2, 4),
-        2,
-        (2, 4),
-        2,
-        (5, 1, 3, 0),
-        "channels_last",
-    ),  # of more padding than taps, two channels out a group
+    # of more padding than taps, two channels out a group
+    ("constant", (2, 4), 2, (2, 4), 2, (5, 1, 3, 0), "channels_last"),
+    # every other row of x goes into no row of y
+    ("zeros", (3, 17), 1, (1, 3), 2, (1, 1, 0, 0), "channels_last"),
+    ("reflect", (2, 4), 2, (1, 2), 2, (1, 0, 1, 1), "contiguous"),
     ("reflect", (6, 16), 1, (5, 5), 1, (2, 2, 2, 2), "channels_last"),
     ("replicate", (3, 8), 1, (5, 3), 2, (1, 2, 2, 3), "contiguous"),
     ("circular", (4, 18), 1, (1, 7), 1, (8, 8, 0, 7), "sliced_channels_last"),  # a whole image

@@ -36,6 +36,7 @@ def conv2d_weight_grad_flat_slide_kernel(
     Grid: splits * groups * tiles of channels, the last fastest.
     """
     ACC: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
+    NEW: tl.constexpr = STRIDE if R > STRIDE else R  # rows of x that a row of dy meets, and the one before it does not
     N, _C, H, W = x_size
     K, P, Q = y_size
     K = K // VEC[1] * VEC[1]
@@ -59,13 +60,13 @@ def conv2d_weight_grad_flat_slide_kernel(
         x_image = x_ptr + n * x_sn
         offs, wanted, inside = row_of_taps(q, mask_q, W, x_sc, x_sw, left, C, S, STRIDE, BORDER, BLOCK_K)
         waiting = ()
-        for i in tl.static_range(R - STRIDE):
+        for i in tl.static_range(R - NEW):
             h = first * STRIDE - top + i
             waiting += (load_row_of_taps(x_image, h, H, x_sh, offs, wanted, inside, pad_ptr, BORDER, ALONG[0]),)
         for p in range(first, end):
             met = waiting
-            for i in tl.static_range(STRIDE):
-                h = p * STRIDE - top + R - STRIDE + i
+            for i in tl.static_range(NEW):
+                h = p * STRIDE - top + R - NEW + i
                 met += (load_row_of_taps(x_image, h, H, x_sh, offs, wanted, inside, pad_ptr, BORDER, ALONG[0]),)
             dy = load_tile(dy_ptr, n * dy_sn + p * dy_sh + q * dy_sw, offs_k * dy_sk, mask_q, mask_k, ALONG[1])
             sums, waiting = (), ()
