@@ -168,6 +168,13 @@ MUTANTS = (
         "test_conv2d_slides.py",
     ),
     Mutant(
+        "filter of fewer rows than the stride",
+        "interpreter",
+        "test_strips_of_few_channels_join and zeros",
+        (Edit("conv2d_weight_grad_flat_slide_kernel", "STRIDE if R > STRIDE else R", "STRIDE"),),
+        "test_conv2d_slides.py",
+    ),
+    Mutant(
         "strips begin too late",
         "interpreter",
         "test_strips_that_slide_join and zeros",
