@@ -8,11 +8,12 @@ torch is a matter of this file and that.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import torch
 import torch._functorch.utils
+import torch._guards
 import torch._subclasses.functional_tensor
 import torch.utils._python_dispatch
 import torch.utils._pytree
@@ -107,6 +108,9 @@ push_function_mode: Callable[[Any], None] = torch.overrides._push_mode
 TorchDispatchMode = torch.utils._python_dispatch.TorchDispatchMode
 """Sees every operator that is called. torch documents it where it is, in a private module."""
 
+without_modes: Callable[[], Any] = torch.utils._python_dispatch._disable_current_modes
+"""A block without them, in which a compiler that traces with fake tensors can compute with real ones. As above."""
+
 tree_leaves: Callable[[Any], list[Any]] = torch.utils._pytree.tree_leaves
 """What lies in nested containers. torch takes those apart everywhere, in no public module."""
 
@@ -181,6 +185,35 @@ def set_pads(layer: nn.Module, sides: list[int]) -> None:
     """Sets that, as the layer's constructor does."""
     layer._reversed_padding_repeated_twice = sides  # type: ignore[assignment]
 
+
+def is_marked_static(placeholder: Any) -> bool:
+    """Whether Dynamo says of an input of its graph that it stays where it is from call to call, as Parameters and buffers do. A
+    compiler is told by a mark in the node's `meta`."""
+    return placeholder.meta.get("tensor_dict", {}).get("_dynamo_static_input_type") is not None
+
+
+def mark_static(placeholder: Any) -> None:
+    """Says so, to the compiler that is given the graph next."""
+    placeholder.meta.setdefault("tensor_dict", {})["_dynamo_static_input_type"] = "unguarded"
+
+
+def dynamo_example(placeholder: Any) -> Any:
+    """The tensor itself that an input of Dynamo's graph stands for, while it compiles; None if it is not to be had. A compiler
+    is given fake ones."""
+    argument = placeholder.meta.get("grapharg")
+    return None if argument is None else argument.example
+
+
+def mutated_inputs() -> Container[int]:
+    """The numbers of the inputs that the graph writes to which AOTAutograd hands to a compiler. The graph itself has no writes:
+    they are made after it."""
+    context = torch._guards.TracingContext.try_get()
+    metadata = None if context is None else context.fw_metadata
+    return () if metadata is None else metadata.mutated_inp_runtime_indices
+
+
+nn_builtins: Any = torch._C._nn
+"""What `torch.nn.functional` calls for pads and interpolations, under the names that a function mode and Dynamo see."""
 
 gpu_sleep: Callable[[int], None] = torch.cuda._sleep
 """Keeps the current GPU busy for so many cycles, while work is queued behind. torch has no public kernel that waits."""

@@ -138,6 +138,7 @@ def register(
         return impl(*args)
 
     _CALLS[name] = call
+    _PLAIN[operator] = call, pack
     return call
 
 
@@ -145,6 +146,12 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
 """The functions that the dispatcher ends up calling, by the name of the operator."""
 _CALLS: dict[str, Callable[..., Any]] = {}
 """What `register` has returned, by the name of the operator."""
+_PLAIN: dict[Any, tuple[Callable[..., Any], Callable[..., tuple[Any, ...]]]] = {}
+
+
+def plain_call(operator: Any) -> tuple[Callable[..., Any], Callable[..., tuple[Any, ...]]] | None:
+    """What `register` has returned for an operator, and what makes its arguments of the operator's; None if it is not ours."""
+    return _PLAIN.get(operator)
 
 
 def registered(name: str) -> Callable[..., Any]:

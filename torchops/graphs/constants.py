@@ -1,0 +1,60 @@
+"""What a graph computes of Parameters and buffers alone, parted from the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from torch import fx
+
+
+class Parted(NamedTuple):
+    """A graph in two."""
+
+    once: fx.GraphModule | None
+    """Computes tensors of those inputs whose numbers are `of`; None if there is nothing to be computed of them alone."""
+    of: list[int]
+    rest: fx.GraphModule
+    """Takes those tensors, but for the `checks` at their end, and then the inputs whose numbers are `keep`."""
+    keep: list[int]
+    checks: int
+
+
+def part(gm: fx.GraphModule, static: Collection[fx.Node], checks: Sequence[fx.Node] = ()) -> Parted:
+    """Part what depends on static inputs alone from a graph, which becomes `rest`.
+
+    Args:
+        gm: a functional graph.
+        static: its nodes that depend on static inputs alone.
+        checks: nodes among those whose values whoever runs the graph wants to see; they come last.
+    """
+    graph = gm.graph
+    inputs = [n for n in graph.nodes if n.op == "placeholder"]
+    inner = {n for n in graph.nodes if n in static and n.op == "call_function"}
+    wanted = [n for n in graph.nodes if n in inner and any(user not in inner for user in n.users)]
+    if not wanted:
+        return Parted(None, [], gm, list(range(len(inputs))), 0)
+    read = {i for n in inner for i in n.all_input_nodes}
+    of = [i for i, n in enumerate(inputs) if n in read]
+    once = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in (*(inputs[i] for i in of), *(n for n in graph.nodes if n in inner)):
+        copies[node] = once.node_copy(node, copies.__getitem__)
+    once.output(tuple(copies[n] for n in (*wanted, *checks)))
+    with graph.inserting_before(inputs[0]):
+        for node in wanted:
+            new = graph.placeholder(f"once_{node.name}")
+            new.meta = dict(node.meta)
+            node.replace_all_uses_with(new, delete_user_cb=lambda user: user not in inner)
+    for node in checks:
+        graph.erase_node(node)
+    # what only the checks need goes, too
+    graph.eliminate_dead_code()
+    keep = []
+    for i, node in enumerate(inputs):
+        if node.users or node not in static:
+            keep.append(i)
+        else:
+            graph.erase_node(node)
+    gm.recompile()
+    return Parted(fx.GraphModule(gm, once), of, gm, keep, len(checks))

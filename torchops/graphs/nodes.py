@@ -1,0 +1,85 @@
+"""Questions to the nodes of a functional graph of operators, in which every node has a fake value."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._guards import detect_fake_mode
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+from torchops.torch_internals import schema_of
+
+
+def value(argument: Any) -> Any:
+    """The fake value of a node; any other argument is its own value."""
+    return argument.meta.get("val") if isinstance(argument, fx.Node) else argument
+
+
+def fake_mode(values: Iterable[Any]) -> AbstractContextManager[Any]:
+    """A block in which operators are given fake values."""
+    return detect_fake_mode(list(values)) or contextlib.nullcontext()
+
+
+def operator_of(node: fx.Node) -> torch._ops.OpOverload | None:
+    """The operator that a node calls, if it calls one."""
+    return node.target if isinstance(node.target, torch._ops.OpOverload) else None
+
+
+def arguments(node: fx.Node) -> dict[str, Any]:
+    """The arguments of an operator by name, in the order of its schema, defaults included."""
+    known = schema_of(node.target).arguments
+    return {
+        a.name: node.args[i] if i < len(node.args) else node.kwargs.get(a.name, a.default_value)
+        for i, a in enumerate(known)
+    }
+
+
+def writes(node: fx.Node) -> bool:
+    """Whether a node may write to a tensor that exists already."""
+    operator = operator_of(node)
+    return operator is not None and bool(schema_of(operator).is_mutable)
+
+
+def is_pure(node: fx.Node) -> bool:
+    """Whether a node gives the same result whenever it is computed: it neither writes nor draws random numbers."""
+    operator = operator_of(node)
+    return operator is not None and not writes(node) and torch.Tag.nondeterministic_seeded not in operator.tags
+
+
+def are_alike(a: Any, b: Any) -> bool:
+    """Whether two tensors are known to have one shape, one dtype and one device."""
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        return False
+    if a.dtype != b.dtype or a.device != b.device or a.dim() != b.dim():
+        return False
+    return all(statically_known_true(m == n) for m, n in zip(a.shape, b.shape, strict=True))
+
+
+def only_reader(node: fx.Node) -> fx.Node | None:
+    """The call that reads a node, if it is one alone."""
+    users = list(node.users)
+    return users[0] if len(users) == 1 and users[0].op == "call_function" else None
+
+
+def modules(node: fx.Node) -> dict[str, Any]:
+    """The modules that a call lies in, the outermost first: by name, the class, of which torch.export gives the name."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return {_name(path): cls for path, cls in stack.values()}
+
+
+def module_name(node: fx.Node) -> str:
+    """The name of the module that makes the call, as `named_modules` has it; "" for the model itself."""
+    return next(reversed(modules(node)), "")
+
+
+def _name(path: str) -> str:
+    """A module's name, of the path by which Dynamo reached it, as L['self'].layers[0].conv, or of torch.export's."""
+    path = re.sub(r"^[LG]\['\w+'\]", "", path)
+    path = re.sub(r"\[[\"']?([^\"'\]]*)[\"']?\]", r".\1", path)
+    return ".".join(part for part in path.split(".") if part not in ("", "_modules"))
