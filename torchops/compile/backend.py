@@ -16,7 +16,7 @@ from torch._dynamo.backends.common import aot_autograd
 
 from torchops.conversion.selection import Selection
 from torchops.graphs.chains import Rewriter
-from torchops.graphs.constants import part
+from torchops.graphs.constants import ONCE, part
 from torchops.graphs.kernels import kernels
 from torchops.graphs.layout import store_channels_last
 from torchops.graphs.nodes import value
@@ -121,18 +121,19 @@ def _infer(
     in_float16 = any(isinstance(t := value(n), Tensor) and t.dtype == torch.float16 for n in gm.graph.nodes)
     # what is folded in float16 may have to be taken back, when weights change
     plain = copy.deepcopy(gm) if in_float16 else None
-    guarded = asked.weights == "guarded"
-    rewriter = Rewriter(gm, set(static), asked.refused, static if guarded else None)
+    # what is made in inference mode has no version by which a write to it could be seen
+    guarded = {n: t for n, t in static.items() if asked.weights == "guarded" and not t.is_inference()}
+    rewriter = Rewriter(gm, set(static), asked.refused, guarded)
     rewriter.run()
     report.fused = rewriter.fused
     report.kept |= rewriter.kept
     on_gpu = any(isinstance(t, Tensor) and t.is_cuda for t in example_inputs)
     if on_gpu if asked.channels_last is None else asked.channels_last:
         store_channels_last(rewriter)
-    once, of, gm, keep, checks = part(gm, rewriter.static if guarded else (), rewriter.checks)
+    once, of, gm, keep, checks = part(gm, guarded, rewriter.checks)
     report.after = kernels(gm.graph, fused_bias=True)
     given = [n for n in gm.graph.nodes if n.op == "placeholder"]
-    rest = compiled(asked, gm, list(map(value, given)), [n in rewriter.static or n in static for n in given])
+    rest = compiled(asked, gm, list(map(value, given)), [n in static or n.name.startswith(ONCE) for n in given])
     if once is None:
         return _boxed(lambda args: rest(*args))
     holder = Once(once)

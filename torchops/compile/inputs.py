@@ -21,7 +21,7 @@ class Inputs:
         self._are_static = [is_marked_static(n) for n in placeholders]
 
     def static(self, placeholders: list[fx.Node]) -> dict[fx.Node, Tensor]:
-        """Of the inputs of AOTAutograd's graph the Parameters and buffers of the model that nothing in the graph writes to."""
+        """Of the inputs of AOTAutograd's graph the model's Parameters and buffers, to which nothing in the graph writes."""
         if len(placeholders) != len(self._tensors):
             # where inputs share memory, or are of classes of their own, AOTAutograd has others
             return {}
@@ -29,5 +29,5 @@ class Inputs:
         return {
             n: t
             for i, (n, t, is_static) in enumerate(zip(placeholders, self._tensors, self._are_static, strict=True))
-            if is_static and isinstance(t, Tensor) and not t.is_inference() and i not in mutated
+            if is_static and isinstance(t, Tensor) and i not in mutated
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,11 +53,3 @@ class Once:
             self._known.clear()
         self._known[which] = _Known(of, found)
         return found
-
-    def forget(self) -> None:
-        self._known.clear()
-
-
-def has_version(t: Any) -> bool:
-    """Whether torch counts the writes to a tensor: it does not for those made in inference mode."""
-    return not t.is_inference()

@@ -18,11 +18,12 @@ from torch import Tensor, fx
 from torchops.activations import ACTIVATIONS
 from torchops.torch_internals import without_modes
 
+from .constants import depends_on
 from .convolutions import CONV2D, TRANSPOSED, Convolution, parts_of
 from .counterparts import COUNTERPARTS
 from .folding import fit, wide
 from .inlining import WHERE, inline
-from .nodes import are_alike, arguments, fake_mode, is_pure, module_name, only_reader, value
+from .nodes import are_alike, arguments, fake_mode, module_name, only_reader, value
 from .padding import merged, pad_of
 
 _aten = torch.ops.aten
@@ -60,10 +61,7 @@ class Rewriter:
             self._note(node)
 
     def _note(self, node: fx.Node) -> None:
-        inputs = node.all_input_nodes
-        if node.op != "call_function" or not inputs or not all(n in self.static for n in inputs):
-            return
-        if isinstance(value(node), Tensor) and (is_pure(node) or node.target is fit):
+        if depends_on(node, self.static):
             self.static.add(node)
 
     def call(self, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
@@ -194,6 +192,11 @@ class Rewriter:
         )
         if asked["input"] is not conv.node or asked.get("training", False) or mean is None or variance is None:
             return None
+        if not self.static.issuperset(
+            n for n in (conv.arguments["weight"], gamma, beta, mean, variance) if n is not None
+        ):
+            # to fold what is new in every call takes more kernels than a batch norm
+            return None
         result = reader
         if reader.target is _NORMS[0]:
             # of its three results two are empty, but may be asked for
@@ -230,8 +233,9 @@ class Rewriter:
         if reader.target not in (_aten.mul.Tensor, _aten.add.Tensor) or reader.kwargs or len(reader.args) != 2:
             return None
         other = reader.args[1] if reader.args[0] is conv.node else reader.args[0]
-        if other is conv.node or not isinstance(other, fx.Node) or other not in self.static:
+        if other is conv.node or other not in self.static or conv.arguments["weight"] not in self.static:
             return None
+        assert isinstance(other, fx.Node)
         number, k = value(other), conv.channels
         if tuple(number.shape) not in ((1, k, 1, 1), (k, 1, 1)) or not are_alike(value(reader), value(conv.node)):
             return None

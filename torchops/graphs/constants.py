@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from torch import fx
+from torch import Tensor, fx
+
+from .folding import fit
+from .nodes import is_pure, value
+
+ONCE = "once_"
+"""How the names of inputs of the rest begin that are computed once."""
 
 
 class Parted(NamedTuple):
@@ -20,17 +26,28 @@ class Parted(NamedTuple):
     checks: int
 
 
+def depends_on(node: fx.Node, static: Collection[fx.Node]) -> bool:
+    """Whether a call makes a tensor of static nodes alone, and always the same one."""
+    if node.op != "call_function" or not node.all_input_nodes or not isinstance(value(node), Tensor):
+        return False
+    return all(n in static for n in node.all_input_nodes) and (is_pure(node) or node.target is fit)
+
+
 def part(gm: fx.GraphModule, static: Collection[fx.Node], checks: Sequence[fx.Node] = ()) -> Parted:
     """Part what depends on static inputs alone from a graph, which becomes `rest`.
 
     Args:
         gm: a functional graph.
-        static: its nodes that depend on static inputs alone.
-        checks: nodes among those whose values whoever runs the graph wants to see; they come last.
+        static: those inputs.
+        checks: nodes that depend on them whose values whoever runs the graph wants to see; they come last.
     """
     graph = gm.graph
     inputs = [n for n in graph.nodes if n.op == "placeholder"]
-    inner = {n for n in graph.nodes if n in static and n.op == "call_function"}
+    known = set(static)
+    for node in graph.nodes:
+        if depends_on(node, known):
+            known.add(node)
+    inner = known - set(inputs)
     wanted = [n for n in graph.nodes if n in inner and any(user not in inner for user in n.users)]
     if not wanted:
         return Parted(None, [], gm, list(range(len(inputs))), 0)
@@ -43,7 +60,7 @@ def part(gm: fx.GraphModule, static: Collection[fx.Node], checks: Sequence[fx.No
     once.output(tuple(copies[n] for n in (*wanted, *checks)))
     with graph.inserting_before(inputs[0]):
         for node in wanted:
-            new = graph.placeholder(f"once_{node.name}")
+            new = graph.placeholder(f"{ONCE}{node.name}")
             new.meta = dict(node.meta)
             node.replace_all_uses_with(new, delete_user_cb=lambda user: user not in inner)
     for node in checks:
@@ -52,7 +69,7 @@ def part(gm: fx.GraphModule, static: Collection[fx.Node], checks: Sequence[fx.No
     graph.eliminate_dead_code()
     keep = []
     for i, node in enumerate(inputs):
-        if node.users or node not in static:
+        if node.users or node not in known:
             keep.append(i)
         else:
             graph.erase_node(node)
