@@ -275,7 +275,9 @@ class Rewriter:
             by_channel = self.call(_aten.reshape.default, by_channel, [conv.channels, -1])
         check = self.call(fit, by_channel, bias, spread, torch.float16)
         found = self._evaluated(check)
-        if found is None or not bool(found):
+        with without_modes():
+            fits = found is not None and bool(found)
+        if not fits:
             # a check is not dead code to torch.fx
             self.graph.erase_node(check)
             return False

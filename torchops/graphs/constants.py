@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -27,10 +28,11 @@ class Parted(NamedTuple):
 
 
 def depends_on(node: fx.Node, static: Collection[fx.Node]) -> bool:
-    """Whether a call makes a tensor of static nodes alone, and always the same one."""
-    if node.op != "call_function" or not node.all_input_nodes or not isinstance(value(node), Tensor):
+    """Whether a call makes tensors of static nodes alone, and always the same ones."""
+    if node.op != "call_function" or not node.all_input_nodes or not isinstance(value(node), (Tensor, tuple, list)):
         return False
-    return all(n in static for n in node.all_input_nodes) and (is_pure(node) or node.target is fit)
+    is_constant = is_pure(node) or node.target in (operator.getitem, fit)
+    return is_constant and all(n in static for n in node.all_input_nodes)
 
 
 def part(gm: fx.GraphModule, static: Collection[fx.Node], checks: Sequence[fx.Node] = ()) -> Parted:

@@ -1,0 +1,236 @@
+"""What the backend computes of Parameters alone: once, and again when one of them changes."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.networks import with_statistics
+from torchops.compile import Backend, GraphReport
+
+from .conformance import close
+from .networks import image
+from .test_fusion import conv, sequential
+
+_X = image(1, 4, 6, 6)
+
+
+def _model() -> nn.Sequential:
+    torch.manual_seed(0)
+    model = sequential(conv(), nn.BatchNorm2d(4), nn.ReLU())
+    assert isinstance(model, nn.Sequential)
+    return model
+
+
+def _compiled(model: nn.Module, **options: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[], GraphReport]]:
+    """A function that checks what the compiled model says, and one that returns the first report."""
+    backend = Backend(rest="eager", **options)
+    run = torch.compile(model, backend=backend)
+
+    def checked(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            y: Tensor = run(x)
+            close(y, copy.deepcopy(model).double()(x.double()), x.dtype, 10)
+        return y
+
+    return checked, lambda: backend.reports[0]
+
+
+def _load(model: Any) -> None:
+    model.load_state_dict({name: t + 0.5 for name, t in model.state_dict().items()})
+
+
+def _replace(model: Any) -> None:
+    model[0].weight = nn.Parameter(torch.rand_like(model[0].weight))
+
+
+def _replace_data(model: Any) -> None:
+    model[0].weight.data = torch.rand_like(model[0].weight)
+
+
+def _step(model: Any) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    model(_X).sum().backward()
+    optimizer.step()
+
+
+def _write(model: Any) -> None:
+    with torch.no_grad():
+        model[1].running_var.mul_(2)
+
+
+def _swap(model: Any) -> None:
+    with torch.no_grad():
+        model[0].weight.copy_(model[0].weight.flip(0))
+
+
+CHANGES: dict[str, Callable[[Any], None]] = {
+    "load_state_dict": _load, "replaced": _replace, "data_replaced": _replace_data, "step": _step, "buffer_written": _write,
+    "permuted": _swap,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", CHANGES)
+@pytest.mark.parametrize("weights", ["guarded", "in_graph"])
+def test_changes_are_seen(which: str, weights: str) -> None:
+    model = _model()
+    run, report = _compiled(model, weights=weights)
+    run(_X)
+    run(_X)
+    assert report().recomputed() == (weights == "guarded")
+    CHANGES[which](model)
+    run(_X)
+    run(_X)
+    assert report().recomputed() <= 2
+
+
+def test_writes_to_data_are_seen_in_the_graph_alone() -> None:
+    model = _model()
+    run, _ = _compiled(model, weights="in_graph")
+    run(_X)
+    model[0].weight.data.mul_(2)
+    run(_X)
+    # nobody counts these, which is said in the documentation
+    model = _model()
+    backend = Backend(rest="eager")
+    compiled = torch.compile(model, backend=backend)
+    with torch.no_grad():
+        before = compiled(_X)
+        model[0].weight.data.mul_(2)
+        assert torch.equal(compiled(_X), before)
+
+
+def test_models_of_one_class_have_weights_of_their_own() -> None:
+    models = [_model() for _ in range(3)]
+    for i, model in enumerate(models):
+        with torch.no_grad():
+            model[0].weight.mul_(i + 1)
+    backend = Backend(rest="eager")
+    runs = [torch.compile(model, backend=backend) for model in models]
+    for _ in range(3):
+        for model, run in zip(models, runs, strict=True):
+            with torch.no_grad():
+                close(run(_X), model(_X), torch.float32, 10)
+    assert sum(report.recomputed() for report in backend.reports) == 3
+
+
+def test_weights_of_inference_mode_are_folded_in_the_graph() -> None:
+    with torch.inference_mode():
+        model = _model()
+    backend = Backend(rest="eager")
+    run = torch.compile(model, backend=backend)
+    with torch.inference_mode():
+        for _ in range(2):
+            close(run(_X), model(_X), torch.float32, 10)
+            model[0].weight.mul_(2)
+    assert list(backend.reports[0].fused.values()) == ["conv2d + batch_norm + relu"]
+    assert backend.reports[0].recomputed() == 0
+
+
+def test_a_model_called_in_inference_mode() -> None:
+    model = _model()
+    backend = Backend(rest="eager")
+    run = torch.compile(model, backend=backend)
+    for _ in range(2):
+        with torch.inference_mode():
+            close(run(_X), model(_X), torch.float32, 10)
+        _write(model)
+    assert backend.reports[0].recomputed() == 2
+
+
+class Counts(nn.Module):
+    """It writes to one of its buffers in every call."""
+
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = conv(), nn.BatchNorm2d(4)
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.bn(self.conv(x)) * self.calls
+
+
+def test_a_buffer_that_every_call_writes_to_recomputes_nothing() -> None:
+    model = with_statistics(Counts()).eval()
+    backend = Backend(rest="eager")
+    run = torch.compile(model, backend=backend)
+    with torch.no_grad():
+        first = run(_X)
+        for i in range(2, 5):
+            close(run(_X), i * first, torch.float32, 10)
+    assert int(model.calls) == 4
+    assert backend.reports[0].recomputed() == 1
+    assert list(backend.reports[0].fused.values()) == ["conv2d + batch_norm"]
+
+
+def test_tied_weights() -> None:
+    layer = conv()
+    model = sequential(layer, nn.BatchNorm2d(4), layer, nn.BatchNorm2d(4))
+    run, report = _compiled(model)
+    run(_X)
+    assert list(report().fused.values()) == ["conv2d + batch_norm"] * 2
+    with torch.no_grad():
+        layer.weight.mul_(2)
+    run(_X)
+
+
+def test_a_model_that_is_gone_is_not_kept() -> None:
+    model = _model()
+    run, _ = _compiled(model)
+    run(_X)
+    gone = weakref.ref(model[0].weight)
+    del model, run
+    torch.compiler.reset()
+    gc.collect()
+    assert gone() is None
+
+
+def _grow(model: Any) -> None:
+    """Folded, weights of about 30 become 1e6, which float16 has no room for; results of small images are of order 100."""
+    with torch.no_grad():
+        model[0].weight.mul_(200)
+        model[0].bias.zero_()
+        model[1].running_mean.zero_()
+        model[1].running_var.fill_(1e-6)
+        model[1].weight.fill_(100.0)
+
+
+def test_what_would_leave_float16_is_not_folded() -> None:
+    model = _model().half()
+    _grow(model)
+    run, report = _compiled(model)
+    run(_X.half() * 1e-4)
+    assert list(report().fused.values()) == ["conv2d"]
+    assert report().kept["1"].startswith("folded into the weights, it would leave the range of torch.float16")
+
+
+def test_what_leaves_float16_later_is_taken_back() -> None:
+    model = _model().half()
+    run, report = _compiled(model)
+    run(_X.half())
+    assert list(report().fused.values()) == ["conv2d + batch_norm + relu"]
+    _grow(model)
+    assert run(_X.half() * 1e-4).isfinite().all()
+
+
+def test_nothing_is_folded_in_float16_where_it_could_not_be_taken_back() -> None:
+    run, report = _compiled(_model().half(), weights="in_graph")
+    run(_X.half())
+    assert list(report().fused.values()) == ["conv2d"]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
