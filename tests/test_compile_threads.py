@@ -33,7 +33,7 @@ def test_three_threads_compile_beside_a_fourth_that_runs() -> None:
                 if not torch.equal(beside(x), expected):
                     failures.append(calls[0])
 
-    def compile(build: Callable[[], nn.Module]) -> float:
+    def compiled(build: Callable[[], nn.Module]) -> float:
         with torch.no_grad():
             model = build()
             run = torch.compile(model, backend=Backend(rest="eager"))
@@ -41,7 +41,7 @@ def test_three_threads_compile_beside_a_fourth_that_runs() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         running = pool.submit(go_on)
-        errors = list(pool.map(compile, [_block(4), _block(5), _block(6)]))
+        errors = list(pool.map(compiled, [_block(4), _block(5), _block(6)]))
         stop.set()
         running.result()
     assert max(errors) < 1e-5

@@ -52,7 +52,8 @@ class Backend:
             function of a graph and its inputs. On a CPU, where torchops calls ATen, Inductor is given ATen's operators.
         weights: "guarded" as above; "in_graph" to compute everything in every call.
         channels_last: store weights of convolutions so in inference, and with them their results; what the graph returns keeps
-            its strides. None: on a GPU, where torchops's kernels need no copy of such weights.
+            its strides. None: if that is done once, and not in every call. torchops's kernels need no copy of such weights
+            on a GPU, nor does Inductor on a CPU, where it asks for them.
         include: the modules in which calls are taken over, as in :func:`torchops.convert`: names, patterns, classes. Names are
             those that Dynamo sees: in the module that is compiled, or, after a break in its graph, in the one that goes on.
         exclude: modules to leave to torch, likewise.
@@ -127,8 +128,7 @@ def _infer(
     rewriter.run()
     report.fused = rewriter.fused
     report.kept |= rewriter.kept
-    on_gpu = any(isinstance(t, Tensor) and t.is_cuda for t in example_inputs)
-    if on_gpu if asked.channels_last is None else asked.channels_last:
+    if bool(guarded) if asked.channels_last is None else asked.channels_last:
         store_channels_last(rewriter)
     once, of, gm, keep, checks = part(gm, guarded, rewriter.checks)
     report.after = kernels(gm.graph, fused_bias=True)

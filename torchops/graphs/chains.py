@@ -29,6 +29,7 @@ from .padding import merged, pad_of
 _aten = torch.ops.aten
 _NORMS = (_aten._native_batch_norm_legit_no_training.default, _aten.batch_norm.default)
 _ACTIVATIONS: Mapping[Any, str] = {getattr(_aten, name).default: name for name in ACTIVATIONS}
+_COPIES = (_aten.clone.default, _aten.alias.default, _aten.detach.default)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Refused = Callable[[fx.Node], "str | None"]
 """Why the convolution or pool of a node is not to be taken over; None if it is."""
@@ -158,21 +159,30 @@ class Rewriter:
         name = module_name(node) or "conv2d"
         conv = Convolution(node)
         parts = parts_of(conv)
-        while conv.is_plain and (reader := only_reader(conv.node)) is not None:
+        while conv.is_plain and (reader := self._reader(conv)) is not None:
             taken = self._norm(conv, reader) or self._affine(conv, reader)
             if taken is None:
                 break
             conv, part = taken
             parts.append(part)
-        if conv.is_plain and not conv.is_transposed and (reader := only_reader(conv.node)) is not None:
+        if conv.is_plain and not conv.is_transposed and (reader := self._reader(conv)) is not None:
             conv, before = self._addition(conv, reader), conv
             parts += [] if conv is before else ["add"]
-        if conv.arguments.get("activation") == "none" and (reader := only_reader(conv.node)) is not None:
+        if conv.arguments.get("activation") == "none" and (reader := self._reader(conv)) is not None:
             activation = _activation(reader, conv.node)
             if activation is not None and value(reader).dtype == value(conv.node).dtype:
                 self._at(reader, conv, activation=activation)
                 parts.append(activation)
         return name, parts
+
+    def _reader(self, conv: Convolution) -> fx.Node | None:
+        """The call that reads a convolution, if it is one alone; copies of its result, as a dropout may leave them, go."""
+        while (reader := only_reader(conv.node)) is not None and reader.target in _COPIES:
+            if value(reader).stride() != value(conv.node).stride():
+                break
+            reader.replace_all_uses_with(conv.node)
+            self.graph.erase_node(reader)
+        return reader
 
     def _at(self, last: fx.Node, conv: Convolution, **changed: Any) -> Convolution:
         """The convolution, with some arguments changed, in the place of the last call of its chain."""
