@@ -41,13 +41,13 @@ def _is_native(dtype: torch.dtype) -> bool:
 _HALVES = (torch.float16, torch.bfloat16)
 
 
-def _is_half(t: Tensor) -> bool:
+def is_half(t: Tensor) -> bool:
     return t.dtype in _HALVES
 
 
-def _wide(t: Tensor) -> Tensor:
+def wide(t: Tensor) -> Tensor:
     """t in float32 where ATen would fall back to kernels that round every tap and every image, and take 10 times as long."""
-    return t.float() if _is_half(t) and t.device.type == "cpu" and not _is_native(t.dtype) else t
+    return t.float() if is_half(t) and t.device.type == "cpu" and not _is_native(t.dtype) else t
 
 
 def is_differentiable(x: Tensor) -> bool:
@@ -55,10 +55,10 @@ def is_differentiable(x: Tensor) -> bool:
 
     In bfloat16 it was seen to leave weights unwritten, for strides of 3 and images few pixels wide, and to crash.
     """
-    return not _is_half(x) or not _is_native(x.dtype)
+    return not is_half(x) or not _is_native(x.dtype)
 
 
-def _misses(size: Ints, kernel_size: Ints, conv: Conv2d) -> bool:
+def misses(size: Ints, kernel_size: Ints, conv: Conv2d) -> bool:
     """Whether a window may meet nothing but padding: it lies beyond the border altogether, or the image lies between its taps.
 
     Where oneDNN pads by itself it may then read what is not there, and crash: of the former in float32 and bfloat16, with
@@ -83,7 +83,7 @@ def _falls_between(pixels: int, reach: int, before: int, after: int, stride: int
     )
 
 
-def _in_dtype(value: float, dtype: torch.dtype) -> float:
+def in_dtype(value: float, dtype: torch.dtype) -> float:
     """The value as a pixel of that dtype would hold it."""
     return float(torch.tensor(value, dtype=torch.float64).to(dtype)) if value != 0.0 and dtype in _HALVES else value
 
@@ -130,7 +130,7 @@ def _settled(t: Tensor) -> Tensor:
 def _unpadded(size: Ints, weight_size: Ints, conv: Conv2d) -> tuple[Pair, Sides]:
     """What ATen's convolution pads by itself (rows, columns), and what is left to pad before it."""
     left, right, top, bottom = conv.padding
-    if conv.border != "zeros" or _misses(size, weight_size, conv):
+    if conv.border != "zeros" or misses(size, weight_size, conv):
         return (0, 0), conv.padding
     if left == right and top == bottom:
         return (top, left), (0, 0, 0, 0)
@@ -158,7 +158,7 @@ def uncut(dy_size: Ints, weight_size: Ints, size: Ints, conv: Conv2d) -> tuple[P
     """What ATen's transposed convolution cuts off by itself (rows, columns), what it adds at the end, what is left to fold."""
     (p, q), (r, s), (left, right, top, bottom) = dy_size[-2:], weight_size[-2:], conv.padding
     stride, dilation = conv.stride, conv.dilation
-    if conv.border == "zeros" and not _misses(size, weight_size, conv):
+    if conv.border == "zeros" and not misses(size, weight_size, conv):
         rows = size[0] - conv_transpose_size(p, r, stride[0], 2 * top, 0, dilation[0])
         cols = size[1] - conv_transpose_size(q, s, stride[1], 2 * left, 0, dilation[1])
         if 0 <= rows < max(stride[0], dilation[0]) and 0 <= cols < max(stride[1], dilation[1]):
@@ -205,14 +205,14 @@ def aten_conv2d(
 ) -> Tensor:
     dtype, channels_last = x.dtype, is_channels_last(x, weight)
     own, rest = _unpadded(x.shape, weight.shape, conv)
-    if _is_half(x):
+    if is_half(x):
         # results are rounded once, after the epilogue
         exact = residual is None and (activation == "none" or ACTIVATIONS[activation].exact)
-        widen = _wide if exact else Tensor.float
+        widen = wide if exact else Tensor.float
         x, weight, bias = widen(x), widen(weight), None if bias is None else widen(bias)
-    x, weight = _settled(_padded(x, rest, conv.border, _in_dtype(conv.value, dtype))), _settled(weight)
+    x, weight = _settled(_padded(x, rest, conv.border, in_dtype(conv.value, dtype))), _settled(weight)
     stride = conv.stride
-    if _is_half(x) and x.shape[3] + 2 * own[1] - conv.reach(weight.shape[2:])[1] <= stride[1]:
+    if is_half(x) and x.shape[3] + 2 * own[1] - conv.reach(weight.shape[2:])[1] <= stride[1]:
         # there is one column of results, which this stride does not move; with one of 2 or more, oneDNN was seen to compute
         # other numbers in bfloat16
         stride = (stride[0], 1)
@@ -231,10 +231,10 @@ def aten_input_grad(
 ) -> Tensor:
     dtype = dy.dtype
     own, more, rest = uncut(dy.shape, weight.shape, size, conv)
-    if _is_half(dy):
+    if is_half(dy):
         # oneDNN takes no more output padding than this, and knows neither our bias nor a fold
         native = bias is None and not any(rest) and more[0] < conv.stride[0] and more[1] < conv.stride[1]
-        widen = _wide if native else Tensor.float
+        widen = wide if native else Tensor.float
         dy, weight, bias = widen(dy), widen(weight), None if bias is None else widen(bias)
     # oneDNN would sum the gradient of a bias with ten times the error
     fused = None if bias is None or any(rest) or (bias.requires_grad and torch.is_grad_enabled()) else bias
@@ -253,8 +253,8 @@ def aten_weight_grad(
     k = dy.shape[1]
     own, rest = _unpadded(x.shape, kernel_size, conv)
     # oneDNN's gradients of a weight are wrong in halves: see `is_differentiable`
-    dy, wide_x = (dy.float(), x.float()) if _is_half(x) else (dy, x)
-    wide_x = _settled(_padded(wide_x, rest, conv.border, _in_dtype(conv.value, x.dtype)))
+    dy, wide_x = (dy.float(), x.float()) if is_half(x) else (dy, x)
+    wide_x = _settled(_padded(wide_x, rest, conv.border, in_dtype(conv.value, x.dtype)))
     # ATen reads only the size of this weight
     weight = empty((k, x.shape[1] // conv.groups, *kernel_size), wide_x, channels_last)
     _, dw, db = _aten.convolution_backward.default(
