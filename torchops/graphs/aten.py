@@ -347,7 +347,9 @@ def _first_pixels(windows: Ints, window: Window, device: torch.device) -> tuple[
 def _offsets_of(positions: Tensor, width: int, window: Window) -> Tensor:
     """Positions in an image of that width that lie in their windows, as offsets in these."""
     p, q = _first_pixels(positions.shape[2:], window, positions.device)
-    rows, cols = positions // width - p, positions % width - q
+    row = positions // width
+    # the exporter to ONNX knows no remainder of a symbolic number
+    rows, cols = row - p, positions - row * width - q
     offsets = rows // window.dilation[0] * window.kernel[1] + cols // window.dilation[1]
     return _promised(offsets, _is_channels_last(positions), torch.uint8, by_elements=True)
 
