@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import operator
 import os
 import tempfile
 import warnings
@@ -154,12 +155,25 @@ def _quietly() -> Iterator[None]:
 def _write(program: ExportedProgram, args: tuple[Any, ...], path: Path) -> int:
     """Write the file; the number of its operators."""
     with _quietly():
-        made = torch.onnx.export(program, args, dynamo=True, opset_version=OPSET, verbose=False)
+        made = torch.onnx.export(
+            program, args, dynamo=True, opset_version=OPSET, verbose=False, custom_translation_table=_translations()
+        )
         assert made is not None
         weights = sum(t.numel() * t.element_size() for t in (*program.state_dict.values(), *program.constants.values())
                       if isinstance(t, Tensor))  # fmt: skip
         made.save(path, external_data=weights > LARGEST)
     return len(list(made.model.graph))
+
+
+def _translations() -> dict[Any, Callable[..., Any]]:
+    """What torch translates wrongly: ONNX's division of integers drops the fraction, Python's takes the next lower number."""
+    from onnxscript import opset18
+
+    def floordiv(a: Any, b: Any) -> Any:
+        # this remainder has the sign of the divisor, as Python's
+        return opset18.Div(opset18.Sub(a, opset18.Mod(a, b)), b)
+
+    return {operator.floordiv: floordiv}
 
 
 def _tensors(args: Any) -> list[Tensor]:
