@@ -23,7 +23,9 @@ from torchops.graphs.aten import ATEN
 from torchops.ops.registration import IMPLEMENTATIONS
 
 from .conformance import Conformance, close
+from .conformance.dispatch import Logged
 from .opinfo import Sample
+from .test_raw_operators import GOOD
 
 _MODULES = (
     tests.test_adaptive_avg_pool2d, tests.test_adaptive_max_pool2d, tests.test_avg_pool2d, tests.test_conv2d,
@@ -82,9 +84,81 @@ def test_every_operator_has_one() -> None:
     assert {op._schema.name for op in ATEN} == {f"torchops::{name}" for name in IMPLEMENTATIONS}
 
 
+def ask(function: Callable[..., Results], inputs: Any, mode: str = "fake", others: Any = None) -> None:
+    """Trace the function on inputs, and compare what the graph makes of them, or of others, with what the operators do."""
+    graph = traced(function, inputs, mode)
+    others = inputs if others is None else others
+    # where a mode looks on, no call goes past the operators: a gradient of ATen's has a memory format of ATen's
+    with Logged():
+        expected = function(*others)
+    alike(graph(*others), expected, factor=4)
+
+
 @pytest.mark.parametrize("mode", ["fake", "symbolic"])
 @pytest.mark.parametrize(("asked", "sample"), SAMPLES)
 def test_samples(asked: Conformance, sample: Sample, mode: str) -> None:
-    inputs = asked.inputs(sample, torch.float32, _CPU)
-    function = both_ways(asked, sample)
-    alike(traced(function, inputs, mode)(*inputs), function(*inputs), factor=4)
+    ask(both_ways(asked, sample), asked.inputs(sample, torch.float32, _CPU), mode)
+
+
+_LAYOUTS = (
+    ("contiguous", "channels_last"), ("channels_last", "contiguous"), ("channels_last", "channels_last"),
+    ("sliced", "sliced_channels_last"), ("transposed", "transposed"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("layouts", _LAYOUTS, ids="-".join)
+@pytest.mark.parametrize(("asked", "sample"), SAMPLES)
+def test_layouts(asked: Conformance, sample: Sample, layouts: tuple[str, str]) -> None:
+    ask(both_ways(asked, sample), asked.inputs(sample, torch.float32, _CPU, *layouts))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("asked", "sample"), SAMPLES)
+def test_dtypes(asked: Conformance, sample: Sample, dtype: torch.dtype) -> None:
+    ask(both_ways(asked, sample), asked.inputs(sample, dtype, _CPU, "channels_last"))
+
+
+@pytest.mark.parametrize("asked", TYPICAL)
+def test_bytes(asked: Conformance) -> None:
+    if torch.uint8 not in asked.info.op.dtypes:
+        pytest.skip("the op takes floating point alone")
+    for layout in ("contiguous", "channels_last"):
+        for sample in asked.info.samples:
+            ask(both_ways(asked, sample), asked.inputs(sample, torch.uint8, _CPU, layout))
+
+
+@pytest.mark.parametrize("asked", TYPICAL)
+def test_empty_batch(asked: Conformance) -> None:
+    sample = asked.info.samples[0]
+    sample = sample.resized((0, *sample.shape[1:]))
+    for layout in ("contiguous", "channels_last"):
+        ask(both_ways(asked, sample), asked.inputs(sample, torch.float32, _CPU, layout))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("asked", TYPICAL)
+def test_symbolic_sizes_are_not_bound(asked: Conformance, dtype: torch.dtype) -> None:
+    """A graph of one size computes others."""
+    sample = asked.info.samples[0]
+    channels = sample.shape[1]
+    first, *others = (sample.resized((n, channels, h, w)) for n, h, w in ((2, 9, 7), (3, 8, 11), (4, 15, 6), (1, 9, 9)))
+
+    def inputs(sample: Sample) -> Any:
+        return asked.inputs(sample, dtype, _CPU, "channels_last")
+
+    for other in others:
+        ask(both_ways(asked, sample), inputs(first), "symbolic", inputs(other))
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_operators_by_themselves(name: str) -> None:
+    """With arguments that no public function gives them."""
+    arguments = GOOD[name]()
+    tensors = {key: value for key, value in arguments.items() if isinstance(value, Tensor)}
+    operator = getattr(torch.ops.torchops, name)
+
+    def call(*inputs: Tensor) -> Results:
+        out = operator(**arguments | dict(zip(tensors, inputs, strict=True)))
+        return out if isinstance(out, tuple) else (out,)
+
+    ask(call, tuple(tensors.values()))

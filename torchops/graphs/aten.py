@@ -54,20 +54,26 @@ def _has_strides(t: Tensor, channels_last: bool) -> bool:
     return all(known(a == b) for a, b in zip(t.stride(), wanted, strict=True))
 
 
-def _promised(t: Tensor, channels_last: bool, dtype: torch.dtype) -> Tensor:
+def _promised(t: Tensor, channels_last: bool, dtype: torch.dtype, *, by_elements: bool = False) -> Tensor:
+    """t with the dtype and the strides of `_empty`.
+
+    Args:
+        by_elements: whether what has made t goes over elements. In dimensions of one element of channels_last tensors that
+            takes other strides than its fake foresees.
+    """
     t = t if t.dtype == dtype else t.to(dtype)
-    return t if _has_strides(t, channels_last) else t.clone(memory_format=_format(channels_last))
+    sure = not (by_elements and channels_last and any(known(n == 1) for n in t.shape[1:]))
+    return t if sure and _has_strides(t, channels_last) else t.clone(memory_format=_format(channels_last))
 
 
 def _settled(t: Tensor) -> Tensor:
-    """t with the strides of `_empty` in dimensions of one element too: `ops/conv2d/aten.py` says what becomes of others."""
-    if not any(known(n == 1) for n in t.shape) or _has_strides(t, False):
+    """t with the strides of `_empty` where it has dimensions of one element: `ops/conv2d/aten.py` says what becomes of others.
+
+    What ATen makes of others has strides of its own choice, too.
+    """
+    if not any(known(n == 1) for n in t.shape) or _has_strides(t, False) or _has_strides(t, True):
         return t
-    likely = either_is_channels_last(t, t)
-    for channels_last in (likely, not likely):
-        if t.is_contiguous(memory_format=_format(channels_last)):
-            return t if _has_strides(t, channels_last) else t.clone(memory_format=_format(channels_last))
-    return t
+    return t.clone(memory_format=memory_format(t.shape, t.stride()))
 
 
 #
@@ -186,7 +192,7 @@ def _conv2d(
         y = y + residual
     if activation != "none":
         y = ACTIVATIONS[activation].function(y)
-    return _promised(y, channels_last, dtype)
+    return _promised(y, channels_last, dtype, by_elements=residual is not None or activation != "none")
 
 
 def _conv(stride: Ints, padding: Ints, dilation: Ints, groups: int, border: str, value: float = 0.0) -> Conv2d:
@@ -253,7 +259,7 @@ def _conv2d_input_grad(
     dx = _folded(dx, size, rest, conv.border)
     if bias is not None and fused is None:
         dx = dx + bias.view(-1, 1, 1)
-    return _promised(dx, channels_last, dtype)
+    return _promised(dx, channels_last, dtype, by_elements=_any(rest) or fused is not bias)
 
 
 def _conv2d_weight_grad(
@@ -321,7 +327,8 @@ def _maxima(x: Tensor, window: Window, output_size: Ints, smallest: bool) -> tup
         return _empty(size, x, channels_last), _empty(size, x, channels_last, torch.int64)
     ceil_mode = bool(_ceil_mode(x.shape[2:], output_size, window))
     y, positions = _aten.max_pool2d_with_indices.default(-x if smallest else x, *window, ceil_mode)
-    return _promised(-y if smallest else y, channels_last, x.dtype), _promised(positions, channels_last, torch.int64)
+    y = _promised(-y if smallest else y, channels_last, x.dtype, by_elements=smallest)
+    return y, _promised(positions, channels_last, torch.int64)
 
 
 def _is_channels_last(x: Tensor) -> bool:
@@ -340,9 +347,11 @@ def _first_pixels(windows: Ints, window: Window, device: torch.device) -> tuple[
 def _offsets_of(positions: Tensor, width: int, window: Window) -> Tensor:
     """Positions in an image of that width that lie in their windows, as offsets in these."""
     p, q = _first_pixels(positions.shape[2:], window, positions.device)
-    rows, cols = positions // width - p, positions % width - q
+    row = positions // width
+    # the exporter to ONNX knows no remainder of a symbolic number
+    rows, cols = row - p, positions - row * width - q
     offsets = rows // window.dilation[0] * window.kernel[1] + cols // window.dilation[1]
-    return _promised(offsets, _is_channels_last(positions), torch.uint8)
+    return _promised(offsets, _is_channels_last(positions), torch.uint8, by_elements=True)
 
 
 def _positions_of(indices: Tensor, size: Ints, window: Window) -> Tensor:
@@ -459,7 +468,7 @@ def _avg_unpool2d(
     x = x.to(accumulation_dtype(dtype))
     if mean == "cover":
         y = _by_cover(_spread(x, size, window), windows, window) if window.overlap() else _spread(x, size, window)
-        return _promised(y, channels_last, dtype)
+        return _promised(y, channels_last, dtype, by_elements=True)
     ceil_mode = _ceil_mode(size, windows, window)
     image, override = list(size), {"fixed": divisor}.get(mean)
     if ceil_mode is None:
@@ -578,7 +587,7 @@ def _sobel(x: Tensor, normalized: bool, eps: float, border: str, value: float) -
     if _is_empty(x):
         return _empty(x.shape, x, channels_last, dtype)
     y = _square(*_gradients(x, border, value), _scale(normalized), eps).sqrt()
-    return _promised(y, channels_last, dtype)
+    return _promised(y, channels_last, dtype, by_elements=True)
 
 
 def _spatial_gradient(x: Tensor, normalized: bool, border: str, value: float) -> Tensor:
@@ -611,7 +620,7 @@ def _sobel_backward(
     ratio = square.rsqrt() * dy * (scale * scale)
     if eps < _TINY:
         ratio = torch.where(square == 0, 0.0, ratio)
-    return _promised(_adjoint(gx * ratio, gy * ratio, border), channels_last, x.dtype)
+    return _promised(_adjoint(gx * ratio, gy * ratio, border), channels_last, x.dtype, by_elements=True)
 
 
 def _spatial_gradient_backward(dg: Tensor, normalized: bool, border: str) -> Tensor:
@@ -619,7 +628,7 @@ def _spatial_gradient_backward(dg: Tensor, normalized: bool, border: str) -> Ten
     if _is_empty(dg):
         return _empty(dg[:, :, 0].shape, dg, channels_last)
     dgx, dgy = (t.to(acc) * _scale(normalized) for t in dg.unbind(2))
-    return _promised(_adjoint(dgx, dgy, border), channels_last, dg.dtype)
+    return _promised(_adjoint(dgx, dgy, border), channels_last, dg.dtype, by_elements=True)
 
 
 ATEN: Mapping[Any, Callable[..., Any]] = MappingProxyType(
