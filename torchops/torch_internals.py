@@ -12,6 +12,7 @@ from collections.abc import Callable, Container
 from typing import Any
 
 import torch
+import torch._dispatch.python
 import torch._functorch.utils
 import torch._guards
 import torch._subclasses.functional_tensor
@@ -210,6 +211,17 @@ def mutated_inputs() -> Container[int]:
     context = torch._guards.TracingContext.try_get()
     metadata = None if context is None else context.fw_metadata
     return () if metadata is None else metadata.mutated_inp_runtime_indices
+
+
+python_dispatcher: Callable[[], Any] = torch._dispatch.python.enable_python_dispatcher
+"""A block in which operators that are made of others are taken apart in Python, where sizes may be symbolic."""
+
+
+def size_hint(size: Any) -> int | None:
+    """What a size that may be symbolic was in the example that was traced; None if there was none. Publicly, asking makes a
+    guard."""
+    hint = size.node.hint if isinstance(size, torch.SymInt) else size
+    return None if hint is None else int(hint)
 
 
 nn_builtins: Any = torch._C._nn

@@ -13,7 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from torchops.backend import get_backend
 from torchops.graphs.aten import ATEN
-from torchops.graphs.nodes import fake_mode
+from torchops.graphs.nodes import faking
 from torchops.ops.registration import plain_call
 from torchops.torch_internals import mark_static
 
@@ -40,7 +40,7 @@ def compiled(asked: Options, gm: fx.GraphModule, example_inputs: list[Any], stat
     if asked.rest == "inductor" and on_cpu and get_backend() != "triton":
         # Inductor fuses around ATen's operators. They are lowered before Inductor and not by its own table, which is no part of
         # the key of AOTAutograd's cache
-        with fake_mode(example_inputs):
+        with faking(example_inputs):
             gm = make_fx(gm, decomposition_table=dict(ATEN))(*example_inputs)
     elif asked.rest == "eager":
         _call_plainly(gm)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -23,7 +23,7 @@ from .convolutions import CONV2D, TRANSPOSED, Convolution, parts_of
 from .counterparts import COUNTERPARTS
 from .folding import fit, wide
 from .inlining import WHERE, inline
-from .nodes import are_alike, arguments, fake_mode, module_name, only_reader, value
+from .nodes import are_alike, arguments, faking, module_name, only_reader, value
 from .padding import merged, pad_of
 
 _aten = torch.ops.aten
@@ -50,7 +50,7 @@ class Rewriter:
         known: Mapping[fx.Node, Tensor] | None = None,
     ) -> None:  # fmt: skip
         self.gm, self.graph, self.refused = gm, gm.graph, refused
-        self.mode = fake_mode(value(n) for n in self.graph.nodes)
+        self._values = [value(n) for n in self.graph.nodes if n.op in ("placeholder", "get_attr")]
         self.fused: dict[str, str] = {}
         self.kept: dict[str, str] = {}
         self.checks: list[fx.Node] = []
@@ -68,7 +68,7 @@ class Rewriter:
     def call(self, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
         """A new node, with its fake value."""
         node = self.graph.call_function(target, args, kwargs)
-        with self.mode:
+        with faking(self._values):
             node.meta["val"] = target(*fx.node.map_arg(args, value), **fx.node.map_arg(kwargs, value))
         self._note(node)
         return node
@@ -76,7 +76,6 @@ class Rewriter:
     def run(self) -> None:
         """Take over ATen's convolutions and pools, and fuse."""
         self._take_over()
-        self._ask_inputs()
         self.graph.eliminate_dead_code()
         # this goes from the end: of two convolutions that meet in a sum, the later takes the other's result as its residual
         convolutions = [n for n in self.graph.nodes if n.target in (CONV2D, TRANSPOSED) and self.refused(n) is None]
@@ -118,31 +117,6 @@ class Rewriter:
             changed = conv.with_arguments(x=x, padding=list(padding), padding_mode=mode, padding_value=number)
             self._replace(node, node.target, changed)
 
-    def _ask_inputs(self) -> None:
-        """Compute sizes of convolutions from those of their inputs: whoever asks for a size reads the result, too."""
-        for node in list(self.graph.nodes):
-            if node.target is not _aten.sym_size.int:
-                continue
-            while (source := _source_of_size(node.args[0])) is not None:
-                node.args = (source, node.args[1])
-            if node.args[0].target is not CONV2D:
-                continue
-            conv, dim = Convolution(node.args[0]), node.args[1]
-            x, weight = conv.arguments["x"], conv.arguments["weight"]
-            if not all(isinstance(n, int) for n in value(weight).shape):
-                continue
-            with self.graph.inserting_before(node):
-                new = self.call(_aten.sym_size.int, *((weight, 0) if dim == 1 else (x, dim)))
-                if dim > 1:
-                    left, right, top, bottom = conv.arguments["padding"]
-                    more = top + bottom if dim == 2 else left + right
-                    reach = conv.arguments["dilation"][dim - 2] * (value(weight).shape[dim] - 1) + 1
-                    free = self.call(operator.add, new, more - reach)
-                    steps = self.call(operator.floordiv, free, conv.arguments["stride"][dim - 2])
-                    new = self.call(operator.add, steps, 1)
-            node.replace_all_uses_with(new)
-            self.graph.erase_node(node)
-
     def _replace(self, node: fx.Node, target: Any, args: tuple[Any, ...]) -> fx.Node:
         with self.graph.inserting_before(node):
             new = self.call(target, *args)
@@ -176,13 +150,42 @@ class Rewriter:
         return name, parts
 
     def _reader(self, conv: Convolution) -> fx.Node | None:
-        """The call that reads a convolution, if it is one alone; copies of its result, as a dropout may leave them, go."""
+        """The call that reads a convolution, if it is one alone.
+
+        Whoever asks for a symbolic size of the result asks the inputs, and copies of it, as a dropout may leave them, go.
+        """
+        for question in [user for user in conv.node.users if user.target is _aten.sym_size.int]:
+            with self.graph.inserting_before(question):
+                size = self._size(conv, cast(int, question.args[1]))
+            if size is not None:
+                question.replace_all_uses_with(size)
+                self.graph.erase_node(question)
         while (reader := only_reader(conv.node)) is not None and reader.target in _COPIES:
             if value(reader).stride() != value(conv.node).stride():
                 break
             reader.replace_all_uses_with(conv.node)
             self.graph.erase_node(reader)
         return reader
+
+    def _size(self, conv: Convolution, dim: int) -> fx.Node | None:
+        """A node for a size of a convolution, of its inputs; None if there is none."""
+        weight, shape = conv.arguments["weight"], value(conv.arguments["weight"]).shape
+        x = conv.arguments["dy" if conv.is_transposed else "x"]
+        if dim == 0:
+            return self.call(_aten.sym_size.int, x, 0)
+        if conv.is_transposed:
+            # its channels are no symbol, and it was told the rest
+            size = conv.arguments["size"][dim - 2] if dim > 1 else None
+            return size if isinstance(size, fx.Node) else None
+        if dim == 1:
+            return self.call(_aten.sym_size.int, weight, 0)
+        if not isinstance(shape[dim], int):
+            return None
+        left, right, top, bottom = conv.arguments["padding"]
+        more = top + bottom if dim == 2 else left + right
+        reach = conv.arguments["dilation"][dim - 2] * (shape[dim] - 1) + 1
+        free = self.call(operator.add, self.call(_aten.sym_size.int, x, dim), more - reach)
+        return self.call(operator.add, self.call(operator.floordiv, free, conv.arguments["stride"][dim - 2]), 1)
 
     def _at(self, last: fx.Node, conv: Convolution, **changed: Any) -> Convolution:
         """The convolution, with some arguments changed, in the place of the last call of its chain."""
@@ -284,7 +287,7 @@ class Rewriter:
             by_channel = self.call(_aten.permute.default, weight, [0, 2, 1, 3, 4])
             by_channel = self.call(_aten.reshape.default, by_channel, [conv.channels, -1])
         check = self.call(fit, by_channel, bias, spread, torch.float16)
-        found = self._evaluated(check)
+        found = self.evaluated(check)
         with without_modes():
             fits = found is not None and bool(found)
         if not fits:
@@ -294,13 +297,13 @@ class Rewriter:
         self.checks.append(check)
         return True
 
-    def _evaluated(self, node: fx.Node) -> Tensor | None:
+    def evaluated(self, node: fx.Node) -> Tensor | None:
         """The value of what depends on known values alone."""
         if node in self.known:
             return self.known[node]
         if node not in self.static or node.op != "call_function":
             return None
-        inputs = {n: self._evaluated(n) for n in node.all_input_nodes}
+        inputs = {n: self.evaluated(n) for n in node.all_input_nodes}
         if any(t is None for t in inputs.values()):
             return None
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), inputs.__getitem__)
@@ -343,14 +346,6 @@ def free_name(name: str, taken: Mapping[str, Any]) -> str:
     """The name, or the first like it that is not taken: a layer may be called more than once."""
     candidates = (f"{name}_{i}" if i else name for i in range(len(taken) + 1))
     return next(candidate for candidate in candidates if candidate not in taken)
-
-
-def _source_of_size(node: fx.Node) -> fx.Node | None:
-    """What a batch norm or an activation is applied to, which has the size of its result."""
-    if node.target is operator.getitem and node.args[0].target is _NORMS[0]:  # type: ignore[union-attr]
-        node = node.args[0]  # type: ignore[assignment]
-    is_of_elements = node.target in _NORMS or node.target in _ACTIVATIONS or node.target is _aten.hardtanh.default
-    return node.args[0] if is_of_elements else None  # type: ignore[return-value]
 
 
 def _before_cast(node: fx.Node) -> fx.Node:

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from .nodes import fake_mode, value
+from .nodes import faking, value
 
 WHERE = ("nn_module_stack", "stack_trace", "source_fn_stack", "seq_nr")
 """What the graph knows of the code that a node stands for."""
@@ -29,7 +29,7 @@ def inline(gm: fx.GraphModule, node: fx.Node, function: Callable[..., Any]) -> A
         return function(*args, **kwargs)
 
     values = [value(n) for n in inputs]
-    with torch.no_grad(), fake_mode(values):
+    with torch.no_grad(), faking(values):
         traced = make_fx(call)(*values)
     copies: dict[fx.Node, fx.Node] = {}
     given = iter(inputs)

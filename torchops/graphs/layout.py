@@ -7,7 +7,7 @@ from torch import Tensor, fx
 
 from .chains import Rewriter
 from .convolutions import CONV2D
-from .nodes import value
+from .nodes import faking, value
 
 _aten = torch.ops.aten
 
@@ -18,7 +18,7 @@ def store_channels_last(rewriter: Rewriter) -> bool:
     Return whether that was done: not if the graph reads memory by strides, or returns tensors of other strides than those of a
     memory format.
     """
-    graph, mode = rewriter.graph, rewriter.mode
+    graph = rewriter.graph
     nodes = list(graph.nodes)
     output = nodes[-1]
     promised = [(n, _format(value(n))) for n in output.args[0]]
@@ -32,9 +32,10 @@ def store_channels_last(rewriter: Rewriter) -> bool:
         elif node.target in (_aten.view.default, _aten._unsafe_view.default):
             # some of these have to copy now
             node.target = _aten.reshape.default
+    values = [value(n) for n in graph.nodes]
     for node in graph.nodes:
         if node.op == "call_function" and isinstance(value(node), (Tensor, tuple, list)):
-            with mode:
+            with faking(values):
                 args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
                 node.meta["val"] = node.target(*args, **kwargs)
     results = []

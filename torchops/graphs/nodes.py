@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, fx
 from torch._guards import detect_fake_mode
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from torchops.torch_internals import schema_of
+from torchops.torch_internals import python_dispatcher, schema_of, size_hint
 
 
 def value(argument: Any) -> Any:
@@ -21,9 +20,11 @@ def value(argument: Any) -> Any:
     return argument.meta.get("val") if isinstance(argument, fx.Node) else argument
 
 
-def fake_mode(values: Iterable[Any]) -> AbstractContextManager[Any]:
-    """A block in which operators are given fake values."""
-    return detect_fake_mode(list(values)) or contextlib.nullcontext()
+@contextlib.contextmanager
+def faking(values: Iterable[Any]) -> Iterator[None]:
+    """A block in which operators compute with values that are fake, as the given ones, and sizes that are symbolic."""
+    with detect_fake_mode(list(values)) or contextlib.nullcontext(), python_dispatcher():
+        yield
 
 
 def operator_of(node: fx.Node) -> torch._ops.OpOverload | None:
@@ -53,12 +54,23 @@ def is_pure(node: fx.Node) -> bool:
 
 
 def are_alike(a: Any, b: Any) -> bool:
-    """Whether two tensors are known to have one shape, one dtype and one device."""
+    """Whether two operands of a sum, or one and the sum, have one shape, one dtype and one device."""
     if not isinstance(a, Tensor) or not isinstance(b, Tensor):
         return False
     if a.dtype != b.dtype or a.device != b.device or a.dim() != b.dim():
         return False
-    return all(statically_known_true(m == n) for m, n in zip(a.shape, b.shape, strict=True))
+    return all(_are_equal(m, n) for m, n in zip(a.shape, b.shape, strict=True))
+
+
+def _are_equal(m: Any, n: Any) -> bool:
+    """Whether two sizes of operands of one sum are the same: known to be, or so in the example, and neither is 1.
+
+    Such a sum asks for it, and the graph is guarded by that already.
+    """
+    if statically_known_true(m == n):
+        return True
+    example = size_hint(m)
+    return example is not None and example > 1 and example == size_hint(n) and bool(m == n)
 
 
 def only_reader(node: fx.Node) -> fx.Node | None:
