@@ -343,7 +343,7 @@ def _functions_wrapped() -> None:
     tracer, names, original = fx.Tracer(), {"root": math.sqrt}, math.sqrt
     tracer.root, tracer.graph = nn.Module(), fx.Graph(tracer_cls=fx.Tracer)
     proxy = tracer.create_proxy("placeholder", "x", (), {})
-    with internals.functions_wrapped(tracer) as wrap_in:
+    with internals.functions_wrapped() as wrap_in:
         assert names["root"] is original
         wrap_in(names)
         for sqrt in (names["root"], math.sqrt):

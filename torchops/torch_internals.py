@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -136,17 +137,17 @@ TENSOR_CONSTANT = "_tensor_constant"
 
 
 @contextlib.contextmanager
-def functions_wrapped(tracer: fx.Tracer) -> Iterator[Callable[[dict[str, Any]], None]]:
+def functions_wrapped() -> Iterator[Callable[[dict[str, Any]], None]]:
     """A block in which functions that `torch.fx.wrap` was told of, and those of `math`, are recorded if they are given what a
     trace records; it yields what has them so in further globals. `Tracer.trace` alone does that publicly."""
+    known = {id(function) for name, function in vars(math).items() if not name.startswith("_") and callable(function)}
     with fx._symbolic_trace._new_patcher() as patcher:
 
         def wrap_in(namespace: dict[str, Any]) -> None:
-            fx._symbolic_trace._autowrap_check(patcher, namespace, tracer._autowrap_function_ids)
+            fx._symbolic_trace._autowrap_check(patcher, namespace, known)
 
         fx._symbolic_trace._patch_wrapped_functions(patcher)
-        for module in tracer._autowrap_search:
-            wrap_in(vars(module))
+        wrap_in(vars(math))
         yield wrap_in
 
 

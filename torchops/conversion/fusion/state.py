@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterable
+from types import new_class
 from typing import Any
 
 from torch import fx
+from torch.fx.proxy import TraceError
 from torch.nn import Module
 
-from torchops.torch_internals import tree_leaves
+from torchops.torch_internals import TENSOR_CONSTANT, tree_leaves
 
 from .places import Place, places
 
@@ -74,6 +77,32 @@ class State:
                     del shared[at]
             elif isinstance(shared, set):
                 shared -= {value for value in [*shared] if _recorded(value)}
+
+
+class _Quiet:
+    """A base that stands before a user's class, which is then not told of a subclass that its user did not write."""
+
+    def __init_subclass__(cls) -> None:
+        pass
+
+
+def refuse_attributes(modules: Iterable[Module]) -> None:
+    """Have modules of a probe refuse to have attributes set, which names the line that does it. Their classes are others then,
+    and so this is for a trace that will fail."""
+    for module in modules:
+        # a class may refuse to have subclasses; then the module is named, but not the line
+        with contextlib.suppress(Exception):
+            object.__setattr__(module, "__class__", _refusing(type(module)))
+
+
+def _refusing(cls: type[Module]) -> type[Module]:
+    def refuse(self: Module, name: str, value: Any) -> None:
+        if not name.startswith(TENSOR_CONSTANT):
+            raise TraceError(f"it sets the attribute `{name}` of a module")
+        cls.__setattr__(self, name, value)
+
+    own = {"__setattr__": refuse, "__module__": cls.__module__}
+    return new_class(cls.__name__, (_Quiet, cls), exec_body=lambda space: space.update(own))
 
 
 def _recorded(value: Any) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import inspect
 import itertools
-import operator
-import threading
 import traceback
-from collections.abc import Callable, Collection, Container
+from collections.abc import Callable, Collection, Container, Iterator
 from typing import Any
 
 import torch
@@ -16,38 +14,12 @@ from torch import fx
 from torch.fx.proxy import TraceError
 from torch.nn import Module
 
-from torchops.torch_internals import (
-    TorchDispatchMode,
-    call_as_is,
-    functions_wrapped,
-    schema_of,
-    thread_traces_by_fx,
-)
+from torchops.conversion import shared_copy
+from torchops.torch_internals import TorchDispatchMode, schema_of
 
-from .calls import IN_PLACE, OURS, has_hooks, is_frozen_norm, layer_class
-from .probe import heard, overrides_call, probe_of, refuse_attributes
-from .state import State
-
-
-class _Proxy(fx.Proxy):
-    """A tensor of the trace. `x += y` and `x[i] = y` are recorded as what they are, not as a sum, or not at all."""
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name not in ("tracer", "node"):
-            raise TraceError(f"it sets the attribute `{name}` of a tensor")
-        super().__setattr__(name, value)
-
-
-def _recorded(name: str) -> Callable[[_Proxy, Any], fx.Proxy]:
-    target = getattr(operator, name)
-    return lambda self, other: self.tracer.create_proxy("call_function", target, (self, other), {})
-
-
-for _name in IN_PLACE:
-    setattr(_Proxy, f"__{_name}__", _recorded(_name))
+from .calls import OURS, has_hooks, is_frozen_norm, layer_class
+from .recorder import Recorder, overrides_call
+from .state import State, refuse_attributes
 
 
 class _NothingHappens(TorchDispatchMode):
@@ -68,7 +40,7 @@ def _autocast_blocks() -> int:
     return blocks
 
 
-class Tracer(fx.Tracer):
+class Tracer(Recorder):
     """Follows calls down to the layers of torch.nn and torchops, and to modules that are to stay as they are.
 
     Args:
@@ -88,37 +60,16 @@ class Tracer(fx.Tracer):
         self.line = ""
         """The file and the line of the model's code there, in parentheses."""
 
-    def trace(self, root: Module, concrete_args: dict[str, Any] | None = None) -> fx.Graph:  # type: ignore[override]
-        """As torch.fx does it, but that it takes a probe, and no other thread notices."""
-        self.root, self.graph = root, fx.Graph(tracer_cls=type(self))
-        self.submodule_paths = {module: name for name, module in root.named_modules()}
-        self.tensor_attrs = {
-            value: f"{path}.{name}".lstrip(".")
-            for module, path in self.submodule_paths.items()
-            for name, value in vars(module).items()
-            if isinstance(value, (torch.Tensor, torch.ScriptObject))
-        }
-        self.parameters: dict[str, fx.Proxy] = {}
-        forward, args = self.create_args_for_root(type(root).forward, True, concrete_args)
-        with thread_traces_by_fx(), heard(root, self), functions_wrapped(self) as self.wrap_in:
-            self.state = State(root)
-            refuse_attributes(self.state.modules(self.watched))
-            try:
-                self.wrap_in(type(root).forward.__globals__)
-                self.create_node("output", "output", (self.create_arg(forward(*args)),), {})
-                self.ask_who_changed(root)
-                self.changed.update(self.state.changed())
-            finally:
-                self.state.clear()
-        self.submodule_paths = None
-        return self.graph
-
-    def called(self, module: Module, *args: Any, **kwargs: Any) -> Any:
-        self.wrap_in(getattr(getattr(module, "forward", module), "__globals__", {}))
-        return self.call_module(module, functools.partial(call_as_is, module), args, kwargs)
-
-    def read(self, name: str, value: Any) -> Any:
-        return self.getattr(name, value, self.parameters)
+    @contextlib.contextmanager
+    def observed(self, root: Module) -> Iterator[None]:
+        self.state = State(root)
+        refuse_attributes(self.state.modules(self.watched))
+        try:
+            yield
+            self.ask_who_changed(root)
+            self.changed.update(self.state.changed())
+        finally:
+            self.state.clear()
 
     def ask_who_changed(self, returning: Module | None = None) -> None:
         """Fail if a watched place was changed: by the module that returns now, or else by the one that is running."""
@@ -159,9 +110,6 @@ class Tracer(fx.Tracer):
         if self.failed is None:
             self.failed = list(self.inside)
             self.line = _line(error)
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         self.fail()
@@ -218,14 +166,13 @@ def trace(model: Module) -> tuple[fx.Graph | None, Module, dict[str, str]]:
     watched: set[str] = set()
     while True:
         # a forward may leave its marks on the modules that it runs through, and so each trace gets a copy
-        probe, reason = probe_of(model), "it catches the error of a trace"
-        with _ONE_AT_A_TIME, _NothingHappens(), torch.enable_grad():
-            tracer = Tracer(whole, watched)
-            try:
+        probe, tracer, reason = shared_copy(model), Tracer(whole, watched), "it catches the error of a trace"
+        try:
+            with _NothingHappens(), torch.enable_grad():
                 graph = tracer.trace(probe, defaults or None)
-            except Exception as error:
-                tracer.fail(error)
-                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        except Exception as error:
+            tracer.fail(error)
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
         if tracer.failed is None and not tracer.changed <= watched:
             # what else was changed may be another thread's doing: the next trace asks who does it, and believes it if so
             watched |= tracer.changed
@@ -242,10 +189,6 @@ def trace(model: Module) -> tuple[fx.Graph | None, Module, dict[str, str]]:
         if not within:
             return None, model, {"": reason}
         whole[within[-1]] = reason
-
-
-_ONE_AT_A_TIME = threading.RLock()
-"""torch.fx wraps functions in the globals that have them: a second trace would find the first one's, and lose them midway."""
 
 
 def _stays(module: Module) -> str | None:
