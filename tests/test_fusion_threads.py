@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import pickle
+import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,8 +94,19 @@ def test_other_threads_do_not_notice(make: Callable[[], Callable[[], None]]) -> 
                 fused, report = torchops.fuse(model)
                 assert report.kept == {}
                 close(fused(x), expected, torch.float32, 10)
+                # what is loaded is traced as well
+                assert torch.equal(pickle.loads(pickle.dumps(fused))(x), fused(x))
     assert other.calls > 20
     assert other.errors == []
+
+
+def test_a_thread_that_draws_all_the_time() -> None:
+    """It cannot be told from a model that draws, which is kept whole and right."""
+    model, x, other = Wrapped().eval(), image(1, 4, 9, 8), Threaded(lambda: random.seed(random.random()))
+    with other.running():
+        fused, report = torchops.fuse(model)
+    assert list(report.kept) in ([], [""])
+    close(fused(x), model(x), torch.float32, 10)
 
 
 class Wrapped(nn.Module):

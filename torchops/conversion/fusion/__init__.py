@@ -73,7 +73,8 @@ def fuse(
     nothing in them is fused; the report says which, and why. If that is the model itself, fuse what it calls, as in
     `model.backbone, report = torchops.fuse(model.backbone)`. Kept whole are also modules whose forward does what a graph of
     calls does not record: it sets attributes, changes containers of its own or globals that its code names, or draws from
-    Python's or NumPy's random numbers. Other threads may compute meanwhile, and fuse.
+    Python's or NumPy's random numbers. Other threads may compute meanwhile, and fuse; but if one keeps drawing from the same
+    generators, or changing the same globals, that is taken for the model's doing, and it is kept whole.
 
     Deprecated: a trace by torch.fx knows no shapes, dtypes or values. What a forward decides by anything but values (an
     optional argument, an `isinstance`, the time, a file) is decided for good: check the result on an input. What depends on
@@ -146,7 +147,7 @@ def _fuse_by_fx(
     if channels_last and strided:
         raise ValueError(
             f"`channels_last` must not be True for a model whose results may depend on strides, as by {strided}: leave it "
-            'None, or use torch.compile(model, backend="torchops"), which knows them'
+            'None; torchops.fuse(model, args=...) with an example, or torch.compile(model, backend="torchops"), knows them'
         )
     if channels_last is None:
         # a module that was not looked into may rely on strides too

@@ -88,5 +88,6 @@ def _check_batch(called: str, input: Tensor) -> None:
     if input.dim() != 4:
         raise ValueError(
             f"expected 4D input (got {input.dim()}D input): the convolution {called!r} has taken in a batch norm, which takes "
-            "batches of images alone; torchops.fuse(model, exclude=...) keeps it as it was"
+            "batches of images alone; torchops.fuse(model, args=...) with an example, or "
+            'torch.compile(model, backend="torchops"), knows of how many dimensions they are'
         )

@@ -54,8 +54,8 @@ def places(root: Module) -> list[Place]:
     while found.functions:
         found.look_into(*found.functions.pop())
     return [
-        Place("random", random.getstate, "it draws from Python's random numbers"),
-        Place("numpy.random", _numpys_state, "it draws from NumPy's random numbers"),
+        Place("random", random.getstate, "it draws from Python's random numbers, if no other thread does"),
+        Place("numpy.random", _numpys_state, "it draws from NumPy's random numbers, if no other thread does"),
         *found.places,
     ]
 
