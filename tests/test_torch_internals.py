@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -333,6 +335,71 @@ def _tensor_constant() -> None:
     fx.Tracer().trace(module)
     (name,) = vars(module).keys() - vars(_Calling(len)).keys()
     assert name.startswith(internals.TENSOR_CONSTANT)
+
+
+@_about("functions_wrapped")
+def _functions_wrapped() -> None:
+    """A proxy is recorded, a number is not, and globals are what they were afterwards."""
+    tracer, names, original = fx.Tracer(), {"root": math.sqrt}, math.sqrt
+    tracer.root, tracer.graph = nn.Module(), fx.Graph(tracer_cls=fx.Tracer)
+    proxy = tracer.create_proxy("placeholder", "x", (), {})
+    with internals.functions_wrapped() as wrap_in:
+        assert names["root"] is original
+        wrap_in(names)
+        for sqrt in (names["root"], math.sqrt):
+            assert isinstance(sqrt(proxy), fx.Proxy)
+            assert sqrt(4) == 2
+    assert names["root"] is math.sqrt is original
+
+
+@_about("thread_traces_by_fx")
+def _thread_traces_by_fx() -> None:
+    """Only the thread is told; with a torch that can only tell all of them, nobody is."""
+    told = []
+    with internals.thread_traces_by_fx():
+        told.append(fx._symbolic_trace.is_fx_symbolic_tracing())
+        other = threading.Thread(target=lambda: told.append(fx._symbolic_trace.is_fx_symbolic_tracing()))
+        other.start()
+        other.join()
+    told.append(fx._symbolic_trace.is_fx_symbolic_tracing())
+    assert told == [hasattr(fx._symbolic_trace, "_is_fx_tracing_context"), False, False]
+
+
+@_about("call_as_is", "call_instead")
+def _calls_instead() -> None:
+    """Of two modules of one class, one runs the other function, until it no longer has to."""
+    called = []
+
+    def noting(x: Tensor) -> Tensor:
+        called.append(True)
+        return internals.call_as_is(layer, x)
+
+    layer, other, x = nn.ReLU(), nn.ReLU(), torch.tensor(-1.0)
+    layer.register_forward_hook(lambda module, args, y: y + 1)
+    internals.call_instead(layer, noting)
+    assert (layer(x), other(x), called) == (1, 0, [True])
+    internals.call_instead(layer, None)
+    assert (layer(x), called) == (1, [True])
+
+
+@_about("parameters_in")
+def _parameters_in() -> None:
+    class Noting(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            read.append(name)
+            return super().__getitem__(name)
+
+    read: list[str] = []
+    layer = nn.Linear(1, 1)
+    weight = layer.weight
+    internals.parameters_in(layer, Noting)
+    assert layer.weight is weight
+    assert read == ["weight"]
+    assert next(layer.parameters()) is weight
+    assert read == ["weight"]
+    internals.parameters_in(layer, dict)
+    assert layer.weight is weight
+    assert read == ["weight"]
 
 
 _BASES = {

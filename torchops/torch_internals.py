@@ -7,8 +7,10 @@ torch is a matter of this file and that.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Container
+import math
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import torch
@@ -16,9 +18,10 @@ import torch._dispatch.python
 import torch._functorch.utils
 import torch._guards
 import torch._subclasses.functional_tensor
+import torch.fx._symbolic_trace
 import torch.utils._python_dispatch
 import torch.utils._pytree
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.autograd import forward_ad
 
 CHECKED = "2.11.0", "2.14.1"
@@ -136,6 +139,45 @@ def version_of(t: Tensor) -> int:
 
 TENSOR_CONSTANT = "_tensor_constant"
 """What `torch.fx` calls a tensor that it meets in a trace and keeps on the module. It tells nobody."""
+
+
+@contextlib.contextmanager
+def functions_wrapped() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A block in which functions that `torch.fx.wrap` was told of, and those of `math`, are recorded if they are given what a
+    trace records; it yields what has them so in further globals. `Tracer.trace` alone does that publicly."""
+    known = {id(function) for name, function in vars(math).items() if not name.startswith("_") and callable(function)}
+    with fx._symbolic_trace._new_patcher() as patcher:
+
+        def wrap_in(namespace: dict[str, Any]) -> None:
+            fx._symbolic_trace._autowrap_check(patcher, namespace, known)
+
+        fx._symbolic_trace._patch_wrapped_functions(patcher)
+        wrap_in(vars(math))
+        yield wrap_in
+
+
+def thread_traces_by_fx() -> contextlib.AbstractContextManager[None]:
+    """A block in which torch knows that this thread traces by torch.fx, so that what is compiled refuses to take part. torch
+    2.11 can only say so of all threads, and so it is not told. `Tracer.trace` alone does that publicly."""
+    said: Any = getattr(fx._symbolic_trace, "_is_fx_tracing_context", None)
+    return contextlib.nullcontext() if said is None else said(True)
+
+
+call_as_is: Callable[..., Any] = nn.Module._call_impl
+"""What a call of a module runs, hooks and forward, whatever it was told to run instead. A public call asks for that first."""
+
+
+def call_instead(module: nn.Module, function: Callable[..., Any] | None) -> None:
+    """Has calls of this one module run something else, or what they did before. `Module.compile` does that publicly, but only
+    with what it compiles."""
+    vars(module)["_compiled_call_impl"] = function
+
+
+def parameters_in(module: nn.Module, kind: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Has a module keep its parameters in another kind of dictionary, which is asked for each that is read as an attribute.
+    Publicly they can only be listed."""
+    vars(module)["_parameters"] = kind(vars(module)["_parameters"])
+
 
 ConvNd = nn.modules.conv._ConvNd
 """What every convolution is, transposed or not, of any number of dimensions. Their public classes have no public base; nor have

@@ -166,8 +166,9 @@ def inexpressible(module: Module) -> str | None:
     return None
 
 
-_ORIGIN = "_torchops_origin"
-"""Attribute of a class that was made of a user's class: it holds the user's class."""
+ORIGIN = "_torchops_origin"
+"""Attribute of a class that was made of another: it holds the class that `revert` makes of it, as the user's of one that was
+made at run time."""
 
 
 def plain_class(module: Module) -> type[Module]:
@@ -209,7 +210,7 @@ def _change_class(module: Module, changed: Callable[[type[Module]], type[Module]
 
 def _theirs(cls: type[Module]) -> type[Module] | None:
     """The class of torch.nn or of a user that a class of ours stands for; None if it stands for none."""
-    return vars(cls).get(_ORIGIN) or next((base for base, ours in COUNTERPARTS.items() if cls is ours), None)
+    return vars(cls).get(ORIGIN) or next((base for base, ours in COUNTERPARTS.items() if cls is ours), None)
 
 
 _made: WeakValueDictionary[type[Module], type[Module]] = WeakValueDictionary()
@@ -228,7 +229,7 @@ def _ours(cls: type[Module], base: type[Module]) -> type[Module]:
         state = self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__
         return _revived, (cls, base), state
 
-    own = {"__module__": cls.__module__, "__doc__": cls.__doc__, "__reduce_ex__": reduce, _ORIGIN: cls}
+    own = {"__module__": cls.__module__, "__doc__": cls.__doc__, "__reduce_ex__": reduce, ORIGIN: cls}
     # our methods come before the user's, but for these
     own |= {
         name: getattr(cls, name) for name in ("__init__", "extra_repr") if getattr(cls, name) is not getattr(base, name)

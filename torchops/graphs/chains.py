@@ -336,6 +336,8 @@ class Rewriter:
                 before = arguments(node)["input"]
                 ours = before.target in (CONV2D, TRANSPOSED)
                 why = "the convolution's result is read elsewhere, too" if ours and len(before.users) > 1 else None
+            elif node.target is _aten.max_unpool2d.default:
+                why = "ATen's operator does not tell the windows, which torchops's needs"
             else:
                 continue
             if why is not None and (module_name(node) or node.name) not in noted:

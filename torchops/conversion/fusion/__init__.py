@@ -1,9 +1,13 @@
 """Fuse a trained model for inference: batch norm into the weights, all else that can be into the convolutions' kernels.
 
-tracing.py    a model as graphs of calls
-calls.py      what a node of the graph calls, and how many kernels that takes
-chains.py     a convolution, and all around it that its kernel can do as well
-fused.py      the module that is returned
+tracing.py       a model as graphs of calls
+recorder.py      how those are recorded without a word to other threads
+places.py        what a forward may change besides tensors
+state.py         whether it did
+calls.py         what a node of the graph calls, and how many kernels that takes
+chains.py        a convolution, and all around it that its kernel can do as well
+convolutions.py  the layers that take more in than torchops.nn's do
+fused.py         the module that is returned
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from torchops.torch_internals import HOOKS
 
 from .calls import Calls, first_argument, owner
 from .chains import Chain, grow, pool, start
+from .convolutions import NormedConv2d, NormedConvTranspose2d
 from .fused import fused_module
 from .tracing import trace
 
@@ -66,8 +71,15 @@ def fuse(
 
     `torch.fx` traces the model. Modules that it cannot follow, that have hooks or a replaced forward, are kept whole, and
     nothing in them is fused; the report says which, and why. If that is the model itself, fuse what it calls, as in
-    `model.backbone, report = torchops.fuse(model.backbone)`. As with any trace, what a forward decides by anything but values
-    (an optional argument, an `isinstance`) is decided for good: check the result on an input.
+    `model.backbone, report = torchops.fuse(model.backbone)`. Kept whole are also modules whose forward does what a graph of
+    calls does not record: it sets attributes, changes containers of its own or globals that its code names, or draws from
+    Python's or NumPy's random numbers. Other threads may compute meanwhile, and fuse; but if one keeps drawing from the same
+    generators, or changing the same globals, that is taken for the model's doing, and it is kept whole.
+
+    Deprecated: a trace by torch.fx knows no shapes, dtypes or values. What a forward decides by anything but values (an
+    optional argument, an `isinstance`, the time, a file) is decided for good: check the result on an input. What depends on
+    values cannot be traced, and what depends on shapes or dtypes is asked of each call, or refused. With an example of the
+    arguments, or in `torch.compile(model, backend="torchops")`, all of that is known.
 
     Args:
         model: any module, in eval mode. It is not changed.
@@ -75,22 +87,22 @@ def fuse(
         exclude: layers to keep, likewise.
         channels_last: store the weights of convolutions so. Results of convolutions are channels_last then, whatever the
             input, and the kernels need no copy of the weight. None: if all of the model can be traced, and its results do not
-            depend on strides, as where a view is read after a write.
+            depend on strides, as where a view is read after a write. True is refused where they may, but a module that is kept
+            whole is not asked: it is given such tensors.
 
     Returns:
         The fused model, a `torch.fx.GraphModule`, and a :class:`Report`. It is no instance of the model's class, but answers
         for its methods, properties and constants, and for the model's attributes that hold no module. It does not answer for
         special methods, nor for what the class overrides of `torch.nn.Module`, as `train`: those may be about layers that are
         no more. Its state_dict has the folded weights, and it shares the Parameters that did not change. Results differ from
-        the model's by rounding, but for the cases below.
-
-    Known to give other results, without a word: a forward that appends to lists or draws from Python's or NumPy's random
-    numbers; a sum in place, or torchvision's FrozenBatchNorm2d, of another dtype than the convolution; batch norm of unbatched
-    images; a view that is read after a write, with `channels_last=True`.
+        the model's by rounding. Sums have the dtype that torch gives them, and so has torchvision's FrozenBatchNorm2d, which
+        stays if it is of another dtype than the convolution. A convolution that has taken in a batch norm raises a ValueError
+        for images without a batch, as `nn.BatchNorm2d` does.
 
     Raises:
         TypeError: if an argument is of the wrong type, or the model cannot be copied.
-        ValueError: if `model` or a module in it is in training mode, or a name is not in it.
+        ValueError: if `model` or a module in it is in training mode, a name is not in it, or `channels_last` is True for a
+            model whose results may depend on strides.
 
     >>> import torch, torchops
     >>> from torch import nn
@@ -115,6 +127,13 @@ def fuse(
             raise ValueError(
                 f"`model` must be in eval mode, but {name or 'it'!r} is in training mode: call model.eval()"
             )
+    return _fuse_by_fx(model, include, exclude, channels_last)
+
+
+def _fuse_by_fx(
+    model: Module, include: Selection, exclude: Selection, channels_last: bool | None
+) -> tuple[Module, Report]:
+    """What :func:`fuse` does with a model of which it has no example."""
     refused = selection(model, include, exclude)
     model, converted = convert(model, include, exclude)
     report = Report(kept={row.name: row.note for row in converted.kept if not row.note.startswith("torchops")})
@@ -124,9 +143,15 @@ def fuse(
         return model, _untouched(model, report.kept)
     calls = Calls(graph, model, probe, kept)
     report.before = calls.kernels(fused_bias=False)
+    strided = calls.needs_strides()
+    if channels_last and strided:
+        raise ValueError(
+            f"`channels_last` must not be True for a model whose results may depend on strides, as by {strided}: leave it "
+            'None; torchops.fuse(model, args=...) with an example, or torch.compile(model, backend="torchops"), knows them'
+        )
     if channels_last is None:
         # a module that was not looked into may rely on strides too
-        channels_last = not kept and not calls.needs_strides()
+        channels_last = not kept and not strided
     report.fused = _rewrite(calls, refused, channels_last)
     report.after = calls.kernels(fused_bias=True)
     report.kept |= calls.unfit
@@ -195,5 +220,8 @@ def _fold_up(calls: Calls, chain: Chain, name: str, channels_last: bool) -> str:
     for node in (*reversed(chain.nodes), *dict.fromkeys(tensors)):
         if not node.users:
             graph.erase_node(node)
-    call.target = calls.add(chain.module(channels_last), name)
-    return str(call.target)
+    layer = chain.module(channels_last)
+    call.target = target = calls.add(layer, name)
+    if isinstance(layer, (NormedConv2d, NormedConvTranspose2d)):
+        layer.called = target
+    return target

@@ -22,7 +22,7 @@ from torchops.activations import ACTIVATIONS
 from torchops.conversion.layers import plain_class
 from torchops.torch_internals import HOOKS
 
-OURS = ("torchops.nn", "torchops.conversion.fusion.chains")
+OURS = ("torchops.nn", "torchops.conversion.fusion.convolutions")
 """Modules that hold classes of layers; those of torchops.models are networks, which are looked into."""
 _LAYERS = {
     **{activation.layer: name for name, activation in ACTIVATIONS.items()},
@@ -161,20 +161,23 @@ class Calls:
             return False
         return not any(isinstance(a, torch.dtype) or _attribute(a) == "dtype" for a in node.args[1:])
 
-    def needs_strides(self) -> bool:
-        """Whether the results depend on strides: what is a view of one memory format is a copy of another, and of those two
-        only the view sees what is written later."""
+    def needs_strides(self) -> str:
+        """The call by which the results depend on strides, and the module that makes it; "" if none does.
+
+        What is a view of one memory format is a copy of another, and of those two only the view sees what is written later.
+        """
         layout = False
         for node in self.graph.nodes:
             name = self.name(node) if node.op.startswith("call") else "none"
-            if name in _STRIDES or (name == "" and node.op == "call_function"):
-                return True
+            if self.does_nothing(node):
+                continue
             layout = layout or name in _MAYBE_COPIES
-            if name == "view" and not self.is_view(node):
-                return True
-            if layout and name != "none" and self.mutates(node) and not self.is_fresh(first_argument(node)):
-                return True
-        return False
+            strided = name in _STRIDES or (name == "" and node.op == "call_function")
+            strided = strided or (name == "view" and not self.is_view(node))
+            written = layout and name != "none" and self.mutates(node) and not self.is_fresh(first_argument(node))
+            if strided or written:
+                return f"`{_described(node, self.module(node))}` in {owner(node) or 'the model'!r}"
+        return ""
 
     def is_fresh(self, argument: Any) -> bool:
         """Whether an argument is a result in memory of its own, which one call alone reads: no other tensor is a view of it."""
@@ -211,8 +214,8 @@ class Calls:
             return "batch_norm"
         if not cls.__module__.startswith(("torch.nn.", *OURS)):
             return ""
-        if isinstance(module, nn.Conv2d):
-            return "conv2d"
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            return "conv2d" if isinstance(module, nn.Conv2d) else "conv_transpose2d"
         # this makes adaptive_avg_pool2d of AdaptiveAvgPool2d
         return re.sub(r"(?<=[a-z\d])(?=[A-Z][a-z])", "_", cls.__name__).lower()
 

@@ -18,37 +18,13 @@ from torch import Tensor, fx
 from torch.nn import Parameter
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from torchops import functional, nn
+from torchops import nn
 from torchops.activations import ACTIVATIONS
 from torchops.conversion.layers import refuses
-from torchops.functional import arguments, sizes
-from torchops.ops.autocast import in_autocast
+from torchops.functional import arguments
 
-from .calls import PADS, Calls, argument, first_argument, layer_class, mutates_left, owner
-
-
-class AddConv2d(nn.Conv2d):
-    """activation(conv(input) + residual), where the residual broadcasts as in any sum.
-
-    It takes one kernel if the residual has the shape and the dtype of the result, as in a residual network; a trace knows
-    neither.
-    """
-
-    in_place = False
-    """Whether it is `y += residual`, which keeps the shape and the dtype of y."""
-
-    def forward(self, input: Tensor, residual: Any = None) -> Tensor:
-        stride, dilation = cast(Any, (self.stride, self.dilation))
-        geometry = stride, arguments.conv_padding(cast(Any, self.padding)), dilation, self.groups
-        _, shape = sizes.conv_geometry(input.shape, self.weight.shape, *geometry, self.padding_mode)
-        device_type = input.device.type
-        dtype = torch.get_autocast_dtype(device_type) if in_autocast(device_type) else input.dtype
-        if isinstance(residual, Tensor) and residual.shape == shape and residual.dtype == dtype:
-            return super().forward(input, residual)
-        border: Any = {"padding_mode": self.padding_mode, "padding_value": self.padding_value}
-        y = functional.conv2d(input, self.weight, self.bias, *geometry, **border)
-        y = y.add_(residual) if self.in_place else y + residual
-        return y if self.activation is None else ACTIVATIONS[self.activation].function(y)
+from .calls import PADS, Calls, argument, first_argument, is_frozen_norm, layer_class, mutates_left, owner
+from .convolutions import AddConv2d, NormedConv2d, NormedConvTranspose2d
 
 
 @dataclass
@@ -66,7 +42,10 @@ class Chain:
     border: dict[str, Any] = field(default_factory=lambda: {"padding_mode": "zeros", "padding_value": 0.0})
     activation: str | None = None
     residual: fx.Node | None = None
-    in_place: bool = False
+    in_place: str = ""
+    is_normed: bool = False
+    is_frozen: bool = False
+    """As of :class:`AddConv2d`."""
     nodes: list[fx.Node] = field(default_factory=list)
     """All calls that it stands for, in the order of the graph."""
     parts: list[str] = field(default_factory=list)
@@ -85,12 +64,16 @@ class Chain:
         kernel_size = self.weight.shape[2], self.weight.shape[3]
         layer: torch.nn.Module
         if self.op == "conv2d":
-            cls = nn.Conv2d if self.residual is None else AddConv2d
+            adds = self.residual is not None or self.is_frozen
+            cls = AddConv2d if adds else NormedConv2d if self.is_normed else nn.Conv2d
             layer = cls(c, k, kernel_size, **further, **self.border, activation=self.activation)
             if isinstance(layer, AddConv2d):
-                layer.in_place = self.in_place
+                layer.in_place, layer.is_normed, layer.is_frozen = self.in_place, self.is_normed, self.is_frozen
         else:
-            layer = nn.ConvTranspose2d(c, k, kernel_size, **further)
+            transposed = NormedConvTranspose2d if self.is_normed else nn.ConvTranspose2d
+            layer = transposed(c, k, kernel_size, **further)
+            if isinstance(layer, NormedConvTranspose2d):
+                layer.is_frozen = self.is_frozen
         layer.weight = _parameter(self.weight, channels_last)
         if self.bias is not None:
             layer.bias = _parameter(self.bias, False)
@@ -138,6 +121,8 @@ def start(calls: Calls, node: fx.Node) -> Chain | None:
     border = {"padding_mode": further["padding_mode"] or "zeros", "padding_value": padding_value}
     return Chain(
         node, op, x, weight, bias, values, border, further["activation"], nodes=[node],
+        # the layer may be of a model that was fused before
+        is_normed=isinstance(module, (NormedConv2d, NormedConvTranspose2d)), is_frozen=getattr(module, "is_frozen", False),
         parts=[op] + ([further["activation"]] if further["activation"] else []),
     )  # fmt: skip
 
@@ -208,6 +193,10 @@ def _take_norm(calls: Calls, chain: Chain, node: fx.Node) -> bool:
         return False
     if not all(t is None or isinstance(t, Tensor) for t in tensors):
         return False
+    is_frozen = module is not None and is_frozen_norm(module)
+    if is_frozen and any(t.dtype != chain.weight.dtype for t in tensors if t is not None):
+        calls.unfit[owner(node)] = f"it promotes results of {chain.weight.dtype}, for it is of another dtype"
+        return False
     mean, variance, scale, shift = (cast(Any, None) if t is None else t.detach().double() for t in tensors)
     # weights are folded in float64, so that only the result is rounded
     bias = None if chain.bias is None else chain.bias.detach().double()
@@ -224,6 +213,7 @@ def _take_norm(calls: Calls, chain: Chain, node: fx.Node) -> bool:
         return False
     if not _take(calls, chain, node, "batch_norm"):
         return False
+    chain.is_normed, chain.is_frozen = True, chain.is_frozen or is_frozen
     chain.weight, chain.bias = (Parameter(t.detach().to(dtype), trains) for t in folded)
     return True
 
@@ -254,7 +244,8 @@ def _take_addition(calls: Calls, chain: Chain, node: fx.Node) -> None:
         # another call may read the sum where the other tensor was
         return
     if _take(calls, chain, node, "add"):
-        chain.residual, chain.in_place = other, writes and left is not other
+        chain.residual = other
+        chain.in_place = "" if not writes else "residual" if left is other else "conv"
 
 
 def _take_activation(calls: Calls, chain: Chain, node: fx.Node) -> None:

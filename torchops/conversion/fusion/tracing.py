@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
-import operator
 import traceback
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from typing import Any
 
 import torch
@@ -16,30 +15,11 @@ from torch.fx.proxy import TraceError
 from torch.nn import Module
 
 from torchops.conversion import shared_copy
-from torchops.torch_internals import TENSOR_CONSTANT, TorchDispatchMode, schema_of
+from torchops.torch_internals import TorchDispatchMode, schema_of
 
-from .calls import IN_PLACE, OURS, has_hooks, is_frozen_norm, layer_class
-
-
-class _Proxy(fx.Proxy):
-    """A tensor of the trace. `x += y` and `x[i] = y` are recorded as what they are, not as a sum, or not at all."""
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name not in ("tracer", "node"):
-            raise TraceError(f"it sets the attribute `{name}` of a tensor")
-        super().__setattr__(name, value)
-
-
-def _recorded(name: str) -> Callable[[_Proxy, Any], fx.Proxy]:
-    target = getattr(operator, name)
-    return lambda self, other: self.tracer.create_proxy("call_function", target, (self, other), {})
-
-
-for _name in IN_PLACE:
-    setattr(_Proxy, f"__{_name}__", _recorded(_name))
+from .calls import OURS, has_hooks, is_frozen_norm, layer_class
+from .recorder import Recorder, overrides_call
+from .state import State, refuse_attributes
 
 
 class _NothingHappens(TorchDispatchMode):
@@ -53,24 +33,6 @@ class _NothingHappens(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@contextlib.contextmanager
-def _attributes_stay(model: Module) -> Iterator[None]:
-    """Refuses what a forward would set on the modules of a model: a graph of calls does not record it."""
-    inside, original = set(map(id, model.modules())), Module.__setattr__
-
-    def refuse(self: Module, name: str, value: Any) -> None:
-        # torch.fx keeps the tensors that it meets in attributes of this name
-        if id(self) in inside and not name.startswith(TENSOR_CONSTANT):
-            raise TraceError(f"it sets the attribute `{name}` of a module")
-        original(self, name, value)
-
-    Module.__setattr__ = refuse  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Module.__setattr__ = original  # type: ignore[method-assign]
-
-
 def _autocast_blocks() -> int:
     """How many autocast blocks this thread is in, switched on or off."""
     blocks: int = torch.autocast_increment_nesting()
@@ -78,22 +40,45 @@ def _autocast_blocks() -> int:
     return blocks
 
 
-class Tracer(fx.Tracer):
+class Tracer(Recorder):
     """Follows calls down to the layers of torch.nn and torchops, and to modules that are to stay as they are.
 
     Args:
         whole: names of the modules that are not to be looked into.
+        watched: places of a `State` of which is asked at every call who changes them.
     """
 
-    def __init__(self, whole: Container[str] = ()) -> None:
+    def __init__(self, whole: Container[str] = (), watched: Collection[str] = ()) -> None:
         super().__init__()
-        self.whole = whole
+        self.whole, self.watched = whole, watched
+        self.changed: set[str] = set()
+        """Further places that were changed, at the end or when a layer was called that has them."""
         self.autocast_blocks = _autocast_blocks()
         self.inside: list[str] = []
         self.failed: list[str] | None = None
         """Where the trace was when it first met what it cannot follow, whether or not the model caught the error."""
         self.line = ""
         """The file and the line of the model's code there, in parentheses."""
+
+    @contextlib.contextmanager
+    def observed(self, root: Module) -> Iterator[None]:
+        self.state = State(root)
+        refuse_attributes(self.state.modules(self.watched))
+        try:
+            yield
+            self.ask_who_changed(root)
+            self.changed.update(self.state.changed())
+        finally:
+            self.state.clear()
+
+    def ask_who_changed(self, returning: Module | None = None) -> None:
+        """Fail if a watched place was changed: by the module that returns now, or else by the one that is running."""
+        if changed := self.state.changed(self.watched):
+            error = TraceError(self.state.reason(changed[0]))
+            self.fail(error)
+            if returning is not None:
+                self.line = _first_line(returning)
+            raise error
 
     def is_leaf_module(self, m: Module, module_qualified_name: str) -> bool:
         cls = layer_class(m)
@@ -104,9 +89,17 @@ class Tracer(fx.Tracer):
         return cls.__module__.startswith("torch.") and super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        self.inside.append(self.path_of_module(m))
+        self.ask_who_changed()
+        name = self.path_of_module(m)
+        if is_leaf := self.is_leaf_module(m, name):
+            # it will not be what it is now when the graph calls it
+            self.changed.update(self.state.changed(self.state.inside(m)))
+        self.inside.append(name)
         try:
-            return super().call_module(m, forward, args, kwargs)
+            result = super().call_module(m, forward, args, kwargs)
+            if not is_leaf:
+                self.ask_who_changed(m)
+            return result
         except Exception as error:
             self.fail(error)
             raise
@@ -117,9 +110,6 @@ class Tracer(fx.Tracer):
         if self.failed is None:
             self.failed = list(self.inside)
             self.line = _line(error)
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         self.fail()
@@ -136,6 +126,11 @@ class Tracer(fx.Tracer):
         if _autocast_blocks() != self.autocast_blocks or not torch.is_grad_enabled():
             raise TraceError("it sets autocast or no_grad by itself, which a graph of calls does not record")
         return super().create_node(*args, **kwargs)
+
+
+def _first_line(module: Module) -> str:
+    code = inspect.unwrap(type(module).forward).__code__
+    return f" ({code.co_filename}:{code.co_firstlineno})"
 
 
 def _line(error: Exception | None) -> str:
@@ -168,15 +163,20 @@ def trace(model: Module) -> tuple[fx.Graph | None, Module, dict[str, str]]:
             defaults[name] = parameter.default
     if Tracer().is_leaf_module(model, "") or type(model).forward is Module.forward:
         return None, model, {}
+    watched: set[str] = set()
     while True:
         # a forward may leave its marks on the modules that it runs through, and so each trace gets a copy
-        probe, tracer, reason = shared_copy(model), Tracer(whole), "it catches the error of a trace"
+        probe, tracer, reason = shared_copy(model), Tracer(whole, watched), "it catches the error of a trace"
         try:
-            with _NothingHappens(), _attributes_stay(probe), torch.enable_grad():
+            with _NothingHappens(), torch.enable_grad():
                 graph = tracer.trace(probe, defaults or None)
         except Exception as error:
             tracer.fail(error)
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        if tracer.failed is None and not tracer.changed <= watched:
+            # what else was changed may be another thread's doing: the next trace asks who does it, and believes it if so
+            watched |= tracer.changed
+            continue
         if tracer.failed is None:
             for node in graph.nodes:
                 if isinstance(node.type, str):
@@ -197,7 +197,7 @@ def _stays(module: Module) -> str | None:
         return "scripted: its code is compiled"
     if "forward" in vars(module):
         return "its forward is replaced"
-    if type(module).__call__ is not Module.__call__ and not isinstance(module, fx.GraphModule):
+    if overrides_call(module):
         return "it overrides __call__"
     return _HOOKED if has_hooks(module) else None
 
