@@ -21,7 +21,7 @@ from .test_compile import PADS
 from .test_fusion import ONE_KERNEL, conv, net, sequential
 from .test_fusion_limits import HAZARDS
 
-_AUTO = {i: Dim.AUTO for i in range(4)}
+_AUTO = dict.fromkeys(range(4), Dim.AUTO)
 
 
 def _fused_as_before(model: nn.Module, x: Tensor | None = None, **options: Any) -> tuple[nn.Module, Any]:

@@ -5,6 +5,9 @@
 torch.Size([1, 3, 64, 64])
 """
 
+import importlib
+from typing import Any
+
 import torch
 
 from . import functional, nn
@@ -57,3 +60,10 @@ __all__ = [
 # as in torchops.functional: the names by which most call them
 for _name in functional.__all__[1:]:
     torch.fx.wrap(_name)
+
+
+def __getattr__(name: str) -> Any:
+    """`torchops.compile` and `torchops.export`, which import torch's compilers, when they are first asked for."""
+    if name in ("compile", "export"):
+        return importlib.import_module(f"torchops.{name}")
+    raise AttributeError(f"module 'torchops' has no attribute {name!r}")

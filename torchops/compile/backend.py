@@ -67,7 +67,7 @@ class Backend:
         ValueError: if an option is not of its range.
         TypeError: if an option is of the wrong type.
 
-    >>> import torch, torchops.compile
+    >>> import torch, torchops
     >>> block = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU()).eval()
     >>> backend = torchops.compile.Backend(rest="eager")
     >>> with torch.no_grad():

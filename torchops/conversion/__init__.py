@@ -7,18 +7,20 @@ copying.py      a copy of a model that shares its Parameters
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch.nn import Module
 from torch.nn.modules.lazy import LazyModuleMixin
 
+from torchops.graphs.reports import table
+
 from . import layers
 from .copying import shared_copy
 from .selection import Selection, selection
 
-__all__ = ["Report", "Row", "Selection", "check_model", "convert", "revert", "selection", "shared_copy", "table"]
+__all__ = ["Report", "Row", "Selection", "check_model", "convert", "revert", "selection", "shared_copy"]
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,6 @@ class Report:
             (row.name or "(model)", row.layer, "swapped" if row.swapped else "kept", row.note) for row in self.rows
         ]
         return f"{table(('name', 'layer', '', ''), cells)}\n{len(self.swapped)} swapped, {len(self.kept)} kept"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns of text, wide enough for what is in them."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows))
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def convert(

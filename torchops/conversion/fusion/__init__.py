@@ -8,18 +8,20 @@ calls.py         what a node of the graph calls, and how many kernels that takes
 chains.py        a convolution, and all around it that its kernel can do as well
 convolutions.py  the layers that take more in than torchops.nn's do
 fused.py         the module that is returned
+program.py       the same with an example, by torchops.export
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import Any
 
 from torch import fx
 from torch.nn import Module
 
-from torchops.conversion import Selection, check_model, convert, selection, table
+from torchops.conversion import Selection, check_model, convert, selection
+from torchops.graphs.reports import Report
 from torchops.torch_internals import HOOKS
 
 from .calls import Calls, first_argument, owner
@@ -31,36 +33,10 @@ from .tracing import trace
 __all__ = ["Report", "fuse"]
 
 
-@dataclass
-class Report:
-    """What a fusion did; `print` it."""
-
-    fused: dict[str, str] = field(default_factory=dict)
-    """For every convolution, by its name in the fused model: what its kernel does."""
-    kept: dict[str, str] = field(default_factory=dict)
-    """For every module that was not looked into, layer not taken over, or batch norm that could not be folded: why; "" is the
-    model itself."""
-    before: Counter[str] = field(default_factory=Counter)
-    """Kernels of a forward of the model as torch.nn runs it, by op: one for each call but views, and one for the bias of a
-    convolution. A module that was not looked into counts as one, by its class."""
-    after: Counter[str] = field(default_factory=Counter)
-    """Kernels of a forward of the fused model, likewise; torchops's add the bias themselves."""
-
-    def __str__(self) -> str:
-        ops = sorted({*self.before, *self.after}, key=lambda op: (-self.before[op], op))
-        kernels = [(op, str(self.before[op]), str(self.after[op])) for op in ops]
-        kernels.append(("all", str(self.before.total()), str(self.after.total())))
-        parts = [table(("name", "one kernel for"), list(self.fused.items()))]
-        if self.kept:
-            parts.append(
-                table(("name", "kept, because"), [(name or "(model)", why) for name, why in self.kept.items()])
-            )
-        return "\n\n".join([*parts, table(("kernels of", "before", "after"), kernels)])
-
-
 def fuse(
-    model: Module, include: Selection = None, exclude: Selection = None, *, channels_last: bool | None = None
-) -> tuple[Module, Report]:
+    model: Module, include: Selection = None, exclude: Selection = None, *, args: tuple[Any, ...] | None = None,
+    kwargs: dict[str, Any] | None = None, dynamic_shapes: Any = None, channels_last: bool | None = None,
+) -> tuple[Module, Report]:  # fmt: skip
     """A model for inference with as few kernels as can be, and what became of what.
 
     The layers are converted as by :func:`torchops.convert`. Then batch norm that follows a convolution is folded into its
@@ -69,26 +45,31 @@ def fuse(
     a ResNet three kernels are left. Functions are seen as well as layers. A batch norm stays, and the report says so, if folded
     weights would leave the range of their dtype, as in float16 they may.
 
-    `torch.fx` traces the model. Modules that it cannot follow, that have hooks or a replaced forward, are kept whole, and
-    nothing in them is fused; the report says which, and why. If that is the model itself, fuse what it calls, as in
+    With `args`, an example of the arguments of a call, the model is exported by `torch.export` and the program is fused
+    (:func:`torchops.export.fuse`): shapes, dtypes and writes are known then. Sizes stay as free as the model leaves them; the
+    fused model refuses others. A size of 1 in the example is taken for good: give two images where any number may come.
+
+    Without an example `torch.fx` traces the model, which is deprecated: such a trace knows no shapes, dtypes or values. What a
+    forward decides by anything but values (an optional argument, an `isinstance`, the time, a file) is decided for good: check
+    the result on an input. What depends on values cannot be traced, and what depends on shapes or dtypes is asked of each call,
+    or refused. Modules that the trace cannot follow, that have hooks or a replaced forward, are kept whole, and nothing in them
+    is fused; the report says which, and why. If that is the model itself, fuse what it calls, as in
     `model.backbone, report = torchops.fuse(model.backbone)`. Kept whole are also modules whose forward does what a graph of
     calls does not record: it sets attributes, changes containers of its own or globals that its code names, or draws from
     Python's or NumPy's random numbers. Other threads may compute meanwhile, and fuse; but if one keeps drawing from the same
     generators, or changing the same globals, that is taken for the model's doing, and it is kept whole.
 
-    Deprecated: a trace by torch.fx knows no shapes, dtypes or values. What a forward decides by anything but values (an
-    optional argument, an `isinstance`, the time, a file) is decided for good: check the result on an input. What depends on
-    values cannot be traced, and what depends on shapes or dtypes is asked of each call, or refused. With an example of the
-    arguments, or in `torch.compile(model, backend="torchops")`, all of that is known.
-
     Args:
         model: any module, in eval mode. It is not changed.
         include: the layers to take over, as in :func:`torchops.convert`.
         exclude: layers to keep, likewise.
+        args: an example of the positional arguments of a call, a tuple; None to trace by torch.fx.
+        kwargs: an example of its keyword arguments, beside `args`.
+        dynamic_shapes: which sizes may change, as `torch.export.export` takes it; None for all that can.
         channels_last: store the weights of convolutions so. Results of convolutions are channels_last then, whatever the
             input, and the kernels need no copy of the weight. None: if all of the model can be traced, and its results do not
             depend on strides, as where a view is read after a write. True is refused where they may, but a module that is kept
-            whole is not asked: it is given such tensors.
+            whole is not asked: it is given such tensors. With `args` results keep their strides, and None is True.
 
     Returns:
         The fused model, a `torch.fx.GraphModule`, and a :class:`Report`. It is no instance of the model's class, but answers
@@ -101,8 +82,8 @@ def fuse(
 
     Raises:
         TypeError: if an argument is of the wrong type, or the model cannot be copied.
-        ValueError: if `model` or a module in it is in training mode, a name is not in it, or `channels_last` is True for a
-            model whose results may depend on strides.
+        ValueError: if `model` or a module in it is in training mode, a name is not in it, the model cannot be exported with
+            `args`, or, without them, `channels_last` is True for a model whose results may depend on strides.
 
     >>> import torch, torchops
     >>> from torch import nn
@@ -127,7 +108,14 @@ def fuse(
             raise ValueError(
                 f"`model` must be in eval mode, but {name or 'it'!r} is in training mode: call model.eval()"
             )
-    return _fuse_by_fx(model, include, exclude, channels_last)
+    if args is None:
+        if kwargs is not None or dynamic_shapes is not None:
+            raise ValueError("`kwargs` and `dynamic_shapes` go with `args`, which is None")
+        return _fuse_by_fx(model, include, exclude, channels_last)
+    # what exports is imported where it is needed: it takes longer than all of torchops
+    from .program import fuse_program
+
+    return fuse_program(model, include, exclude, args, kwargs, dynamic_shapes, channels_last is not False)
 
 
 def _fuse_by_fx(

@@ -68,7 +68,7 @@ def _revived(rebuild: Callable[..., fx.GraphModule], args: tuple[Any, ...], name
     return fused
 
 
-def fused_module(model: Module, root: dict[str, Any], graph: fx.Graph) -> Fused:
+def fused_module(model: Module, root: Module | dict[str, Any], graph: fx.Graph) -> Fused:
     """The module of a graph that was made of the model.
 
     Args:
