@@ -25,7 +25,7 @@ def compiled_as_before(
 ) -> GraphReport:  # fmt: skip
     """The report on the first graph of the compiled model, which gives the model's results, leaves its input as the model does,
     and its buffers too."""
-    backend = backend or Backend(rest=rest)
+    backend = backend or Backend(rest=rest, channels_last=False)
     x = (image(2, 4, 9, 8) if x is None else x).to(dtype)
     model = model.to(dtype)
     theirs = copy.deepcopy(model)

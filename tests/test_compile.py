@@ -46,9 +46,10 @@ _WIDER = {
 
 
 @pytest.mark.parametrize("which", HAZARDS)
-def test_only_what_stays_right_is_fused(which: str) -> None:
+@pytest.mark.parametrize("channels_last", [False, None])
+def test_only_what_stays_right_is_fused(which: str, channels_last: bool | None) -> None:
     forward, parts = HAZARDS[which]
-    report = compiled_as_before(net(forward))
+    report = compiled_as_before(net(forward), backend=Backend(rest="eager", channels_last=channels_last))
     assert list(report.fused.values()) == _WIDER.get(which, parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Callable
 
@@ -9,9 +10,10 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from torchops.graphs.chains import Rewriter
+from torchops.graphs.convolutions import CONV2D, TRANSPOSED
 from torchops.graphs.kernels import kernels
 from torchops.graphs.layout import store_channels_last
-from torchops.graphs.nodes import writes
+from torchops.graphs.nodes import module_name, writes
 from torchops.graphs.reports import Report
 
 
@@ -72,10 +74,16 @@ def _fold(rewriter: Rewriter) -> None:
     for check in rewriter.checks:
         graph.erase_node(check)
     inner = {n for n in graph.nodes if n in rewriter.static and n.op == "call_function"}
+    names: dict[fx.Node, str] = {}
+    for node in graph.nodes:
+        if node.target in (CONV2D, TRANSPOSED):
+            owner = module_name(node).replace(".", "_") or "conv2d"
+            names |= {t: f"{owner}_{which}" for t, which in zip(node.args[1:3], ("weight", "bias"), strict=True)}
     for node in [n for n in graph.nodes if n in inner and any(user not in inner for user in n.users)]:
         folded = rewriter.evaluated(node)
         assert folded is not None
-        name = f"folded_{node.name}"
+        wanted = names.get(node, f"folded_{node.name}")
+        name = next(n for i in itertools.count() if not hasattr(module, n := f"{wanted}_{i}" if i else wanted))
         module.register_parameter(name, nn.Parameter(folded.detach(), requires_grad=False))
         with graph.inserting_before(node):
             new = graph.get_attr(name)
