@@ -92,6 +92,14 @@ def _example(
         shapes = (open_sizes | {d: torch.export.Dim(name, min=least) for d, name in ((2, "height"), (3, "width"))},)
     elif checkpoint.net == "diffusion":
         args, shapes = (*args, torch.zeros(batch, dtype=torch.int64)), (open_sizes, open_sizes)
+    try:
+        with torch.no_grad():
+            network(*args)
+    except RuntimeError as error:
+        # tracing would say more, of its own insides
+        raise ValueError(
+            f"--size {size}: {checkpoint.net} takes no such images: {str(error).splitlines()[0]}"
+        ) from error
     return args, shapes if dynamic else None, network
 
 
