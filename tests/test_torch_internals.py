@@ -481,6 +481,16 @@ def _pads() -> None:
     assert layer(x).shape[2:] == (2, 4)
 
 
+@_about("compile_package", "load_package")
+def _packages() -> None:
+    """To compile one takes long: tests/test_export_aten.py does."""
+    import torch._inductor
+
+    for name in ("aoti_compile_and_package", "aoti_load_package"):
+        assert callable(getattr(torch._inductor, name))
+    assert "package_path" in inspect.signature(torch._inductor.aoti_compile_and_package).parameters
+
+
 @_about("gpu_sleep")
 def _gpu_sleep() -> None:
     """It is asked of the GPU in the end, if there is one."""

@@ -271,3 +271,18 @@ nn_builtins: Any = torch._C._nn
 
 gpu_sleep: Callable[[int], None] = torch.cuda._sleep
 """Keeps the current GPU busy for so many cycles, while work is queued behind. torch has no public kernel that waits."""
+
+
+def compile_package(program: torch.export.ExportedProgram, path: str) -> str:
+    """Compiles a program into a package of machine code, for C++ and for `load_package`. torch documents it where it is, in a
+    private module, which takes seconds to import."""
+    import torch._inductor
+
+    return torch._inductor.aoti_compile_and_package(program, package_path=path)
+
+
+def load_package(path: str) -> Callable[..., Any]:
+    """The function that a package computes. As above."""
+    import torch._inductor
+
+    return torch._inductor.aoti_load_package(path)

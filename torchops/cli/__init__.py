@@ -5,11 +5,12 @@ ops.py          the operators: edges of an image file, a check of this machine, 
 tune.py         block sizes, by measurement or by the model
 precompile.py   kernels compiled ahead, packed and unpacked
 networks.py     the networks: train, predict, compare
+export.py       a trained network for other runtimes: ONNX, ATen's operators alone, C++
 options.py      the options of train in the shell, from the fields of models/options.py
 demo.py         the demo; its pictures are drawn by demo_pictures.py
 """
 
-from . import demo, networks, ops, precompile, tune
+from . import demo, export, networks, ops, precompile, tune
 from .console import app
 
-__all__ = ["app", "demo", "networks", "ops", "precompile", "tune"]
+__all__ = ["app", "demo", "export", "networks", "ops", "precompile", "tune"]

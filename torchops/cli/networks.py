@@ -58,7 +58,7 @@ class _Screen:
 
 
 @contextmanager
-def _failing() -> Iterator[None]:
+def failing() -> Iterator[None]:
     """One line for what a user can get wrong."""
     try:
         from torchops.files.images import ImageError
@@ -83,7 +83,7 @@ def _plain(value: Any) -> Any:
 
 def run(net: str, path: Path | None, resume: Path | None, **asked: Any) -> Run:
     """Train, or go on; exit code 130 after Ctrl-C."""
-    with _failing():
+    with failing():
         from torchops.models.training import Interrupted, train
 
         if resume is not None:
@@ -148,7 +148,7 @@ def predict(
     backend: BackendOption = None, compile: _Compile = False, device: _Device = None,
 ) -> None:  # fmt: skip
     """What a trained network says of images: five classes with their probabilities, or a mask and an overlay."""
-    with _failing():
+    with failing():
         from torchops.models.predict import Predictor
 
         name = backend.value if backend else torchops.get_backend()  # type: ignore[attr-defined]
@@ -182,7 +182,7 @@ def compare(
     seed: _Seed = 0, backend: BackendOption = None, compile: _Compile = False, device: _Device = None,
 ) -> None:  # fmt: skip
     """Train a network twice from one seed, step by step in turn: with torch.nn's layers and with torchops's."""
-    with _failing():
+    with failing():
         from torchops.models.beside_torch import compare
 
         name = backend.value if backend else torchops.get_backend()  # type: ignore[attr-defined]

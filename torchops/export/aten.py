@@ -23,8 +23,9 @@ def to_aten(program: ExportedProgram) -> ExportedProgram:
         program: of `torch.export.export`, of any sizes, static or dynamic.
 
     Returns:
-        A new program, functional, with the parameters, the buffers, the signature and the dynamic sizes of `program`. What it
-        computes can be differentiated by ATen's formulas; torchops's, which give the same bits every run, are gone.
+        A new program, functional, with the parameters, the buffers, the signature and the dynamic sizes of `program`. It can be
+        differentiated, by ATen's formulas; not by torchops's, which give the same bits every run on a GPU. A batch norm in
+        training mode cannot, after this as after any `run_decompositions`: torch writes its statistics before they are read.
 
     Raises:
         TypeError: if `program` is no ExportedProgram.

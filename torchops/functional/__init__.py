@@ -32,8 +32,8 @@ __all__ = [
 def unscriptable(what: str) -> NoReturn:
     """Raise what `torch.jit.script` should say of a function or a layer; its own words are of an annotation in it."""
     raise RuntimeError(
-        f"torch.jit.script cannot compile torchops's {what}: export the model by torch.export.export, or script it with "
-        "torch.nn's layers, as torchops.revert gives them back"
+        f"torch.jit.script cannot compile torchops's {what}: export the model by torch.export.export, and its "
+        "program to C++ or ONNX by torchops.export, or script it with torch.nn's layers, as torchops.revert gives them back"
     )
 
 
