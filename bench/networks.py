@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torchvision.models as tv
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 import torchops
 from torchops.models import Diffusion, LeNet, UNet
@@ -46,7 +47,7 @@ def with_statistics(model: nn.Module) -> nn.Module:
     """
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, (nn.BatchNorm2d, FrozenBatchNorm2d)):
             for scale in (module.running_var, module.weight):
                 if scale is not None:
                     scale.data.uniform_(0.5, 1.5, generator=generator)
@@ -73,6 +74,58 @@ def _networks() -> dict[str, Callable[[], nn.Module]]:
 
 
 NETWORKS = _networks()
+
+_OF_TORCHVISION = (
+    "resnext50_32x4d", "wide_resnet50_2", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "efficientnet_v2_s",
+    "convnext_tiny", "densenet121", "squeezenet1_1", "shufflenet_v2_x1_0", "mnasnet0_5", "regnet_y_400mf", "inception_v3",
+    "vgg11_bn", "alexnet", "lraspp_mobilenet_v3_large", "swin_t",
+)  # fmt: skip
+_OF_TIMM = (
+    "hrnet_w18_small", "mobilenetv3_small_100", "regnetx_002", "convnext_atto", "ghostnet_100", "res2net50_26w_4s",
+)  # fmt: skip
+_OF_SMP = ("Unet", "FPN", "DeepLabV3Plus", "PSPNet", "Linknet", "UnetPlusPlus")
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "lraspp_mobilenet_v3_large": {"weights_backbone": None},
+    "inception_v3": {"init_weights": False, "aux_logits": False},
+}
+
+
+def _body(name: str) -> nn.Module:
+    """A detector without its heads, which are Python as much as tensors: a ResNet and the pyramid on it."""
+    return tv.get_model(name, weights=None, weights_backbone=None).backbone
+
+
+def _frozen_body() -> nn.Module:
+    """A body with the frozen batch norms that torchvision's trained detectors have."""
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+    return resnet_fpn_backbone(backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d)
+
+
+def _more() -> dict[str, Callable[[], nn.Module]]:
+    builds: dict[str, Callable[[], nn.Module]] = {
+        name: partial(tv.get_model, name, weights=None, **_ARGUMENTS.get(name, {})) for name in _OF_TORCHVISION
+    }
+    builds |= {f"{name}.body": partial(_body, name) for name in ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn")}
+    builds["fasterrcnn_resnet50_fpn.frozen"] = _frozen_body
+    if find_spec("timm"):
+        import timm
+
+        builds |= {f"timm.{name}": partial(timm.create_model, name) for name in _OF_TIMM}
+        builds |= {
+            f"timm.{name}.features": partial(timm.create_model, name, features_only=True)
+            for name in ("resnet18", "efficientnet_b0")
+        }
+    if find_spec("segmentation_models_pytorch"):
+        import segmentation_models_pytorch as smp
+
+        known = {"encoder_name": "resnet18", "encoder_weights": None}
+        builds |= {f"smp.{name}": partial(getattr(smp, name), **known) for name in _OF_SMP}
+    return {name: partial(untrained, build) for name, build in builds.items()}
+
+
+MORE = _more()
+"""Networks that only `bench.compiled` and the tests of `torch.compile` ask about. Some return several tensors."""
 
 
 class Step(nn.Module):

@@ -1,0 +1,389 @@
+"""`python -m bench.compiled [name ...]`: real networks by `torch.compile` with this backend, with Inductor alone, and fused.
+
+    --stage graphs    errors, graphs and kernels left, where nobody compiles the rest: seconds a network
+    --stage inductor  kernels and errors with Inductor, and what compiling takes: a minute a network
+    --stage times     that, and one image on one thread, all ways interleaved
+    --table           print the table of what is in the file; --picture draws it
+
+What was found of a network before stays in the file until its stage is run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import re
+import statistics
+import subprocess
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+import torch._dynamo
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch._inductor import config as inductor_config
+from torch._inductor.graph import GraphLowering
+from torch._inductor.utils import fresh_cache
+from torch.utils import _pytree as pytree
+
+import torchops
+import torchops.compile
+from torchops.files import replacing
+from torchops.measure.race import race, ratio
+from torchops.measure.rivals import threads
+
+from .networks import MORE, NETWORKS, OURS, in_torch_nn
+from .provenance import provenance
+
+ROOT = Path(__file__).parent.parent
+FILE = ROOT / "out" / "compiled.json"
+PICTURE = ROOT / "assets" / "compiled.png"
+STAGES = ("graphs", "times", "inductor")
+TIMED = (
+    "resnet18", "efficientnet_lite0", "mobilenet_v3_small", "mobilenet_v2", "vgg11", "resnet50", "densenet121", "mnasnet0_5",
+    "regnet_y_400mf", "smp.Unet",
+)  # fmt: skip
+"""The networks of the goals: at least as fast as Inductor alone, and as fused."""
+SIZES = {"swin_t": 224}
+BUILDS: dict[str, Callable[[], nn.Module]] = {**NETWORKS, **MORE, **{name: build for name, (build, *_) in OURS.items()}}
+_WARM_UP = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
+
+
+def image(name: str) -> Tensor:
+    """One image."""
+    channels, size = (1, OURS[name][2]) if name in OURS else (3, SIZES.get(name, 160))
+    return torch.rand((1, channels, size, size), generator=torch.Generator().manual_seed(2))
+
+
+def tensors(result: Any) -> list[Tensor]:
+    """All tensors of a result, whatever holds them."""
+    if hasattr(result, "_asdict"):
+        result = tuple(result)
+    return [t for t in pytree.tree_leaves(result) if isinstance(t, Tensor)]
+
+
+def error(actual: Any, expected: Any) -> float:
+    """The largest, of any tensor, relative to the largest value of that tensor. Shapes and dtypes are equal, or it is none."""
+    pairs = list(zip(tensors(actual), tensors(expected), strict=True))
+    assert all(a.shape == b.shape for a, b in pairs), "shapes differ"
+    return max(float((a.double() - b.double()).abs().max() / b.double().abs().max()) for a, b in pairs)
+
+
+@contextmanager
+def counted_graphs() -> Iterator[list[int]]:
+    """Start afresh; the list holds, at the end, how many graphs Dynamo captured."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    found: list[int] = []
+    yield found
+    found.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+
+def pair(name: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, nn.Module]:
+    """The network, and what torch is asked to run: for one of ours that in layers of torch.nn."""
+    model = BUILDS[name]().eval().to(dtype)
+    return model, in_torch_nn(model) if name in OURS else model
+
+
+#
+# The stages.
+
+
+@torch.no_grad()
+def graphs(name: str) -> dict[str, Any]:
+    """What becomes of a network, and how exact it stays, with nobody to compile the rest."""
+    found: dict[str, Any] = {}
+    x = image(name)
+    model, theirs = pair(name)
+    exact = theirs.double()(x.double())
+    found["error64"] = _error_of(model.double(), x.double(), exact)
+    # a fresh one: float32 numbers that were float64 are the same, but statistics that modules hold aside may not be
+    model, theirs = pair(name)
+    found["own_error32"] = error(theirs(x), exact)
+    with counted_graphs() as count:
+        torch.compile(theirs, backend="aot_eager")(x)
+    found["aot_graphs"] = count[0]
+    backend = torchops.compile.Backend(rest="eager")
+    with counted_graphs() as count:
+        found["error32"] = error(torch.compile(model, backend=backend)(x), exact)
+    found["graphs"] = count[0]
+    reports = backend.reports
+    found["before"] = sum(r.before.total() for r in reports)
+    found["after"] = sum(r.after.total() for r in reports)
+    found["after_by_op"] = dict(sum((r.after for r in reports), start=type(reports[0].after)()))
+    found["kept"] = {k: v for r in reports for k, v in r.kept.items()}
+    found["fuse"] = found["fuse_kept"] = None
+    try:
+        fused, report = torchops.fuse(model)
+    except Exception as problem:
+        found["fuse_kept"] = f"{type(problem).__name__}: {problem}"[:200]
+        return found
+    if "" in report.kept:
+        found["fuse_kept"] = report.kept[""]
+    else:
+        found["fuse"] = report.after.total()
+        found["fuse_by_op"] = dict(report.after)
+        found["fuse_kept"] = "; ".join(f"{k}: {v}" for k, v in report.kept.items())[:300] or None
+    found["fuse_error32"] = error(fused(x), exact)
+    return found
+
+
+def _error_of(model: nn.Module, x: Tensor, expected: Any) -> float:
+    torch._dynamo.reset()
+    return error(torch.compile(model, backend=torchops.compile.Backend(rest="eager"))(x), expected)
+
+
+def launches(codes: list[str]) -> dict[str, int]:
+    """What Inductor's code calls: kernels that it wrote, and operators of others."""
+    called = {"generated": 0, "extern": 0}
+    for code in codes:
+        body = re.split(r"\n    def call\(self, args\):|\ndef call\(args\):", code, maxsplit=1)[-1]
+        body = re.split(r"\nrunner = |\ndef benchmark_compiled_module|\ndef get_args", body, maxsplit=1)[0]
+        called["generated"] += len(re.findall(r"\b(?:cpp_fused|cpp_)\w*\(", body))
+        called["extern"] += len(re.findall(r"\b(?:extern_kernels\.\w+|torch\.ops\.[\w.]+)\(", body))
+    return called
+
+
+def ways_of(rest: str) -> dict[str, torchops.compile.Backend]:
+    """This backend as it is, and with weights and results that are stored channels_last, by name of the way."""
+    suffix = "" if rest == "inductor" else f"_{rest}"
+    return {
+        f"ours{suffix}": torchops.compile.Backend(rest=rest),
+        f"ours{suffix}_last": torchops.compile.Backend(rest=rest, channels_last=True),
+    }
+
+
+@torch.no_grad()
+def inductor(name: str) -> tuple[dict[str, Any], dict[str, nn.Module]]:
+    """Kernels and errors with Inductor, and the seconds of the first call, which compiles, with empty caches, one file after
+    another: on the clock, and of the CPU, the C++ compiler's with it.
+
+    The order turns from network to network. The compiled networks are returned, too.
+    """
+    found: dict[str, Any] = {"first_call_s": {}, "first_call_cpu_s": {}, "launches": {}, "error32": {}}
+    x = image(name)
+    model, theirs = pair(name)
+    exact = pair(name, torch.float64)[1](x.double())
+    torch._dynamo.reset()
+    ways: dict[str, tuple[Any, nn.Module]] = {"inductor": ("inductor", theirs)}
+    ways |= {way: (backend, model) for way, backend in ways_of("inductor").items()}
+    turn = list(BUILDS).index(name) % len(ways)
+    compiled: dict[str, nn.Module] = {}
+    for way in [*ways][turn:] + [*ways][:turn]:
+        backend, network = ways[way]
+        codes: list[str] = []
+        # a compiler that this process waits for has its seconds counted to it
+        one_at_a_time = inductor_config.patch(compile_threads=1)
+        with one_at_a_time, fresh_cache(), mock.patch.object(GraphLowering, "save_output_code", codes.append):
+            # what is loaded, or compiled, once in a process or a folder is not the network's
+            torch.compile(_WARM_UP, backend="inductor")(torch.rand(1, 3, 16, 16))
+            codes.clear()
+            gc.collect()
+            compiled[way] = torch.compile(network, backend=backend)
+            start, cpu = time.perf_counter(), sum(os.times()[:4])
+            result = compiled[way](x)
+            found["first_call_s"][way] = time.perf_counter() - start
+            found["first_call_cpu_s"][way] = sum(os.times()[:4]) - cpu
+        torch._dynamo.reset_code(_WARM_UP.forward.__code__)
+        found["error32"][way] = error(result, exact)
+        found["launches"][way] = launches(codes)
+    return found, compiled
+
+
+@torch.no_grad()
+def timed(name: str, rounds: int) -> dict[str, Any]:
+    """Medians of times, and of their ratios round by round; all ways check first that they compute the same."""
+    of_inductor, ways = inductor(name)
+    x = image(name)
+    model, ways["eager"] = pair(name)
+    expected = ways["eager"](x)
+    ways |= {way: torch.compile(model, backend=backend) for way, backend in ways_of("eager").items()}
+    try:
+        ways["fuse"] = torchops.fuse(model)[0]
+    except Exception:
+        traceback.print_exc()
+    for way, run in ways.items():
+        off = error(run(x), expected)
+        assert off <= 1e-4, f"{name}, {way}: off by {off:.1e}, not timed"
+    times = race({way: lambda run=run: run(x) for way, run in ways.items()}, rounds=rounds)
+    ours = [way for way in ways if way.startswith("ours")]
+    others = [way for way in ("inductor", "fuse", "eager") if way in ways]
+    found = {
+        "ms": {way: statistics.median(ts) * 1e3 for way, ts in times.items()},
+        "ratios": {f"{way}/{other}": ratio(times, way, other) for way in ours for other in others},
+        "rounds": rounds,
+    }
+    return {"inductor": of_inductor, "times": found}
+
+
+#
+# What is written.
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text()) if file.exists() else {"networks": {}}
+
+
+def _write(file: Path, results: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as beside:
+        beside.write_text(json.dumps(results, indent=1, default=str))
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def _number(number: float | None, form: str = ".2f") -> str:
+    return "-" if number is None else format(number, form)
+
+
+_WAYS = ("inductor", "ours", "ours_last")
+
+
+def table(results: dict[str, Any]) -> str:
+    """Markdown; a star says that `torchops.fuse` kept modules whole, each of which counts as one kernel."""
+    lines = [
+        "| network | error, float64 | float32 (its own) | with Inductor (Inductor's own) | graphs | kernels, eager | fused "
+        "| this | Inductor | this + Inductor | channels_last |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in results["networks"].items():
+        g, i = row.get("graphs", {}), row.get("inductor", {})
+        if "before" not in g:
+            continue
+        launched = [i["launches"][way] if "launches" in i else None for way in _WAYS]
+        errors = i.get("error32")
+        cells = [
+            name,
+            _number(g["error64"], ".0e"),
+            f"{g['error32']:.0e} ({g['own_error32']:.0e})",
+            f"{errors['ours']:.0e} ({errors['inductor']:.0e})" if errors else "-",
+            f"{g['graphs']}" + (f" ({g['aot_graphs']})" if g["aot_graphs"] != g["graphs"] else ""),
+            str(g["before"]),
+            "kept whole" if g["fuse"] is None else f"{g['fuse']}{'*' if g['fuse_kept'] else ''}",
+            str(g["after"]),
+            *("-" if n is None else f"{n['generated']} + {n['extern']}" for n in launched),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+_PAIRS = tuple(
+    f"{ours}/{other}"
+    for ours in ("ours", "ours_last", "ours_eager", "ours_eager_last")
+    for other in ("inductor", "fuse", "eager")
+)
+
+
+def table_of_times(results: dict[str, Any]) -> str:
+    """Markdown; the medians at its end."""
+    header = ["network", "eager, ms", *_PAIRS, "compiling", "compiling, channels_last"]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    columns: list[list[float]] = [[] for _ in header[2:]]
+    for name, row in results["networks"].items():
+        ratios, first = row.get("times", {}).get("ratios"), row.get("inductor", {}).get("first_call_cpu_s")
+        if not ratios and not first:
+            continue
+        numbers = [(ratios or {}).get(key) for key in _PAIRS]
+        numbers += [first[way] / first["inductor"] if first else None for way in _WAYS[1:]]
+        for column, number in zip(columns, numbers, strict=True):
+            column += [] if number is None else [number]
+        eager = f"{row['times']['ms']['eager']:.1f}" if ratios else "-"
+        lines.append(f"| {name} | {eager} | {' | '.join(map(_number, numbers))} |")
+    medians = [_number(statistics.median(column) if column else None) for column in columns]
+    lines.append(f"| median | | {' | '.join(medians)} |")
+    return "\n".join(lines)
+
+
+def draw(results: dict[str, Any], file: Path = PICTURE) -> None:
+    """Three bars a network: as it is, fused, compiled with this backend. The sums are at their ends."""
+    rows = {name: row["graphs"] for name, row in results["networks"].items() if "before" in row.get("graphs", {})}
+    figure = Figure(figsize=(9, 0.36 * len(rows) + 1.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    kinds = {"before": ("eager", "#b8b8b8"), "fuse": ("torchops.fuse", "#edae49"), "after": ("this backend", "#1f4e79")}
+    for y, row in enumerate(rows.values()):
+        for offset, (key, (label, colour)) in zip((-0.27, 0, 0.27), kinds.items(), strict=True):
+            kept = row[key] is None
+            count = row["before"] if kept else row[key]
+            axes.barh(
+                y + offset, count, 0.25, color="white" if kept else colour, edgecolor=colour, linewidth=0.6,
+                label=label if y == 0 else None,
+            )  # fmt: skip
+            whole = key == "fuse" and row["fuse_kept"]
+            text = "kept whole" if kept else f"{count} and modules kept whole" if whole else str(count)
+            axes.text(count + 3, y + offset, text, va="center", fontsize=6)
+    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlabel("kernels of a forward pass, counted in the graph: one for each operator but views")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    with replacing(file) as beside:
+        figure.savefig(beside, dpi=100)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.compiled", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="networks; all of them by default, with times those of the goals")
+    parser.add_argument("--stage", choices=STAGES, action="append", help="which, again for more; all by default")
+    parser.add_argument("--rounds", type=int, default=15, help="of the races")
+    parser.add_argument("--file", type=Path, default=FILE)
+    parser.add_argument("--table", action="store_true", help="print what is in the file, and run nothing")
+    parser.add_argument("--picture", action="store_true", help="draw what is in the file, and run nothing")
+    asked = parser.parse_args()
+    unknown = sorted({*asked.names} - {*BUILDS})
+    if unknown:
+        parser.error(f"no network {', '.join(unknown)}; there are {', '.join(BUILDS)}")
+    if asked.table or asked.picture:
+        results = _read(asked.file)
+        if asked.table:
+            print(table(results), table_of_times(results), sep="\n\n")
+        if asked.picture:
+            draw(results)
+            print(f"written: {PICTURE}")
+        return
+    warnings.filterwarnings("ignore")
+    with threads(1):
+        for stage in asked.stage or STAGES:
+            run: dict[str, Callable[[str], dict[str, Any]]] = {
+                "graphs": lambda name: {"graphs": graphs(name)},
+                "inductor": lambda name: {"inductor": inductor(name)[0]},
+                "times": lambda name: timed(name, asked.rounds),
+            }
+            for name in asked.names or (TIMED if stage == "times" else BUILDS):
+                if name not in BUILDS:
+                    print(f"{name} is not installed")
+                    continue
+                start = time.perf_counter()
+                try:
+                    found = run[stage](name)
+                except Exception as problem:
+                    traceback.print_exc()
+                    found = {stage: {"failed": f"{type(problem).__name__}: {problem}"[:1000]}}
+                # another process may have added to the file
+                results = _read(asked.file)
+                results["machine"] = provenance(asked.rounds, "") | {"commit": _commit(), "date": str(date.today())}
+                order = {known: results["networks"].get(known, {}) for known in BUILDS}
+                order[name] = order[name] | found
+                results["networks"] = {known: row for known, row in order.items() if row}
+                _write(asked.file, results)
+                print(f"{stage} {name}, {time.perf_counter() - start:.0f} s: {found}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
