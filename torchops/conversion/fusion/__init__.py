@@ -76,9 +76,10 @@ def fuse(
         for its methods, properties and constants, and for the model's attributes that hold no module. It does not answer for
         special methods, nor for what the class overrides of `torch.nn.Module`, as `train`: those may be about layers that are
         no more. Its state_dict has the folded weights, and it shares the Parameters that did not change. Results differ from
-        the model's by rounding. With `args` it is saved by `torch.export`, and cannot be pickled. Sums have the dtype that torch gives them, and so has torchvision's FrozenBatchNorm2d, which
+        the model's by rounding. Sums have the dtype that torch gives them, and so has torchvision's FrozenBatchNorm2d, which
         stays if it is of another dtype than the convolution. A convolution that has taken in a batch norm raises a ValueError
-        for images without a batch, as `nn.BatchNorm2d` does.
+        for images without a batch, as `nn.BatchNorm2d` does. A model that was fused with `args` is saved by `torch.export`, and
+        cannot be pickled.
 
     Raises:
         TypeError: if an argument is of the wrong type, or the model cannot be copied.
