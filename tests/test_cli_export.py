@@ -102,9 +102,9 @@ def test_a_package(lenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     programs = {}
     monkeypatch.setattr(
-        torchops.torch_internals, "compile_package", lambda program, path: programs.update({path: program})
+        torchops.compiler_internals, "compile_package", lambda program, path: programs.update({path: program})
     )
-    monkeypatch.setattr(torchops.torch_internals, "load_package", lambda path: programs[path].module())
+    monkeypatch.setattr(torchops.compiler_internals, "load_package", lambda path: programs[path].module())
     result = invoke("export", lenet, tmp_path / "lenet.pt2", "--aoti")
     assert result.exit_code == 0, result.output
     assert "lenet.pt2: machine code, without torchops; differs from torchops by" in result.output

@@ -17,9 +17,9 @@ from torch.export import Dim, ExportedProgram, export
 
 import torchops
 from bench.networks import untrained
+from torchops.compiler_internals import compile_package, load_package
 from torchops.export import to_aten
 from torchops.models import LeNet, UNet
-from torchops.torch_internals import compile_package, load_package
 
 ROOT = Path(__file__).parent.parent
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import math
 import re
 import threading
@@ -15,49 +14,28 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
 from torchops import torch_internals as internals
 
+from .internals import Questions
+
 ROOT = Path(__file__).parent.parent
-_QUESTIONS: dict[str, Callable[[], None]] = {}
-
-
-def _about(*names: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    def note(question: Callable[[], None]) -> Callable[[], None]:
-        _QUESTIONS.update(dict.fromkeys(names, question))
-        return question
-
-    return note
-
-
-def _documented() -> dict[str, str]:
-    """The names of the module, and what is said of each."""
-    body = ast.parse(inspect.getsource(internals)).body
-    found = {}
-    for node, following in zip(body, [*body[1:], None], strict=True):
-        if isinstance(node, ast.FunctionDef):
-            found[node.name] = ast.get_docstring(node) or ""
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            said = following.value if isinstance(following, ast.Expr) else None
-            found[ast.unparse(target)] = str(said.value) if isinstance(said, ast.Constant) else ""
-    return found
-
-
-_NAMES = _documented()
+_QUESTIONS = Questions(internals)
+_about = _QUESTIONS.about
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated")
-@pytest.mark.parametrize("name", _NAMES)
+@pytest.mark.parametrize("name", _QUESTIONS.said)
 def test_does_what_is_said(name: str) -> None:
-    assert _NAMES[name].endswith(".")
-    _QUESTIONS[name]()
+    assert _QUESTIONS.said[name].endswith(".")
+    _QUESTIONS.asked[name]()
 
 
 def test_no_question_is_left_over() -> None:
-    assert _QUESTIONS.keys() == _NAMES.keys()
+    assert _QUESTIONS.asked.keys() == _QUESTIONS.said.keys()
 
 
 @_about("CHECKED")
@@ -84,10 +62,11 @@ def _attributes(tree: ast.Module) -> set[str]:
 def test_no_other_file_has_private_names() -> None:
     files = {file for folder in ("torchops", "kernels", "models") for file in (ROOT / folder).rglob("*.py")}
     trees = {str(file.relative_to(ROOT)): ast.parse(file.read_text()) for file in files}
-    gathered = trees.pop("torchops/torch_internals.py")
-    assert len(set(_private(gathered))) > 20
+    gathered = [trees.pop(f"torchops/{name}_internals.py") for name in ("torch", "compiler")]
+    assert all(len(set(_private(tree))) > 9 for tree in gathered)
+    attributes = set().union(*map(_attributes, gathered))
     assert not {name: found for name, tree in trees.items() if (found := {*_private(tree)})}
-    assert not {name: found for name, tree in trees.items() if (found := _attributes(tree) & _attributes(gathered))}
+    assert not {name: found for name, tree in trees.items() if (found := _attributes(tree) & attributes)}
 
 
 @_about("KeySet", "key", "key_set", "keys_of")
@@ -481,14 +460,36 @@ def _pads() -> None:
     assert layer(x).shape[2:] == (2, 4)
 
 
-@_about("compile_package", "load_package")
-def _packages() -> None:
-    """To compile one takes long: tests/test_export_aten.py does."""
-    import torch._inductor
+@_about("without_modes")
+def _without_modes() -> None:
+    with FakeTensorMode():
+        assert isinstance(torch.ones(2), internals.FakeTensor)
+        with internals.without_modes():
+            assert type(torch.ones(2)) is Tensor
 
-    for name in ("aoti_compile_and_package", "aoti_load_package"):
-        assert callable(getattr(torch._inductor, name))
-    assert "package_path" in inspect.signature(torch._inductor.aoti_compile_and_package).parameters
+
+@_about("nn_builtins")
+def _nn_builtins() -> None:
+    seen: list[Any] = []
+
+    class Sees(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    x = torch.ones(1, 1, 2, 2)
+    with Sees():
+        internals.nn_builtins.pad(x, (1, 1, 1, 1))
+    assert seen == [internals.nn_builtins.pad]
+    graphs: list[fx.GraphModule] = []
+
+    def backend(gm: fx.GraphModule, example_inputs: list[Any]) -> Any:
+        graphs.append(gm)
+        return gm.forward
+
+    torch.compile(lambda x: F.pad(x, (1, 1)), backend=backend)(x)
+    called = [n.target for n in graphs[0].graph.nodes if n.op == "call_function"]
+    assert called in ([F.pad], [internals.nn_builtins.pad])
 
 
 @_about("gpu_sleep")

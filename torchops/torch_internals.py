@@ -1,6 +1,7 @@
 """All that torchops asks of torch under a name that torch does not promise to keep, under a name of our own.
 
-No other file of torchops uses what begins with an underscore in torch, but for ATen's operators of such names. Each name says
+No other file of torchops uses what begins with an underscore in torch, but for ATen's operators of such names, and
+`compiler_internals.py`, for torch's compilers. Each name says
 what it is asked, and why no public one would do. `tests/test_torch_internals.py` asks every one of them, so that a new
 torch is a matter of this file and that.
 """
@@ -10,13 +11,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torch._dispatch.python
 import torch._functorch.utils
-import torch._guards
 import torch._subclasses.functional_tensor
 import torch.fx._symbolic_trace
 import torch.utils._python_dispatch
@@ -229,60 +228,8 @@ def set_pads(layer: nn.Module, sides: list[int]) -> None:
     layer._reversed_padding_repeated_twice = sides  # type: ignore[assignment]
 
 
-def is_marked_static(placeholder: Any) -> bool:
-    """Whether Dynamo says of an input of its graph that it stays where it is from call to call, as Parameters and buffers do. A
-    compiler is told by a mark in the node's `meta`."""
-    return placeholder.meta.get("tensor_dict", {}).get("_dynamo_static_input_type") is not None
-
-
-def mark_static(placeholder: Any) -> None:
-    """Says so, to the compiler that is given the graph next."""
-    placeholder.meta.setdefault("tensor_dict", {})["_dynamo_static_input_type"] = "unguarded"
-
-
-def dynamo_example(placeholder: Any) -> Any:
-    """The tensor itself that an input of Dynamo's graph stands for, while it compiles; None if it is not to be had. A compiler
-    is given fake ones."""
-    argument = placeholder.meta.get("grapharg")
-    return None if argument is None else argument.example
-
-
-def mutated_inputs() -> Container[int]:
-    """The numbers of the inputs that the graph writes to which AOTAutograd hands to a compiler. The graph itself has no writes:
-    they are made after it."""
-    context = torch._guards.TracingContext.try_get()
-    metadata = None if context is None else context.fw_metadata
-    return () if metadata is None else metadata.mutated_inp_runtime_indices
-
-
-python_dispatcher: Callable[[], Any] = torch._dispatch.python.enable_python_dispatcher
-"""A block in which operators that are made of others are taken apart in Python, where sizes may be symbolic."""
-
-
-def size_hint(size: Any) -> int | None:
-    """What a size that may be symbolic was in the example that was traced; None if there was none. Publicly, asking makes a
-    guard."""
-    hint = size.node.hint if isinstance(size, torch.SymInt) else size
-    return None if hint is None else int(hint)
-
-
 nn_builtins: Any = torch._C._nn
 """What `torch.nn.functional` calls for pads and interpolations, under the names that a function mode and Dynamo see."""
 
 gpu_sleep: Callable[[int], None] = torch.cuda._sleep
 """Keeps the current GPU busy for so many cycles, while work is queued behind. torch has no public kernel that waits."""
-
-
-def compile_package(program: torch.export.ExportedProgram, path: str) -> str:
-    """Compiles a program into a package of machine code, for C++ and for `load_package`. torch documents it where it is, in a
-    private module, which takes seconds to import."""
-    import torch._inductor
-
-    return torch._inductor.aoti_compile_and_package(program, package_path=path)
-
-
-def load_package(path: str) -> Callable[..., Any]:
-    """The function that a package computes. As above."""
-    import torch._inductor
-
-    return torch._inductor.aoti_load_package(path)

@@ -123,9 +123,9 @@ def _write_onnx(network: torch.nn.Module, args: tuple[Tensor, ...], shapes: Any,
 
 @torch.no_grad()
 def _write_program(network: torch.nn.Module, args: tuple[Tensor, ...], shapes: Any, out: Path, aoti: bool) -> str:
+    from torchops.compiler_internals import compile_package, load_package
     from torchops.export import to_aten
     from torchops.files import replacing
-    from torchops.torch_internals import compile_package, load_package
 
     program = to_aten(torch.export.export(network, args, dynamic_shapes=shapes))
     with replacing(out) as beside:

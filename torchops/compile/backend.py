@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._dynamo.backends.common import aot_autograd
 
+from torchops.compiler_internals import boxed, through_aot_autograd
 from torchops.conversion.selection import Selection
 from torchops.graphs.chains import Rewriter
 from torchops.graphs.constants import ONCE, part
@@ -107,7 +107,7 @@ class Backend:
             run = compiled_dynamo(asked, gm, example_inputs)
         else:
             infer = functools.partial(_infer, inputs=Inputs(gm), asked=asked, report=report)
-            run = aot_autograd(fw_compiler=infer, inference_compiler=infer)(gm, example_inputs)
+            run = through_aot_autograd(gm, example_inputs, infer)
         self.reports.append(report)
         _log.info("%s", report)
         return run
@@ -135,7 +135,7 @@ def _infer(
     given = [n for n in gm.graph.nodes if n.op == "placeholder"]
     rest = compiled(asked, gm, list(map(value, given)), [n in static or n.name.startswith(ONCE) for n in given])
     if once is None:
-        return _boxed(lambda args: rest(*args))
+        return boxed(lambda args: rest(*args))
     holder = Once(once)
     report.recomputed = lambda: holder.computed
 
@@ -147,10 +147,4 @@ def _infer(
         args.clear()
         return rest(*given)
 
-    return _boxed(run)
-
-
-def _boxed(run: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Any]:
-    """The function, marked as one that takes its arguments in a list, which it may empty."""
-    run._boxed_call = True  # type: ignore[attr-defined]
-    return run
+    return boxed(run)

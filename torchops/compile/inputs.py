@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, fx
 
-from torchops.torch_internals import dynamo_example, is_marked_static, mutated_inputs
+from torchops.compiler_internals import dynamo_example, is_marked_static, mutated_inputs
 
 
 class Inputs:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import fx
 
+from torchops.compiler_internals import inductor_settings, settings_of_mode
 from torchops.conversion.selection import Choice, Selection
 from torchops.graphs.nodes import module_name, modules
 
@@ -54,13 +54,13 @@ class Options:
         inductor = dict(self.inductor)
         if mode is not None and mode != "default":
             try:
-                inductor |= torch._inductor.list_mode_options(mode)
+                inductor |= settings_of_mode(mode)
             except (RuntimeError, KeyError) as error:
                 raise ValueError(f"`mode` must be one of torch.compile's, got {mode!r}") from error
         for name, given in (options or {}).items():
             if name in own:
                 changed[name] = given
-            elif name in torch._inductor.list_options():
+            elif name in inductor_settings():
                 inductor[name] = given
             else:
                 near = difflib.get_close_matches(name, own, n=1)

@@ -7,15 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, fx
-from torch._guards import TracingContext, detect_fake_mode, tracing
-from torch._inductor.compile_fx import compile_fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from torchops.backend import get_backend
+from torchops.compiler_internals import context_of_its_own, inductor, mark_static
 from torchops.graphs.aten import ATEN
 from torchops.graphs.nodes import faking
 from torchops.ops.registration import plain_call
-from torchops.torch_internals import mark_static
 
 from .options import Options
 
@@ -48,8 +46,7 @@ def compiled(asked: Options, gm: fx.GraphModule, example_inputs: list[Any], stat
     for node, stays in zip(placeholders, static, strict=True):
         if stays:
             mark_static(node)
-    # what compiles the graph has a context of its own: that of Dynamo's graph is about other inputs
-    with tracing(TracingContext(detect_fake_mode(example_inputs))):
+    with context_of_its_own(example_inputs):
         return _compiler(asked)(gm, example_inputs)
 
 
@@ -58,8 +55,7 @@ def _compiler(asked: Options) -> Callable[[fx.GraphModule, list[Any]], _Runnable
         return asked.rest
     if asked.rest == "eager":
         return lambda gm, example_inputs: gm.forward
-    inductor: Any = functools.partial(compile_fx, config_patches=asked.inductor or None)
-    return inductor
+    return functools.partial(inductor, settings=asked.inductor)
 
 
 def _call_plainly(gm: fx.GraphModule) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._guards import detect_fake_mode
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from torchops.torch_internals import python_dispatcher, schema_of, size_hint
+from torchops.compiler_internals import OpOverload, fake_mode_of, python_dispatcher, size_hint
+from torchops.torch_internals import schema_of
 
 
 def value(argument: Any) -> Any:
@@ -23,13 +23,13 @@ def value(argument: Any) -> Any:
 @contextlib.contextmanager
 def faking(values: Iterable[Any]) -> Iterator[None]:
     """A block in which operators compute with values that are fake, as the given ones, and sizes that are symbolic."""
-    with detect_fake_mode(list(values)) or contextlib.nullcontext(), python_dispatcher():
+    with fake_mode_of(values) or contextlib.nullcontext(), python_dispatcher():
         yield
 
 
-def operator_of(node: fx.Node) -> torch._ops.OpOverload | None:
+def operator_of(node: fx.Node) -> OpOverload | None:
     """The operator that a node calls, if it calls one."""
-    return node.target if isinstance(node.target, torch._ops.OpOverload) else None
+    return node.target if isinstance(node.target, OpOverload) else None
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:
