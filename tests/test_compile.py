@@ -277,6 +277,23 @@ def test_a_view_read_after_a_write_with_channels_last() -> None:
     assert list(report.fused.values()) == ["conv2d"]
 
 
+def test_pools_and_unpools_keep_the_format_of_the_convolutions() -> None:
+    graphs: list[fx.GraphModule] = []
+
+    def rest(gm: fx.GraphModule, example_inputs: list[Any]) -> Any:
+        graphs.append(gm)
+        return gm.forward
+
+    layers = nn.Upsample(scale_factor=2), conv(), nn.AvgPool2d(2), conv(), nn.AdaptiveAvgPool2d(3), conv()
+    compiled_as_before(sequential(conv(), *layers), backend=Backend(rest=rest))
+    (gm,) = graphs
+    for n in gm.graph.nodes:
+        t = n.meta.get("val")
+        if n.op == "call_function" and n.target is not torch.ops.aten.clone.default:
+            assert t.is_contiguous(memory_format=torch.channels_last), n
+    assert not any(n.args[-1] is False for n in gm.graph.nodes if n.op == "call_function")
+
+
 def test_strides_that_are_read_keep_their_format() -> None:
     forward, _ = HAZARDS["strides"]
     compiled_as_before(net(forward), backend=Backend(rest="eager", channels_last=True))

@@ -7,7 +7,7 @@ from torch import Tensor, fx
 
 from .chains import Rewriter
 from .convolutions import CONV2D
-from .nodes import faking, value
+from .nodes import arguments, faking, operator_of, value
 
 _aten = torch.ops.aten
 
@@ -16,16 +16,19 @@ def store_channels_last(rewriter: Rewriter) -> bool:
     """Store weights of convolutions channels_last, and so their results; what the graph returns keeps its strides.
 
     Return whether that was done: not if the graph reads memory by strides, or returns tensors of other strides than those of a
-    memory format.
+    memory format, or has one convolution, whose result would only be copied back.
     """
     graph = rewriter.graph
     nodes = list(graph.nodes)
     output = nodes[-1]
     promised = [(n, _format(value(n))) for n in output.args[0]]
+    stored = [n for n in nodes if n.target is CONV2D and n.args[1] in rewriter.static]
     if any(n.target is _aten.as_strided.default for n in nodes) or any(form is None for _, form in promised):
         return False
+    if len(stored) < 2:
+        return False
     for node in nodes:
-        if node.target is CONV2D and node.args[1] in rewriter.static:
+        if node in stored:
             with graph.inserting_before(node):
                 weight = rewriter.call(_aten.clone.default, node.args[1], memory_format=torch.channels_last)
             node.args = (node.args[0], weight, *node.args[2:])
@@ -35,6 +38,7 @@ def store_channels_last(rewriter: Rewriter) -> bool:
     values = [value(n) for n in graph.nodes]
     for node in graph.nodes:
         if node.op == "call_function" and isinstance(value(node), (Tensor, tuple, list)):
+            _take_format_of_input(node)
             with faking(values):
                 args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
                 node.meta["val"] = node.target(*args, **kwargs)
@@ -48,6 +52,15 @@ def store_channels_last(rewriter: Rewriter) -> bool:
     graph.eliminate_dead_code()
     rewriter.gm.recompile()
     return True
+
+
+def _take_format_of_input(node: fx.Node) -> None:
+    """Have an operator of torchops that is told the format of its result take that of its input, as its function does."""
+    operator = operator_of(node)
+    if operator is None or operator.namespace != "torchops" or "channels_last" not in (asked := arguments(node)):
+        return
+    given = next(iter(asked.values()))
+    node.args = tuple({**asked, "channels_last": _format(value(given)) == torch.channels_last}.values())
 
 
 def _format(t: object) -> torch.memory_format | str | None:
