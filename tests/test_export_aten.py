@@ -51,6 +51,7 @@ def test_a_network_of_any_size(unpool: str, mode: str) -> None:
         assert made.module()(x).stride() == net(x).stride()
 
 
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # torch 2.11's own
 def test_it_is_saved_and_loaded() -> None:
     net, x = untrained(LeNet), torch.rand(2, 1, 28, 28)
     file = io.BytesIO()
@@ -160,6 +161,7 @@ class Tiny(nn.Module):
         return self.unpool(y, indices)
 
 
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated")  # torch 2.11's own
 def test_a_package_for_cpp(tmp_path: Path) -> None:
     """Compiled by AOTInductor; what loads it here runs the code that C++ would."""
     torch.manual_seed(0)

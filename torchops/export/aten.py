@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,7 +47,10 @@ def decomposed(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]]
     """The program with this table for torchops's operators; none is left."""
     if not isinstance(program, ExportedProgram):
         raise TypeError(f"`program` must be a torch.export.ExportedProgram, got {type(program).__name__}")
-    made = program.run_decompositions(dict(table))
+    with warnings.catch_warnings():
+        # torch 2.11 warns of what it does itself
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        made = program.run_decompositions(dict(table))
     left = {
         str(node.target)
         for module in made.graph_module.modules()
