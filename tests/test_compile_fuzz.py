@@ -67,7 +67,8 @@ class Drawn(nn.Module):
             "bn": lambda: self.bns[n % 3](a), "activation": lambda: self._activated(a, n), "add": lambda: a + b,
             "mul_": lambda: a.mul_(0.5), "scale": lambda: a * self.scale, "cat": lambda: self.mix(torch.cat((a, b), 1)),
             "pool": lambda: F.max_pool2d(a, 3, 1, 1) if n % 2 else F.avg_pool2d(a, 3, 1, 1),
-            "view": lambda: a.flatten(1).view(a.shape), "depthwise": lambda: self.depthwise(a), "transposed": lambda: self.up(a),
+            "view": lambda: a.flatten(1).view(a.shape), "depthwise": lambda: self.depthwise(a),
+            "transposed": lambda: self.up(a),
             "clone": lambda: F.dropout(a, 0.5, training=False),
             "upsample": lambda: F.avg_pool2d(F.interpolate(a, scale_factor=2, mode=("nearest", "bilinear")[n % 2]), 2),
         }  # fmt: skip
