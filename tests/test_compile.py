@@ -294,6 +294,13 @@ def test_pools_and_unpools_keep_the_format_of_the_convolutions() -> None:
     assert not any(n.args[-1] is False for n in gm.graph.nodes if n.op == "call_function")
 
 
+def test_a_pad_that_changes_the_format_stays() -> None:
+    model = net(lambda m, x: m.b(F.pad(m.a(x), (1, 1, 1, 1), "circular")).view(x.shape[0], -1))
+    model.b.padding = (0, 0)
+    x = image(2, 4, 9, 8).contiguous(memory_format=torch.channels_last)
+    assert list(compiled_as_before(model, x).fused.values()) == ["conv2d", "conv2d"]
+
+
 def test_strides_that_are_read_keep_their_format() -> None:
     forward, _ = HAZARDS["strides"]
     compiled_as_before(net(forward), backend=Backend(rest="eager", channels_last=True))

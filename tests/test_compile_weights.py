@@ -173,6 +173,29 @@ def test_a_buffer_that_every_call_writes_to_recomputes_nothing() -> None:
     assert list(backend.reports[0].fused.values()) == ["conv2d + batch_norm"]
 
 
+class Returns(nn.Module):
+    """It returns what it computes of its Parameters alone, and views of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = conv()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        doubled = self.conv.weight * 2
+        return self.conv(x), doubled, (doubled + 1).view(-1, x.shape[1]), doubled.chunk(2)[0]
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_what_is_returned_may_be_written_to(dynamic: bool | None) -> None:
+    model = Returns().eval()
+    run = torch.compile(model, backend=Backend(rest="eager"), dynamic=dynamic)
+    with torch.no_grad():
+        for _ in range(3):
+            for one, other in zip(run(_X), model(_X), strict=True):
+                close(one, other, torch.float32, 10)
+                one.zero_()
+
+
 def test_tied_weights() -> None:
     layer = conv()
     model = sequential(layer, nn.BatchNorm2d(4), layer, nn.BatchNorm2d(4))

@@ -15,7 +15,7 @@ from torchops.conversion.overrides import COUNTERPARTS
 from torchops.functional.arguments import is_floating, is_plain
 from torchops.graphs import upsampling
 from torchops.graphs.chains import free_name
-from torchops.graphs.nodes import module_name
+from torchops.graphs.nodes import have_one_layout, module_name
 from torchops.graphs.padding import merged
 from torchops.torch_internals import nn_builtins
 
@@ -96,8 +96,13 @@ def _take_pad(node: fx.Node) -> None:
     if taken is None:
         return
     padding, mode, number = taken
-    node.args = ()
-    node.kwargs = {**asked, "input": x, "padding": padding, "padding_mode": mode, "padding_value": number}
+    merged_call = {**asked, "input": x, "padding": padding, "padding_mode": mode, "padding_value": number}
+    with torch.no_grad():
+        result = functional.conv2d(**fx.node.map_arg(merged_call, _value))
+    if not have_one_layout(result, _value(node)):
+        # a pad may have another memory format than its input, which a view of the result may rely on
+        return
+    node.args, node.kwargs = (), merged_call
     # dead code is not looked for: to torch.fx, `x.mul_(2)` is dead
     pad.graph.erase_node(pad)
 

@@ -23,7 +23,7 @@ from .convolutions import CONV2D, TRANSPOSED, Convolution, parts_of
 from .counterparts import COUNTERPARTS
 from .folding import fit, wide
 from .inlining import WHERE, inline
-from .nodes import are_alike, arguments, faking, module_name, only_reader, value
+from .nodes import are_alike, arguments, faking, have_one_layout, module_name, only_reader, value
 from .padding import merged, pad_of
 
 _aten = torch.ops.aten
@@ -115,7 +115,11 @@ class Rewriter:
         if taken is not None:
             padding, mode, number = taken
             changed = conv.with_arguments(x=x, padding=list(padding), padding_mode=mode, padding_value=number)
-            self._replace(node, node.target, changed)
+            with faking(self._values):
+                # a pad may have another memory format than its input, which a view of the result may rely on
+                result = node.target(*fx.node.map_arg(changed, value))  # type: ignore[operator]
+            if have_one_layout(result, value(node)):
+                self._replace(node, node.target, changed)
 
     def _replace(self, node: fx.Node, target: Any, args: tuple[Any, ...]) -> fx.Node:
         with self.graph.inserting_before(node):

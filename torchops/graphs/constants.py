@@ -6,10 +6,11 @@ import operator
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, fx
 
 from .folding import fit
-from .nodes import is_pure, value
+from .nodes import base_of, is_pure, value
 
 ONCE = "once_"
 """How the names of inputs of the rest begin that are computed once."""
@@ -33,6 +34,24 @@ def depends_on(node: fx.Node, static: Collection[fx.Node]) -> bool:
         return False
     is_constant = is_pure(node) or node.target in (operator.getitem, fit)
     return is_constant and all(n in static for n in node.all_input_nodes)
+
+
+def _copy_results(graph: fx.Graph) -> None:
+    """Copy what would be returned of the memory that is computed once: whoever gets it may write to it."""
+    output = next(n for n in reversed(graph.nodes) if n.op == "output")
+
+    def copied(node: fx.Node) -> fx.Node:
+        source = node
+        while (base := base_of(source)) is not None:
+            source = base
+        if source.op != "placeholder" or not source.name.startswith(ONCE):
+            return node
+        with graph.inserting_before(output):
+            new = graph.call_function(torch.ops.aten.clone.default, (node,))
+        new.meta = dict(node.meta)
+        return new
+
+    output.args = fx.node.map_arg(output.args, copied)
 
 
 def part(gm: fx.GraphModule, static: Collection[fx.Node], checks: Sequence[fx.Node] = ()) -> Parted:
@@ -67,6 +86,7 @@ def part(gm: fx.GraphModule, static: Collection[fx.Node], checks: Sequence[fx.No
             node.replace_all_uses_with(new, delete_user_cb=lambda user: user not in inner)
     for node in checks:
         graph.erase_node(node)
+    _copy_results(graph)
     # what only the checks need goes, too
     graph.eliminate_dead_code()
     keep = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -53,6 +54,17 @@ def is_pure(node: fx.Node) -> bool:
     return operator is not None and not writes(node) and torch.Tag.nondeterministic_seeded not in operator.tags
 
 
+def base_of(node: fx.Node) -> fx.Node | None:
+    """The tensor that a node is a view of, or an element of; None if it has memory of its own."""
+    if node.target is operator.getitem:
+        return node.args[0]
+    called = operator_of(node) if node.op == "call_function" else None
+    if called is None or not any(a.alias_info is not None for a in schema_of(called).returns):
+        return None
+    aliased = next(a.name for a in schema_of(called).arguments if a.alias_info is not None)
+    return arguments(node)[aliased]
+
+
 def are_alike(a: Any, b: Any) -> bool:
     """Whether two operands of a sum, or one and the sum, have one shape, one dtype and one device."""
     if not isinstance(a, Tensor) or not isinstance(b, Tensor):
@@ -71,6 +83,11 @@ def _are_equal(m: Any, n: Any) -> bool:
         return True
     example = size_hint(m)
     return example is not None and example > 1 and example == size_hint(n) and bool(m == n)
+
+
+def have_one_layout(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one shape are known to have the same strides."""
+    return all(statically_known_true(m == n) for m, n in zip(a.stride(), b.stride(), strict=True))
 
 
 def only_reader(node: fx.Node) -> fx.Node | None:
