@@ -6,7 +6,7 @@ import contextlib
 import operator
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -57,7 +57,7 @@ def is_pure(node: fx.Node) -> bool:
 def base_of(node: fx.Node) -> fx.Node | None:
     """The tensor that a node is a view of, or an element of; None if it has memory of its own."""
     if node.target is operator.getitem:
-        return node.args[0]
+        return cast(fx.Node, node.args[0])
     called = operator_of(node) if node.op == "call_function" else None
     if called is None or not any(a.alias_info is not None for a in schema_of(called).returns):
         return None
