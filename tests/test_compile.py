@@ -294,6 +294,14 @@ def test_pools_and_unpools_keep_the_format_of_the_convolutions() -> None:
     assert not any(n.args[-1] is False for n in gm.graph.nodes if n.op == "call_function")
 
 
+@pytest.mark.parametrize(
+    "made", [lambda m: torchops.convert(m)[0], lambda m: torchops.fuse(m)[0]], ids=["converted", "fused"]
+)
+def test_models_of_our_layers(made: Callable[[nn.Module], nn.Module]) -> None:
+    report = compiled_as_before(made(small()), image(2, 3, 16, 16))
+    assert report.after.total() == 12
+
+
 def test_a_pad_that_changes_the_format_stays() -> None:
     model = net(lambda m, x: m.b(F.pad(m.a(x), (1, 1, 1, 1), "circular")).view(x.shape[0], -1))
     model.b.padding = (0, 0)

@@ -99,6 +99,29 @@ def test_a_frozen_body() -> None:
     _same_step(Frozen(), image(2, 4, 9, 8), rest="eager")
 
 
+class TurnsOn(nn.Module):
+    """It wants a gradient whatever its caller says, as code does that moves along one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = conv()
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            y: Tensor = F.interpolate(self.conv(x), scale_factor=1.5, mode="bilinear")
+        return y
+
+
+def test_grad_mode_that_is_turned_on_within() -> None:
+    model, x, backend = TurnsOn().eval(), image(2, 4, 8, 8), Backend(rest="eager")
+    with torch.no_grad():
+        y, expected = torch.compile(model, backend=backend)(x), model(x)
+    assert y.requires_grad
+    wanted = torch.autograd.grad(expected.square().sum(), [*model.parameters()])
+    for one, other in zip(torch.autograd.grad(y.square().sum(), [*model.parameters()]), wanted, strict=True):
+        close(one, other.double(), torch.float32, 10)
+
+
 def test_evaluation_between_steps_sees_the_new_weights() -> None:
     model, backend, x = small(), Backend(rest="eager"), image(2, 3, 16, 16)
     run, optimizer = torch.compile(model, backend=backend), torch.optim.SGD(model.parameters(), 0.05)

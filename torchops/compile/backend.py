@@ -100,7 +100,7 @@ class Backend:
     ) -> Callable[..., Any]:  # fmt: skip
         """Compile a graph, as `torch.compile` asks for it."""
         asked = self.options.with_more(mode, options)
-        training = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in example_inputs)
+        training = _can_train(gm, example_inputs)
         swapped, kept = swap(gm, asked.refused, inference=not training)
         report = GraphReport(number=next(self._numbers), training=training, swapped=swapped, kept=kept)
         if training:
@@ -111,6 +111,19 @@ class Backend:
         self.reports.append(report)
         _log.info("%s", report)
         return run
+
+
+def _can_train(gm: fx.GraphModule, example_inputs: list[Any]) -> bool:
+    """Whether a gradient can be asked of a graph's results: an input requires one, and grad mode is on, at first or within."""
+    turned_on = any(
+        getattr(node.target, "__name__", "") == "_set_grad_enabled" and node.args[:1] == (True,)
+        for module in gm.modules()
+        if isinstance(module, fx.GraphModule)
+        for node in module.graph.nodes
+    )
+    return (turned_on or torch.is_grad_enabled()) and any(
+        isinstance(t, Tensor) and t.requires_grad for t in example_inputs
+    )
 
 
 def _infer(
