@@ -374,18 +374,50 @@ MUTANTS = (
         ),
         "test_pooling_compile.py",
     ),
+    # what another call reads as well is taken in by a convolution
+    Mutant(
+        "read twice",
+        "aten",
+        "stays_right and (read_twice or reused)",
+        (Edit("only_reader", "len(users) == 1 and users[0].op == 'call_function'", "users[0].op == 'call_function'"),),
+        file="test_compile.py",
+    ),
+    # a weight that was written to is not folded anew
+    Mutant(
+        "stale weights",
+        "aten",
+        "changes_are_seen",
+        (
+            Edit(
+                "__call__", "same() is not t or version_of(t) != version or t.data_ptr() != address", "same() is not t"
+            ),
+        ),
+        file="test_compile_weights.py",
+    ),
+    # whoever writes to a result writes to the weights of the next call
+    Mutant(
+        "shared result",
+        "aten",
+        "returned_may_be_written_to",
+        (Edit("part", "_copy_results(graph)", "None"),),
+        file="test_compile_weights.py",
+    ),
 )
 
 
+_ROOMS = ("kernels", "models", "torchops/graphs", "torchops/compile")
+"""The folders in which code is broken."""
+
+
 def mutate(folder: Path, edit: Edit) -> tuple[Path, str]:
-    """The file of kernels/ or models/ that holds what is edited, and its text with the edit made.
+    """The file of one of the rooms that holds what is edited, and its text with the edit made.
 
     Raises:
         LookupError: the expression occurs nowhere in the functions of this name, or more than once.
     """
     [pattern] = ast.parse(edit.old).body
     wanted: ast.AST = pattern.value if isinstance(pattern, ast.Expr) else pattern
-    texts = {path: path.read_text() for room in ("kernels", "models") for path in sorted((folder / room).rglob("*.py"))}
+    texts = {path: path.read_text() for room in _ROOMS for path in sorted((folder / room).rglob("*.py"))}
     # parsed where the name occurs: all files together take half a second
     functions = [
         (path, function)
