@@ -357,6 +357,7 @@ def main() -> None:
             print(f"written: {PICTURE}")
         return
     warnings.filterwarnings("ignore")
+    commit = _commit()
     with threads(1):
         for stage in asked.stage or STAGES:
             run: dict[str, Callable[[str], dict[str, Any]]] = {
@@ -376,9 +377,9 @@ def main() -> None:
                     found = {stage: {"failed": f"{type(problem).__name__}: {problem}"[:1000]}}
                 # another process may have added to the file
                 results = _read(asked.file)
-                results["machine"] = provenance(asked.rounds, "") | {"commit": _commit(), "date": str(date.today())}
+                results["machine"] = provenance(asked.rounds, "") | {"date": str(date.today())}
                 order = {known: results["networks"].get(known, {}) for known in BUILDS}
-                order[name] = order[name] | found
+                order[name] = order[name] | {key: row | {"commit": commit} for key, row in found.items()}
                 results["networks"] = {known: row for known, row in order.items() if row}
                 _write(asked.file, results)
                 print(f"{stage} {name}, {time.perf_counter() - start:.0f} s: {found}", flush=True)
