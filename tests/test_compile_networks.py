@@ -47,8 +47,8 @@ KERNELS = {
     "smp.FPN": 59,
     "smp.DeepLabV3Plus": 42,
 }
-"""Kernels that are left of each network, but for copies of what it returns. What is like one of these, as the other ResNets are,
-is left to `bench.compiled`."""
+"""Kernels that are left of each network, but for copies of what it returns. What is like one of these, as other ResNets are, is
+left to `bench.compiled`."""
 
 
 def _tensors(result: Any) -> list[Tensor]:
