@@ -47,7 +47,8 @@ KERNELS = {
     "smp.FPN": 59,
     "smp.DeepLabV3Plus": 42,
 }
-"""Kernels that are left of each network. What is like one of these, as the other ResNets are, is left to `bench.compiled`."""
+"""Kernels that are left of each network, but for copies of what it returns. What is like one of these, as other ResNets are, is
+left to `bench.compiled`."""
 
 
 def _tensors(result: Any) -> list[Tensor]:
@@ -69,7 +70,9 @@ def test_inference(name: str) -> None:
     (report,) = backend.reports
     assert report.kept == {}
     assert report.after["batch_norm"] == report.after["bias"] == 0
-    assert report.after.total() <= KERNELS[name] < report.before.total()
+    # what is computed channels_last, and returned with the strides of the network's own results, is copied
+    assert report.after["clone"] <= sum(t.dim() == 4 for t in expected)
+    assert report.after.total() - report.after["clone"] <= KERNELS[name] < report.before.total()
 
 
 TRAINED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
