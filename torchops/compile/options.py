@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +42,13 @@ class Options:
         if self.inductor and self.rest != "inductor":
             names = ", ".join(map(repr, self.inductor))
             raise ValueError(f"`mode` and options of Inductor's ({names}) need `rest` 'inductor', got {self.rest!r}")
-        object.__setattr__(self, "choice", Choice(self.include, self.exclude))
+        # names and classes are checked before anything is compiled
+        _ = self.choice
+
+    @functools.cached_property
+    def choice(self) -> Choice:
+        """The modules that `include` and `exclude` mean."""
+        return Choice(self.include, self.exclude)
 
     def with_more(self, mode: str | None, options: dict[str, Any] | None) -> Options:
         """These options, with those that `torch.compile` was given.
@@ -70,5 +77,4 @@ class Options:
 
     def refused(self, node: fx.Node) -> str | None:
         """Why `include` and `exclude` leave a call to torch; None if they do not."""
-        choice: Choice = self.choice  # type: ignore[attr-defined]
-        return choice.refuses(module_name(node), modules(node))
+        return self.choice.refuses(module_name(node), modules(node))
