@@ -23,7 +23,7 @@ from .convolutions import CONV2D, TRANSPOSED, Convolution, parts_of
 from .counterparts import COUNTERPARTS
 from .folding import fit, wide
 from .inlining import WHERE, inline
-from .nodes import are_alike, arguments, faking, have_one_layout, module_name, only_reader, value
+from .nodes import are_alike, arguments, faking, has_own_memory, have_one_layout, module_name, only_reader, value
 from .padding import merged, pad_of
 
 _aten = torch.ops.aten
@@ -76,6 +76,7 @@ class Rewriter:
     def run(self) -> None:
         """Take over ATen's convolutions and pools, and fuse."""
         self._take_over()
+        self._drop_copies()
         self.graph.eliminate_dead_code()
         # this goes from the end: of two convolutions that meet in a sum, the later takes the other's result as its residual
         convolutions = [n for n in self.graph.nodes if n.target in (CONV2D, TRANSPOSED) and self.refused(n) is None]
@@ -101,6 +102,16 @@ class Rewriter:
         for node in list(self.graph.nodes):
             if node.target is CONV2D and self.refused(node) is None:
                 self._take_pad(node)
+
+    def _drop_copies(self) -> None:
+        """Do without copies of what nothing else reads, as a dropout may leave them."""
+        for node in list(self.graph.nodes):
+            if node.target not in _COPIES:
+                continue
+            copied = node.args[0]
+            if len(copied.users) == 1 and has_own_memory(copied) and have_one_layout(value(copied), value(node)):
+                node.replace_all_uses_with(copied)
+                self.graph.erase_node(node)
 
     def _keep(self, node: fx.Node, why: str) -> None:
         self.kept[free_name(module_name(node) or node.name, self.kept)] = why
@@ -154,22 +165,14 @@ class Rewriter:
         return name, parts
 
     def _reader(self, conv: Convolution) -> fx.Node | None:
-        """The call that reads a convolution, if it is one alone.
-
-        Whoever asks for a symbolic size of the result asks the inputs, and copies of it, as a dropout may leave them, go.
-        """
+        """The call that reads a convolution, if it is one alone; whoever asks for a symbolic size of it asks its inputs."""
         for question in [user for user in conv.node.users if user.target is _aten.sym_size.int]:
             with self.graph.inserting_before(question):
                 size = self._size(conv, cast(int, question.args[1]))
             if size is not None:
                 question.replace_all_uses_with(size)
                 self.graph.erase_node(question)
-        while (reader := only_reader(conv.node)) is not None and reader.target in _COPIES:
-            if value(reader).stride() != value(conv.node).stride():
-                break
-            reader.replace_all_uses_with(conv.node)
-            self.graph.erase_node(reader)
-        return reader
+        return only_reader(conv.node)
 
     def _size(self, conv: Convolution, dim: int) -> fx.Node | None:
         """A node for a size of a convolution, of its inputs; None if there is none."""

@@ -85,6 +85,12 @@ def _are_equal(m: Any, n: Any) -> bool:
     return example is not None and example > 1 and example == size_hint(n) and bool(m == n)
 
 
+def has_own_memory(node: fx.Node) -> bool:
+    """Whether a node is the result of a call that shares its memory with no tensor from before."""
+    made = cast(fx.Node, node.args[0]) if node.target is operator.getitem else node
+    return operator_of(made) is not None and base_of(made) is None
+
+
 def have_one_layout(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors of one shape are known to have the same strides."""
     return all(statically_known_true(m == n) for m, n in zip(a.stride(), b.stride(), strict=True))
