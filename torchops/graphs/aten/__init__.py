@@ -5,14 +5,7 @@ promises, rounds once where the operator does, and stays away from what ATen com
 does. Sizes may be symbolic: nothing is asked of them that would bind them, unless the operator has asked it already. Where a
 question stays open, what is traced is right for every answer.
 
-One file an op family:
-
-conv2d.py      convolution and its gradients
-max_pools.py   maxima of windows, their indices, unpooling by these
-avg_pools.py   means of windows, and the way back
-sobel.py       the filters, and the way back
-
-What the families share:
+There is one file an op family. What the families share:
 
 promises.py    dtype and format of a result
 borders.py     pads with any border, and their adjoint
