@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,21 +99,26 @@ FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
 }  # fmt: skip
 
 
-_OTHERWISE = ("conv2d-zeros", "max_unpool2d", "avg_pool2d-divisor", "adaptive_avg_pool2d", "adaptive_max_pool2d")
-"""What is written in another way where sizes are known."""
+def _modules() -> Iterator[Any]:
+    """Functions of a family in one file, since a file takes seconds; in another, what is written otherwise for known sizes."""
+    families = (("conv", "conv"), ("max_pools", "m(ax|in)_pool2d"), ("avg_pools", "avg_pool2d"), ("unpools", "max_unpool2d"),
+                ("means", "avg_unpool2d|interpolate"), ("adaptive", "adaptive"), ("edges", "sobel|spatial"))  # fmt: skip
+    names = [name for _, names in families for name in FUNCTIONS if re.match(names, name)]
+    assert sorted(names) == sorted(FUNCTIONS)
+    for family, names_of in families:
+        yield pytest.param([name for name in names if re.match(names_of, name)], True, id=family)
+    known = "conv2d-zeros", "max_unpool2d", "avg_pool2d-divisor", "adaptive_avg_pool2d", "adaptive_max_pool2d"
+    yield pytest.param(known, False, id="static")
 
 
-@pytest.mark.parametrize(
-    ("name", "dynamic"),
-    [*((name, True) for name in FUNCTIONS), *((name, False) for name in _OTHERWISE)],
-    ids=lambda value: {True: "dynamic", False: "static"}.get(value, value),
-)
-def test_every_operator(name: str, dynamic: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("names", "dynamic"), [*_modules()])
+def test_every_operator(names: Sequence[str], dynamic: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
     # few values, so that many of a window are equal
     x = torch.randint(-3, 4, (2, 3, 10, 14)).float()
     shapes = ((_OPEN,),) if dynamic else None
-    written = write_onnx(Call(FUNCTIONS[name]), (x,), tmp_path / "call.onnx", dynamic_shapes=shapes)
+    call = Call(lambda x: [FUNCTIONS[name](x) for name in names])
+    written = write_onnx(call, (x,), tmp_path / "call.onnx", dynamic_shapes=shapes)
     assert written.difference is not None
     assert written.difference < 1e-5
     assert len(written.sizes) == 1 + dynamic
@@ -144,25 +150,29 @@ def test_of_several_values_for_a_pixel_the_last_stays(tmp_path: Path) -> None:
     assert torch.equal(y.flatten(2)[..., 7], x[:, :, 2, 4])
 
 
-_NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], Any]] = {
-    "lenet": (LeNet, (2, 1, 28, 28), _BATCH),
-    **{
-        f"unet-{unpool}": (
-            lambda unpool=unpool: UNet(classes=3, width=4, depth=2, unpool=unpool),
-            (2, 1, 20, 24),
-            {0: Dim("batch"), 2: Dim("height", min=9), 3: Dim("width", min=9)},
-        )
-        for unpool in ("max", "avg", "transpose")
-    },
-    "resnet18": (NETWORKS["resnet18"], (2, 3, 64, 64), _BATCH),
-    **{name: (NETWORKS[name], (2, 3, 64, 64), _BATCH) for name in ("efficientnet_lite0",) if name in NETWORKS},
-}
+_IMAGES = {0: Dim("batch"), 2: Dim("height", min=9), 3: Dim("width", min=9)}
 
 
-@pytest.mark.parametrize("fused", [False, True], ids=["converted", "fused"])
-@pytest.mark.parametrize("name", _NETWORKS)
-def test_networks(name: str, fused: bool, tmp_path: Path) -> None:
-    build, size, open_sizes = _NETWORKS[name]
+@pytest.mark.parametrize(
+    ("build", "size", "open_sizes", "fused"),
+    [
+        *(
+            pytest.param(
+                lambda unpool=unpool: UNet(classes=3, width=2, depth=1, unpool=unpool),
+                (2, 1, 10, 12),
+                _IMAGES,
+                unpool != "max",
+                id=f"unet-{unpool}",
+            )
+            for unpool in ("max", "avg", "transpose")
+        ),
+        pytest.param(NETWORKS["resnet18"], (2, 3, 32, 32), _BATCH, True, id="resnet18"),
+    ],
+)
+def test_networks(
+    build: Callable[[], nn.Module], size: tuple[int, ...], open_sizes: Any, fused: bool, tmp_path: Path
+) -> None:
+    """One of each decoder and one of residuals, converted or fused; LeNet is asked below."""
     model = untrained(build)
     model, _ = torchops.fuse(model) if fused else torchops.convert(model)
     torch.manual_seed(0)

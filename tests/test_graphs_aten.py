@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,15 +13,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-import tests.test_adaptive_avg_pool2d
-import tests.test_adaptive_max_pool2d
-import tests.test_avg_pool2d
-import tests.test_conv2d
-import tests.test_conv_transpose2d
-import tests.test_interpolate
-import tests.test_max_pool2d
-import tests.test_max_unpool2d
-import tests.test_sobel
+from torchops.catalog import OPS
 from torchops.graphs.aten import ATEN
 from torchops.ops.registration import IMPLEMENTATIONS
 
@@ -27,17 +22,14 @@ from .conformance.dispatch import Logged
 from .opinfo import Sample
 from .test_raw_operators import GOOD
 
-_MODULES = (
-    tests.test_adaptive_avg_pool2d, tests.test_adaptive_max_pool2d, tests.test_avg_pool2d, tests.test_conv2d,
-    tests.test_conv_transpose2d, tests.test_interpolate, tests.test_max_pool2d, tests.test_max_unpool2d, tests.test_sobel,
-)  # fmt: skip
+_FILES = [name for name in OPS if Path(__file__).with_name(f"test_{name}.py").exists()]
 ASKED: dict[str, Conformance] = {
-    name: kind()
-    for module in _MODULES
-    for name, kind in vars(module).items()
+    f"{kind.info.op.name}-{name}": kind()
+    for file in _FILES
+    for name, kind in vars(import_module(f"tests.test_{file}")).items()
     if isinstance(kind, type) and issubclass(kind, Conformance) and hasattr(kind, "info")
 }
-"""The classes that declare ops and problems of them, by name."""
+"""The classes that declare problems of ops, by the names of op and class."""
 SAMPLES = [
     pytest.param(asked, sample, id=f"{name}-{sample.id}")
     for name, asked in ASKED.items()
@@ -84,35 +76,45 @@ def test_every_operator_has_one() -> None:
     assert {op._schema.name for op in ATEN} == {f"torchops::{name}" for name in IMPLEMENTATIONS}
 
 
-def ask(function: Callable[..., Results], inputs: Any, mode: str = "fake", others: Any = None) -> None:
+def ask(function: Callable[..., Results], inputs: Any, mode: str = "fake", others: Sequence[Any] = ()) -> None:
     """Trace the function on inputs, and compare what the graph makes of them, or of others, with what the operators do."""
     graph = traced(function, inputs, mode)
-    others = inputs if others is None else others
-    # where a mode looks on, no call goes past the operators: a gradient of ATen's has a memory format of ATen's
-    with Logged():
-        expected = function(*others)
-    alike(graph(*others), expected, factor=4)
+    for given in others or (inputs,):
+        # where a mode looks on, no call goes past the operators: a gradient of ATen's has a memory format of ATen's
+        with Logged():
+            expected = function(*given)
+        alike(graph(*given), expected, factor=4)
 
 
-@pytest.mark.parametrize("mode", ["fake", "symbolic"])
 @pytest.mark.parametrize(("asked", "sample"), SAMPLES)
-def test_samples(asked: Conformance, sample: Sample, mode: str) -> None:
-    ask(both_ways(asked, sample), asked.inputs(sample, torch.float32, _CPU), mode)
+def test_samples(asked: Conformance, sample: Sample) -> None:
+    ask(both_ways(asked, sample), asked.inputs(sample, torch.float32, _CPU))
 
 
-_LAYOUTS = (("contiguous", "channels_last"), ("channels_last", "contiguous"), ("sliced", "sliced_channels_last"))
+WAYS: dict[str, tuple[torch.dtype, tuple[str, ...], str]] = {
+    "symbolic": (torch.float32, ("contiguous",), "symbolic"),
+    "contiguous-channels_last": (torch.float32, ("contiguous", "channels_last"), "fake"),
+    "channels_last-contiguous": (torch.float32, ("channels_last", "contiguous"), "fake"),
+    "sliced-sliced_channels_last": (torch.float32, ("sliced", "sliced_channels_last"), "fake"),
+    "float64": (torch.float64, ("channels_last",), "fake"),
+    "float16": (torch.float16, ("channels_last",), "fake"),
+    "bfloat16": (torch.bfloat16, ("channels_last",), "fake"),
+}
+"""Dtype, layouts of the input and of the further tensors, and how sizes are traced."""
 
 
-@pytest.mark.parametrize("layouts", _LAYOUTS, ids="-".join)
-@pytest.mark.parametrize(("asked", "sample"), SAMPLES)
-def test_layouts(asked: Conformance, sample: Sample, layouts: tuple[str, str]) -> None:
-    ask(both_ways(asked, sample), asked.inputs(sample, torch.float32, _CPU, *layouts))
+def _otherwise() -> Iterator[Any]:
+    """An op's first sample in every way, the others in one each, in turn: all of all takes minutes."""
+    for name, asked in ASKED.items():
+        first, *others = asked.info.samples
+        turns = [*((first, way) for way in WAYS), *zip(others, itertools.cycle(WAYS), strict=False)]
+        yield from (pytest.param(asked, sample, way, id=f"{name}-{way}-{sample.id}") for sample, way in turns)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize(("asked", "sample"), SAMPLES)
-def test_dtypes(asked: Conformance, sample: Sample, dtype: torch.dtype) -> None:
-    ask(both_ways(asked, sample), asked.inputs(sample, dtype, _CPU, "channels_last"))
+@pytest.mark.parametrize(("asked", "sample", "way"), [*_otherwise()])
+def test_samples_otherwise(asked: Conformance, sample: Sample, way: str) -> None:
+    dtype, layouts, mode = WAYS[way]
+    ask(both_ways(asked, sample), asked.inputs(sample, dtype, _CPU, *layouts), mode)
 
 
 @pytest.mark.parametrize("name", [name for name, asked in ASKED.items() if torch.uint8 in asked.info.op.dtypes])
@@ -142,8 +144,7 @@ def test_symbolic_sizes_are_not_bound(asked: Conformance, dtype: torch.dtype) ->
     def inputs(sample: Sample) -> Any:
         return asked.inputs(sample, dtype, _CPU, "channels_last")
 
-    for other in others:
-        ask(both_ways(asked, sample), inputs(first), "symbolic", inputs(other))
+    ask(both_ways(asked, sample), inputs(first), "symbolic", [inputs(other) for other in others])
 
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)

@@ -38,15 +38,16 @@ def test_the_skeleton_passes_the_linters(project: Path, command: list[str]) -> N
     assert done.returncode == 0, done.stdout
 
 
-OF_ALL_OPS = ("catalog", "raw_operators", "bench_cases", "docs")
+OF_ALL_OPS = ("catalog", "raw_operators", "bench_cases", "docs", "graphs_aten")
 """The files with tests that the new op has to be known to."""
 OWN = "matches or gradcheck or vmap or fake or rejects or opcheck_empty or one_name or calls or rehearsed or examples"
+OWN += " or samples or themselves or not_bound"
 
 
 @pytest.mark.parametrize(
     ("tier", "files", "some"),
     [
-        ("aten", (NAME, *OF_ALL_OPS), f"list_of_ops or is_here or ({NAME} and ({OWN}))"),
+        ("aten", (NAME, *OF_ALL_OPS), f"list_of_ops or is_here or has_one or ({NAME} and ({OWN}))"),
         ("interpreter", (NAME,), "matches or strides"),
         ("ir", (NAME,), "matches or rounds"),
         ("compile", (NAME,), "128 or allocates"),
@@ -97,7 +98,7 @@ def test_says_which_files_it_has_written(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr(tool, "_write", lambda files: None)
     assert tool.main([NAME]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["new"] * 5 + ["lists"] * 7
+    assert [line.split()[0] for line in lines] == ["new"] * 6 + ["lists"] * 8
     assert {line.split()[-1] for line in lines} >= {
         f"kernels/{NAME}.py",
         f"tests/test_{NAME}.py",

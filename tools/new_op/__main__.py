@@ -55,14 +55,14 @@ def _in_table(source: str, name: str, element: str) -> str:
     return _after(source, (table.values if isinstance(table, ast.Dict) else table.elts)[-1], f",{element}")
 
 
-def _in_exports(source: str, module: str | None) -> str:
-    """The source with the op in `from .module import ...` and in `__all__`."""
+def _in_exports(source: str, module: str | None, table: str = "__all__", element: str = "'new_op'") -> str:
+    """The source with the op in `from .module import ...` and in a table of what is imported."""
     [names] = (
         node.names
         for node in ast.parse(source).body
         if isinstance(node, ast.ImportFrom) and (node.module, node.level) == (module, 1)
     )
-    return _in_table(_after(source, names[-1], ", new_op"), "__all__", "'new_op'")
+    return _in_table(_after(source, names[-1], ", new_op"), table, element)
 
 
 def _in_functional(source: str) -> str:
@@ -79,6 +79,7 @@ def _in_readme(source: str) -> str:
 EDITS: dict[str, Callable[[str], str]] = {
     "torchops/reference.py": lambda source: source + REFERENCE,
     "torchops/ops/__init__.py": lambda source: _in_exports(source, None),
+    "torchops/graphs/aten/__init__.py": lambda source: _in_exports(source, None, "_FAMILIES", "new_op"),
     "torchops/functional/__init__.py": _in_functional,
     "torchops/__init__.py": lambda source: _in_exports(source, "functional"),
     "torchops/catalog.py": lambda source: _in_table(source, "OPS", CATALOG),
