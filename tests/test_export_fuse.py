@@ -103,6 +103,9 @@ def test_what_is_refused_stays() -> None:
     assert "head" not in report.fused
 
 
+# of what torch 2.11 does itself when it loads a program, and when it copies one
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable:UserWarning")
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
 def test_saved_and_loaded() -> None:
     model = nn.Sequential(Block(4, 4, 1), Block(4, 8, 2)).eval()
     x = image(2, 4, 9, 8)

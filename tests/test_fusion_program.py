@@ -129,6 +129,8 @@ def test_include_and_exclude() -> None:
     assert list(report.fused) == ["stem.1", "head"]
 
 
+# of what torch 2.11 does itself when it copies a program
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
 def test_copies() -> None:
     x = image(2, 4, 9, 8)
     model = nn.Sequential(Block(4, 4, 1), Block(4, 8, 2)).eval()

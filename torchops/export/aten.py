@@ -43,14 +43,23 @@ def to_aten(program: ExportedProgram) -> ExportedProgram:
     return decomposed(program, ATEN)
 
 
-def decomposed(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]]) -> ExportedProgram:
-    """The program with this table for torchops's operators; none is left."""
+def functional(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]]) -> ExportedProgram:
+    """The program without writes, and with this table for its operators.
+
+    Raises:
+        TypeError: if it is no program.
+    """
     if not isinstance(program, ExportedProgram):
         raise TypeError(f"`program` must be a torch.export.ExportedProgram, got {type(program).__name__}")
     with warnings.catch_warnings():
         # torch 2.11 warns of what it does itself
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-        made = program.run_decompositions(dict(table))
+        return program.run_decompositions(dict(table))
+
+
+def decomposed(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]]) -> ExportedProgram:
+    """The program with this table for torchops's operators; none is left."""
+    made = functional(program, table)
     left = {
         str(node.target)
         for module in made.graph_module.modules()

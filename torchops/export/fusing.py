@@ -16,6 +16,8 @@ from torchops.graphs.layout import store_channels_last
 from torchops.graphs.nodes import module_name, writes
 from torchops.graphs.reports import Report
 
+from .aten import functional
+
 
 def fuse(
     program: ExportedProgram, *, channels_last: bool = True, refused: Callable[[fx.Node], str | None] = lambda node: None
@@ -47,9 +49,7 @@ def fuse(
     >>> report.fused
     {'0': 'conv2d + batch_norm + relu'}
     """
-    if not isinstance(program, ExportedProgram):
-        raise TypeError(f"`program` must be a torch.export.ExportedProgram, got {type(program).__name__}")
-    module = program.run_decompositions({}).module()
+    module = functional(program, {}).module()
     assert isinstance(module, fx.GraphModule)
     report = Report(before=kernels(module.graph, fused_bias=False))
     written = {n for node in module.graph.nodes if writes(node) for n in node.all_input_nodes}
