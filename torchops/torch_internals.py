@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -131,9 +132,8 @@ tracing_state: Callable[[], Any] = torch._C._get_tracing_state
 """What `torch.jit.trace` records to, or None. `torch.jit.is_tracing` takes twice as long to tell, in every call."""
 
 
-def version_of(t: Tensor) -> int:
-    """How often a tensor was written to. torch documents it by this name."""
-    return t._version
+version_of: Callable[[Tensor], int] = operator.attrgetter("_version")
+"""How often a tensor was written to. torch documents it by this name."""
 
 
 TENSOR_CONSTANT = "_tensor_constant"

@@ -16,9 +16,11 @@ _MODELS = 4
 
 
 class _Known(NamedTuple):
-    of: list[tuple[weakref.ref[Tensor], int, int]]
-    """The Parameters, with their versions and addresses."""
+    state: tuple[list[int], ...]
+    """Of the Parameters: which they are, how often they were written to, where they lie."""
     tensors: tuple[Tensor, ...]
+    while_alive: list[weakref.ref[Tensor]]
+    """They take this away when a Parameter goes, whose identity another may get."""
 
 
 class Once:
@@ -35,21 +37,19 @@ class Once:
         self._known: dict[int, _Known] = {}
 
     def __call__(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        # lists are made and compared without a step of Python for each tensor, of which a network has hundreds
+        state = list(map(id, tensors)), list(map(version_of, tensors)), list(map(Tensor.data_ptr, tensors))
         # the first of them tells the models apart
-        which = id(tensors[0])
+        which = state[0][0]
         known = self._known.get(which)
-        if known is not None:
-            for t, (same, version, address) in zip(tensors, known.of, strict=True):
-                if same() is not t or version_of(t) != version or t.data_ptr() != address:
-                    break
-            else:
-                return known.tensors
+        if known is not None and known.state == state:
+            return known.tensors
         # what is written to while this runs is seen at the next call
-        of = [(weakref.ref(t), version_of(t), t.data_ptr()) for t in tensors]
         with torch.no_grad():
             found = self.function(*tensors)
         self.computed += 1
         if which not in self._known and len(self._known) >= _MODELS:
             self._known.clear()
-        self._known[which] = _Known(of, found)
+        references = [weakref.ref(t, lambda _: self._known.pop(which, None)) for t in tensors]
+        self._known[which] = _Known(state, found, references)
         return found
