@@ -149,14 +149,15 @@ def _infer(
     rest = compiled(asked, gm, list(map(value, given)), [n in static or n.name.startswith(ONCE) for n in given])
     if once is None:
         return boxed(lambda args: rest(*args))
-    holder = Once(once)
+    holder = Once(once, checks)
     report.recomputed = lambda: holder.computed
 
     def run(args: list[Any]) -> Any:
         more = holder([args[i] for i in of])
-        if checks and not all(more[-checks:]):
-            return plain(*args)  # type: ignore[misc]
-        given = *more[: len(more) - checks], *(args[i] for i in keep)
+        if more is None:
+            assert plain is not None
+            return plain(*args)
+        given = *more, *(args[i] for i in keep)
         args.clear()
         return rest(*given)
 

@@ -19,6 +19,7 @@ class _Known(NamedTuple):
     state: tuple[list[int], ...]
     """Of the Parameters: which they are, how often they were written to, where they lie."""
     tensors: tuple[Tensor, ...]
+    is_valid: bool
     while_alive: list[weakref.ref[Tensor]]
     """They take this away when a Parameter goes, whose identity another may get."""
 
@@ -28,22 +29,27 @@ class Once:
 
     A tensor has changed if it is another one, has been written to, or lies elsewhere, as after `p.data = ...`. Writes to
     `p.data` itself are not counted by torch, and go unseen.
+
+    Args:
+        function: of those tensors.
+        checks: how many of its results, the last ones, are no tensors to be used, but say whether the others are valid.
     """
 
-    def __init__(self, function: Callable[..., tuple[Tensor, ...]]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., tuple[Tensor, ...]], checks: int = 0) -> None:
+        self.function, self.checks = function, checks
         self.computed = 0
         """How often it was computed."""
         self._known: dict[int, _Known] = {}
 
-    def __call__(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def __call__(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
+        """The tensors; None if they are not valid."""
         # lists are made and compared without a step of Python for each tensor, of which a network has hundreds
         state = list(map(id, tensors)), list(map(version_of, tensors)), list(map(Tensor.data_ptr, tensors))
         # the first of them tells the models apart
         which = state[0][0]
         known = self._known.get(which)
         if known is not None and known.state == state:
-            return known.tensors
+            return known.tensors if known.is_valid else None
         # what is written to while this runs is seen at the next call
         with torch.no_grad():
             found = self.function(*tensors)
@@ -51,5 +57,8 @@ class Once:
         if which not in self._known and len(self._known) >= _MODELS:
             self._known.clear()
         references = [weakref.ref(t, lambda _: self._known.pop(which, None)) for t in tensors]
-        self._known[which] = _Known(state, found, references)
-        return found
+        count = len(found) - self.checks
+        # a GPU has to be waited for to know this, and so it is asked here, not in every call
+        is_valid = all(map(bool, found[count:]))
+        self._known[which] = _Known(state, found[:count], is_valid, references)
+        return found[:count] if is_valid else None
