@@ -70,8 +70,10 @@ def test_inference(name: str) -> None:
     (report,) = backend.reports
     assert report.kept == {}
     assert report.after["batch_norm"] == report.after["bias"] == 0
-    # what is computed channels_last, and returned with the strides of the network's own results, is copied
-    assert report.after["clone"] <= sum(t.dim() == 4 for t in expected)
+    # what is computed channels_last, and returned with the strides of the network's own results, is copied; torch 2.11 copies
+    # where a dropout does nothing
+    dropouts = sum(isinstance(module, nn.Dropout) for module in model.modules())
+    assert report.after["clone"] <= sum(t.dim() == 4 for t in expected) + dropouts
     assert report.after.total() - report.after["clone"] <= KERNELS[name] < report.before.total()
 
 
