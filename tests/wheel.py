@@ -21,6 +21,10 @@ assert "site-packages/torchops/" in torchops.__file__, torchops.__file__
 x = torch.rand(1, 3, 16, 16, requires_grad=True)
 torchops.nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")(torchops.sobel(x)).sum().backward()
 assert x.grad.isfinite().all()
+layer = torch.nn.Conv2d(3, 4, 3)
+with torch.no_grad():
+    y = torch.compile(layer, backend="torchops", options={"rest": "eager"})(x)
+    assert torch.allclose(y, layer(x), atol=1e-6)
 print("torchops", torchops.__version__, "and kernels", kernels.__version__, "live together")
 """
 
