@@ -306,6 +306,54 @@ def test_a_pad_that_changes_the_format_stays() -> None:
     assert list(compiled_as_before(model, x).fused.values()) == ["conv2d", "conv2d"]
 
 
+@torch.library.custom_op("torchops_tests::first_four", mutates_args=())
+def _first_four(x: Tensor) -> Tensor:
+    """It reads memory as it lies."""
+    return torch.as_strided(x, (4,), (1,)).clone()
+
+
+@_first_four.register_fake
+def _(x: Tensor) -> Tensor:
+    return x.new_empty(4)
+
+
+def _deep(m: Any, x: Tensor) -> Tensor:
+    y: Tensor = m.b(m.a(x))
+    return y
+
+
+BY_STRIDES: dict[str, Callable[[Any, Tensor], Any]] = {
+    "operator": lambda m, x: _first_four(_deep(m, x).relu()),
+    "views_returned": lambda m, x: (lambda y: (y, y.flatten(1), y[0]))(_deep(m, x)),
+    "complex": lambda m, x: torch.view_as_complex(_deep(m, x).unflatten(3, (4, 2))).abs(),
+    "bytes": lambda m, x: _deep(m, x).view(torch.uint8),
+    "cond": lambda m, x: torch.cond(x.sum() > 0, lambda y: y + 1, lambda y: y - 1, (_deep(m, x),)),
+    "random": lambda m, x: F.dropout(_deep(m, x), 0.5, training=True),
+}
+
+
+@pytest.mark.parametrize("which", BY_STRIDES)
+def test_what_reads_strides_keeps_the_format(which: str) -> None:
+    model, x = net(BY_STRIDES[which]), image(2, 4, 9, 8)
+    compiled_as_before(model, x, backend=Backend(rest="eager"))
+    if which == "views_returned":
+        with torch.no_grad():
+            y, flat, first = torch.compile(model.double(), backend=Backend(rest="eager"))(x.double())
+            y.zero_()
+        assert not flat.any()
+        assert not first.any()
+
+
+def test_transforms_of_functions() -> None:
+    def forward(m: Any, x: Tensor) -> Any:
+        filters = torch.stack((m.a.weight, m.b.weight))
+        y = torch.vmap(lambda w: F.conv2d(x, w, padding=1))(filters)
+        return m.bn(m.a(x)), y, torch.vmap(lambda t: F.max_pool2d(t, 2))(y)
+
+    report = compiled_as_before(net(forward))
+    assert "conv2d + batch_norm" in report.fused.values()
+
+
 def test_strides_that_are_read_keep_their_format() -> None:
     forward, _ = HAZARDS["strides"]
     compiled_as_before(net(forward), backend=Backend(rest="eager", channels_last=True))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.networks import with_statistics
-from torchops.compile import Backend, GraphReport
+from torchops.compile import Backend, GraphReport, forget
 
 from .conformance import close
 from .networks import image
@@ -107,6 +107,75 @@ def test_writes_to_data_are_seen_in_the_graph_alone() -> None:
         assert torch.equal(compiled(_X), before)
 
 
+def test_forget_has_them_computed_again() -> None:
+    model = _model()
+    run, report = _compiled(model)
+    run(_X)
+    model[0].weight.data.mul_(2)
+    forget()
+    run(_X)
+    assert report().recomputed() == 2
+
+
+def test_memory_that_was_freed_between_is_told_apart() -> None:
+    model = sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3)).eval()
+    run, _ = _compiled(model)
+    for _ in range(10):
+        for _ in range(2):
+            # the allocator hands the memory of the first to the second
+            parameters = [*model.parameters()]
+            nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(parameters) * 0.9, parameters)
+        run(_X)
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "SGD"])
+@pytest.mark.parametrize("options", [{"fused": True}, {"foreach": True}], ids=["fused", "foreach"])
+def test_steps_of_optimizers_are_seen(optimizer: str, options: Any) -> None:
+    model = _model()
+    run, _ = _compiled(model)
+    steps = getattr(torch.optim, optimizer)(model.parameters(), lr=0.1, **options)
+    for _ in range(3):
+        run(_X)
+        steps.zero_grad()
+        model(_X).sum().backward()
+        steps.step()
+    run(_X)
+
+
+def test_reports_do_not_keep_weights() -> None:
+    model, backend = _model(), Backend(rest="eager")
+    run = torch.compile(model, backend=backend)
+    with torch.no_grad():
+        run(_X)
+    torch.compiler.reset()
+    del run, model
+    gc.collect()
+    holders = [o for o in gc.get_objects() if type(o).__name__ == "Once"]
+    assert holders == []
+    assert backend.reports[0].recomputed() == 1
+
+
+def test_a_shift_that_leaves_float16_is_not_folded() -> None:
+    class Shifts(nn.Module):
+        shift: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 1)
+            self.register_buffer("shift", torch.full((1, 1, 1), 4e4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.conv(x) + self.shift
+            return y
+
+    model = Shifts()
+    with torch.no_grad():
+        model.conv.weight.fill_(1.0)
+        model.conv.bias.fill_(4e4)  # type: ignore[union-attr]
+        y = torch.compile(model.half(), backend=Backend(rest="eager"))(torch.full((1, 1, 2, 2), -6e4).half())
+    assert torch.equal(y, torch.full((1, 1, 2, 2), 2e4).half())
+
+
 def test_models_of_one_class_have_weights_of_their_own() -> None:
     models = [_model() for _ in range(3)]
     for i, model in enumerate(models):
@@ -191,9 +260,15 @@ def test_what_is_returned_may_be_written_to(dynamic: bool | None) -> None:
     run = torch.compile(model, backend=Backend(rest="eager"), dynamic=dynamic)
     with torch.no_grad():
         for _ in range(3):
-            for one, other in zip(run(_X), model(_X), strict=True):
+            results = run(_X)
+            for one, other in zip(results, model(_X), strict=True):
                 close(one, other, torch.float32, 10)
+            for one in results:
                 one.zero_()
+        # of views of one memory, the one sees what is written to the other
+        _, doubled, _, half = run(_X)
+        doubled.fill_(3.0)
+        assert half.eq(3.0).all()
 
 
 def test_tied_weights() -> None:

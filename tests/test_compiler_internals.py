@@ -77,6 +77,14 @@ def _fake_values() -> None:
         assert isinstance(t + 1, FakeTensor)
 
 
+@_about("is_transformed")
+def _transformed() -> None:
+    seen: list[bool] = []
+    torch.func.vmap(lambda t: seen.append(internals.is_transformed(t)) or t)(torch.ones(2))
+    assert seen == [True]
+    assert not internals.is_transformed(torch.ones(2))
+
+
 @_about("size_hint")
 def _size_hint() -> None:
     hints: list[Any] = []

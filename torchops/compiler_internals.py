@@ -31,6 +31,12 @@ python_dispatcher: Callable[[], Any] = torch._dispatch.python.enable_python_disp
 """A block in which operators that are made of others are taken apart in Python, where sizes may be symbolic."""
 
 
+def is_transformed(t: torch.Tensor) -> bool:
+    """Whether a tensor stands for one inside a transform of torch.func, which can be asked nothing outside of it. Its type does
+    not tell."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(t)
+
+
 def size_hint(size: Any) -> int | None:
     """What a size that may be symbolic was in the example that was traced; None if there was none. Publicly, asking makes a
     guard."""

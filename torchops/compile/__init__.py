@@ -10,9 +10,10 @@ reports.py    what became of a graph
 """
 
 from .backend import Backend as Backend
+from .once import forget as forget
 from .reports import GraphReport as GraphReport
 
-__all__ = ["Backend", "GraphReport", "backend"]
+__all__ = ["Backend", "GraphReport", "backend", "forget"]
 
 backend = Backend()
 """What `backend="torchops"` means; it keeps the reports of all models that are compiled so."""

@@ -43,9 +43,11 @@ class Backend:
     under `torch.no_grad()`, or if nothing requires one. `model.eval()` alone does not make it so, and the report says that.
 
     What inference computes of Parameters and buffers alone, as folded batch norms, casts for autocast and parametrized weights,
-    it computes once, and again when one of those was replaced or written to. Writes to `p.data` itself, as
-    `p.data.mul_(2)`, are counted by nobody, and go unseen: where a model is changed so, ask for `weights="in_graph"`, or call
-    `torch.compiler.reset()`. Tensors made in inference mode have no count, and are always computed with in the graph.
+    it computes once, and again when one of those was replaced or written to, or an optimizer made a step. Some writes are
+    counted by nobody, and go unseen: those to `p.data`, as `p.data.mul_(2)`, through memory that NumPy shares, by
+    `torch.distributed.broadcast` and `all_reduce`. After one, call :func:`torchops.compile.forget`; or ask for
+    `weights="in_graph"`. Tensors made in inference mode have no count, and are always computed with in the graph. Parameters
+    are known by weak references, for which `torch.utils.swap_tensors` refuses to swap them until `torch.compiler.reset()`.
 
     Args:
         rest: who compiles what torchops does not: "inductor", "eager" for nobody, or a backend of `torch.compile`, a
@@ -150,7 +152,9 @@ def _infer(
     if once is None:
         return boxed(lambda args: rest(*args))
     holder = Once(once, checks)
-    report.recomputed = lambda: holder.computed
+    # the report must not keep the weights
+    times = holder.computed
+    report.recomputed = lambda: times.count
 
     def run(args: list[Any]) -> Any:
         more = holder([args[i] for i in of])

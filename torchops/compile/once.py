@@ -4,31 +4,59 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from torchops.torch_internals import version_of
 
-_MODELS = 4
+_MODELS = 16
 """Models of one class share compiled code: for so many of them the tensors are kept."""
 
 
+class _Changes:
+    """How often something has changed weights that does not say which."""
+
+    count = 0
+
+
+def forget(*_: Any) -> None:
+    """Have every compiled model compute again what depends on its weights alone, before it is called next.
+
+    For writes to Parameters that torch does not count: to `p.data`, to memory that NumPy or another library shares, by
+    `torch.distributed.broadcast`, or by a CUDA graph. Steps of torch's optimizers need no such call.
+    """
+    _Changes.count += 1
+
+
+# a fused step of Adam does not count as a write to its Parameters
+register_optimizer_step_post_hook(forget)
+
+
+class Times:
+    """How often something was done."""
+
+    count = 0
+
+
 class _Known(NamedTuple):
-    state: tuple[list[int], ...]
-    """Of the Parameters: which they are, how often they were written to, where they lie."""
+    state: tuple[Any, ...]
+    """Of the Parameters: which they are, how often they were written to, where they lie; and the count of other changes."""
     tensors: tuple[Tensor, ...]
     is_valid: bool
     while_alive: list[weakref.ref[Tensor]]
     """They take this away when a Parameter goes, whose identity another may get."""
+    storages: list[torch.UntypedStorage]
+    """They keep its memory, whose address other memory could get when `p.data` is replaced."""
 
 
 class Once:
     """What `function` makes of the tensors in hand, as long as none of them changes.
 
-    A tensor has changed if it is another one, has been written to, or lies elsewhere, as after `p.data = ...`. Writes to
-    `p.data` itself are not counted by torch, and go unseen.
+    A tensor has changed if it is another one, has been written to, or lies elsewhere, as after `p.data = ...`; and after a step
+    of any optimizer, or a call of `forget`, all have. Other writes that torch does not count, as those to `p.data`, go unseen.
 
     Args:
         function: of those tensors.
@@ -37,14 +65,15 @@ class Once:
 
     def __init__(self, function: Callable[..., tuple[Tensor, ...]], checks: int = 0) -> None:
         self.function, self.checks = function, checks
-        self.computed = 0
-        """How often it was computed."""
+        self.computed = Times()
         self._known: dict[int, _Known] = {}
 
     def __call__(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
         """The tensors; None if they are not valid."""
         # lists are made and compared without a step of Python for each tensor, of which a network has hundreds
-        state = list(map(id, tensors)), list(map(version_of, tensors)), list(map(Tensor.data_ptr, tensors))
+        state = (
+            list(map(id, tensors)), list(map(version_of, tensors)), list(map(Tensor.data_ptr, tensors)), _Changes.count,
+        )  # fmt: skip
         # the first of them tells the models apart
         which = state[0][0]
         known = self._known.get(which)
@@ -53,12 +82,13 @@ class Once:
         # what is written to while this runs is seen at the next call
         with torch.no_grad():
             found = self.function(*tensors)
-        self.computed += 1
+        self.computed.count += 1
         if which not in self._known and len(self._known) >= _MODELS:
-            self._known.clear()
+            self._known.pop(next(iter(self._known)), None)
         references = [weakref.ref(t, lambda _: self._known.pop(which, None)) for t in tensors]
         count = len(found) - self.checks
         # a GPU has to be waited for to know this, and so it is asked here, not in every call
         is_valid = all(map(bool, found[count:]))
-        self._known[which] = _Known(state, found[:count], is_valid, references)
+        storages = [t.untyped_storage() for t in tensors]
+        self._known[which] = _Known(state, found[:count], is_valid, references, storages)
         return found[:count] if is_valid else None

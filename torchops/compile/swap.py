@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from torchops import functional
+from torchops.compiler_internals import is_transformed
 from torchops.conversion.overrides import COUNTERPARTS
 from torchops.functional.arguments import is_floating, is_plain
 from torchops.graphs import upsampling
@@ -66,6 +67,8 @@ def _obstacle(node: fx.Node, ours: Callable[..., Any]) -> str | None:
     tensors = [t for n in node.all_input_nodes if isinstance(t := _value(n), Tensor)]
     if not isinstance(first, Tensor):
         return "its input is no tensor that the graph tells of"
+    if any(map(is_transformed, tensors)):
+        return "it is inside a transform of torch.func"
     if not is_floating(first):
         return f"its input is {first.dtype}, of layout {first.layout}, {type(first).__name__}"
     if not all(map(is_plain, tensors)):

@@ -95,8 +95,9 @@ class Rewriter:
                 continue
             try:
                 inline(self.gm, node, ours)
-            except (TypeError, ValueError) as error:
-                self._keep(node, str(error))
+            except (TypeError, ValueError, RuntimeError) as error:
+                # the last is torch's, of sizes that depend on values
+                self._keep(node, str(error).strip().splitlines()[0])
         for node in self.graph.nodes:
             self._note(node)
         for node in list(self.graph.nodes):
@@ -274,15 +275,18 @@ class Rewriter:
         full = value(scale if scale is not None else shift).dtype
         b = None if bias is None else self._to(_before_cast(bias), full)
         w = None
+        shape, numbers = conv.per_channel()
         if scale is not None:
-            shape, numbers = conv.per_channel()
             w = self.call(_aten.reshape.default, self._to(_before_cast(weight), full), shape)
             w = self.call(_aten.mul.Tensor, w, self.call(_aten.reshape.default, scale, numbers))
             b = None if b is None else self.call(_aten.mul.Tensor, b, scale)
         if shift is not None:
             b = shift if b is None else self.call(_aten.add.Tensor, b, shift)
-        if dtype == torch.float16 and w is not None and not self._fits(conv, w, b, spread):
-            return None
+        if dtype == torch.float16:
+            # a shift alone may leave its range as well
+            checked = self.call(_aten.reshape.default, self._to(weight, full), shape) if w is None else w
+            if not self._fits(conv, checked, b, spread):
+                return None
         if w is not None:
             weight = self._to(self.call(_aten.reshape.default, w, list(value(weight).shape)), dtype)
         return {"weight": weight, "bias": None if b is None else self._to(b, dtype)}

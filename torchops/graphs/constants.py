@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from .folding import fit
-from .nodes import base_of, is_pure, value
+from .nodes import base_of, is_pure, source_of, value
 
 ONCE = "once_"
 """How the names of inputs of the rest begin that are computed once."""
@@ -36,22 +36,21 @@ def depends_on(node: fx.Node, static: Collection[fx.Node]) -> bool:
     return is_constant and all(n in static for n in node.all_input_nodes)
 
 
+def _output(graph: fx.Graph) -> fx.Node:
+    return next(n for n in reversed(graph.nodes) if n.op == "output")
+
+
 def _copy_results(graph: fx.Graph) -> None:
     """Copy what would be returned of the memory that is computed once: whoever gets it may write to it."""
-    output = next(n for n in reversed(graph.nodes) if n.op == "output")
-
-    def copied(node: fx.Node) -> fx.Node:
-        source = node
-        while (base := base_of(source)) is not None:
-            source = base
+    for source in dict.fromkeys(map(source_of, _output(graph).all_input_nodes)):
         if source.op != "placeholder" or not source.name.startswith(ONCE):
-            return node
-        with graph.inserting_before(output):
-            new = graph.call_function(torch.ops.aten.clone.default, (node,))
-        new.meta = dict(node.meta)
-        return new
-
-    output.args = fx.node.map_arg(output.args, copied)
+            continue
+        with graph.inserting_before(next(n for n in graph.nodes if n.op != "placeholder")):
+            new = graph.call_function(torch.ops.aten.clone.default, (source,))
+        new.meta = dict(source.meta)
+        # what else is returned may be a view of the same memory, and stays one
+        for user in [user for user in source.users if user is not new]:
+            user.replace_input_with(source, new)
 
 
 def part(gm: fx.GraphModule, static: Collection[fx.Node], checks: Sequence[fx.Node] = ()) -> Parted:
@@ -69,6 +68,11 @@ def part(gm: fx.GraphModule, static: Collection[fx.Node], checks: Sequence[fx.No
         if depends_on(node, known):
             known.add(node)
     inner = known - set(inputs)
+    for node in _output(graph).all_input_nodes:
+        # of results that share memory the views stay in the rest, which returns views of one copy
+        while node in inner and (base := base_of(node)) is not None:
+            inner.discard(node)
+            node = base
     wanted = [n for n in graph.nodes if n in inner and any(user not in inner for user in n.users)]
     if not wanted:
         return Parted(None, [], gm, list(range(len(inputs))), 0)

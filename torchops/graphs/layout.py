@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import Tensor, fx
 
 from .chains import Rewriter
 from .convolutions import CONV2D
-from .nodes import arguments, faking, operator_of, value
+from .nodes import arguments, faking, operator_of, source_of, value
 
 _aten = torch.ops.aten
+_BY_STRIDES = (
+    _aten.as_strided.default, _aten.as_strided_copy.default, _aten.as_strided_scatter.default, _aten.view.dtype,
+    _aten.view_as_complex.default, _aten.view_as_real.default, _aten.sym_stride.int,
+)  # fmt: skip
 
 
 def store_channels_last(rewriter: Rewriter) -> bool:
     """Store weights of convolutions channels_last, and so their results; what the graph returns keeps its strides.
 
-    Return whether that was done: not if the graph reads memory by strides, or returns tensors of other strides than those of a
-    memory format, or has one convolution, whose result would only be copied back.
+    Return whether that was done: not if something in the graph may read memory by its strides, if it returns tensors of other
+    strides than those of a memory format, or two that share memory, or has one convolution alone, whose result would only be
+    copied back.
     """
     graph = rewriter.graph
     nodes = list(graph.nodes)
     output = nodes[-1]
     promised = [(n, _format(value(n))) for n in output.args[0]]
     stored = [n for n in nodes if n.target is CONV2D and n.args[1] in rewriter.static]
-    if any(n.target is _aten.as_strided.default for n in nodes) or any(form is None for _, form in promised):
+    made = [source_of(n) for n, _ in promised if isinstance(n, fx.Node) and isinstance(value(n), Tensor)]
+    if len(stored) < 2 or not all(map(_heeds_values_alone, nodes)) or any(form is None for _, form in promised):
         return False
-    if len(stored) < 2:
+    if len(set(made)) < len(made):
         return False
     for node in nodes:
         if node in stored:
@@ -52,6 +60,24 @@ def store_channels_last(rewriter: Rewriter) -> bool:
     graph.eliminate_dead_code()
     rewriter.gm.recompile()
     return True
+
+
+def _heeds_values_alone(node: fx.Node) -> bool:
+    """Whether the values of a call's results are known to depend on the values of its tensors alone, not on their strides.
+
+    A user's operator may read memory as it lies, and random numbers are drawn in the order of memory.
+    """
+    if node.op == "call_module":
+        # it guards the sizes of the inputs of a program
+        return all(n.op == "placeholder" for n in node.all_input_nodes)
+    if node.op != "call_function" or not any(isinstance(value(n), Tensor) for n in node.all_input_nodes):
+        return True
+    operator_called = operator_of(node)
+    if operator_called is None:
+        return node.target is operator.getitem
+    if torch.Tag.nondeterministic_seeded in operator_called.tags or operator_called in _BY_STRIDES:
+        return False
+    return operator_called.namespace in ("aten", "prims", "torchops")
 
 
 def _take_format_of_input(node: fx.Node) -> None:

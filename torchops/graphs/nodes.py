@@ -55,9 +55,10 @@ def is_pure(node: fx.Node) -> bool:
 
 
 def base_of(node: fx.Node) -> fx.Node | None:
-    """The tensor that a node is a view of, or an element of; None if it has memory of its own."""
+    """What a node is a view of, or an element of views of; None if it has memory of its own."""
     if node.target is operator.getitem:
-        return cast(fx.Node, node.args[0])
+        made = cast(fx.Node, node.args[0])
+        return made if base_of(made) is not None else None
     called = operator_of(node) if node.op == "call_function" else None
     if called is None or not any(a.alias_info is not None for a in schema_of(called).returns):
         return None
@@ -83,6 +84,13 @@ def _are_equal(m: Any, n: Any) -> bool:
         return True
     example = size_hint(m)
     return example is not None and example > 1 and example == size_hint(n) and bool(m == n)
+
+
+def source_of(node: fx.Node) -> fx.Node:
+    """The node that made the memory of a tensor."""
+    while (base := base_of(node)) is not None:
+        node = base
+    return node
 
 
 def has_own_memory(node: fx.Node) -> bool:
