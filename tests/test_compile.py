@@ -344,6 +344,13 @@ def test_what_reads_strides_keeps_the_format(which: str) -> None:
         assert not first.any()
 
 
+def test_sizes_that_depend_on_values() -> None:
+    model = net(lambda m, x: F.max_pool2d(m.b(m.a(x[x.sum((1, 2, 3)) > 0])), 2))
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        report = compiled_as_before(model, backend=Backend(rest="eager"))
+    assert list(report.fused.values()) == ["conv2d", "conv2d"]
+
+
 def test_transforms_of_functions() -> None:
     def forward(m: Any, x: Tensor) -> Any:
         filters = torch.stack((m.a.weight, m.b.weight))

@@ -6,6 +6,7 @@ import operator
 
 import torch
 from torch import Tensor, fx
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from .chains import Rewriter
 from .convolutions import CONV2D
@@ -22,8 +23,8 @@ def store_channels_last(rewriter: Rewriter) -> bool:
     """Store weights of convolutions channels_last, and so their results; what the graph returns keeps its strides.
 
     Return whether that was done: not if something in the graph may read memory by its strides, if it returns tensors of other
-    strides than those of a memory format, or two that share memory, or has one convolution alone, whose result would only be
-    copied back.
+    strides than those of a memory format, or two that share memory, if sizes depend on values, or if it has one convolution
+    alone, whose result would only be copied back.
     """
     graph = rewriter.graph
     nodes = list(graph.nodes)
@@ -33,7 +34,8 @@ def store_channels_last(rewriter: Rewriter) -> bool:
     made = [source_of(n) for n, _ in promised if isinstance(n, fx.Node) and isinstance(value(n), Tensor)]
     if len(stored) < 2 or not all(map(_heeds_values_alone, nodes)) or any(form is None for _, form in promised):
         return False
-    if len(set(made)) < len(made):
+    if len(set(made)) < len(made) or any(isinstance(t := value(n), Tensor) and free_unbacked_symbols(t) for n in nodes):
+        # of sizes that depend on values no format can be told
         return False
     for node in nodes:
         if node in stored:
