@@ -190,6 +190,18 @@ def tier(request: pytest.FixtureRequest) -> str:
     return str(request.config.getoption("--tier"))
 
 
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """Nothing is compiled before or after: Dynamo counts, and gives up after so much. torch.nn's max_unpool2d, which refuses
+    deterministic mode, is compiled as well."""
+    from .networks import as_torch_has_it
+
+    torch.compiler.reset()
+    with as_torch_has_it():
+        yield
+    torch.compiler.reset()
+
+
 @pytest.fixture(scope="session")
 def device(tier: str, request: pytest.FixtureRequest) -> torch.device:
     return torch.device("cuda" if tier == "gpu" and not request.config.getoption("rehearse") else "cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,9 +19,11 @@ from torchops.compile import Backend
 
 from .compiled import compiled_as_before
 from .conformance import close
-from .networks import Block, as_torch_has_it, image, small
+from .networks import Block, image, small
 from .test_fusion import ONE_KERNEL, conv, net, sequential
 from .test_fusion_limits import HAZARDS
+
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 _WIDER = {
     # what nothing can write to between may be taken in, which a graph that may write does not tell
@@ -364,12 +366,3 @@ def test_transforms_of_functions() -> None:
 def test_strides_that_are_read_keep_their_format() -> None:
     forward, _ = HAZARDS["strides"]
     compiled_as_before(net(forward), backend=Backend(rest="eager", channels_last=True))
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    # the models are torch.nn's, whose max_unpool2d refuses deterministic mode
-    with as_torch_has_it():
-        yield
-    torch.compiler.reset()

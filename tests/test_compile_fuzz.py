@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import hypothesis.strategies as st
@@ -19,7 +18,9 @@ from torchops.export import fuse
 
 from .compiled import leaves
 from .conformance import close
-from .networks import as_torch_has_it, image
+from .networks import image
+
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 _ACTIVATIONS = ("relu", "relu_", "silu", "gelu", "hardswish", "tanh", "sigmoid", "leaky_relu", "relu6")
 _STEPS = (
@@ -119,11 +120,3 @@ def _agree(actual: Any, expected: Any, left: Tensor, given: Tensor) -> None:
         assert one.stride() == other.stride()
         close(one, other, torch.float64, 100)
     close(left, given, torch.float64, 100)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    with as_torch_has_it():
-        yield
-    torch.compiler.reset()

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -21,13 +21,7 @@ from torchops.models import LeNet, UNet
 
 from .networks import NETWORKS, as_torch_has_it, gradients, image
 
-
-@pytest.fixture(autouse=True)
-def _afresh() -> Iterator[None]:
-    """Dynamo counts what it compiled, and gives up after so much."""
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 KERNELS = {

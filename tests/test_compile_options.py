@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,8 +14,10 @@ from torch import fx, nn
 from torchops.compile import Backend
 
 from .compiled import compiled_as_before
-from .networks import Block, as_torch_has_it, image, small
+from .networks import Block, image, small
 from .test_fusion import net
+
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 def test_include_and_exclude() -> None:
@@ -139,12 +140,3 @@ assert list(sys.modules["torchops.compile"].backend.reports[0].fused.values()) =
 def test_import_of_torchops_does_not_import_the_compiler() -> None:
     code = "import sys, torchops; sys.exit('torch._dynamo' in sys.modules or 'torch._inductor' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    # the models are torch.nn's, whose max_unpool2d refuses deterministic mode
-    with as_torch_has_it():
-        yield
-    torch.compiler.reset()

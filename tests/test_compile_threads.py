@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,7 +12,9 @@ from torch import nn
 
 from torchops.compile import Backend
 
-from .networks import Block, as_torch_has_it, image, small
+from .networks import Block, image, small
+
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 def _block(k: int) -> Callable[[], nn.Module]:
@@ -66,11 +68,3 @@ def test_one_compiled_model_in_three_threads_while_its_weights_change() -> None:
         list(pool.map(call, range(60)))
     with torch.no_grad():
         assert torch.allclose(run(x), model(x), atol=1e-5)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    with as_torch_has_it():
-        yield
-    torch.compiler.reset()

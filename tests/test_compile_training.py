@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,8 +15,10 @@ from torchops.compile import Backend
 from torchops.models import LeNet, UNet
 
 from .conformance import close
-from .networks import Block, as_torch_has_it, gradients, image, small
+from .networks import Block, gradients, image, small
 from .test_fusion import conv
+
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 def _same_step(model: nn.Module, x: Tensor, **options: Any) -> Backend:
@@ -135,11 +136,3 @@ def test_evaluation_between_steps_sees_the_new_weights() -> None:
             close(run(x), copy.deepcopy(model).double()(x.double()), torch.float32, 20)
     assert [report.training for report in backend.reports] == [True, False]
     assert backend.reports[1].recomputed() == 3
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    with as_torch_has_it():
-        yield
-    torch.compiler.reset()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +19,8 @@ from torchops.compile.once import Once
 from .conformance import close
 from .networks import image
 from .test_fusion import conv, sequential
+
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 _X = image(1, 4, 6, 6)
 
@@ -141,6 +143,17 @@ def test_steps_of_optimizers_are_seen(optimizer: str, options: Any) -> None:
         model(_X).sum().backward()
         steps.step()
     run(_X)
+
+
+def test_steps_of_other_optimizers_change_nothing() -> None:
+    teacher, student = _model(), conv()
+    run, report = _compiled(teacher)
+    steps = torch.optim.SGD(student.parameters(), lr=0.1)
+    for _ in range(3):
+        run(_X)
+        student(_X).sum().backward()
+        steps.step()
+    assert report().recomputed() == 1
 
 
 def test_reports_do_not_keep_weights() -> None:
@@ -326,10 +339,3 @@ def test_nothing_is_folded_in_float16_where_it_could_not_be_taken_back() -> None
     run, report = _compiled(_model().half(), weights="in_graph")
     run(_X.half())
     assert list(report().fused.values()) == ["conv2d"]
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()

@@ -43,7 +43,7 @@ class Backend:
     under `torch.no_grad()`, or if nothing requires one. `model.eval()` alone does not make it so, and the report says that.
 
     What inference computes of Parameters and buffers alone, as folded batch norms, casts for autocast and parametrized weights,
-    it computes once, and again when one of those was replaced or written to, or an optimizer made a step. Some writes are
+    it computes once, and again when one of those was replaced or written to, or its optimizer made a step. Some writes are
     counted by nobody, and go unseen: those to `p.data`, as `p.data.mul_(2)`, through memory that NumPy shares, by
     `torch.distributed.broadcast` and `all_reduce`. After one, call :func:`torchops.compile.forget`; or ask for
     `weights="in_graph"`. Tensors made in inference mode have no count, and are always computed with in the graph. Parameters

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from torchops.torch_internals import version_of
 
 _MODELS = 16
 """Models of one class share compiled code: for so many of them the tensors are kept."""
-
-
-class _Changes:
-    """How often something has changed weights that does not say which."""
-
-    count = 0
-
-
-def forget(*_: Any) -> None:
-    """Have every compiled model compute again what depends on its weights alone, before it is called next.
-
-    For writes to Parameters that torch does not count: to `p.data`, to memory that NumPy or another library shares, by
-    `torch.distributed.broadcast`, or by a CUDA graph. Steps of torch's optimizers need no such call.
-    """
-    _Changes.count += 1
-
-
-# a fused step of Adam does not count as a write to its Parameters
-register_optimizer_step_post_hook(forget)
 
 
 class Times:
@@ -42,8 +24,8 @@ class Times:
 
 
 class _Known(NamedTuple):
-    state: tuple[Any, ...]
-    """Of the Parameters: which they are, how often they were written to, where they lie; and the count of other changes."""
+    state: tuple[list[int], ...]
+    """Of the Parameters: which they are, how often they were written to, where they lie."""
     tensors: tuple[Tensor, ...]
     is_valid: bool
     while_alive: list[weakref.ref[Tensor]]
@@ -56,7 +38,7 @@ class Once:
     """What `function` makes of the tensors in hand, as long as none of them changes.
 
     A tensor has changed if it is another one, has been written to, or lies elsewhere, as after `p.data = ...`; and after a step
-    of any optimizer, or a call of `forget`, all have. Other writes that torch does not count, as those to `p.data`, go unseen.
+    of its optimizer, or a call of `forget`. Other writes that torch does not count, as those to `p.data`, go unseen.
 
     Args:
         function: of those tensors.
@@ -66,29 +48,67 @@ class Once:
     def __init__(self, function: Callable[..., tuple[Tensor, ...]], checks: int = 0) -> None:
         self.function, self.checks = function, checks
         self.computed = Times()
+        self.dropped = 0
         self._known: dict[int, _Known] = {}
+        with _lock:
+            _all.add(self)
 
     def __call__(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
         """The tensors; None if they are not valid."""
         # lists are made and compared without a step of Python for each tensor, of which a network has hundreds
-        state = (
-            list(map(id, tensors)), list(map(version_of, tensors)), list(map(Tensor.data_ptr, tensors)), _Changes.count,
-        )  # fmt: skip
+        state = list(map(id, tensors)), list(map(version_of, tensors)), list(map(Tensor.data_ptr, tensors))
         # the first of them tells the models apart
         which = state[0][0]
         known = self._known.get(which)
         if known is not None and known.state == state:
             return known.tensors if known.is_valid else None
         # what is written to while this runs is seen at the next call
+        dropped = self.dropped
         with torch.no_grad():
             found = self.function(*tensors)
         self.computed.count += 1
-        if which not in self._known and len(self._known) >= _MODELS:
-            self._known.pop(next(iter(self._known)), None)
-        references = [weakref.ref(t, lambda _: self._known.pop(which, None)) for t in tensors]
         count = len(found) - self.checks
         # a GPU has to be waited for to know this, and so it is asked here, not in every call
         is_valid = all(map(bool, found[count:]))
-        storages = [t.untyped_storage() for t in tensors]
-        self._known[which] = _Known(state, found[:count], is_valid, references, storages)
+        if self.dropped == dropped:
+            if which not in self._known and len(self._known) >= _MODELS:
+                self._known.pop(next(iter(self._known)), None)
+            references = [weakref.ref(t, lambda _: self._known.pop(which, None)) for t in tensors]
+            storages = [t.untyped_storage() for t in tensors]
+            self._known[which] = _Known(state, found[:count], is_valid, references, storages)
         return found[:count] if is_valid else None
+
+    def drop(self, of: Collection[int] | None = None) -> None:
+        """Forget what is computed of the tensors of these identities, or of all."""
+        self.dropped += 1
+        for which, known in list(self._known.items()):
+            if of is None or not set(of).isdisjoint(known.state[0]):
+                self._known.pop(which, None)
+
+
+_lock = threading.Lock()
+_all: weakref.WeakSet[Once] = weakref.WeakSet()
+
+
+def _drop(of: Collection[int] | None) -> None:
+    with _lock:
+        alive = list(_all)
+    for once in alive:
+        once.drop(of)
+
+
+def forget() -> None:
+    """Have every compiled model compute again what depends on its weights alone, before it is called next.
+
+    For writes to Parameters that torch does not count: to `p.data`, to memory that NumPy or another library shares, by
+    `torch.distributed.broadcast`, or by a CUDA graph. Steps of torch's optimizers need no such call.
+    """
+    _drop(None)
+
+
+def _forget_steps(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    """Forget what is computed of an optimizer's Parameters: a fused step of Adam does not count as a write to them."""
+    _drop({id(t) for group in optimizer.param_groups for t in group["params"]})
+
+
+register_optimizer_step_post_hook(_forget_steps)

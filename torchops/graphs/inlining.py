@@ -16,8 +16,8 @@ WHERE = ("nn_module_stack", "stack_trace", "source_fn_stack", "seq_nr")
 """What the graph knows of the code that a node stands for."""
 
 
-def inline(gm: fx.GraphModule, node: fx.Node, function: Callable[..., Any]) -> Any:
-    """Replace a call by the operators that `function`, given the same arguments, calls. Return what stands for its result.
+def inline(gm: fx.GraphModule, node: fx.Node, function: Callable[..., Any]) -> None:
+    """Replace a call by the operators that `function`, given the same arguments, calls.
 
     The function is run on fake tensors; symbolic sizes stay symbolic. If it raises, the graph is as it was.
     """
@@ -55,4 +55,3 @@ def inline(gm: fx.GraphModule, node: fx.Node, function: Callable[..., Any]) -> A
     else:
         node.replace_all_uses_with(result)
     graph.erase_node(node)
-    return result

@@ -19,12 +19,12 @@ _BY_STRIDES = (
 )  # fmt: skip
 
 
-def store_channels_last(rewriter: Rewriter) -> bool:
+def store_channels_last(rewriter: Rewriter) -> None:
     """Store weights of convolutions channels_last, and so their results; what the graph returns keeps its strides.
 
-    Return whether that was done: not if something in the graph may read memory by its strides, if it returns tensors of other
-    strides than those of a memory format, or two that share memory, if sizes depend on values, or if it has one convolution
-    alone, whose result would only be copied back.
+    Nothing is changed if the graph may read memory by its strides, if it returns tensors of other strides than those of a
+    memory format, or two that share memory, if sizes depend on values, or if it has one convolution alone, whose result would
+    only be copied back.
     """
     graph = rewriter.graph
     nodes = list(graph.nodes)
@@ -33,10 +33,10 @@ def store_channels_last(rewriter: Rewriter) -> bool:
     stored = [n for n in nodes if n.target is CONV2D and n.args[1] in rewriter.static]
     made = [source_of(n) for n, _ in promised if isinstance(n, fx.Node) and isinstance(value(n), Tensor)]
     if len(stored) < 2 or not all(map(_heeds_values_alone, nodes)) or any(form is None for _, form in promised):
-        return False
+        return
     if len(set(made)) < len(made) or any(isinstance(t := value(n), Tensor) and free_unbacked_symbols(t) for n in nodes):
         # of sizes that depend on values no format can be told
-        return False
+        return
     for node in nodes:
         if node in stored:
             with graph.inserting_before(node):
@@ -61,7 +61,6 @@ def store_channels_last(rewriter: Rewriter) -> bool:
     output.args = (tuple(results),)
     graph.eliminate_dead_code()
     rewriter.gm.recompile()
-    return True
 
 
 def _heeds_values_alone(node: fx.Node) -> bool:
@@ -74,18 +73,18 @@ def _heeds_values_alone(node: fx.Node) -> bool:
         return all(n.op == "placeholder" for n in node.all_input_nodes)
     if node.op != "call_function" or not any(isinstance(value(n), Tensor) for n in node.all_input_nodes):
         return True
-    operator_called = operator_of(node)
-    if operator_called is None:
+    called = operator_of(node)
+    if called is None:
         return node.target is operator.getitem
-    if torch.Tag.nondeterministic_seeded in operator_called.tags or operator_called in _BY_STRIDES:
+    if torch.Tag.nondeterministic_seeded in called.tags or called in _BY_STRIDES:
         return False
-    return operator_called.namespace in ("aten", "prims", "torchops")
+    return called.namespace in ("aten", "prims", "torchops")
 
 
 def _take_format_of_input(node: fx.Node) -> None:
     """Have an operator of torchops that is told the format of its result take that of its input, as its function does."""
-    operator = operator_of(node)
-    if operator is None or operator.namespace != "torchops" or "channels_last" not in (asked := arguments(node)):
+    called = operator_of(node)
+    if called is None or called.namespace != "torchops" or "channels_last" not in (asked := arguments(node)):
         return
     given = next(iter(asked.values()))
     node.args = tuple({**asked, "channels_last": _format(value(given)) == torch.channels_last}.values())
