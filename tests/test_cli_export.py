@@ -10,24 +10,12 @@ from typing import Any
 import onnxruntime
 import pytest
 import torch
-from typer.testing import CliRunner, Result
 
 import torchops
-from torchops.cli import app
 from torchops.cli import export as command
 from torchops.models import load
 
-runner = CliRunner()
-
-
-def invoke(*arguments: object) -> Result:
-    return runner.invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-
-
-def refused(result: Result, match: str) -> None:
-    assert result.exit_code == 2, result.output
-    (line,) = result.stderr.strip().splitlines()
-    assert re.search(match, line), line
+from .test_cli import invoke, refused
 
 
 def trained(folder: Path, net: str, *options: object) -> Path:

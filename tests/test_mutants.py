@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .mutants import MUTANTS, Edit, Mutant, mutate
+from .mistakes import MUTANTS, Edit, Mutant
+from .mutants import mutate
 from .tiers import ROOT
 
 EDIT = Edit("scale", "tl.load(x_ptr + offs, mask=mask)", "tl.load(x_ptr + offs)")
