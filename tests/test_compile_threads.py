@@ -21,6 +21,10 @@ def _block(k: int) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(Block(3, k, 1), Block(k, k, 2)).eval()
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.11."),
+    reason="torch 2.11's Dynamo dies of a segmentation fault when it compiles after several threads did, for any backend",
+)
 def test_three_threads_compile_beside_a_fourth_that_runs() -> None:
     x = image(2, 3, 16, 16)
     beside = small()
