@@ -7,18 +7,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchops.backend import uses_triton
-from torchops.torch_internals import is_profiling, key_set, keys_in_force, keys_of
+from torchops.backend import get_backend, uses_triton
+from torchops.torch_internals import (
+    count_function_modes,
+    in_any_autocast,
+    in_forward_mode,
+    is_profiling,
+    key_set,
+    keys_in_force,
+    keys_of,
+    tracing_state,
+)
 
 _PLAIN = frozenset((Tensor, torch.nn.Parameter, type(None)))
 _AT_REST = [key_set("BackendSelect", "ADInplaceOrView"), key_set("BackendSelect")]
 """The keys of a thread in which nothing is in force, outside of inference mode and inside."""
-_DENSE = [
-    key_set(device, f"Autocast{device}", *more)
+_ON_CPU, _ON_GPU = (
+    [key_set(device, f"Autocast{device}", *more) for more in ((f"Autograd{device}", "ADInplaceOrView"), ())]
     for device in ("CPU", "CUDA")
-    for more in ((f"Autograd{device}", "ADInplaceOrView"), ())
-]
+)
+_DENSE = _ON_CPU + _ON_GPU
 """The keys of a tensor that is memory and nothing else, on each device, made outside of inference mode and inside."""
+_EXACT = frozenset((torch.float32, torch.float64))
+"""What ATen computes with as it is."""
 
 
 def is_watched(args: tuple[Any, ...]) -> bool:
@@ -41,3 +52,27 @@ def is_watched(args: tuple[Any, ...]) -> bool:
         if by_address and a is not None and keys_of(a) not in _DENSE:
             return True
     return False
+
+
+def is_quiet(x: Tensor) -> bool:
+    """Whether a call is of a plain CPU tensor of float32 or float64, with elements, and nobody but autograd looks on: no mode,
+    transform, tracer, compiler, profiler, autocast or tangent, and no backend but ATen's. ATen's own call then does all that
+    torchops's would, if its arguments are good."""
+    return (
+        not torch.compiler.is_compiling()
+        and is_bare(x)
+        and x.dtype in _EXACT
+        and keys_in_force() in _AT_REST
+        and not count_function_modes()
+        and not in_any_autocast()
+        and not in_forward_mode()
+        and not is_profiling()
+        and tracing_state() is None
+        and get_backend() != "triton"
+        and x.numel() != 0
+    )
+
+
+def is_bare(t: Tensor | None) -> bool:
+    """Whether a tensor is a plain one of CPU memory, or None."""
+    return t is None or (type(t) in _PLAIN and keys_of(t) in _ON_CPU)
