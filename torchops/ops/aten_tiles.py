@@ -1,22 +1,40 @@
-"""Work on ATen tile by tile: intermediates stay in cache, and nothing of the size of the image is allocated.
+"""Work on ATen tile by tile: intermediates stay in cache, and nothing of the size of the image is allocated. Tiles are what
+threads share out among themselves.
 
 Inside the image a tile is a view; a tile that touches the border reads a small padded copy of itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from torchops.reference import pad
 
+from . import threads
+
 TILE = 1 << 18
 """Elements of a tile for each thread. Fewer cost more in calls than the cache gives back, more fall out of it."""
 
 Tile = tuple[slice, slice, slice, slice]
 """Planes (two dimensions), rows and columns of outputs."""
+
+
+def room(elements: int, most: int) -> int:
+    """How many elements a piece of work may have: `most` of them stay in the cache of a thread. Where threads share pieces out,
+    each gets a few of them, so that one with less of its core can do fewer."""
+    pool = threads.count()
+    if pool == 1 or elements < _LEAST * pool:
+        return most * torch.get_num_threads()
+    return min(most, max(_LEAST, elements // (_EACH * pool)))
+
+
+_EACH = 4
+"""Pieces for every thread, at least."""
+_LEAST = 1 << 15
+"""Elements of a piece that are worth another thread."""
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -53,7 +71,7 @@ def planar(t: Tensor, channels_last: bool) -> Tensor:
 def tiles(size: torch.Size, device: torch.device) -> Iterator[Tile]:
     """Tiles that cover (A, B, H, W, L): whole planes while these are small, else the frame, then bands of rows."""
     a, b, h, w, lanes = size
-    limit = TILE * torch.get_num_threads() if device.type == "cpu" else 1 << 62
+    limit = room(size.numel(), TILE) if device.type == "cpu" else 1 << 62
     everything = slice(0, None)
     planes = limit // (h * w * lanes)
     if planes:
@@ -71,11 +89,29 @@ def tiles(size: torch.Size, device: torch.device) -> Iterator[Tile]:
             yield everything, everything, slice(r, min(r + step, h - 1)), slice(c, c + 1)
     if w <= 2:
         return
-    step = max(1, limit // (w * lanes))
+    # bands of one row could not be done by turns: see `turns`
+    step = max(2, limit // (w * lanes))
     for i in range(a):
         for j in range(b):
             for r in range(1, h - 1, step):
                 yield slice(i, i + 1), slice(j, j + 1), slice(r, min(r + step, h - 1)), slice(1, w - 1)
+
+
+def turns(found: Iterable[Tile], size: torch.Size) -> list[list[list[Tile]]]:
+    """Tiles in groups, one after the other, of lists that may be done at once although each tile adds to the rows and columns
+    around it: bands of rows are done by turns, the frame before them and in order."""
+    planes: list[list[Tile]] = []
+    frame: list[Tile] = []
+    bands: tuple[list[list[Tile]], list[list[Tile]]] = ([], [])
+    for tile in found:
+        if tile[2:] == (slice(0, size[2]), slice(0, size[3])):
+            planes.append([tile])
+        elif is_inside(tile, size):
+            # there are as many in every plane, so that the last and the next first may have the same turn
+            bands[(len(bands[0]) + len(bands[1])) % 2].append([tile])
+        else:
+            frame.append(tile)
+    return [group for group in (planes, [frame] if frame else [], *bands) if group]
 
 
 def runs(span: slice, size: int, padding_mode: str) -> list[tuple[slice, slice | None]]:
@@ -137,7 +173,7 @@ def parts(pixels: int, channels_last: bool, *tensors: Tensor) -> Iterator[tuple[
     For channels_last, one image is the least: some of its channels would fetch the memory of all.
     """
     n, c = tensors[0].shape[:2]
-    planes = PART * torch.get_num_threads() // pixels
+    planes = room(n * c * pixels, PART) // pixels
     if planes >= n * c:
         yield tensors
         return
@@ -146,3 +182,25 @@ def parts(pixels: int, channels_last: bool, *tensors: Tensor) -> Iterator[tuple[
             yield some
         else:
             yield from zip(*(t.split(max(1, planes), dim=1) for t in some), strict=True)
+
+
+_BLOCK = 1 << 16
+"""Elements of planes that are turned at a time, for each thread, but not fewer than 16 planes."""
+
+
+def blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same planes of each tensor (N, C, H, W), as channels of one image (1, planes, H, W): a few times 16 of them.
+
+    A copy of such an image in channels_last, and back, costs less than what ATen's loops gain by it: along channels they are
+    vectorized, and along the pixels of a plane they are not.
+    """
+    n, c, h, w = tensors[0].shape
+    planes = max(16, room(n * c * h * w, _BLOCK) // (h * w) // 16 * 16)
+    # they are as many in each, or the last would have a few
+    planes = -(-n * c // -(-n * c // planes))
+    yield from zip(*(t.reshape(1, n * c, *t.shape[2:]).split(planes, dim=1) for t in tensors), strict=True)
+
+
+def turned(t: Tensor) -> Tensor:
+    """A block in channels_last."""
+    return t.contiguous(memory_format=torch.channels_last)

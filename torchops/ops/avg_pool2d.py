@@ -9,6 +9,7 @@ So the gradient of one is the other, to every order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -20,12 +21,14 @@ from torch import Tensor
 from torchops.backend import uses_triton
 from torchops.kernels.geometry import Window
 
-from .aten_tiles import accumulation_dtype
+from .aten_tiles import accumulation_dtype, blocks, turned
 from .checks import check_tensors, check_windows, check_word
 from .derivatives import Derivative
 from .memory import is_channels_last, prefer_huge_pages
 from .packing import Packed
 from .registration import each_image, linear, register
+from .separable import FEW, sum_windows, takes_sums
+from .threads import share_out
 
 Ints = Sequence[int]
 _aten = torch.ops.aten
@@ -92,21 +95,42 @@ def _arguments(size: Ints, window: Window, windows: Ints, mean: str, divisor: in
     return None
 
 
-def _share(size: int, count: int, kernel: int, stride: int, padding: int, like: Tensor) -> Tensor:
-    """1 over the windows, `count` along this dimension, that cover each of `size` pixels; 1 where none does."""
+def _cover(size: int, count: int, kernel: int, stride: int, padding: int, like: Tensor) -> Tensor:
+    """The windows, `count` along this dimension, that cover each of `size` pixels; 1 where none does."""
     pixels = torch.arange(padding, size + padding, device=like.device)
     first = (pixels - kernel + stride).clamp_(min=0).div_(stride, rounding_mode="floor")
     last = pixels.div_(stride, rounding_mode="floor").clamp_(max=count - 1)
-    return last.sub_(first).add_(1).clamp_(min=1).to(accumulation_dtype(like.dtype)).reciprocal_()
+    return last.sub_(first).add_(1).clamp_(min=1).to(accumulation_dtype(like.dtype))
 
 
-def _divide_by_cover(t: Tensor, windows: Ints, window: Window) -> Tensor:
-    """Divide every pixel of t, in place, by the number of the windows that cover it."""
+def _covers(size: Ints, windows: Ints, window: Window, like: Tensor) -> Tensor:
+    """How many windows cover each pixel of an image of `size`, (H, W)."""
     rows, cols = (
-        _share(size, count, kernel, stride, padding, t)
-        for size, count, (kernel, stride, padding, _) in zip(t.shape[2:], windows, window.axes(), strict=True)
+        _cover(n, count, kernel, stride, padding, like)
+        for n, count, (kernel, stride, padding, _) in zip(size, windows, window.axes(), strict=True)
     )
-    return t.mul_(rows[:, None] * cols)
+    return rows[:, None] * cols
+
+
+def _pixels(size: int, count: int, kernel: int, stride: int, padding: int, mean: str) -> Tensor:
+    """The pixels of each of `count` windows along this dimension, those in the padding counted or not."""
+    first = torch.arange(-padding, count * stride - padding, stride)
+    last = (first + kernel).clamp_(max=size + padding if mean == "padded" else size)
+    return last - (first if mean == "padded" else first.clamp_(min=0))
+
+
+def _divisors(size: Ints, windows: Ints, window: Window, mean: str, divisor: int, like: Tensor) -> Tensor | float:
+    """What the sums of windows in an image of `size` are divided by: one number, or a tensor (P, Q)."""
+    if mean in ("fixed", "cover"):
+        return divisor if mean == "fixed" else 1
+    axes = list(zip(size, windows, window.axes(), strict=True))
+    if all(
+        (padding == 0 or mean == "padded") and (count - 1) * stride + kernel <= n + 2 * padding
+        for n, count, (kernel, stride, padding, _) in axes
+    ):
+        return window.kernel[0] * window.kernel[1]
+    rows, cols = (_pixels(n, count, *axis[:3], mean) for n, count, axis in axes)
+    return (rows[:, None] * cols).to(accumulation_dtype(like.dtype))
 
 
 def _covered(size: Ints, windows: Ints, window: Window) -> list[int]:
@@ -115,21 +139,39 @@ def _covered(size: Ints, windows: Ints, window: Window) -> list[int]:
     return [max(n, (count - 1) * stride + kernel - 2 * padding) for n, count, (kernel, stride, padding, _) in dims]
 
 
+def _turns(image: Tensor, windows: Ints, window: Window) -> bool:
+    """Whether ATen is given planes of an image as channels, which is faster: see `blocks`."""
+    planes, taps = image.shape[0] * image.shape[1], math.prod(windows) * math.prod(window.kernel)
+    return image.is_cpu and planes >= 16 and planes * taps >= FEW and not is_channels_last(image)
+
+
 def _aten_pool(x: Tensor, window: Window, size: Ints, mean: str, divisor: int, channels_last: bool) -> Tensor:
     dtype = x.dtype
     if mean == "cover" and window.overlap():
-        x = _divide_by_cover(x.to(accumulation_dtype(dtype), copy=True), size, window)
+        x = x.to(accumulation_dtype(dtype), copy=True).div_(_covers(x.shape[2:], size, window, x))
     arguments = _arguments(x.shape[2:], window, size, mean, divisor)
     if arguments is None:
         # the last windows lie beyond the image: add what is missing, where there is nothing
         rows, cols = _covered(x.shape[2:], size, window)
         x = F.pad(x, (0, cols - x.shape[3], 0, rows - x.shape[2]))
         arguments = *window[:3], False, False, 1
-    if x.dtype == dtype and channels_last == is_channels_last(x):
+    slides, turns = takes_sums(x, window, size), _turns(x, size, window)
+    if not slides and not turns and x.dtype == dtype and channels_last == is_channels_last(x):
         return _aten.avg_pool2d(x, *arguments)
     # ATen's result would take its format from x, and so from whatever gradient comes
     y = _empty(x, window, size, mean, divisor, channels_last)
-    return _aten.avg_pool2d.out(x, *arguments, out=y).to(dtype)
+    if slides:
+        sum_windows(x, y, window, _divisors(x.shape[2:], size, window, mean, divisor, x))
+    elif turns and not channels_last:
+
+        def fill(part: tuple[Tensor, ...], _: None) -> None:
+            image, means = part
+            means.copy_(_aten.avg_pool2d(turned(image), *arguments))
+
+        share_out(blocks(x, y), lambda: None, fill)
+    else:
+        _aten.avg_pool2d.out(x, *arguments, out=y)
+    return y.to(dtype)
 
 
 def _aten_unpool(x: Tensor, y: Tensor, window: Window, mean: str, divisor: int) -> None:
@@ -140,9 +182,30 @@ def _aten_unpool(x: Tensor, y: Tensor, window: Window, mean: str, divisor: int) 
         # the plain one computes pixel i as that of floor(i * float32(1 / 41)), which is 0 for i = 41
         _aten._upsample_nearest_exact2d.out(x, size, None, None, out=y)
         return
+    covers = _covers(size, windows, window, y) if mean == "cover" and window.overlap() else None
+    # the windows over a pixel lie as windows with this padding do
+    opposite = window._replace(padding=tuple(k - 1 - p for k, p in zip(window.kernel, window.padding, strict=True)))
+    if takes_sums(y, opposite, size):
+        by = _divisors(size, windows, window, mean, divisor, y) if covers is None else covers
+        # each value has to be divided by that of its own window
+        if covers is None and isinstance(by, Tensor):
+            x, by = x / by, 1
+        sum_windows(x, y, opposite, by)
+        return
     arguments = _arguments(size, window, windows, mean, divisor)
+    exact = y.dtype in (torch.float32, torch.float64)
+    if arguments and exact and _turns(y, windows, window):
+
+        def fill(part: tuple[Tensor, ...], _: None) -> None:
+            values, image = part
+            target = torch.empty_like(image, memory_format=torch.channels_last)
+            _aten.avg_pool2d_backward.grad_input(turned(values), target, *arguments, grad_input=target)
+            image.copy_(target if covers is None else target.div_(covers))
+
+        share_out(blocks(x, y), lambda: None, fill)
+        return
     target = y
-    if arguments is None or y.dtype not in (torch.float32, torch.float64):
+    if arguments is None or not exact:
         # windows beyond the image need more room; ATen rounds the divisor to a half, and a sum of several on the way
         covered = size if arguments else _covered(size, windows, window)
         target = torch.empty(
@@ -152,8 +215,8 @@ def _aten_unpool(x: Tensor, y: Tensor, window: Window, mean: str, divisor: int) 
         arguments = arguments or (*window[:3], False, False, 1)
     # of the image that was pooled, ATen wants to know the size
     _aten.avg_pool2d_backward.grad_input(x.to(target.dtype), target, *arguments, grad_input=target)
-    if mean == "cover" and window.overlap():
-        _divide_by_cover(target, windows, window)
+    if covers is not None:
+        target = target[:, :, : size[0], : size[1]].div_(covers)
     if target is not y:
         y.copy_(target[:, :, : size[0], : size[1]])
 
@@ -161,8 +224,8 @@ def _aten_unpool(x: Tensor, y: Tensor, window: Window, mean: str, divisor: int) 
 def _is_plain(x: Tensor, window: Window, size: Ints, mean: str, divisor: int, channels_last: bool) -> bool:
     """Whether it is ATen's pool, with a gradient that rounds once: on a CPU, and not in halves, of which it makes the divisor
     one."""
-    exact = x.dtype in (torch.float32, torch.float64)
-    return exact and mean != "cover" and x.is_cpu and x.numel() != 0 and not uses_triton(x)
+    plain = x.dtype in (torch.float32, torch.float64) and mean != "cover" and x.is_cpu and x.numel() != 0
+    return plain and not uses_triton(x) and not takes_sums(x, window, size) and not _turns(x, size, window)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -6,6 +6,7 @@ asks for them at once.
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import Any
 
@@ -15,13 +16,15 @@ from torch import Tensor
 from torchops.backend import uses_triton
 from torchops.kernels.geometry import Window
 
-from .aten_tiles import parts
+from .aten_tiles import blocks, parts, turned
 from .checks import check_tensors, check_windows
 from .derivatives import Derivative
 from .max_unpool2d import OFFSETS, Ints, check_kind, max_unpool2d, max_unpool2d_backward, offsets_of
 from .memory import is_channels_last, memory_format, prefer_huge_pages
 from .packing import Packed
 from .registration import each_image, register
+from .separable import FEW, best_of_windows, takes_best
+from .threads import share_out
 
 
 def _kernels() -> ModuleType:
@@ -63,10 +66,14 @@ def _check(x: Tensor, window: Window, output_size: Ints, smallest: bool, indices
 def _max_pool2d(x: Tensor, window: Window, output_size: Ints, smallest: bool) -> Tensor:
     if x.numel() == 0:
         return _empty(x, output_size, x.dtype)
-    if not uses_triton(x):
+    by_triton = uses_triton(x)
+    if not by_triton and not takes_best(x, window, output_size):
         return _aten(x, window, output_size, smallest)[0]
     y = _empty(x, output_size, x.dtype)
-    _kernels().max_pool2d_fwd(x, y, None, window, smallest)
+    if by_triton:
+        _kernels().max_pool2d_fwd(x, y, None, window, smallest)
+    else:
+        best_of_windows(x, y, window, smallest)
     return y
 
 
@@ -84,26 +91,49 @@ def _with_indices(x: Tensor, window: Window, output_size: Ints, smallest: bool, 
 #
 # ATen computes the positions whether they are wanted or not.
 
+_pool = torch.ops.aten.max_pool2d_with_indices
+
+
+def _turns(x: Tensor, window: Window, output_size: Ints) -> bool:
+    """Whether ATen is given planes as channels, which is faster: see `blocks`."""
+    planes, taps = x.shape[0] * x.shape[1], math.prod(output_size) * math.prod(window.kernel)
+    return x.is_cpu and planes >= 8 and planes * taps >= FEW and not is_channels_last(x)
+
 
 def _aten(x: Tensor, window: Window, output_size: Ints, smallest: bool) -> tuple[Tensor, Tensor]:
     # of the two modes, the one that makes that many windows
     ceil_mode = window.output_size(x.shape[2:]) != tuple(output_size)
-    pool = torch.ops.aten.max_pool2d_with_indices
-    if not smallest:
-        return pool(x, *window, ceil_mode)
-    # ATen has no minimum: a few images at a time are negated, and their maxima negated back
+    turns = _turns(x, window, output_size)
+    if not smallest and not turns:
+        return _pool(x, *window, ceil_mode)
     y, positions = _empty(x, output_size, x.dtype), _empty(x, output_size, torch.int64)
     prefer_huge_pages(y)
-    for part, values, where in parts(x.shape[2] * x.shape[3], is_channels_last(x), x, y, positions):
-        pool.out(part.neg(), *window, ceil_mode, out=values, indices=where)
-        values.neg_()
+    prefer_huge_pages(positions)
+
+    def fill(part: tuple[Tensor, ...], _: None) -> None:
+        image, values, where = part
+        # ATen has no minimum: some images at a time are negated, and their maxima negated back
+        image = image.neg() if smallest else image
+        if turns:
+            found = _pool(turned(image), *window, ceil_mode)
+            values.copy_(found[0])
+            where.copy_(found[1])
+        else:
+            _pool.out(image, *window, ceil_mode, out=values, indices=where)
+        if smallest:
+            values.neg_()
+
+    pixels = x.shape[2] * x.shape[3]
+    some = blocks(x, y, positions) if turns else parts(pixels, is_channels_last(x), x, y, positions)
+    share_out(some, lambda: None, fill)
     return y, positions
 
 
-def _is_plain(x: Tensor, window: Window, output_size: Ints, smallest: bool, indices: str = "position") -> bool:
-    """Whether it is ATen's pool, with a gradient that rounds once: on a CPU, where that sums in one order."""
+def _is_plain(x: Tensor, window: Window, output_size: Ints, smallest: bool, indices: str) -> bool:
+    """Whether it is ATen's pool and no more, with a gradient that rounds once: on a CPU, where that sums in one order."""
     exact = x.dtype in (torch.float32, torch.float64) or not window.overlap()
-    return exact and not smallest and indices == "position" and x.is_cpu and x.numel() != 0 and not uses_triton(x)
+    plain = exact and not smallest and indices == "position" and x.is_cpu and x.numel() != 0 and not uses_triton(x)
+    return plain and not _turns(x, window, output_size)
 
 
 def _setup_max_pool2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -160,7 +190,7 @@ max_pool2d = register(
     "bool smallest) -> Tensor",
     check=_check, impl=_max_pool2d, fake=_empty_max_pool2d,
     derivative=Derivative(_setup_max_pool2d, _grad_max_pool2d, _jvp_max_pool2d),
-    vmap=each_image("max_pool2d", 1), packed=_WINDOW, composed=_is_plain,
+    vmap=each_image("max_pool2d", 1), packed=_WINDOW,
 )  # fmt: skip
 max_pool2d_with_indices = register(
     "max_pool2d_with_indices",

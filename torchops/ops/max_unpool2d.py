@@ -9,7 +9,7 @@ Indices are flat positions h*W + w (int64, ATen's), or offsets r*S + s in the wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +25,7 @@ from .derivatives import Derivative
 from .memory import is_channels_last, prefer_huge_pages
 from .packing import Packed
 from .registration import each_image, linear, register
+from .threads import share_out
 
 Ints = Sequence[int]
 OFFSETS = 256
@@ -126,16 +127,21 @@ def offsets_of(positions: Tensor, width: int, window: Window) -> Tensor:
     """Positions in an image of that width that lie in their windows, as offsets in these."""
     (r, s), _, _, (apart, dilation) = window
     p, q = _first_pixels(positions.shape[2:], window, positions.device)
+    first = p * width + q
     offsets = torch.empty_like(positions, dtype=torch.uint8)
-    for part, out in parts(p.numel() * q.numel(), is_channels_last(positions), positions, offsets):
+
+    def fill(some: tuple[Tensor, ...], _: None) -> None:
+        part, out = some
         if _is_simple(width, window):
-            distance = part - (p * width + q)
+            distance = part - first
             for row in range(r - 1, 0, -1):
                 distance.add_(distance >= row * width * apart, alpha=s - width * apart)
         else:
             distance = (part // width).sub_(p).floor_divide_(apart).mul_(s)
             distance += (part % width).sub_(q).floor_divide_(dilation)
         out.copy_(distance)
+
+    share_out(parts(first.numel(), is_channels_last(positions), positions, offsets), lambda: None, fill)
     return offsets
 
 
@@ -189,13 +195,17 @@ def _flat(t: Tensor, channels_last: bool) -> Tensor:
     return t.permute(0, 2, 3, 1).flatten(1, 2) if channels_last else t.flatten(2)
 
 
-def _chunks(
-    indices: Tensor, size: Ints, window: Window, channels_last: bool, *tensors: Tensor
-) -> Iterator[tuple[Tensor, ...]]:
-    """Some images at a time: their positions, and the same images of the tensors; all flat."""
-    for some, *rest in parts(size[0] * size[1], channels_last, indices, *tensors):
+def _for_parts(
+    do: Callable[..., None], indices: Tensor, size: Ints, window: Window, channels_last: bool, *tensors: Tensor
+) -> None:
+    """Do some images at a time, given their positions and the same images of the tensors; all flat."""
+
+    def positions_first(part: tuple[Tensor, ...], _: None) -> None:
+        some, *rest = part
         positions = some if some.dtype == torch.int64 else _positions_of(some, size, window)
-        yield _flat(positions, channels_last), *(_flat(t, channels_last) for t in rest)
+        do(_flat(positions, channels_last), *(_flat(t, channels_last) for t in rest))
+
+    share_out(parts(size[0] * size[1], channels_last, indices, *tensors), lambda: None, positions_first)
 
 
 def _aten_fwd(x: Tensor, indices: Tensor, y: Tensor, window: Window, accumulate: bool) -> None:
@@ -206,17 +216,20 @@ def _aten_fwd(x: Tensor, indices: Tensor, y: Tensor, window: Window, accumulate:
     target = (
         y if not accumulate or y.dtype in (torch.float32, torch.float64) else torch.empty_like(y, dtype=torch.float32)
     )
+
+    def put_back(positions: Tensor, values: Tensor, out: Tensor) -> None:
+        if accumulate:
+            out.zero_().scatter_add_(dim, positions, values.to(out.dtype))
+        elif x.is_cpu:
+            out.zero_().scatter_(dim, positions, values)
+        else:
+            winners = _winners(positions, _numbers(positions, dim), out, dim)
+            out.copy_(values.gather(dim, winners.clamp(min=0)).masked_fill_(winners < 0, 0))
+
     if not x.is_cpu:
         check_indices(indices, size, window)
     try:
-        for positions, values, out in _chunks(indices, size, window, channels_last, x, target):
-            if accumulate:
-                out.zero_().scatter_add_(dim, positions, values.to(out.dtype))
-            elif x.is_cpu:
-                out.zero_().scatter_(dim, positions, values)
-            else:
-                winners = _winners(positions, _numbers(positions, dim), out, dim)
-                out.copy_(values.gather(dim, winners.clamp(min=0)).masked_fill_(winners < 0, 0))
+        _for_parts(put_back, indices, size, window, channels_last, x, target)
     except (RuntimeError, IndexError):
         check_indices(indices, size, window)
         raise
@@ -229,11 +242,14 @@ def _aten_bwd(dy: Tensor, indices: Tensor, dx: Tensor, window: Window, accumulat
     dim = 1 if channels_last else 2
     # offsets in windows without overlap point to a pixel of their own
     every = accumulate or (indices.dtype == torch.uint8 and not window.overlap())
-    for positions, grad, out in _chunks(indices, size, window, channels_last, dy, dx):
+
+    def fetch(positions: Tensor, grad: Tensor, out: Tensor) -> None:
         out.copy_(grad.gather(dim, positions))
         if not every:
             numbers = _numbers(positions, dim)
             out.masked_fill_(_winners(positions, numbers, grad, dim).gather(dim, positions) != numbers, 0)
+
+    _for_parts(fetch, indices, size, window, channels_last, dy, dx)
 
 
 def _numbers(positions: Tensor, dim: int) -> Tensor:

@@ -1,0 +1,287 @@
+"""Pools of CPU tensors along rows and then along columns: not a loop over k x k pixels for every window, but calls of torch's,
+each for all windows of a band.
+
+    best_of_windows    maxima or minima: max_pool2d, min_pool2d
+    sum_windows        sums of windows that lie one pixel apart: avg_pool2d, and its gradient, which are such sums too
+
+Windows with a stride of 1 slide over a band that is copied with its border: a shift along rows or columns is then a shift in
+memory, and k of them take about log2 k calls. With larger strides the maxima of rows are taken tap by tap.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchops.kernels.geometry import Window
+
+from .aten_tiles import Scratch, accumulation_dtype, planar, room
+from .memory import is_channels_last, prefer_huge_pages
+from .threads import share_out
+
+BAND = 1 << 16
+"""Elements of a band: it and a copy stay in the cache of a core."""
+
+Ints = Sequence[int]
+
+
+class _Band(NamedTuple):
+    """Planes (two dimensions), and the first and the last but one of the rows of results."""
+
+    a: slice
+    b: slice
+    first: int
+    end: int
+
+    def rows(self, t: Tensor) -> Tensor:
+        """The band of a planar tensor of results."""
+        return t[self.a, self.b, self.first : self.end]
+
+
+def _bands(size: Ints, cost: int) -> Iterator[_Band]:
+    """Bands that cover planes (A, B) of `rows` rows of results, size being (A, B, rows); `cost` elements go through a row."""
+    a, b, rows = size
+    limit = room(a * b * rows * cost, BAND)
+    planes = limit // (rows * cost)
+    if planes:
+        step = max(1, planes // b)
+        for i, j in itertools.product(range(0, a, step), range(0, b, planes)):
+            yield _Band(slice(i, i + step), slice(j, j + planes), 0, rows)
+        return
+    step = max(1, limit // cost)
+    for i, j, first in itertools.product(range(a), range(b), range(0, rows, step)):
+        yield _Band(slice(i, i + 1), slice(j, j + 1), first, min(first + step, rows))
+
+
+class _Tap(NamedTuple):
+    """One pixel of every window, along one dimension."""
+
+    first: int
+    end: int
+    """The windows in which it lies in the image."""
+    pixel: int
+    """Where it lies in the first of these."""
+
+
+def _taps(pixels: int, windows: int, kernel: int, stride: int, padding: int, dilation: int) -> list[_Tap]:
+    found = []
+    for tap in range(kernel):
+        offset = tap * dilation - padding
+        first = max(0, -(offset // stride)) if offset < 0 else 0
+        end = min(windows, (pixels - 1 - offset) // stride + 1)
+        if first < end:
+            found.append(_Tap(first, end, first * stride + offset))
+    return found
+
+
+def _rows(
+    image: Tensor, band: _Band, window: Window, join: Callable[..., Tensor], none: float, scratch: Scratch
+) -> Tensor:
+    """What `join` makes of the rows of a band's windows, `none` if there are none: (A, B, rows, columns, lanes)."""
+    kernel, stride, padding, dilation = window.axes()[0]
+    top, count = band.first * stride - padding, band.end - band.first
+    first, end = max(0, top), min(image.shape[2], (band.end - 1) * stride - padding + dilation * (kernel - 1) + 1)
+    x = image[band.a, band.b, first:end]
+    v = scratch("v", torch.Size((*x.shape[:2], count, *x.shape[3:])), x.dtype)[0]
+    taps = _taps(end - first, count, kernel, stride, first - top, dilation)
+
+    def pixels(tap: _Tap) -> Tensor:
+        return x[:, :, tap.pixel : tap.pixel + (tap.end - tap.first - 1) * stride + 1 : stride]
+
+    whole = [tap for tap in taps if tap.end - tap.first == count]
+    if len(whole) > 1:
+        join(pixels(whole[0]), pixels(whole[1]), out=v)
+    elif whole:
+        v.copy_(pixels(whole[0]))
+    else:
+        v.fill_(none)
+    for tap in (*whole[2:], *(tap for tap in taps if tap not in whole)):
+        part = v[:, :, tap.first : tap.end]
+        join(part, pixels(tap), out=part)
+    return v
+
+
+#
+# Windows with a stride of 1.
+
+
+def _padded(
+    x: Tensor, band: _Band, window: Window, cols: int, none: float, scratch: Scratch, dtype: torch.dtype
+) -> Tensor:
+    """The pixels of a band's windows, `none` beyond the image: (A, B, rows, columns, lanes), contiguous."""
+    x = x[band.a, band.b]
+    (r, s), _, (above, before), (apart, dilation) = window
+    _, _, h, w, lanes = x.shape
+    rows, top = band.end - band.first + apart * (r - 1), band.first - above
+    size = torch.Size((*x.shape[:2], rows, cols + dilation * (s - 1), lanes))
+    padded = scratch("x", size, dtype)[0]
+    first, end = max(0, top), min(h, top + rows)
+    fits = min(w, size[3] - before)
+    if end - first < rows or fits < size[3]:
+        # this is one call, and the border would be four
+        padded.fill_(none)
+    padded[:, :, first - top : end - top, before : before + fits].copy_(x[:, :, first:end, :fits])
+    return padded
+
+
+_Shift = tuple[int, bool]
+"""By how many taps to shift, and whether it is the image that is shifted, or what is joined so far."""
+
+
+def _doubling(kernel: int) -> Iterator[_Shift]:
+    """Shifts that make a window of one pixel; each doubles it, or adds a tap: every pixel is joined once."""
+    have = 1
+    for bit in f"{kernel:b}"[1:]:
+        yield have, False
+        have *= 2
+        if bit == "1":
+            yield have, True
+            have += 1
+
+
+def _covering(kernel: int) -> Iterator[_Shift]:
+    """The same where a pixel may be joined twice."""
+    have = 1
+    while have < kernel:
+        yield min(have, kernel - have), False
+        have += min(have, kernel - have)
+
+
+class _Slide:
+    """A band, and what becomes of it as windows slide over it: (A, B, rows, columns, lanes), in three buffers by turns."""
+
+    def __init__(self, padded: Tensor, join: Callable[..., Tensor], scratch: Scratch) -> None:
+        self.size, self.join = padded.shape, join
+        self.buffers = [scratch(name, padded.shape, padded.dtype)[0].view(-1) for name in ("x", "v", "w")]
+        self.joined, self.length = self.buffers[0], padded.numel()
+
+    def along(self, shifts: Iterable[_Shift], step: int) -> None:
+        """Join the image with itself, shifted by steps of so many elements. Of what is shifted beyond the end of a row, no
+        window has a part."""
+        image, length = self.joined, self.length
+        for taps, of_image in shifts:
+            left = length - taps * step if of_image else self.length - taps * step
+            shifted = image if of_image else self.joined
+            out = self.joined if of_image else next(b for b in self.buffers if b is not image and b is not self.joined)
+            self.join(self.joined[:left], shifted[taps * step : taps * step + left], out=out[:left])
+            self.joined, self.length = out, left
+
+    def view(self) -> Tensor:
+        return self.joined.view(self.size)
+
+
+#
+# The pools.
+
+FEW = 40_000
+"""Taps of all windows together for which the calls take longer than ATen's loops."""
+_MANY = 1 << 22
+"""Outputs whose indices, which ATen writes even if nobody asks for them, are more memory than the C library keeps for reuse."""
+
+
+def _is_cheap(x: Tensor, window: Window, size: Ints, tap: float, calls: int) -> bool:
+    """Whether windows that slide over a channels_last image take less than ATen's loop along its channels.
+
+    Args:
+        x: the image.
+        window: with a stride of 1.
+        size: of the windows (P, Q).
+        tap: what ATen needs for a tap, as a share of what a call needs for an element.
+        calls: for a band, each with all of its pixels.
+    """
+    if x.shape[1] < 8:
+        # there is nothing to vectorize
+        return True
+    pixels, taps = 1, 1
+    for n, count, (kernel, _, padding, dilation) in zip(x.shape[2:], size, window.axes(), strict=True):
+        pixels *= count + dilation * (kernel - 1)
+        taps *= sum(end - first for first, end, _ in _taps(n, count, kernel, 1, padding, dilation))
+    return pixels * calls < taps * tap
+
+
+def takes_best(x: Tensor, window: Window, size: Ints) -> bool:
+    """Whether `best_of_windows` takes less time than ATen's pool: not for few windows, nor for steps over channels_last."""
+    outputs = math.prod(x.shape[:2]) * math.prod(size)
+    if not x.is_cpu or outputs * math.prod(window.kernel) < FEW:
+        return False
+    if not is_channels_last(x):
+        return True
+    calls = 1 + sum(len(list(_covering(kernel))) for kernel in window.kernel)
+    return window.stride == (1, 1) and (outputs > _MANY or _is_cheap(x, window, size, 1 / 3, calls))
+
+
+def takes_sums(x: Tensor, window: Window, size: Ints) -> bool:
+    """Whether `sum_windows` takes less time than ATen's pool, likewise. ATen's means take a third of its maxima."""
+    outputs = math.prod(x.shape[:2]) * math.prod(size)
+    if not x.is_cpu or window.stride != (1, 1) or outputs * math.prod(window.kernel) < 4 * FEW:
+        return False
+    calls = 2 + sum(len(list(_doubling(kernel))) for kernel in window.kernel)
+    return not is_channels_last(x) or _is_cheap(x, window, size, 1 / 8, calls)
+
+
+def best_of_windows(x: Tensor, y: Tensor, window: Window, smallest: bool) -> None:
+    """Fill y (N, C, P, Q) with the maxima of windows in x (N, C, H, W), or the minima; a NaN is both.
+
+    They are ATen's, but for the sign of a zero and the payload of a NaN.
+    """
+    join, none = (torch.minimum, math.inf) if smallest else (torch.maximum, -math.inf)
+    lanes_last = is_channels_last(y)
+    image, results = planar(x, lanes_last), planar(y, lanes_last)
+    a, b, p, q, lanes = results.shape
+    (r, s), stride, _, (apart, dilation) = window
+    cols = x.shape[3]
+    prefer_huge_pages(y)
+
+    def slide(band: _Band, scratch: Scratch) -> None:
+        padded = _padded(image, band, window, q, none, scratch, x.dtype)
+        width = padded.shape[3]
+        moving = _Slide(padded, join, scratch)
+        moving.along(_covering(r), apart * width * lanes)
+        *shifts, (last, _) = _covering(s) if s > 1 else [(0, False)]
+        moving.along(shifts, dilation * lanes)
+        found, last = moving.view()[:, :, : band.end - band.first], last * dilation
+        join(found[:, :, :, :q], found[:, :, :, last : last + q], out=band.rows(results))
+
+    def step(band: _Band, scratch: Scratch) -> None:
+        v = _rows(image, band, window, join, none, scratch)
+        line = v.view(1, -1, cols)
+        if smallest:
+            line.neg_()
+        ceil_mode = window.output_size(x.shape[2:])[1] != q
+        found = F.max_pool1d(line, s, stride[1], window.padding[1], dilation, ceil_mode).view(*v.shape[:3], q, 1)
+        out = band.rows(results)
+        if smallest:
+            torch.neg(found, out=out)
+        else:
+            out.copy_(found)
+
+    cost = stride[0] * cols * lanes
+    share_out(_bands((a, b, p), cost), lambda: Scratch(x.device), slide if stride == (1, 1) else step)
+
+
+def sum_windows(x: Tensor, y: Tensor, window: Window, divisor: Tensor | float) -> None:
+    """Fill y (N, C, P, Q) with the sums of windows in x (N, C, H, W), each divided once, by a number or by its own (P, Q).
+
+    The stride is 1. Halves are summed in float32.
+    """
+    dtype, lanes_last = accumulation_dtype(x.dtype), is_channels_last(y)
+    image, results = planar(x, lanes_last), planar(y, lanes_last)
+    a, b, p, q, lanes = results.shape
+    r, s = window.kernel
+    prefer_huge_pages(y)
+
+    def slide(band: _Band, scratch: Scratch) -> None:
+        padded = _padded(image, band, window, q, 0.0, scratch, dtype)
+        moving = _Slide(padded, torch.add, scratch)
+        moving.along(_doubling(r), padded.shape[3] * lanes)
+        moving.along(_doubling(s), lanes)
+        by = divisor[band.first : band.end, :, None] if isinstance(divisor, Tensor) else divisor
+        torch.div(moving.view()[:, :, : band.end - band.first, :q], by, out=band.rows(results))
+
+    share_out(_bands((a, b, p), x.shape[3] * lanes), lambda: Scratch(x.device), slide)
