@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ import torchops
 from . import independent
 from .conformance import EVERY_TIER
 from .drawn import Manner, drawn, examine, manners
+from .pieces import Pieces
 from .windows import Window, windows
 
 PLACES = st.tuples(st.floats(0, 1), st.floats(0, 1))
@@ -177,10 +179,7 @@ def enlargements(draw: st.DrawFn) -> Enlargement:
     return Enlargement((draw(BATCHES), draw(CHANNELS), *shape), factors, draw(st.booleans()), manner)
 
 
-@EVERY_TIER
-@example(MaxPool(Window((2, 3, 9, 11), (3, 3), (2, 2), (1, 1), (1, 1), True), False, True, True, Manner()))
-@given(max_pools())
-def test_maxima_and_minima_are_their_formula(device: torch.device, tier: str, pool: MaxPool) -> None:
+def _examine_maxima(pool: MaxPool, device: torch.device, tier: str) -> None:
     kwargs = {**pool.window.kwargs, "dilation": pool.window.dilation, "return_indices": pool.indices}
     function = torchops.min_pool2d if pool.smallest else torchops.max_pool2d
 
@@ -193,29 +192,74 @@ def test_maxima_and_minima_are_their_formula(device: torch.device, tier: str, po
         examine(partial(function, **kwargs), specified, tensors, pool.manner, device, tier, factors=(0, 2))
 
 
-@EVERY_TIER
-@given(avg_pools())
-def test_means_are_their_formula(device: torch.device, tier: str, pool: AvgPool) -> None:
+def _examine_means(pool: AvgPool, device: torch.device, tier: str) -> None:
     functions = (partial(module.avg_pool2d, **pool.window.kwargs, **pool.mean) for module in (torchops, independent))
     with drawn("avg_pool2d", pool):
         tensors = {"input": torch.randn(pool.window.shape, dtype=torch.float64)}
         examine(*functions, tensors, pool.manner, device, tier, factors=(1, 2), unit=pool.unit)
 
 
+def _examine_unpool(unpool: Unpool, device: torch.device, tier: str) -> None:
+    name, factors = ("max_unpool2d", (0, 0)) if unpool.indices else ("avg_unpool2d", (1, 2))
+    functions = (partial(getattr(module, name), **unpool.kwargs) for module in (torchops, independent))
+    with drawn(name, unpool):
+        examine(*functions, unpool.tensors(), unpool.manner, device, tier, factors=factors)
+
+
+@EVERY_TIER
+@example(MaxPool(Window((2, 3, 9, 11), (3, 3), (2, 2), (1, 1), (1, 1), True), False, True, True, Manner()))
+@given(max_pools())
+def test_maxima_and_minima_are_their_formula(device: torch.device, tier: str, pool: MaxPool) -> None:
+    _examine_maxima(pool, device, tier)
+
+
+@EVERY_TIER
+@given(avg_pools())
+def test_means_are_their_formula(device: torch.device, tier: str, pool: AvgPool) -> None:
+    _examine_means(pool, device, tier)
+
+
 @EVERY_TIER
 @given(unpools(of_maxima=True))
 def test_maxima_go_back_by_their_formula(device: torch.device, tier: str, unpool: Unpool) -> None:
-    functions = (partial(module.max_unpool2d, **unpool.kwargs) for module in (torchops, independent))
-    with drawn("max_unpool2d", unpool):
-        examine(*functions, unpool.tensors(), unpool.manner, device, tier, factors=(0, 0))
+    _examine_unpool(unpool, device, tier)
 
 
 @EVERY_TIER
 @given(unpools(of_maxima=False))
 def test_means_go_back_by_their_formula(device: torch.device, tier: str, unpool: Unpool) -> None:
-    functions = (partial(module.avg_unpool2d, **unpool.kwargs) for module in (torchops, independent))
-    with drawn("avg_unpool2d", unpool):
-        examine(*functions, unpool.tensors(), unpool.manner, device, tier, factors=(1, 2))
+    _examine_unpool(unpool, device, tier)
+
+
+PIECES = st.builds(Pieces, st.sampled_from((40, 300, 1 << 17)), st.sampled_from((1, 2, 3)))
+ON_CPU = pytest.mark.tiers("aten")
+
+
+@ON_CPU
+@given(max_pools(), PIECES)
+def test_maxima_of_large_images_are_their_formula(
+    device: torch.device, tier: str, pool: MaxPool, pieces: Pieces
+) -> None:
+    with pieces.of_any_image():
+        _examine_maxima(pool, device, tier)
+
+
+@ON_CPU
+@given(avg_pools(), PIECES)
+def test_means_of_large_images_are_their_formula(
+    device: torch.device, tier: str, pool: AvgPool, pieces: Pieces
+) -> None:
+    with pieces.of_any_image():
+        _examine_means(pool, device, tier)
+
+
+@ON_CPU
+@given(st.one_of(unpools(of_maxima=True), unpools(of_maxima=False)), PIECES)
+def test_what_goes_back_to_large_images_does_by_its_formula(
+    device: torch.device, tier: str, unpool: Unpool, pieces: Pieces
+) -> None:
+    with pieces.of_any_image():
+        _examine_unpool(unpool, device, tier)
 
 
 @EVERY_TIER

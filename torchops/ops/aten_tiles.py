@@ -17,24 +17,31 @@ from . import threads
 
 TILE = 1 << 18
 """Elements of a tile for each thread. Fewer cost more in calls than the cache gives back, more fall out of it."""
+PART = 1 << 17
+"""The same of a part of whole images, which is gone through a few times."""
+BAND = 1 << 17
+"""The same of a band and two copies of it, which are gone through many times."""
+BLOCK = 1 << 16
+"""The same of planes that are turned."""
+LANES = 16
+"""How many planes are turned at a time, at least: as many as a vector has elements."""
+FEW = 40_000
+"""Taps of all windows together for which calls take longer than a loop over the windows."""
+LEAST = 1 << 15
+"""Elements that are worth another thread."""
+EACH = 4
+"""Pieces for every thread, at least: one with less of its core than the others can do fewer."""
 
 Tile = tuple[slice, slice, slice, slice]
 """Planes (two dimensions), rows and columns of outputs."""
 
 
 def room(elements: int, most: int) -> int:
-    """How many elements a piece of work may have: `most` of them stay in the cache of a thread. Where threads share pieces out,
-    each gets a few of them, so that one with less of its core can do fewer."""
+    """How many of so many elements a piece of work may have, where `most` stay in the cache of a thread."""
     pool = threads.count()
-    if pool == 1 or elements < _LEAST * pool:
+    if pool == 1 or elements < LEAST * pool:
         return most * torch.get_num_threads()
-    return min(most, max(_LEAST, elements // (_EACH * pool)))
-
-
-_EACH = 4
-"""Pieces for every thread, at least."""
-_LEAST = 1 << 15
-"""Elements of a piece that are worth another thread."""
+    return min(most, max(LEAST, elements // (EACH * pool)))
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -163,10 +170,6 @@ def read_padded(x: Tensor, tile: Tile, padding_mode: str, padding_value: float, 
     return padded
 
 
-PART = 1 << 18
-"""Elements that are worked on at a time, for each thread, and so stay in cache."""
-
-
 def parts(pixels: int, channels_last: bool, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The same images of each tensor, or the same channels of one, as many as stay in cache; `pixels` of a plane.
 
@@ -184,18 +187,14 @@ def parts(pixels: int, channels_last: bool, *tensors: Tensor) -> Iterator[tuple[
             yield from zip(*(t.split(max(1, planes), dim=1) for t in some), strict=True)
 
 
-_BLOCK = 1 << 16
-"""Elements of planes that are turned at a time, for each thread, but not fewer than 16 planes."""
-
-
 def blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same planes of each tensor (N, C, H, W), as channels of one image (1, planes, H, W): a few times 16 of them.
+    """The same planes of each tensor (N, C, H, W), as channels of one image (1, planes, H, W), some at a time.
 
     A copy of such an image in channels_last, and back, costs less than what ATen's loops gain by it: along channels they are
     vectorized, and along the pixels of a plane they are not.
     """
     n, c, h, w = tensors[0].shape
-    planes = max(16, room(n * c * h * w, _BLOCK) // (h * w) // 16 * 16)
+    planes = max(LANES, room(n * c * h * w, BLOCK) // (h * w) // LANES * LANES)
     # they are as many in each, or the last would have a few
     planes = -(-n * c // -(-n * c // planes))
     yield from zip(*(t.reshape(1, n * c, *t.shape[2:]).split(planes, dim=1) for t in tensors), strict=True)

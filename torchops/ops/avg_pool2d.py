@@ -21,13 +21,14 @@ from torch import Tensor
 from torchops.backend import uses_triton
 from torchops.kernels.geometry import Window
 
+from . import aten_tiles
 from .aten_tiles import accumulation_dtype, blocks, turned
 from .checks import check_tensors, check_windows, check_word
 from .derivatives import Derivative
 from .memory import is_channels_last, prefer_huge_pages
 from .packing import Packed
 from .registration import each_image, linear, register
-from .separable import FEW, sum_windows, takes_sums
+from .separable import sum_windows, takes_sums
 from .threads import share_out
 
 Ints = Sequence[int]
@@ -142,7 +143,9 @@ def _covered(size: Ints, windows: Ints, window: Window) -> list[int]:
 def _turns(image: Tensor, windows: Ints, window: Window) -> bool:
     """Whether ATen is given planes of an image as channels, which is faster: see `blocks`."""
     planes, taps = image.shape[0] * image.shape[1], math.prod(windows) * math.prod(window.kernel)
-    return image.is_cpu and planes >= 16 and planes * taps >= FEW and not is_channels_last(image)
+    return (
+        image.is_cpu and planes >= aten_tiles.LANES and planes * taps >= aten_tiles.FEW and not is_channels_last(image)
+    )
 
 
 def _aten_pool(x: Tensor, window: Window, size: Ints, mean: str, divisor: int, channels_last: bool) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torchops.backend import uses_triton
 from torchops.kernels.geometry import Window
 
+from . import aten_tiles
 from .aten_tiles import blocks, parts, turned
 from .checks import check_tensors, check_windows
 from .derivatives import Derivative
@@ -23,7 +24,7 @@ from .max_unpool2d import OFFSETS, Ints, check_kind, max_unpool2d, max_unpool2d_
 from .memory import is_channels_last, memory_format, prefer_huge_pages
 from .packing import Packed
 from .registration import each_image, register
-from .separable import FEW, best_of_windows, takes_best
+from .separable import best_of_windows, takes_best
 from .threads import share_out
 
 
@@ -81,8 +82,7 @@ def _with_indices(x: Tensor, window: Window, output_size: Ints, smallest: bool, 
     if x.numel() == 0:
         return _empty_with_indices(x, window, output_size, smallest, indices)
     if not uses_triton(x):
-        y, positions = _aten(x, window, output_size, smallest)
-        return y, offsets_of(positions, x.shape[3], window) if indices == "offset" else positions
+        return _aten(x, window, output_size, smallest, indices)
     y, found = _empty_with_indices(x, window, output_size, smallest, indices)
     _kernels().max_pool2d_fwd(x, y, found, window, smallest)
     return y, found
@@ -97,36 +97,37 @@ _pool = torch.ops.aten.max_pool2d_with_indices
 def _turns(x: Tensor, window: Window, output_size: Ints) -> bool:
     """Whether ATen is given planes as channels, which is faster: see `blocks`."""
     planes, taps = x.shape[0] * x.shape[1], math.prod(output_size) * math.prod(window.kernel)
-    return x.is_cpu and planes >= 8 and planes * taps >= FEW and not is_channels_last(x)
+    return x.is_cpu and 2 * planes >= aten_tiles.LANES and planes * taps >= aten_tiles.FEW and not is_channels_last(x)
 
 
-def _aten(x: Tensor, window: Window, output_size: Ints, smallest: bool) -> tuple[Tensor, Tensor]:
+def _aten(
+    x: Tensor, window: Window, output_size: Ints, smallest: bool, indices: str = "position"
+) -> tuple[Tensor, Tensor]:
     # of the two modes, the one that makes that many windows
     ceil_mode = window.output_size(x.shape[2:]) != tuple(output_size)
     turns = _turns(x, window, output_size)
-    if not smallest and not turns:
+    if not smallest and not turns and indices == "position":
         return _pool(x, *window, ceil_mode)
-    y, positions = _empty(x, output_size, x.dtype), _empty(x, output_size, torch.int64)
+    y, found = _empty_with_indices(x, window, output_size, smallest, indices)
     prefer_huge_pages(y)
-    prefer_huge_pages(positions)
+    prefer_huge_pages(found)
+    as_offsets = offsets_of(x.shape[2:], output_size, window, x.device) if indices == "offset" else None
 
     def fill(part: tuple[Tensor, ...], _: None) -> None:
-        image, values, where = part
+        image, maxima, where = part
         # ATen has no minimum: some images at a time are negated, and their maxima negated back
         image = image.neg() if smallest else image
-        if turns:
-            found = _pool(turned(image), *window, ceil_mode)
-            values.copy_(found[0])
-            where.copy_(found[1])
-        else:
-            _pool.out(image, *window, ceil_mode, out=values, indices=where)
+        values, positions = _pool(turned(image) if turns else image, *window, ceil_mode)
+        where.copy_(positions if as_offsets is None else as_offsets(positions))
         if smallest:
-            values.neg_()
+            torch.neg(values, out=maxima)
+        else:
+            maxima.copy_(values)
 
     pixels = x.shape[2] * x.shape[3]
-    some = blocks(x, y, positions) if turns else parts(pixels, is_channels_last(x), x, y, positions)
+    some = blocks(x, y, found) if turns else parts(pixels, is_channels_last(x), x, y, found)
     share_out(some, lambda: None, fill)
-    return y, positions
+    return y, found
 
 
 def _is_plain(x: Tensor, window: Window, output_size: Ints, smallest: bool, indices: str) -> bool:

@@ -9,6 +9,7 @@ Indices are flat positions h*W + w (int64, ATen's), or offsets r*S + s in the wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -117,32 +118,40 @@ def _first_pixels(windows: Ints, window: Window, device: torch.device) -> tuple[
     return p.unsqueeze(1), q
 
 
-def _is_simple(width: int, window: Window) -> bool:
-    """Whether comparisons tell the rows of a window apart, and are fewer than a division costs."""
+def _is_simple(size: Ints, window: Window) -> bool:
+    """Whether the rows of a window are told apart by comparisons of 32 bits, which are fewer than a division costs."""
     (r, s), _, _, (apart, dilation) = window
-    return r <= 8 and dilation == 1 and s <= width * apart
+    return r <= 8 and dilation == 1 and s <= size[1] * apart and (size[0] + r * apart) * size[1] < 2**31
 
 
-def offsets_of(positions: Tensor, width: int, window: Window) -> Tensor:
-    """Positions in an image of that width that lie in their windows, as offsets in these."""
+def _add_rows(t: Tensor, to: Tensor, length: int, rows: int, each: int) -> None:
+    """Add `each` to a number in `to` for every whole `length` in that of t, which is smaller than rows * length."""
+    for row in range(1, rows):
+        to.add_(t.clamp(row * length - 1, row * length).sub_(row * length - 1), alpha=each)
+
+
+def offsets_of(size: Ints, windows: Ints, window: Window, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """What makes offsets of positions in an image of that size, all of which lie in their windows."""
     (r, s), _, _, (apart, dilation) = window
-    p, q = _first_pixels(positions.shape[2:], window, positions.device)
-    first = p * width + q
-    offsets = torch.empty_like(positions, dtype=torch.uint8)
+    p, q = _first_pixels(windows, window, device)
+    width = size[1]
+    if not _is_simple(size, window):
 
-    def fill(some: tuple[Tensor, ...], _: None) -> None:
-        part, out = some
-        if _is_simple(width, window):
-            distance = part - first
-            for row in range(r - 1, 0, -1):
-                distance.add_(distance >= row * width * apart, alpha=s - width * apart)
-        else:
-            distance = (part // width).sub_(p).floor_divide_(apart).mul_(s)
-            distance += (part % width).sub_(q).floor_divide_(dilation)
-        out.copy_(distance)
+        def divided(positions: Tensor) -> Tensor:
+            distance = (positions // width).sub_(p).floor_divide_(apart).mul_(s)
+            distance += (positions % width).sub_(q).floor_divide_(dilation)
+            return distance.to(torch.uint8)
 
-    share_out(parts(first.numel(), is_channels_last(positions), positions, offsets), lambda: None, fill)
-    return offsets
+        return divided
+    first = (p * width + q).int()
+
+    def compared(positions: Tensor) -> Tensor:
+        distance = positions.int().sub_(first)
+        offsets = distance.clone() if r > 1 else distance
+        _add_rows(distance, offsets, width * apart, r, s - width * apart)
+        return offsets.to(torch.uint8)
+
+    return compared
 
 
 def _positions_of(offsets: Tensor, size: Ints, window: Window) -> Tensor:
@@ -153,15 +162,19 @@ def _positions_of(offsets: Tensor, size: Ints, window: Window) -> Tensor:
         (count - 1) * stride + dilation * (kernel - 1) < n
         for n, count, (kernel, stride, _, dilation) in zip(size, offsets.shape[2:], window.axes(), strict=True)
     )
-    if inside and _is_simple(size[1], window) and int(offsets.max()) < r * s:
-        positions = offsets + (p * size[1] + q)
-        for row in range(1, r):
-            positions.add_(offsets >= row * s, alpha=size[1] * dilation[0] - s)
-        return positions
+    if inside and _is_simple(size, window) and _largest(offsets) < r * s:
+        positions = offsets.int()
+        _add_rows(positions.clone() if r > 1 else positions, positions, s, r, size[1] * dilation[0] - s)
+        return positions.add_((p * size[1] + q).int()).long()
     tap = offsets.long()
     rows, cols = p + tap // s * dilation[0], q + tap % s * dilation[1]
     outside = (tap >= r * s) | (rows < 0) | (rows >= size[0]) | (cols < 0) | (cols >= size[1])
     return rows.mul_(size[1]).add_(cols).masked_fill_(outside, -1)
+
+
+def _largest(t: Tensor) -> int:
+    # torch is slow to find it in another order than that of memory
+    return int(_flat(t, is_channels_last(t)).max())
 
 
 def check_indices(indices: Tensor, size: Ints, window: Window) -> None:
@@ -228,6 +241,14 @@ def _aten_fwd(x: Tensor, indices: Tensor, y: Tensor, window: Window, accumulate:
 
     if not x.is_cpu:
         check_indices(indices, size, window)
+    if (
+        channels_last
+        and indices.dtype == torch.uint8
+        and _tile(x, size, window)
+        and _largest(indices) < math.prod(window.kernel)
+    ):
+        _put_into_tiles(x, indices, y, window)
+        return
     try:
         _for_parts(put_back, indices, size, window, channels_last, x, target)
     except (RuntimeError, IndexError):
@@ -235,6 +256,34 @@ def _aten_fwd(x: Tensor, indices: Tensor, y: Tensor, window: Window, accumulate:
         raise
     if target is not y:
         y.copy_(target)
+
+
+def _tile(x: Tensor, size: Ints, window: Window) -> bool:
+    """Whether these windows are tiles of an image of that size, every pixel in one."""
+    return x.is_cpu and all(
+        kernel == stride and padding == 0 and dilation == 1 and n == count * kernel
+        for n, count, (kernel, stride, padding, dilation) in zip(size, x.shape[2:], window.axes(), strict=True)
+    )
+
+
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _put_into_tiles(x: Tensor, offsets: Tensor, y: Tensor, window: Window) -> None:
+    """Fill y, channels_last, tap by tap: with the bits of what has that offset, and zeros."""
+    bits = _BITS[x.element_size()]
+    r, s = window.kernel
+
+    def fill(part: tuple[Tensor, ...], _: None) -> None:
+        values, taps, out = (t.permute(0, 2, 3, 1) for t in part)
+        tiles = out.view(bits).unflatten(2, (-1, s)).unflatten(1, (-1, r))
+        values = values.contiguous().view(bits)
+        for tap in range(r * s):
+            # true is 1, and all bits of its negative are set
+            mask = (taps == tap).view(torch.int8).neg_().to(bits)
+            torch.bitwise_and(values, mask, out=tiles[:, :, tap // s, :, tap % s])
+
+    share_out(parts(y.shape[2] * y.shape[3], True, x, offsets, y), lambda: None, fill)
 
 
 def _aten_bwd(dy: Tensor, indices: Tensor, dx: Tensor, window: Window, accumulate: bool) -> None:

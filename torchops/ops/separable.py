@@ -21,12 +21,10 @@ from torch import Tensor
 
 from torchops.kernels.geometry import Window
 
+from . import aten_tiles
 from .aten_tiles import Scratch, accumulation_dtype, planar, room
 from .memory import is_channels_last, prefer_huge_pages
 from .threads import share_out
-
-BAND = 1 << 16
-"""Elements of a band: it and a copy stay in the cache of a core."""
 
 Ints = Sequence[int]
 
@@ -47,7 +45,7 @@ class _Band(NamedTuple):
 def _bands(size: Ints, cost: int) -> Iterator[_Band]:
     """Bands that cover planes (A, B) of `rows` rows of results, size being (A, B, rows); `cost` elements go through a row."""
     a, b, rows = size
-    limit = room(a * b * rows * cost, BAND)
+    limit = room(a * b * rows * cost, aten_tiles.BAND)
     planes = limit // (rows * cost)
     if planes:
         step = max(1, planes // b)
@@ -179,8 +177,6 @@ class _Slide:
 #
 # The pools.
 
-FEW = 40_000
-"""Taps of all windows together for which the calls take longer than ATen's loops."""
 _MANY = 1 << 22
 """Outputs whose indices, which ATen writes even if nobody asks for them, are more memory than the C library keeps for reuse."""
 
@@ -208,7 +204,7 @@ def _is_cheap(x: Tensor, window: Window, size: Ints, tap: float, calls: int) -> 
 def takes_best(x: Tensor, window: Window, size: Ints) -> bool:
     """Whether `best_of_windows` takes less time than ATen's pool: not for few windows, nor for steps over channels_last."""
     outputs = math.prod(x.shape[:2]) * math.prod(size)
-    if not x.is_cpu or outputs * math.prod(window.kernel) < FEW:
+    if not x.is_cpu or outputs * math.prod(window.kernel) < aten_tiles.FEW:
         return False
     if not is_channels_last(x):
         return True
@@ -219,7 +215,7 @@ def takes_best(x: Tensor, window: Window, size: Ints) -> bool:
 def takes_sums(x: Tensor, window: Window, size: Ints) -> bool:
     """Whether `sum_windows` takes less time than ATen's pool, likewise. ATen's means take a third of its maxima."""
     outputs = math.prod(x.shape[:2]) * math.prod(size)
-    if not x.is_cpu or window.stride != (1, 1) or outputs * math.prod(window.kernel) < 4 * FEW:
+    if not x.is_cpu or window.stride != (1, 1) or outputs * math.prod(window.kernel) < 4 * aten_tiles.FEW:
         return False
     calls = 2 + sum(len(list(_doubling(kernel))) for kernel in window.kernel)
     return not is_channels_last(x) or _is_cheap(x, window, size, 1 / 8, calls)

@@ -1,0 +1,30 @@
+"""Small images worked on as large ones are on a CPU: in pieces, on several threads."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from torchops.measure.rivals import threads
+from torchops.ops import aten_tiles
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """How large a piece may be, in elements, and how many threads do them."""
+
+    elements: int
+    threads: int
+
+    @contextlib.contextmanager
+    def of_any_image(self) -> Iterator[None]:
+        """A block in which no image is too small for that."""
+        with pytest.MonkeyPatch.context() as patch, threads(self.threads):
+            for name in ("TILE", "PART", "BAND", "BLOCK"):
+                patch.setattr(aten_tiles, name, self.elements)
+            for name in ("FEW", "LEAST", "LANES"):
+                patch.setattr(aten_tiles, name, 1)
+            yield
