@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -25,6 +26,7 @@ from .harness import (
     Contest,
     blank,
     close,
+    company,
     compete,
     compiled,
     hold,
@@ -33,14 +35,30 @@ from .harness import (
     replay,
     short,
 )
-from .pools import POOLS, PoolLayer
+from .pools import ON_CPU, POOLS, PoolLayer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 2**-6}
-"""Of the largest value: sums have nine terms at most, and in bfloat16 ATen rounds some of them after every one."""
+TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 2**-6, torch.float16: 2**-9}
+"""Of the largest value: sums have nine terms, or 49 on a CPU, and in halves ATen rounds some of them after every one."""
 RETURN_INDICES: dict[str, Any] = {"none": False, "position": True, "offset": "offset"}
 FUSED = ("resnet.stem", "erosion", "decoder.avg_unpool")
 """The layers that Inductor is timed on on a CPU, where it takes ten seconds to compile one."""
+FOR_ALL = 5
+"""The largest window of an erosion that all are timed with: kornia makes a copy of the image for each of its pixels, and ATen
+takes seconds."""
+TWO_WAYS = (
+    "resnet.stem",
+    "googlenet.pool3",
+    "erosion",
+    "densenet.transition",
+    "segnet.unpool128",
+    "decoder.avg_unpool.overlap",
+)
+"""The layers that are timed on all cores of a CPU too, forward."""
+HALVES = ("resnet.stem", "erosion", "densenet.transition")
+"""Those that are timed in halves there, in NCHW."""
+BESIDE = ("erosion", "segnet.unpool128")
+"""Those that are timed beside a busy process there, in NCHW."""
 TELLING = ("resnet.stem", "segnet.unpool512")
 """Windows that overlap, and values that are put back, in more than an L2 cache holds."""
 CHECKED = 1 << (28 if DEVICE == "cuda" else 25)
@@ -55,10 +73,13 @@ class Case:
     """forward, or train: that and the gradient."""
     channels_last: bool
     dtype: torch.dtype
+    threads: int = 1
+    busy: bool = False
+    """Whether another process keeps a core busy meanwhile."""
 
     @property
     def name(self) -> str:
-        return f"{self.layer.name}.{self.what}.{self.layout}.{short(self.dtype)}"
+        return f"{self.layer.name}.{self.what}.{self.layout}.{short(self.dtype)}{'.busy' if self.busy else ''}"
 
     @property
     def layout(self) -> str:
@@ -77,7 +98,12 @@ class Case:
         elif layer.op == "min_pool2d":
             # the minimum pool of an image is an erosion by a square
             others = ("aten", "kornia", "opencv") if self.what == "forward" else ("aten", "kornia")
-        fuses = layer.indices == "none" and (DEVICE == "cuda" or layer.name in FUSED)
+            if layer.kernel > FOR_ALL:
+                others = ("opencv",)
+        elif layer.layer == "box7":
+            others = ("aten", "opencv")
+        alone = self.threads == 1 and not self.busy and self.dtype == torch.float32
+        fuses = layer.indices == "none" and (DEVICE == "cuda" or (layer.name in FUSED and alone))
         return ("torchops", *others, "inductor") if fuses else ("torchops", *others)
 
 
@@ -97,6 +123,30 @@ def every_case(gpu: bool) -> list[Case]:
     ]
     others = [d for d in (torch.bfloat16, torch.float32) if d != dtype]
     cases += [Case(layer, "forward", True, other) for layer in layers for other in others if layer.C > 1]
+    if not gpu:
+        counts = sorted({1, os.cpu_count() or 1})
+        large = [_sized(layer, gpu) for layer in ON_CPU]
+        cases += [Case(layer, "forward", form, dtype) for layer in large for form in (True, False)]
+        here = [layer for layer in layers if layer.indices != "offset"]
+        cases += [
+            Case(layer, "forward", form, dtype, count)
+            for layer in here
+            for form in (True, False)
+            for count in counts[1:]
+            if layer.layer in TWO_WAYS
+        ]
+        cases += [
+            Case(layer, "forward", False, half)
+            for layer in here
+            for half in (torch.bfloat16, torch.float16)
+            if layer.layer in HALVES
+        ]
+        cases += [
+            Case(layer, "forward", False, dtype, count, busy=True)
+            for layer in here
+            for count in counts
+            if layer.layer in BESIDE
+        ]
     # an image of one channel is the same in both formats
     return [case for case in cases if case.layer.C > 1 or not case.channels_last]
 
@@ -111,7 +161,7 @@ def _default_on_cpu(case: Case) -> bool:
     """Few enough for four minutes on two cores: of large images, and of ATen's slow pools in NCHW, the forward pass."""
     layer = case.layer
     if case.dtype != torch.float32:
-        return False
+        return not case.channels_last and layer.layer in HALVES
     if layer.indices == "offset" and not layer.unpools:
         # ATen finds positions: offsets are slow on a CPU, and of no use there
         return case.what == "forward" and layer.H < 512
@@ -126,7 +176,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         everything = gpu or metafunc.config.getoption("--all-cases")
         cases = [case for case in every_case(gpu) if everything or _default_on_cpu(case)]
         pairs = [(case, provider) for case in cases for provider in case.providers]
-        metafunc.parametrize(("case", "provider"), pairs, ids=[f"{case.name}-{provider}" for case, provider in pairs])
+        metafunc.parametrize(
+            ("case", "provider"),
+            pairs,
+            ids=[f"{case.name}-{case.threads}threads-{provider}" for case, provider in pairs],
+        )
 
 
 def _function(module: ModuleType, layer: PoolLayer, indices: Tensor | None) -> Callable[[Tensor], Any]:
@@ -147,7 +201,7 @@ def _others(case: Case, positions: Tensor | None) -> dict[str, Callable[[Tensor]
     if "kornia" in case.providers and find_spec("kornia"):
         others["kornia"] = _kornia_erosion(case.layer)
     if "opencv" in case.providers and find_spec("cv2") and DEVICE == "cpu" and case.dtype == torch.float32:
-        others["opencv"] = _opencv_erosion(case.layer)
+        others["opencv"] = _opencv(case.layer)
     return others
 
 
@@ -158,14 +212,16 @@ def _kornia_erosion(layer: PoolLayer) -> Callable[[Tensor], Tensor]:
     return lambda x: kornia.morphology.erosion(x, window.to(x.dtype))
 
 
-def _opencv_erosion(layer: PoolLayer) -> Callable[[Tensor], Tensor]:
-    """Plane by plane."""
+def _opencv(layer: PoolLayer) -> Callable[[Tensor], Tensor]:
+    """Plane by plane: the erosion by a square, or the mean of one."""
     import cv2
 
     window = torch.ones(layer.kernel, layer.kernel, dtype=torch.uint8).numpy()
-    return lambda x: torch.stack([torch.from_numpy(cv2.erode(p, window)) for p in x.flatten(0, 1).numpy()]).view(
-        x.shape
-    )
+    if layer.op == "min_pool2d":
+        filtered = functools.partial(cv2.erode, kernel=window)
+    else:
+        filtered = functools.partial(cv2.blur, ksize=window.shape, borderType=cv2.BORDER_CONSTANT)
+    return lambda x: torch.stack([torch.from_numpy(filtered(p)) for p in x.flatten(0, 1).numpy()]).view(x.shape)
 
 
 def _eager(layer: PoolLayer, positions: Tensor | None, dtype: torch.dtype) -> dict[str, Callable[[Tensor], Any]]:
@@ -243,9 +299,9 @@ def contest(case: Case, rounds: int, *, inductor: bool = False) -> Contest:
     positions, indices = None, _indices(layer, image)
     if indices is not None:
         _, positions = F.max_pool2d(image, layer.kernel, layer.stride, layer.padding, return_indices=True)
-    others = _others(case, positions)
+    others = {name: f for name, f in _others(case, positions).items() if name in case.providers}
     if inductor:
-        others = {"inductor": compiled(next(iter(others.values())))}
+        others = {"inductor": compiled(next(iter(_others(case, positions).values())))}
     functions = {"torchops": _function(torchops, layer, indices), **others}
     pixels = math.prod(layer.window_shape) * layer.kernel**2
     some = slice(None, None, 1 if pixels <= CHECKED else max(1, layer.N - 1))
@@ -267,7 +323,7 @@ def contest(case: Case, rounds: int, *, inductor: bool = False) -> Contest:
             errors.append(close(actual[some], exactly, tolerance, f"{case.name}, {name}"))
         return max(errors)
 
-    with threads(1), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+    with company(case.busy), threads(case.threads), torch.backends.cudnn.flags(enabled=True, benchmark=True):
         found = hold(
             {name: _pass(case.what, function, x, dy) for name, function in functions.items()},
             check=check, bytes_least=_bytes_least(layer, case.what, case.dtype), rounds=rounds, device=DEVICE,
@@ -275,7 +331,7 @@ def contest(case: Case, rounds: int, *, inductor: bool = False) -> Contest:
         )  # fmt: skip
     found.info = {
         "case": case.name,
-        "threads": 1 if DEVICE == "cpu" else "gpu",
+        "threads": case.threads if DEVICE == "cpu" else "gpu",
         "layer": layer.layer,
         "batch": layer.N,
         "dtype": short(case.dtype),

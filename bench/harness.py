@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 import statistics
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -227,6 +229,20 @@ def replay(benchmark: Any, contest: Contest, provider: str) -> None:
     benchmark.extra_info.update(found)
     if "impossible" in found:
         pytest.fail(f"{contest.info.get('case')}, {found['impossible']}: the measurement is wrong", pytrace=False)
+
+
+@contextlib.contextmanager
+def company(busy: bool) -> Iterator[None]:
+    """A block beside which another process keeps a core busy, as a loader of data does; or not."""
+    if not busy:
+        yield
+        return
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        other.kill()
+        other.wait()
 
 
 def leave_default_stream() -> None:

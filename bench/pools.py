@@ -89,3 +89,14 @@ POOLS = (
 )
 """GoogLeNet's is the pool of a block; erosion is that of images, not of a network. The windows of PSPNet's pool, 6 x 6 of
 64 x 64 pixels, are of 11 or 12 rows and columns, and overlap."""
+
+ON_CPU = (
+    PoolLayer("erosion15", "min_pool2d", 8, 1, 512, 512, 15, 1, 7),
+    PoolLayer("erosion31", "min_pool2d", 8, 1, 512, 512, 31, 1, 15),
+    PoolLayer("yolo.sppf5", "max_pool2d", 2, 256, 20, 20, 5, 1, 2, on_cpu=2),
+    PoolLayer("yolo.sppf9", "max_pool2d", 2, 256, 20, 20, 9, 1, 4, on_cpu=2),
+    PoolLayer("yolo.sppf13", "max_pool2d", 2, 256, 20, 20, 13, 1, 6, on_cpu=2),
+    PoolLayer("inception.pool", "avg_pool2d", 4, 192, 35, 35, 3, 1, 1, on_cpu=4),
+    PoolLayer("box7", "avg_pool2d", 8, 1, 512, 512, 7, 1, 3),
+)
+"""Timed on a CPU only: large windows, which are filters of images, or take several pools of a network at once."""

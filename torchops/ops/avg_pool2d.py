@@ -187,7 +187,8 @@ def _aten_unpool(x: Tensor, y: Tensor, window: Window, mean: str, divisor: int) 
         return
     covers = _covers(size, windows, window, y) if mean == "cover" and window.overlap() else None
     # the windows over a pixel lie as windows with this padding do
-    opposite = window._replace(padding=tuple(k - 1 - p for k, p in zip(window.kernel, window.padding, strict=True)))
+    (r, s), _, (above, before), _ = window
+    opposite = window._replace(padding=(r - 1 - above, s - 1 - before))
     if takes_sums(y, opposite, size):
         by = _divisors(size, windows, window, mean, divisor, y) if covers is None else covers
         # each value has to be divided by that of its own window
@@ -198,11 +199,12 @@ def _aten_unpool(x: Tensor, y: Tensor, window: Window, mean: str, divisor: int) 
     arguments = _arguments(size, window, windows, mean, divisor)
     exact = y.dtype in (torch.float32, torch.float64)
     if arguments and exact and _turns(y, windows, window):
+        told = arguments
 
         def fill(part: tuple[Tensor, ...], _: None) -> None:
             values, image = part
             target = torch.empty_like(image, memory_format=torch.channels_last)
-            _aten.avg_pool2d_backward.grad_input(turned(values), target, *arguments, grad_input=target)
+            _aten.avg_pool2d_backward.grad_input(turned(values), target, *told, grad_input=target)
             image.copy_(target if covers is None else target.div_(covers))
 
         share_out(blocks(x, y), lambda: None, fill)
