@@ -105,6 +105,9 @@ def max_pool2d(
         TypeError: if an argument is of the wrong type, or `input` not dense or not floating point.
         ValueError: if a shape or a number is out of its range.
 
+    With a stride of 1 and a padding of half the kernel it is the dilation of an image by a flat rectangle, and
+    :func:`min_pool2d` its erosion. On a CPU a window of k x k pixels then costs about 2 log2 k passes, not k^2.
+
     Differs from `torch.nn.functional.max_pool2d` in "offset", in leaving integers to torch, and in refusing dilated windows
     that step over a small image, whose maximum torch says lies outside it. Its gradient is the same every run,
     for any number of threads; it adds what the windows over a pixel send to it, and is rounded once.
@@ -148,11 +151,20 @@ def min_pool2d(
     Args, returns and errors are those of :func:`max_pool2d`; padding is larger than anything. A NaN still wins. It saves the
     two copies that negation would cost. torch has no such function.
 
+    With a stride of 1 and a padding of half the kernel it is the erosion of an image by a flat rectangle; the opening removes
+    what is smaller than that: an erosion, and the dilation of it, :func:`max_pool2d`.
+
     Source: J. Serra, "Image analysis and mathematical morphology", 1982, where it is called erosion.
 
     >>> import torch, torchops
     >>> torchops.min_pool2d(torch.tensor([[[1.0, 3, 2, 4], [5, 6, 8, 7]]]), 2)
     tensor([[[1., 2.]]])
+    >>> image = torch.tensor([[[0.0, 9, 0, 0, 0], [0, 0, 5, 5, 5], [0, 0, 5, 5, 5], [0, 0, 5, 5, 5]]])
+    >>> torchops.max_pool2d(torchops.min_pool2d(image, 3, 1, 1), 3, 1, 1)
+    tensor([[[0., 0., 0., 0., 0.],
+             [0., 0., 5., 5., 5.],
+             [0., 0., 5., 5., 5.],
+             [0., 0., 5., 5., 5.]]])
     """
     return _pool(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, True)
 

@@ -185,21 +185,3 @@ def parts(pixels: int, channels_last: bool, *tensors: Tensor) -> Iterator[tuple[
             yield some
         else:
             yield from zip(*(t.split(max(1, planes), dim=1) for t in some), strict=True)
-
-
-def blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same planes of each tensor (N, C, H, W), as channels of one image (1, planes, H, W), some at a time.
-
-    A copy of such an image in channels_last, and back, costs less than what ATen's loops gain by it: along channels they are
-    vectorized, and along the pixels of a plane they are not.
-    """
-    n, c, h, w = tensors[0].shape
-    planes = max(LANES, room(n * c * h * w, BLOCK) // (h * w) // LANES * LANES)
-    # they are as many in each, or the last would have a few
-    planes = -(-n * c // -(-n * c // planes))
-    yield from zip(*(t.reshape(1, n * c, *t.shape[2:]).split(planes, dim=1) for t in tensors), strict=True)
-
-
-def turned(t: Tensor) -> Tensor:
-    """A block in channels_last."""
-    return t.contiguous(memory_format=torch.channels_last)

@@ -22,14 +22,14 @@ from torchops.backend import uses_triton
 from torchops.kernels.geometry import Window
 
 from . import aten_tiles
-from .aten_tiles import accumulation_dtype, blocks, turned
+from .aten_tiles import accumulation_dtype
 from .checks import check_tensors, check_windows, check_word
 from .derivatives import Derivative
 from .memory import is_channels_last, prefer_huge_pages
 from .packing import Packed
 from .registration import each_image, linear, register
 from .separable import sum_windows, takes_sums
-from .threads import share_out
+from .turned import AdjointBlock, Block, for_adjoint_blocks, for_blocks, turned
 
 Ints = Sequence[int]
 _aten = torch.ops.aten
@@ -141,7 +141,7 @@ def _covered(size: Ints, windows: Ints, window: Window) -> list[int]:
 
 
 def _turns(image: Tensor, windows: Ints, window: Window) -> bool:
-    """Whether ATen is given planes of an image as channels, which is faster: see `blocks`."""
+    """Whether ATen is given planes of an image as channels, which is faster: see turned.py."""
     planes, taps = image.shape[0] * image.shape[1], math.prod(windows) * math.prod(window.kernel)
     return (
         image.is_cpu and planes >= aten_tiles.LANES and planes * taps >= aten_tiles.FEW and not is_channels_last(image)
@@ -166,12 +166,12 @@ def _aten_pool(x: Tensor, window: Window, size: Ints, mean: str, divisor: int, c
     if slides:
         sum_windows(x, y, window, _divisors(x.shape[2:], size, window, mean, divisor, x))
     elif turns and not channels_last:
+        how = *arguments[:3], True, *arguments[4:]
 
-        def fill(part: tuple[Tensor, ...], _: None) -> None:
-            image, means = part
-            means.copy_(_aten.avg_pool2d(turned(image), *arguments))
+        def fill(block: Block) -> None:
+            block.windows[0].copy_(block.results(_aten.avg_pool2d(turned(block.image), *how)))
 
-        share_out(blocks(x, y), lambda: None, fill)
+        for_blocks(fill, x, window, y)
     else:
         _aten.avg_pool2d.out(x, *arguments, out=y)
     return y.to(dtype)
@@ -189,25 +189,28 @@ def _aten_unpool(x: Tensor, y: Tensor, window: Window, mean: str, divisor: int) 
     # the windows over a pixel lie as windows with this padding do
     (r, s), _, (above, before), _ = window
     opposite = window._replace(padding=(r - 1 - above, s - 1 - before))
-    if takes_sums(y, opposite, size):
+    arguments = _arguments(size, window, windows, mean, divisor)
+    slides, exact = takes_sums(y, opposite, size), y.dtype in (torch.float32, torch.float64)
+    if slides or (arguments and exact and _turns(y, windows, window)):
         by = _divisors(size, windows, window, mean, divisor, y) if covers is None else covers
         # each value has to be divided by that of its own window
         if covers is None and isinstance(by, Tensor):
             x, by = x / by, 1
-        sum_windows(x, y, opposite, by)
-        return
-    arguments = _arguments(size, window, windows, mean, divisor)
-    exact = y.dtype in (torch.float32, torch.float64)
-    if arguments and exact and _turns(y, windows, window):
-        told = arguments
+        if slides:
+            sum_windows(x, y, opposite, by)
+            return
+        how = *window[:3], bool(arguments and arguments[3]), False, 1 if isinstance(by, Tensor) else by
 
-        def fill(part: tuple[Tensor, ...], _: None) -> None:
-            values, image = part
-            target = torch.empty_like(image, memory_format=torch.channels_last)
-            _aten.avg_pool2d_backward.grad_input(turned(values), target, *told, grad_input=target)
-            image.copy_(target if covers is None else target.div_(covers))
+        def fill(block: AdjointBlock) -> None:
+            values = turned(block.windows)
+            target = torch.empty(block.size, dtype=y.dtype, memory_format=torch.channels_last)
+            _aten.avg_pool2d_backward.grad_input(values, target, *how, grad_input=target)
+            rows = block.results(target)
+            if covers is not None:
+                rows.div_(covers[block.row : block.row + rows.shape[2]])
+            block.image.copy_(rows)
 
-        share_out(blocks(x, y), lambda: None, fill)
+        for_adjoint_blocks(fill, x, window, y)
         return
     target = y
     if arguments is None or not exact:

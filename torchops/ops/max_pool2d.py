@@ -17,7 +17,7 @@ from torchops.backend import uses_triton
 from torchops.kernels.geometry import Window
 
 from . import aten_tiles
-from .aten_tiles import blocks, parts, turned
+from .aten_tiles import parts
 from .checks import check_tensors, check_windows
 from .derivatives import Derivative
 from .max_unpool2d import OFFSETS, Ints, check_kind, max_unpool2d, max_unpool2d_backward, offsets_of
@@ -26,6 +26,7 @@ from .packing import Packed
 from .registration import each_image, register
 from .separable import best_of_windows, takes_best
 from .threads import share_out
+from .turned import Block, for_blocks, turned
 
 
 def _kernels() -> ModuleType:
@@ -95,7 +96,7 @@ _pool = torch.ops.aten.max_pool2d_with_indices
 
 
 def _turns(x: Tensor, window: Window, output_size: Ints) -> bool:
-    """Whether ATen is given planes as channels, which is faster: see `blocks`."""
+    """Whether ATen is given planes as channels, which is faster: see turned.py."""
     planes, taps = x.shape[0] * x.shape[1], math.prod(output_size) * math.prod(window.kernel)
     return x.is_cpu and 2 * planes >= aten_tiles.LANES and planes * taps >= aten_tiles.FEW and not is_channels_last(x)
 
@@ -113,20 +114,30 @@ def _aten(
     prefer_huge_pages(found)
     as_offsets = offsets_of(x.shape[2:], output_size, window, x.device) if indices == "offset" else None
 
-    def fill(part: tuple[Tensor, ...], _: None) -> None:
-        image, maxima, where = part
-        # ATen has no minimum: some images at a time are negated, and their maxima negated back
-        image = image.neg() if smallest else image
-        values, positions = _pool(turned(image) if turns else image, *window, ceil_mode)
-        where.copy_(positions if as_offsets is None else as_offsets(positions))
+    def write(values: Tensor, indices: Tensor, maxima: Tensor, where: Tensor) -> None:
+        where.copy_(indices)
         if smallest:
             torch.neg(values, out=maxima)
         else:
             maxima.copy_(values)
 
-    pixels = x.shape[2] * x.shape[3]
-    some = blocks(x, y, found) if turns else parts(pixels, is_channels_last(x), x, y, found)
-    share_out(some, lambda: None, fill)
+    # ATen has no minimum: some images at a time are negated, and their maxima negated back
+
+    def fill_block(block: Block) -> None:
+        image = block.image.neg() if smallest else block.image
+        values, positions = map(block.results, _pool(turned(image), *window, True))
+        where = as_offsets(positions, block.first) if as_offsets else positions.add_(block.row * x.shape[3])
+        write(values, where, *block.windows)
+
+    def fill_part(part: tuple[Tensor, ...], _: None) -> None:
+        image, maxima, where = part
+        values, positions = _pool(image.neg() if smallest else image, *window, ceil_mode)
+        write(values, as_offsets(positions) if as_offsets else positions, maxima, where)
+
+    if turns:
+        for_blocks(fill_block, x, window, y, found)
+    else:
+        share_out(parts(x.shape[2] * x.shape[3], is_channels_last(x), x, y, found), lambda: None, fill_part)
     return y, found
 
 

@@ -130,23 +130,24 @@ def _add_rows(t: Tensor, to: Tensor, length: int, rows: int, each: int) -> None:
         to.add_(t.clamp(row * length - 1, row * length).sub_(row * length - 1), alpha=each)
 
 
-def offsets_of(size: Ints, windows: Ints, window: Window, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """What makes offsets of positions in an image of that size, all of which lie in their windows."""
+def offsets_of(size: Ints, windows: Ints, window: Window, device: torch.device) -> Callable[..., Tensor]:
+    """What makes offsets of positions in an image of that size, all of which lie in their windows; of all windows, or of some
+    rows of them, from the one it is told."""
     (r, s), _, _, (apart, dilation) = window
     p, q = _first_pixels(windows, window, device)
     width = size[1]
     if not _is_simple(size, window):
 
-        def divided(positions: Tensor) -> Tensor:
-            distance = (positions // width).sub_(p).floor_divide_(apart).mul_(s)
+        def divided(positions: Tensor, start: int = 0) -> Tensor:
+            distance = (positions // width).sub_(p[start : start + positions.shape[2]]).floor_divide_(apart).mul_(s)
             distance += (positions % width).sub_(q).floor_divide_(dilation)
             return distance.to(torch.uint8)
 
         return divided
     first = (p * width + q).int()
 
-    def compared(positions: Tensor) -> Tensor:
-        distance = positions.int().sub_(first)
+    def compared(positions: Tensor, start: int = 0) -> Tensor:
+        distance = positions.int().sub_(first[start : start + positions.shape[2]])
         offsets = distance.clone() if r > 1 else distance
         _add_rows(distance, offsets, width * apart, r, s - width * apart)
         return offsets.to(torch.uint8)
