@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -200,6 +201,16 @@ def _folded(dx: Tensor, size: Ints, padding: Ints, padding_mode: str) -> Tensor:
     return dx.clone()
 
 
+def plain_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Tensor:
+    """torch's own convolution, for what has nothing to be added: every convolution of the ATen path comes here.
+
+    Pairs may be single numbers, as the caller has them.
+    """
+    return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+
 def aten_conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, conv: Conv2d, activation: str
 ) -> Tensor:
@@ -216,7 +227,7 @@ def aten_conv2d(
         # there is one column of results, which this stride does not move; with one of 2 or more, oneDNN was seen to compute
         # other numbers in bfloat16
         stride = (stride[0], 1)
-    y = torch.conv2d(x, weight, bias, stride, own, conv.dilation, conv.groups)
+    y = plain_conv2d(x, weight, bias, stride, own, conv.dilation, conv.groups)
     if stride != conv.stride:
         y = y[..., :1]
     if residual is not None:
