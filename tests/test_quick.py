@@ -324,6 +324,9 @@ NOT_TAKEN: dict[str, Callable[[], Any]] = {
     "max_unpool2d of padded windows": _unpool(_X, _positions(_X) * 0, 2, padding=1),
     "max_unpool2d to a size": _unpool(_X, _positions(_X), 2, output_size=(9, 9)),
     "max_unpool2d of channels_last": _unpool(_X.to(memory_format=torch.channels_last), _positions(_X), 2),
+    "max_unpool2d by a bool": _unpool(_X, _positions(_X), (True, 1)),
+    "max_unpool2d padded by a bool": _unpool(_X, _positions(_X), 2, padding=(False, 0)),
+    "max_unpool2d dilated by a bool": _unpool(_X, _positions(_X), 2, dilation=(True, 1)),
     "max_unpool2d by zero": _unpool(_X, _positions(_X), 0),
 }
 

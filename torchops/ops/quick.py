@@ -20,23 +20,17 @@ from .memory import is_channels_last
 from .shortcut import BARE, is_bare, is_quiet
 
 SMALL = 1 << 14
-"""Elements of an image up to which nothing is faster than ATen's pools."""
-_ZEROS, _ONES = ((n, (n,), (n, n)) for n in (0, 1))
+"""Elements of all images together up to which nothing is faster than ATen's pools."""
 _REFUSALS = RuntimeError, TypeError, ValueError, IndexError
 
 
 def _are_ints(a: Any, b: Any, c: Any) -> bool:
-    """Whether each is an int, or a tuple that ends in one: of a tuple ATen checks the first element, and takes True for 1."""
+    """Whether each is an int or a tuple of one or two: of a pair ATen checks the first alone, and takes True for 1."""
     return (
-        (type(a) is int or (type(a) is tuple and type(a[-1]) is int))
-        and (type(b) is int or (type(b) is tuple and type(b[-1]) is int))
-        and (type(c) is int or (type(c) is tuple and type(c[-1]) is int))
+        (type(a) is int or (type(a) is tuple and type(a[0]) is type(a[-1]) is int))
+        and (type(b) is int or (type(b) is tuple and type(b[0]) is type(b[-1]) is int))
+        and (type(c) is int or (type(c) is tuple and type(c[0]) is type(c[-1]) is int))
     )
-
-
-def _is_one(value: Any) -> bool:
-    """Whether that is so of a value, and it is 1 for rows and columns."""
-    return (type(value) is int and value == 1) or (type(value) is tuple and value in _ONES and type(value[-1]) is int)
 
 
 def quick_conv2d(
@@ -89,7 +83,7 @@ def quick_max_pool2d(
         return None
     stride = () if stride is None else stride
     try:
-        if not (_are_ints(kernel_size, stride or 1, padding) and _is_one(dilation)):
+        if not (_are_ints(kernel_size, stride or 1, padding) and type(dilation) is int and dilation == 1):
             return None
         return torch.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
     except _REFUSALS:
@@ -138,8 +132,9 @@ def quick_max_unpool2d(
         if not (
             _are_ints(kernel_size, stride, padding)
             and stride == kernel_size
-            and padding in _ZEROS
-            and _is_one(dilation)
+            and padding in (0, (0,), (0, 0))
+            and type(dilation) is int
+            and dilation == 1
         ):
             return None
         kernel = as_pair(kernel_size)
