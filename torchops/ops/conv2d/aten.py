@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -200,6 +201,50 @@ def _folded(dx: Tensor, size: Ints, padding: Ints, padding_mode: str) -> Tensor:
     return dx.clone()
 
 
+@functools.lru_cache(maxsize=1024)
+def is_direct(
+    size: Ints, of_x: Ints, weight_size: Ints, of_weight: Ints, stride: Any, padding: Any, dilation: Any
+) -> bool:
+    """Whether `aten_conv2d` of float32 or float64 would hand x and the weight to ATen as they are, and return its result as is.
+
+    Args:
+        size, of_x, weight_size, of_weight: sizes and strides of both.
+        stride, padding, dilation: numbers or pairs of them, as the user has given them, with a border of zeros.
+
+    Raises:
+        ValueError: if one of these is neither.
+    """
+    if not len(size) == len(weight_size) == 4 or 0 in (*size, *weight_size):
+        return False
+    by, (top, left), apart = as_pair(stride), as_pair(padding), as_pair(dilation)
+    conv = Conv2d(by, (left, left, top, top), apart, 1, "zeros")
+    # ATen takes larger strides and dilations here, and nowhere else
+    if max(*by, *apart) >= 2**31 or misses(size, weight_size, conv):
+        return False
+    if of_x == _stride(size, False) and of_weight == _stride(weight_size, False):
+        return True
+    if any(s not in (_stride(n, False), _stride(n, True)) for n, s in ((size, of_x), (weight_size, of_weight))):
+        return False
+    # in float64 grouped convolutions have other strides where a size of 1 leaves the order open
+    return 1 not in (weight_size[0], *conv.output_size(size[2:], weight_size[2:]))
+
+
+def as_pair(value: int | Ints) -> Pair:
+    """(rows, columns) of one number for both, or of one or two in a tuple."""
+    rows, cols = (value, value) if isinstance(value, int) else value if len(value) == 2 else (*value, *value)
+    return rows, cols
+
+
+def plain_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Tensor:
+    """torch's own convolution, for what has nothing to be added: every convolution of the ATen path comes here.
+
+    Pairs may be single numbers, as the caller has them.
+    """
+    return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+
 def aten_conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, conv: Conv2d, activation: str
 ) -> Tensor:
@@ -216,7 +261,7 @@ def aten_conv2d(
         # there is one column of results, which this stride does not move; with one of 2 or more, oneDNN was seen to compute
         # other numbers in bfloat16
         stride = (stride[0], 1)
-    y = torch.conv2d(x, weight, bias, stride, own, conv.dilation, conv.groups)
+    y = plain_conv2d(x, weight, bias, stride, own, conv.dilation, conv.groups)
     if stride != conv.stride:
         y = y[..., :1]
     if residual is not None:
