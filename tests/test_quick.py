@@ -308,14 +308,16 @@ NOT_TAKEN: dict[str, Callable[[], Any]] = {
     "max_pool2d dilated": lambda: torchops.max_pool2d(_X, 2, dilation=2),
     "max_pool2d dilated by a bool": lambda: torchops.max_pool2d(_X, 2, dilation=(1, True)),
     "max_pool2d by a bool": lambda: torchops.max_pool2d(_X, (2, True)),
-    "max_pool2d of a large image": lambda: torchops.max_pool2d(torch.ones(1, 1, 129, 128), 2),
+    "max_pool2d of a large image": lambda: torchops.max_pool2d(torch.ones(1, 1, 201, 200), 2),
+    "max_pool2d of many pixels": lambda: torchops.max_pool2d(torch.ones(1, 1, 70, 70), 3, 1),
     "min_pool2d": lambda: torchops.min_pool2d(_X, 2),
     "avg_pool2d of an unbatched image": lambda: torchops.avg_pool2d(_X[0], 2),
     "avg_pool2d of an empty batch": lambda: torchops.avg_pool2d(_X[:0], 2),
     "avg_pool2d with a divisor": lambda: torchops.avg_pool2d(_X, 2, divisor_override=3),
     "avg_pool2d with 1 for a flag": lambda: torchops.avg_pool2d(_X, 2, count_include_pad=1),  # type: ignore[arg-type]
     "avg_pool2d by a bool": lambda: torchops.avg_pool2d(_X, 2, (1, True)),
-    "avg_pool2d of a large image": lambda: torchops.avg_pool2d(torch.ones(1, 1, 129, 128), 2),
+    "avg_pool2d of a large image": lambda: torchops.avg_pool2d(torch.ones(1, 1, 201, 200), 2),
+    "avg_pool2d of many pixels": lambda: torchops.avg_pool2d(torch.ones(1, 1, 70, 70), 3, (1, 2)),
     "max_unpool2d from offsets": _unpool(_X, torch.zeros(1, 2, 4, 4, dtype=torch.uint8), 2),
     "max_unpool2d from a subclass": _unpool(_X, _positions(_X).as_subclass(_Special), 2),
     "max_unpool2d from other positions": _unpool(_X, _positions(_X)[:, :1], 2),
@@ -351,11 +353,13 @@ def test_takes_the_long_way(call: Callable[[], Any], taken: list[str]) -> None:
         assert _same(found, expected)
 
 
-def test_large_images_take_it_where_nothing_is_faster(taken: list[str]) -> None:
-    x = torch.randn(2, 8, 64, 64)
-    torchops.avg_pool2d(x, 2)
+def test_large_images_take_it_where_their_windows_have_few_pixels(taken: list[str]) -> None:
+    x = torch.randn(2, 4, 64, 64)
+    torchops.avg_pool2d(x, 3, 1)
+    torchops.max_pool2d(x, 3, 2)
     assert not taken
-    torchops.avg_pool2d(x.to(memory_format=torch.channels_last), 2)
+    torchops.avg_pool2d(x, 2)
+    torchops.max_pool2d(x, 2, (2, 2))
     assert taken == ["quick_avg_pool2d"]
 
 
