@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from . import functional as F
 from .functional.arguments import check_activation, check_padding_value
 from .ops.checks import check_padding_mode
+from .ops.conv2d import packed
 from .torch_internals import MaxPoolNd
 
 
@@ -84,11 +86,22 @@ class Conv2d(_Convolution, nn.Conv2d):
         self.activation = activation
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        weight = self.weight
+        constant = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
+        # what a parametrization computes is another tensor in every call
+        if constant and type(weight) is nn.Parameter:
+            packed.declare(weight)
         return F.conv2d(
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups,
+            input, weight, self.bias, self.stride, self.padding, self.dilation, self.groups,
             padding_mode=self.padding_mode, padding_value=self.padding_value, activation=self.activation,
             residual=residual,
         )  # fmt: skip
+
+    def train(self, mode: bool = True) -> Any:
+        if mode:
+            for parameter in self.parameters(recurse=False):
+                packed.drop(parameter)
+        return super().train(mode)
 
     def extra_repr(self) -> str:
         text = super().extra_repr()

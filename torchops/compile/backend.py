@@ -148,7 +148,9 @@ def _infer(
     once, of, gm, keep, checks = part(gm, guarded, rewriter.checks)
     report.after = kernels(gm.graph, fused_bias=True)
     given = [n for n in gm.graph.nodes if n.op == "placeholder"]
-    rest = compiled(asked, gm, list(map(value, given)), [n in static or n.name.startswith(ONCE) for n in given])
+    constant = {n for n in given if n in guarded or n.name.startswith(ONCE)}
+    stays = [n in static or n in constant for n in given]
+    rest = compiled(asked, gm, list(map(value, given)), stays, constant)
     if once is None:
         return boxed(lambda args: rest(*args))
     holder = Once(once, checks)
