@@ -8,6 +8,7 @@ from torch import Tensor
 
 from torchops.kernels.geometry import Conv2d
 from torchops.ops import conv2d as _conv2d
+from torchops.ops.quick import quick_conv2d
 
 from . import arguments, sizes
 
@@ -83,6 +84,11 @@ def conv2d(
              [10., 17., 19.],
              [ 9.,  6., 14.]]])
     """
+    y = quick_conv2d(
+        input, weight, bias, stride, padding, dilation, groups, padding_mode, padding_value, activation, residual
+    )
+    if y is not None:
+        return y
     arguments.check_float_tensors(input, weight, bias, residual)
     arguments.check_padding_value(padding_mode, padding_value)
     arguments.check_activation(activation)

@@ -13,6 +13,7 @@ from torchops.ops import avg_pool2d as _avg
 from torchops.ops import max_pool2d as _max
 from torchops.ops import max_unpool2d as _unpool
 from torchops.ops.memory import is_channels_last
+from torchops.ops.quick import quick_avg_pool2d, quick_max_pool2d, quick_max_unpool2d
 from torchops.torch_internals import tracing_state, version_of
 
 from . import arguments, sizes
@@ -119,6 +120,10 @@ def max_pool2d(
     >>> torchops.max_pool2d(x, 2, return_indices="offset")[1]
     tensor([[[3, 2]]], dtype=torch.uint8)
     """
+    if return_indices is False:
+        y = quick_max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
+        if y is not None:
+            return y
     return _pool(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, False)
 
 
@@ -192,6 +197,10 @@ def avg_pool2d(
     >>> torchops.avg_pool2d(torch.tensor([[[1.0, 3, 2, 4], [5, 6, 8, 7]]]), 2)
     tensor([[[3.7500, 5.2500]]])
     """
+    if divisor_override is None:
+        quick = quick_avg_pool2d(input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+        if quick is not None:
+            return quick
     arguments.check_pooled(input)
     window = arguments.window(kernel_size, stride, padding)
     arguments.flag("ceil_mode", ceil_mode)
@@ -253,6 +262,10 @@ def max_unpool2d(
     tensor([[[0., 0., 0., 0.],
              [0., 6., 8., 0.]]])
     """
+    if output_size is None:
+        quick = quick_max_unpool2d(input, indices, kernel_size, stride, padding, dilation)
+        if quick is not None:
+            return quick
     arguments.check_pooled(input)
     arguments.check_indices(indices, input)
     window = arguments.window(kernel_size, stride, padding, dilation)

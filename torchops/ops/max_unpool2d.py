@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from torchops.backend import checks_indices, uses_triton
-from torchops.kernels.geometry import Window
+from torchops.kernels.geometry import Pair, Window
 
 from .aten_tiles import parts
 from .checks import check_shape, check_tensors, check_windows, check_word
@@ -25,6 +25,7 @@ from .derivatives import Derivative
 from .memory import is_channels_last, prefer_huge_pages
 from .packing import Packed
 from .registration import each_image, linear, register
+from .shortcut import is_quiet
 
 Ints = Sequence[int]
 OFFSETS = 256
@@ -273,12 +274,13 @@ def _grad_backward(ctx: Any, v: Tensor) -> tuple[Any, ...]:
     return max_unpool2d(v, indices, ctx.size, ctx.window, ctx.duplicates, ctx.channels_last), None
 
 
+_DERIVATIVE = Derivative(_setup_max_unpool2d, _grad_max_unpool2d, linear("max_unpool2d"))
 max_unpool2d = register(
     "max_unpool2d",
     "(Tensor x, Tensor indices, SymInt[2] size, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, "
     "SymInt[2] dilation, str duplicates, bool channels_last) -> Tensor",
     check=_check_max_unpool2d, impl=unpool, fake=_empty_max_unpool2d,
-    derivative=Derivative(_setup_max_unpool2d, _grad_max_unpool2d, linear("max_unpool2d")),
+    derivative=_DERIVATIVE,
     vmap=each_image("max_unpool2d", 2), packed=Packed(Window, first=3, fields=4),
 )  # fmt: skip
 max_unpool2d_backward = register(
@@ -290,3 +292,48 @@ max_unpool2d_backward = register(
     vmap=each_image("max_unpool2d_backward", 2),
     packed=Packed(Window, first=2, fields=4),
 )  # fmt: skip
+
+
+#
+# The quick way of small images, whose windows tile the output: no chunks, no other memory format, no operator.
+
+
+def unpool_tiles(x: Tensor, indices: Tensor, kernel: Pair) -> Tensor:
+    """`max_unpool2d` of contiguous images and positions, where nobody but autograd looks on; the last of duplicates stays.
+
+    Raises:
+        RuntimeError: if a position lies outside the output.
+    """
+    if x.requires_grad and torch.is_grad_enabled():
+        return _Tiles.apply(x, indices, kernel)
+    return _tiles(x, indices, kernel)
+
+
+def _tiles(x: Tensor, indices: Tensor, kernel: Pair) -> Tensor:
+    n, c, p, q = x.shape
+    y = x.new_zeros(n, c, p * kernel[0], q * kernel[1])
+    y.flatten(2).scatter_(2, indices.flatten(2), x.flatten(2))
+    return y
+
+
+_SETUP, _GRAD, _ = _DERIVATIVE.as_its_forward()
+
+
+class _Tiles(torch.autograd.Function):
+    """That, with a gradient. Its own derivative, and whatever else sees it, has to do with the operators."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, indices: Tensor, kernel: Pair) -> Tensor:
+        y = _tiles(x, indices, kernel)
+        _SETUP(ctx, (x, indices, y.shape[2:], Window(kernel, kernel, (0, 0)), "last", False), y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
+        if torch.is_grad_enabled() or not is_quiet(dy):
+            return *_GRAD(ctx, dy), None
+        (indices,) = ctx.saved_tensors
+        positions, dy = indices.flatten(2), dy.flatten(2)
+        numbers = _numbers(positions, 2)
+        lost = _winners(positions, numbers, dy, 2).gather(2, positions) != numbers
+        return dy.gather(2, positions).masked_fill_(lost, 0).view(indices.shape), None, None

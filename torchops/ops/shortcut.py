@@ -16,17 +16,17 @@ from torchops.torch_internals import (
     key_set,
     keys_in_force,
     keys_of,
-    tracing_state,
 )
 
-_PLAIN = frozenset((Tensor, torch.nn.Parameter, type(None)))
+_BARE = frozenset((Tensor, torch.nn.Parameter))
+_PLAIN = _BARE | {type(None)}
 _AT_REST = [key_set("BackendSelect", "ADInplaceOrView"), key_set("BackendSelect")]
 """The keys of a thread in which nothing is in force, outside of inference mode and inside."""
-_ON_CPU, _ON_GPU = (
-    [key_set(device, f"Autocast{device}", *more) for more in ((f"Autograd{device}", "ADInplaceOrView"), ())]
+_DENSE = [
+    key_set(device, f"Autocast{device}", *more)
     for device in ("CPU", "CUDA")
-)
-_DENSE = _ON_CPU + _ON_GPU
+    for more in ((f"Autograd{device}", "ADInplaceOrView"), ())
+]
 """The keys of a tensor that is memory and nothing else, on each device, made outside of inference mode and inside."""
 _EXACT = frozenset((torch.float32, torch.float64))
 """What ATen computes with as it is."""
@@ -55,9 +55,12 @@ def is_watched(args: tuple[Any, ...]) -> bool:
 
 
 def is_quiet(x: Tensor) -> bool:
-    """Whether a call is of a plain CPU tensor of float32 or float64, with elements, and nobody but autograd looks on: no mode,
-    transform, tracer, compiler, profiler, autocast or tangent, and no backend but ATen's. ATen's own call then does all that
-    torchops's would, if its arguments are good."""
+    """Whether a call is of a bare tensor of float32 or float64, and nobody but autograd looks on: no mode, transform, tracer,
+    compiler, profiler, autocast or tangent, and no backend but ATen's.
+
+    Where there are elements and the arguments are good, ATen's own call then does all that torchops's would. The keys of the
+    thread tell of whatever could see the operator; those of x matter less, since ATen heeds them itself.
+    """
     return (
         not torch.compiler.is_compiling()
         and is_bare(x)
@@ -67,12 +70,10 @@ def is_quiet(x: Tensor) -> bool:
         and not in_any_autocast()
         and not in_forward_mode()
         and not is_profiling()
-        and tracing_state() is None
         and get_backend() != "triton"
-        and x.numel() != 0
     )
 
 
-def is_bare(t: Tensor | None) -> bool:
-    """Whether a tensor is a plain one of CPU memory, or None."""
-    return t is None or (type(t) in _PLAIN and keys_of(t) in _ON_CPU)
+def is_bare(t: Tensor) -> bool:
+    """Whether a tensor is a plain one of CPU memory: ATen also takes weights without any memory, or of oneDNN's layout."""
+    return type(t) in _BARE and t.is_cpu and t.layout == torch.strided

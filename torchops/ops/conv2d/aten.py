@@ -203,6 +203,36 @@ def _folded(dx: Tensor, size: Ints, padding: Ints, padding_mode: str) -> Tensor:
     return dx.clone()
 
 
+@functools.lru_cache(maxsize=1024)
+def is_direct(
+    size: Ints, of_x: Ints, weight_size: Ints, of_weight: Ints, stride: Any, padding: Any, dilation: Any
+) -> bool:
+    """Whether `aten_conv2d` of float32 or float64 would hand x and the weight to ATen as they are, and return its result as is.
+
+    Args:
+        size, of_x, weight_size, of_weight: sizes and strides of both.
+        stride, padding, dilation: numbers or pairs of them, as the user has given them, with a border of zeros.
+
+    Raises:
+        ValueError: if one of these is neither.
+    """
+    if not len(size) == len(weight_size) == 4 or 0 in (*size, *weight_size):
+        return False
+    for n, s in ((size, of_x), (weight_size, of_weight)):
+        if s not in (_stride(n, False), _stride(n, True)):
+            return False
+    by, (top, left), apart = as_pair(stride), as_pair(padding), as_pair(dilation)
+    conv = Conv2d(by, (left, left, top, top), apart, 1, "zeros")
+    # ATen takes larger ones here, and nowhere else
+    return max(*by, *apart) < 2**31 and not misses(size, weight_size, conv)
+
+
+def as_pair(value: int | Ints) -> Pair:
+    """(rows, columns) of one number for both, or of one or two in a tuple."""
+    rows, cols = (value, value) if isinstance(value, int) else value if len(value) == 2 else (*value, *value)
+    return rows, cols
+
+
 def plain_conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Tensor:

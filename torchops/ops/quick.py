@@ -1,0 +1,140 @@
+"""The quick way of a quiet call on a CPU (see `is_quiet`): one look at the arguments, then ATen's own function.
+
+Each function here returns None where ATen might not do what torchops does, and where it refuses. The long way then does all of
+it: it takes more, and says in its own words what is wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchops.activations import ACTIVATIONS
+from torchops.torch_internals import any_requires_grad, nn_builtins
+
+from .conv2d.aten import as_pair, is_direct, plain_conv2d
+from .max_unpool2d import unpool_tiles
+from .memory import is_channels_last
+from .shortcut import is_bare, is_quiet
+
+SMALL = 1 << 14
+"""Elements of an image up to which nothing is faster than ATen's pools."""
+_ZERO, _ONE = ((n, (n,), (n, n)) for n in (0, 1))
+_REFUSALS = RuntimeError, TypeError, ValueError, IndexError
+
+
+def _are_ints(*values: Any) -> bool:
+    """Whether each is an int or a tuple of one or two. Of a tuple ATen checks the first element only, and takes True for 1."""
+    for value in values:
+        if type(value) is not int and not (type(value) is tuple and type(value[0]) is type(value[-1]) is int):
+            return False
+    return True
+
+
+def quick_conv2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: Any,
+    padding_mode: str, padding_value: float, activation: str | None, residual: Tensor | None,
+) -> Tensor | None:  # fmt: skip
+    if not (
+        padding_mode == "zeros"
+        and type(padding_value) is float
+        and padding_value == 0.0
+        and is_quiet(input)
+        and is_bare(weight)
+        and (bias is None or is_bare(bias))
+        and type(groups) is int
+    ):
+        return None
+    more = residual is not None or activation is not None
+    if more and torch.is_grad_enabled() and any_requires_grad(input, weight, bias, residual):
+        return None
+    try:
+        if not (
+            _are_ints(stride, padding, dilation)
+            and is_direct(input.shape, input.stride(), weight.shape, weight.stride(), stride, padding, dilation)
+        ):
+            return None
+        y = plain_conv2d(input, weight, bias, stride, padding, dilation, groups)
+    except _REFUSALS:
+        return None
+    return _finished(y, activation, residual) if more else y
+
+
+def _finished(y: Tensor, activation: str | None, residual: Tensor | None) -> Tensor | None:
+    """A convolution with its residual added and its activation applied, in place."""
+    if activation is not None and activation not in ACTIVATIONS:
+        return None
+    if residual is not None:
+        if not (is_bare(residual) and residual.dtype == y.dtype and residual.shape == y.shape):
+            return None
+        y.add_(residual)
+    return y if activation is None else ACTIVATIONS[activation].in_place(y)
+
+
+def quick_max_pool2d(
+    input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
+) -> Tensor | None:
+    """Of small images, without indices."""
+    if not (type(ceil_mode) is bool and is_quiet(input) and input.dim() == 4 and 0 < input.numel() <= SMALL):
+        return None
+    stride = () if stride is None else stride
+    try:
+        if not (_are_ints(kernel_size, stride or 1, padding, dilation) and dilation in _ONE):
+            return None
+        return torch.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
+    except _REFUSALS:
+        return None
+
+
+def quick_avg_pool2d(
+    input: Tensor, kernel_size: Any, stride: Any, padding: Any, ceil_mode: Any, count_include_pad: Any
+) -> Tensor | None:
+    """Of small images, and of channels_last ones."""
+    if not (
+        type(ceil_mode) is type(count_include_pad) is bool
+        and is_quiet(input)
+        and input.dim() == 4
+        and (0 < input.numel() <= SMALL or is_channels_last(input))
+    ):
+        return None
+    stride = () if stride is None else stride
+    try:
+        if not _are_ints(kernel_size, stride or 1, padding):
+            return None
+        y: Tensor = nn_builtins.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+        return y
+    except _REFUSALS:
+        return None
+
+
+def quick_max_unpool2d(
+    input: Tensor, indices: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any
+) -> Tensor | None:
+    """Of small images, from positions, to as many pixels as windows without overlap have."""
+    if not (
+        is_quiet(input)
+        and is_bare(indices)
+        and indices.dtype == torch.int64
+        and input.dim() == 4
+        and 0 < input.numel() <= SMALL
+        and indices.shape == input.shape
+        and indices.is_contiguous()
+        and input.is_contiguous()
+        and not is_channels_last(input)
+    ):
+        return None
+    stride = kernel_size if stride is None else stride
+    try:
+        if not (
+            _are_ints(kernel_size, stride, padding, dilation)
+            and stride == kernel_size
+            and padding in _ZERO
+            and dilation in _ONE
+        ):
+            return None
+        kernel = as_pair(kernel_size)
+        return unpool_tiles(input, indices, kernel) if 0 < min(kernel) <= max(kernel) < 2**31 else None
+    except _REFUSALS:
+        return None
