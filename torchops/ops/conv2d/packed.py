@@ -92,7 +92,8 @@ def declare(weight: Tensor) -> None:
     """Say that a weight is constant enough for a copy to be made of it: it is not being trained."""
     if id(weight) in _declared or weight.dtype != torch.float32:
         return
-    if is_bare(weight) and not weight.is_inference() and weight.numel() != 0 and _is_dense(weight):
+    # zeros that torch knows to be zeros, and wrappers, have no memory
+    if is_bare(weight) and not weight.is_inference() and weight.dim() == 4 and weight.data_ptr() and _is_dense(weight):
         _declared[id(weight)] = _Declared(weight)
 
 
@@ -141,9 +142,8 @@ def _is_served(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return (
         is_quiet(x)
         and is_bare(weight)
-        and is_bare(bias)
+        and (bias is None or (is_bare(bias) and bias.dtype == torch.float32))
         and x.dtype == torch.float32
-        and (bias is None or bias.dtype == torch.float32)
         and onednn_is_enabled()
         and onednn_precision("mkldnn", "conv") in _USUAL
     )
