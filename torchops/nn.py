@@ -43,6 +43,14 @@ class Conv2d(_Convolution, nn.Conv2d):
     Shape:
         (N, C, H, W) or (C, H, W) to (N, K, P, Q) or (K, P, Q); `residual`, if given, as the result.
 
+    Memory: in float32 on a CPU, in eval mode and without grad mode, ATen hands many convolutions to oneDNN, which reorders the
+    weight in every call. From the third call on the layer keeps a reordered copy, of the size of the weight, for each memory
+    format in use. Results have the same bits. The copy is not part of the layer, which is copied, pickled and saved without
+    it; it goes with the weight, when the weight is written to or replaced, after a step of its optimizer, and by `train()`.
+    Writes that torch does not count, as those to `p.data`, through memory that NumPy shares or by
+    `torch.distributed.broadcast`, are seen by 32 elements, spread evenly, that every call compares. One that leaves these as
+    they were goes unseen, as `p.data[0] = 0` may: call :func:`torchops.forget` after it.
+
     >>> import torch, torchops
     >>> layer = torchops.nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect", activation="relu")
     >>> layer(torch.rand(2, 3, 8, 8), residual=torch.rand(2, 8, 8, 8)).shape

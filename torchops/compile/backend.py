@@ -48,6 +48,8 @@ class Backend:
     `torch.distributed.broadcast` and `all_reduce`. After one, call :func:`torchops.compile.forget`; or ask for
     `weights="in_graph"`. Tensors made in inference mode have no count, and are always computed with in the graph. Parameters
     are known by weak references, for which `torch.utils.swap_tensors` refuses to swap them until `torch.compiler.reset()`.
+    With `rest="eager"` on a CPU copies of the weights of convolutions are kept besides, as :class:`torchops.nn.Conv2d` keeps
+    them, but not with `weights="in_graph"`.
 
     Args:
         rest: who compiles what torchops does not: "inductor", "eager" for nobody, or a backend of `torch.compile`, a

@@ -80,7 +80,7 @@ tell(_cache)
 
 
 def _state(weight: Tensor) -> tuple[Any, ...]:
-    return version_of(weight), weight.data_ptr(), weight.shape, weight.stride()
+    return version_of(weight), weight.data_ptr(), weight.shape, weight.stride(), weight.dtype
 
 
 def drop(weight: Tensor) -> None:
@@ -111,7 +111,7 @@ def conv2d(
     The first call with a declared weight is torch's. So is the second, or the first of its kind, after which a copy is made.
     """
     known = _declared.get(id(weight))
-    if known is None or torch.is_grad_enabled() or not _is_served(x, weight, bias):
+    if known is None or torch.is_grad_enabled() or not _is_served(x, bias):
         return None
     if not known.is_unchanged(weight):
         drop(weight)
@@ -137,11 +137,10 @@ def conv2d(
     return y
 
 
-def _is_served(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+def _is_served(x: Tensor, bias: Tensor | None) -> bool:
     """Whether a call is a plain one in float32, and oneDNN does what it does by default."""
     return (
         is_quiet(x)
-        and is_bare(weight)
         and (bias is None or (is_bare(bias) and bias.dtype == torch.float32))
         and x.dtype == torch.float32
         and onednn_is_enabled()
