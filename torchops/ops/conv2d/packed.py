@@ -111,30 +111,35 @@ def conv2d(
     The first call with a declared weight is torch's. So is the second, or the first of its kind, after which a copy is made.
     """
     known = _declared.get(id(weight))
-    if known is None or torch.is_grad_enabled() or not _is_served(x, bias):
+    if known is None or torch.is_grad_enabled():
+        return None
+    numbers = stride, padding, dilation, groups
+    kind = x.shape, x.stride(), torch.get_num_threads(), numbers
+    try:
+        run = known.kinds.get(kind, _is_new)
+    except TypeError:
+        # a dictionary does not take numbers in a list
+        return None
+    if run is None or not _is_served(x, bias):
         return None
     if not known.is_unchanged(weight):
         drop(weight)
         return None
-    if not known.was_met:
+    if run is _is_new:
+        if known.was_met:
+            return _first_of_its_kind(known, kind, x, weight, bias)
         # a weight that is another one in every call is never copied
         known.was_met = True
         return None
-    numbers = stride, padding, dilation, groups
-    kind = x.shape, x.stride(), 0 if bias is None else bias.data_ptr(), torch.get_num_threads(), numbers
-    try:
-        run = known.kinds[kind]
-    except KeyError:
-        return _first_of_its_kind(known, kind, x, weight, bias)
-    except TypeError:
-        # a dictionary does not take numbers in a list
-        return None
-    if run is None:
-        return None
     y = run(x, bias)
     if y is None:
-        drop(weight)
+        known.kinds[kind] = None
     return y
+
+
+def _is_new(x: Tensor, bias: Tensor | None) -> Tensor | None:
+    """Stands for a kind of which nothing is known."""
+    raise NotImplementedError
 
 
 def _is_served(x: Tensor, bias: Tensor | None) -> bool:
@@ -165,8 +170,7 @@ def _first_of_its_kind(known: _Declared, kind: Any, x: Tensor, weight: Tensor, b
     channels_last = is_channels_last(x) or is_channels_last(weight)
     if not channels_last and (groups != 1 or weight.numel() < _LARGE):
         return y
-    # oneDNN's layout depends on these. The order of an image costs a copy of it, and is that of a copy of the weight
-    which = (channels_last, *numbers) if channels_last else (kind[2], *numbers)
+    which = channels_last, numbers
     if which not in known.copies:
         make = _for_channels_last if channels_last else _for_contiguous
         run = make(weight, bias, x.shape, by, around, apart, groups)
