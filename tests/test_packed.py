@@ -25,7 +25,6 @@ import torchops
 from torchops.activations import ACTIVATIONS
 from torchops.compile import Backend
 from torchops.ops.conv2d import packed
-from torchops.ops.memory import is_channels_last
 from torchops.torch_internals import asks_onednn
 
 from .drawn import drawn
@@ -110,7 +109,8 @@ def test_bits_are_those_of_the_weight_as_it_is(p: Problem) -> None:
     groups, c, k = p.channels
     with drawn("packed", p), pytest.MonkeyPatch.context() as patch, torch.no_grad():
         # small weights, which take the same way as large ones
-        patch.setattr(packed, "_LARGE", 0)
+        patch.setattr(packed, "_LARGE", 1)
+        patch.setattr(packed, "_LARGE_CONTIGUOUS", 1)
         torch.set_num_threads(p.threads)
         weight = torch.randn(k * groups, c, *p.kernel).contiguous(memory_format=p.formats[1])
         bias = torch.randn(k * groups) if p.bias else None
@@ -124,14 +124,14 @@ def test_bits_are_those_of_the_weight_as_it_is(p: Problem) -> None:
                     assert y.stride() == z.stride()
                     assert torch.equal(y, z)
                 if turn == 2:
-                    is_worth_it = groups == 1 or is_channels_last(x) or is_channels_last(weight)
-                    assert (y is not None) == (is_worth_it and asks_onednn(x, weight, bias, *numbers))
+                    is_packed = weight[0].numel() > 1 and asks_onednn(x, weight, bias, *numbers)
+                    assert (y is not None) == is_packed
 
 
 @pytest.mark.parametrize("form", _FORMATS)
 @pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
 def test_layers_compute_the_same(activation: str | None, form: torch.memory_format) -> None:
-    layer, x = _layer(channels=96, form=form, activation=activation), _image(channels=96, form=form)
+    layer, x = _layer(channels=192, form=form, activation=activation), _image(channels=192, form=form)
     x[0, 0, 0, 0], x[0, 1, 0, 0] = float("nan"), float("inf")
     residual = torch.randn_like(x)
     with torch.no_grad():
@@ -173,7 +173,7 @@ def _swap(layer: Any) -> None:
 def _train(layer: Any) -> None:
     layer.train()
     steps = torch.optim.Adam(layer.parameters(), fused=True)
-    layer(_image()).sum().backward()
+    layer(_image(layer.in_channels)).sum().backward()
     steps.step()
     layer.eval()
 
@@ -231,10 +231,7 @@ _CHANGES: dict[str, Callable[[Any], None]] = {
 @pytest.mark.parametrize("form", _FORMATS)
 @pytest.mark.parametrize("which", _CHANGES)
 def test_changes_are_seen(which: str, form: torch.memory_format) -> None:
-    layer, x = _layer(channels=96, form=form), _image(channels=96, form=form)
-    if which == "trained":
-        layer, x = _layer(form=form), _image(form=form)
-        x = _image(form=torch.channels_last)
+    layer, x = _layer(channels=192, form=form), _image(channels=192, form=form)
     _packed(layer, x)
     for _ in range(2):
         _CHANGES[which](layer)
@@ -281,7 +278,7 @@ def test_nothing_of_it_is_in_the_layer() -> None:
 
 @pytest.mark.parametrize("form", _FORMATS)
 def test_copies_go_with_the_weight(form: torch.memory_format) -> None:
-    layer, x = _layer(channels=96, form=form), _image(channels=96, form=form)
+    layer, x = _layer(channels=192, form=form), _image(channels=192, form=form)
     _packed(layer, x)
     key = id(layer.weight)
     known = weakref.ref(packed._declared[key])
@@ -358,12 +355,13 @@ def test_other_dtypes_are_torch_s(dtype: torch.dtype) -> None:
 
 
 def test_small_convolutions_are_left_to_aten() -> None:
-    """It has kernels of its own for them, which take less time and have other bits."""
-    layer, x = torchops.nn.Conv2d(16, 16, 1).eval(), torch.randn(1, 16, 1, 1)
-    with torch.no_grad():
-        for _ in range(4):
-            layer(x)
-    assert packed.held(layer.weight) == 0
+    """It has kernels of its own for them, which take less time and have other bits; and a small weight is soon reordered."""
+    for channels, pixels in ((256, 1), (16, 32)):
+        layer, x = torchops.nn.Conv2d(channels, channels, 1, stride=2 - pixels % 2).eval(), _image(channels, pixels)
+        with torch.no_grad():
+            for _ in range(4):
+                layer(x)
+        assert packed.held(layer.weight) == 0
 
 
 def test_weights_of_inference_mode_are_left_as_they_are() -> None:
@@ -395,7 +393,11 @@ def test_parametrized_weights_are_left_as_they_are() -> None:
 
 
 def test_one_weight_of_two_layers() -> None:
-    first, second, x = _layer(channels=96, form=_FORMATS[0]), _layer(channels=96, form=_FORMATS[0]), _image(channels=96)
+    first, second, x = (
+        _layer(channels=192, form=_FORMATS[0]),
+        _layer(channels=192, form=_FORMATS[0]),
+        _image(channels=192),
+    )
     x = x.contiguous()
     second.weight = first.weight
     for _ in range(4):
@@ -406,10 +408,10 @@ def test_one_weight_of_two_layers() -> None:
 
 
 def test_kinds_of_calls_are_forgotten() -> None:
-    layer = _layer(channels=16)
+    layer = _layer()
     with torch.no_grad():
-        for pixels in range(40, 40 + 2 * packed._SIZES):
-            layer(_image(16, pixels))
+        for pixels in range(20, 20 + 2 * packed._SIZES):
+            layer(_image(pixels=pixels))
     assert packed.held(layer.weight) == 1
     assert len(packed._declared[id(layer.weight)].kinds) <= packed._SIZES
 
@@ -503,8 +505,8 @@ def test_layers_are_compiled_and_exported_as_ever() -> None:
 
 @pytest.mark.parametrize(
     "weight",
-    [torch._efficientzerotensor((8, 8, 3, 3)), torch.empty(0, 8, 3, 3), torch.empty(8, 8, 3, 3, device="meta"),
-     torch.randn(8, 8, 3, 6)[..., ::2], torch.randn(8, 8, 3, 3).half()],
+    [torch._efficientzerotensor((64, 64, 3, 3)), torch.empty(0, 8, 3, 3), torch.empty(64, 64, 3, 3, device="meta"),
+     torch.randn(64, 64, 3, 6)[..., ::2], torch.randn(64, 64, 3, 3).half()],
     ids=["zeros", "empty", "meta", "strided", "half"],
 )  # fmt: skip
 def test_what_has_no_dense_memory_is_not_declared(weight: Tensor) -> None:

@@ -32,8 +32,10 @@ _PROBES = 32
 """How many elements of a weight are compared in every call, which takes 0.2 us."""
 _SIZES = 64
 """For so many kinds of calls of one weight it is known whether they take a copy."""
-_LARGE = 1 << 16
-"""Elements of a weight from which on its reordering takes a time that can be seen where images are reordered too."""
+_LARGE = 1 << 15
+"""Elements of a weight from which on it takes longer to reorder it than to ask whether it is what it was."""
+_LARGE_CONTIGUOUS = 1 << 18
+"""The same for contiguous results, into which the operator for a packed weight takes longer to reorder them."""
 _USUAL = ("none", "ieee")
 """The precisions that do not have oneDNN round float32."""
 
@@ -90,10 +92,13 @@ def drop(weight: Tensor) -> None:
 
 def declare(weight: Tensor) -> None:
     """Say that a weight is constant enough for a copy to be made of it: it is not being trained."""
-    if id(weight) in _declared or weight.dtype != torch.float32:
+    if id(weight) in _declared or weight.numel() < _LARGE or weight.dtype != torch.float32:
         return
-    # zeros that torch knows to be zeros, and wrappers, have no memory
-    if is_bare(weight) and not weight.is_inference() and weight.dim() == 4 and weight.data_ptr() and _is_dense(weight):
+    if not is_bare(weight) or weight.is_inference() or weight.dim() != 4:
+        return
+    # zeros that torch knows to be zeros, and wrappers, have no memory. Of a single product oneDNN rounds the sum with the bias
+    # once, or the product before, as its algorithm has it
+    if weight.data_ptr() and _is_dense(weight) and weight.shape[1:] != (1, 1, 1):
         _declared[id(weight)] = _Declared(weight)
 
 
@@ -168,7 +173,7 @@ def _first_of_its_kind(known: _Declared, kind: Any, x: Tensor, weight: Tensor, b
     if not asks_onednn(x, weight, bias, by, around, apart, groups):
         return y
     channels_last = is_channels_last(x) or is_channels_last(weight)
-    if not channels_last and (groups != 1 or weight.numel() < _LARGE):
+    if not channels_last and weight.numel() < _LARGE_CONTIGUOUS:
         return y
     which = channels_last, numbers
     if which not in known.copies:
