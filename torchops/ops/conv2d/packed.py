@@ -16,6 +16,7 @@ writes, and is never packed.
 from __future__ import annotations
 
 import ctypes
+import math
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -54,9 +55,11 @@ class _Declared:
         # the memory may outlive the tensor, whose identity another may get: that one has another state, or the same contents
         self._storage = weakref.ref(weight.untyped_storage(), lambda _: _declared.pop(key, None))
         self._state = _state(weight)
-        words = (ctypes.c_uint32 * weight.numel()).from_address(weight.data_ptr())
-        # an odd step meets every tap of a kernel
-        self._probe = memoryview(words).cast("B").cast("I")[:: weight.numel() // _PROBES | 1]
+        n = weight.numel()
+        words = (ctypes.c_uint32 * n).from_address(weight.data_ptr())
+        # with a divisor in common it would be the same taps or channels again and again
+        step = next(step for step in range(max(n // _PROBES, 1), 0, -1) if math.gcd(step, n) == 1)
+        self._probe = memoryview(words).cast("B").cast("I")[::step]
         self._probed = self._probe.tobytes()
         self.was_met = False
         self.copies: dict[Any, _Run | None] = {}
