@@ -429,6 +429,28 @@ def test_wrong_arguments_are_refused_as_ever() -> None:
             assert errors[0] == errors[1]
 
 
+@pytest.mark.parametrize("form", _FORMATS)
+def test_other_biases_are_told_apart(form: torch.memory_format) -> None:
+    layer, x = _layer(channels=192, form=form), _image(192, form=form)
+    _packed(layer, x)
+    known, others = (
+        layer.bias,
+        (None, torch.randn(384)[::2], torch.randn(1).expand(192), torch._efficientzerotensor((192,))),
+    )
+    with torch.no_grad():
+        for bias in (*others, torch.randn(192), known):
+            y = torchops.conv2d(x, layer.weight, bias, padding=1)
+            assert torch.equal(y, F.conv2d(x, layer.weight, bias, padding=1))
+        for wrong in (
+            torch.randn(191),
+            torch.randn(192, 1),
+            torch.randn(192).double(),
+            torch.randn(192, device="meta"),
+        ):
+            with pytest.raises((TypeError, ValueError, RuntimeError)):
+                torchops.conv2d(x, layer.weight, wrong, padding=1)
+
+
 def test_threads_at_once() -> None:
     layer, x = _layer(), _image()
     wanted = [F.conv2d(x, layer.weight, layer.bias, 1, 1).detach()]

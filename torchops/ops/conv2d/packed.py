@@ -122,7 +122,8 @@ def conv2d(
     if known is None or torch.is_grad_enabled():
         return None
     numbers = stride, padding, dilation, groups
-    kind = x.shape, x.stride(), torch.get_num_threads(), numbers
+    # torch has checked the arguments of a kind that is known
+    kind = x.shape, x.stride(), None if bias is None else bias.shape, torch.get_num_threads(), numbers
     try:
         run = known.kinds.get(kind, _is_new)
     except TypeError:
@@ -154,7 +155,7 @@ def _is_served(x: Tensor, bias: Tensor | None) -> bool:
     """Whether a call is a plain one in float32, and oneDNN does what it does by default."""
     return (
         is_quiet(x)
-        and (bias is None or (is_bare(bias) and bias.dtype == torch.float32))
+        and (bias is None or (is_bare(bias) and bias.dtype == torch.float32 and bias.is_contiguous()))
         and x.dtype == torch.float32
         and onednn_is_enabled()
         and onednn_precision("mkldnn", "conv") in _USUAL
@@ -239,4 +240,6 @@ def _for_contiguous(
 
 
 def _bytes(t: Tensor | None) -> bytes:
-    return b"" if t is None else ctypes.string_at(t.data_ptr(), t.numel() * t.element_size())
+    """The memory of a contiguous tensor; nothing of none, and of zeros that have none."""
+    address = 0 if t is None else t.data_ptr()
+    return ctypes.string_at(address, 4 * t.numel()) if t is not None and address else b""
