@@ -311,7 +311,7 @@ def _without_onednn(layer: Any) -> Iterator[None]:
 
 
 def _profiled(layer: Any) -> Any:
-    return torch.profiler.profile()
+    return torch.profiler.profile(acc_events=True)
 
 
 @pytest.mark.parametrize("when", [_in_training, _without_onednn, _profiled, lambda layer: nullcontext()])
