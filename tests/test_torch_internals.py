@@ -275,10 +275,12 @@ def _function_modes() -> None:
     assert torch.relu not in lower.seen
 
 
-@_about("TorchDispatchMode")
+@_about("TorchDispatchMode", "count_dispatch_modes")
 def _dispatch_mode() -> None:
     x = torch.ones(2)
+    assert internals.count_dispatch_modes() == 0
     with _Operators() as mode:
+        assert internals.count_dispatch_modes() == 1
         F.relu(x)
     F.relu(x)
     assert mode.seen == [torch.ops.aten.relu.default]

@@ -103,6 +103,9 @@ is_profiling: Callable[[], bool] = torch.autograd._profiler_enabled
 count_function_modes: Callable[[], int] = torch.overrides._len_torch_function_stack
 """How many `TorchFunctionMode`s this thread is in. Nothing public tells."""
 
+count_dispatch_modes: Callable[[], int] = torch._C._len_torch_dispatch_stack
+"""How many `TorchDispatchMode`s. As above."""
+
 pop_function_mode: Callable[[], Any] = torch.overrides._pop_mode
 """Takes off the innermost, and returns it. A mode's own `__exit__` takes off whatever is innermost, as if it were its own."""
 

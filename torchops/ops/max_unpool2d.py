@@ -25,7 +25,7 @@ from .derivatives import Derivative
 from .memory import is_channels_last, prefer_huge_pages
 from .packing import Packed
 from .registration import each_image, linear, register
-from .shortcut import is_quiet
+from .shortcut import is_quiet, is_watched
 
 Ints = Sequence[int]
 OFFSETS = 256
@@ -320,7 +320,7 @@ _SETUP, _GRAD, _ = _DERIVATIVE.as_its_forward()
 
 
 class _Tiles(torch.autograd.Function):
-    """That, with a gradient. Its own derivative, and whatever else sees it, has to do with the operators."""
+    """That, with a gradient, which leaves to the operators whatever sees it: its own derivative, or a batch of gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, indices: Tensor, kernel: Pair) -> Tensor:
@@ -330,7 +330,7 @@ class _Tiles(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
-        if torch.is_grad_enabled() or not is_quiet(dy):
+        if torch.is_grad_enabled() or not is_quiet(dy) or is_watched((dy,)):
             return *_GRAD(ctx, dy), None
         (indices,) = ctx.saved_tensors
         positions, dy = indices.flatten(2), dy.flatten(2)

@@ -12,25 +12,25 @@ import torch
 from torch import Tensor
 
 from torchops.activations import ACTIVATIONS
-from torchops.torch_internals import any_requires_grad, nn_builtins
+from torchops.torch_internals import any_requires_grad, in_any_autocast, nn_builtins
 
 from .conv2d.aten import as_pair, is_direct, plain_conv2d
 from .max_unpool2d import unpool_tiles
 from .memory import is_channels_last
-from .shortcut import is_bare, is_quiet
+from .shortcut import BARE, is_bare, is_quiet
 
 SMALL = 1 << 14
-"""Elements of an image up to which nothing is faster than ATen's pools."""
-_ZERO, _ONE = ((n, (n,), (n, n)) for n in (0, 1))
+"""Elements of all images together up to which nothing is faster than ATen's pools."""
 _REFUSALS = RuntimeError, TypeError, ValueError, IndexError
 
 
-def _are_ints(*values: Any) -> bool:
-    """Whether each is an int or a tuple of one or two. Of a tuple ATen checks the first element only, and takes True for 1."""
-    for value in values:
-        if type(value) is not int and not (type(value) is tuple and type(value[0]) is type(value[-1]) is int):
-            return False
-    return True
+def _are_ints(a: Any, b: Any, c: Any) -> bool:
+    """Whether each is an int or a tuple of one or two: of a pair ATen checks the first alone, and takes True for 1."""
+    return (
+        (type(a) is int or (type(a) is tuple and type(a[0]) is type(a[-1]) is int))
+        and (type(b) is int or (type(b) is tuple and type(b[0]) is type(b[-1]) is int))
+        and (type(c) is int or (type(c) is tuple and type(c[0]) is type(c[-1]) is int))
+    )
 
 
 def quick_conv2d(
@@ -42,7 +42,9 @@ def quick_conv2d(
         and type(padding_value) is float
         and padding_value == 0.0
         and is_quiet(input)
-        and is_bare(weight)
+        and not in_any_autocast()
+        and type(weight) in BARE
+        and weight.is_cpu
         and (bias is None or is_bare(bias))
         and type(groups) is int
     ):
@@ -57,9 +59,9 @@ def quick_conv2d(
         ):
             return None
         y = plain_conv2d(input, weight, bias, stride, padding, dilation, groups)
+        return _finished(y, activation, residual) if more else y
     except _REFUSALS:
         return None
-    return _finished(y, activation, residual) if more else y
 
 
 def _finished(y: Tensor, activation: str | None, residual: Tensor | None) -> Tensor | None:
@@ -81,7 +83,7 @@ def quick_max_pool2d(
         return None
     stride = () if stride is None else stride
     try:
-        if not (_are_ints(kernel_size, stride or 1, padding, dilation) and dilation in _ONE):
+        if not (_are_ints(kernel_size, stride or 1, padding) and type(dilation) is int and dilation == 1):
             return None
         return torch.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
     except _REFUSALS:
@@ -128,10 +130,11 @@ def quick_max_unpool2d(
     stride = kernel_size if stride is None else stride
     try:
         if not (
-            _are_ints(kernel_size, stride, padding, dilation)
+            _are_ints(kernel_size, stride, padding)
             and stride == kernel_size
-            and padding in _ZERO
-            and dilation in _ONE
+            and padding in (0, (0,), (0, 0))
+            and type(dilation) is int
+            and dilation == 1
         ):
             return None
         kernel = as_pair(kernel_size)

@@ -6,20 +6,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from torchops.backend import get_backend, uses_triton
 from torchops.torch_internals import (
+    are_transforms_active,
+    count_dispatch_modes,
     count_function_modes,
-    in_any_autocast,
     in_forward_mode,
     is_profiling,
     key_set,
     keys_in_force,
     keys_of,
+    tracing_state,
 )
 
-_BARE = frozenset((Tensor, torch.nn.Parameter))
-_PLAIN = _BARE | {type(None)}
+BARE = frozenset((Tensor, torch.nn.Parameter))
+_PLAIN = BARE | {type(None)}
 _AT_REST = [key_set("BackendSelect", "ADInplaceOrView"), key_set("BackendSelect")]
 """The keys of a thread in which nothing is in force, outside of inference mode and inside."""
 _DENSE = [
@@ -28,6 +31,7 @@ _DENSE = [
     for more in ((f"Autograd{device}", "ADInplaceOrView"), ())
 ]
 """The keys of a tensor that is memory and nothing else, on each device, made outside of inference mode and inside."""
+_STRIDED = torch.strided
 _EXACT = frozenset((torch.float32, torch.float64))
 """What ATen computes with as it is."""
 
@@ -56,24 +60,27 @@ def is_watched(args: tuple[Any, ...]) -> bool:
 
 def is_quiet(x: Tensor) -> bool:
     """Whether a call is of a bare tensor of float32 or float64, and nobody but autograd looks on: no mode, transform, tracer,
-    compiler, profiler, autocast or tangent, and no backend but ATen's.
+    compiler, profiler or tangent, and no backend but ATen's.
 
-    Where there are elements and the arguments are good, ATen's own call then does all that torchops's would. The keys of the
-    thread tell of whatever could see the operator; those of x matter less, since ATen heeds them itself.
+    Where there are elements and the arguments are good, ATen's own call then does all that torchops's would; a convolution's,
+    where there is no autocast either. ATen itself heeds what the keys of a tensor say, of negation or of a batch of gradients.
     """
     return (
-        not torch.compiler.is_compiling()
-        and is_bare(x)
+        not is_dynamo_compiling()
+        and type(x) in BARE
+        and x.is_cpu
         and x.dtype in _EXACT
-        and keys_in_force() in _AT_REST
+        and x.layout is _STRIDED
         and not count_function_modes()
-        and not in_any_autocast()
+        and not count_dispatch_modes()
+        and not are_transforms_active()
         and not in_forward_mode()
         and not is_profiling()
+        and tracing_state() is None
         and get_backend() != "triton"
     )
 
 
 def is_bare(t: Tensor) -> bool:
     """Whether a tensor is a plain one of CPU memory: ATen also takes weights without any memory, or of oneDNN's layout."""
-    return type(t) in _BARE and t.is_cpu and t.layout == torch.strided
+    return type(t) in BARE and t.is_cpu and t.layout is _STRIDED

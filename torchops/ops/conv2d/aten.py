@@ -218,13 +218,17 @@ def is_direct(
     """
     if not len(size) == len(weight_size) == 4 or 0 in (*size, *weight_size):
         return False
-    for n, s in ((size, of_x), (weight_size, of_weight)):
-        if s not in (_stride(n, False), _stride(n, True)):
-            return False
     by, (top, left), apart = as_pair(stride), as_pair(padding), as_pair(dilation)
     conv = Conv2d(by, (left, left, top, top), apart, 1, "zeros")
-    # ATen takes larger ones here, and nowhere else
-    return max(*by, *apart) < 2**31 and not misses(size, weight_size, conv)
+    # ATen takes larger strides and dilations here, and nowhere else
+    if max(*by, *apart) >= 2**31 or misses(size, weight_size, conv):
+        return False
+    if of_x == _stride(size, False) and of_weight == _stride(weight_size, False):
+        return True
+    if any(s not in (_stride(n, False), _stride(n, True)) for n, s in ((size, of_x), (weight_size, of_weight))):
+        return False
+    # in float64 grouped convolutions have other strides where a size of 1 leaves the order open
+    return 1 not in (weight_size[0], *conv.output_size(size[2:], weight_size[2:]))
 
 
 def as_pair(value: int | Ints) -> Pair:

@@ -1,0 +1,455 @@
+"""Quiet calls on a CPU: which ones go straight to ATen, which may not, and that nobody can tell them apart."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.autograd import forward_ad
+from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
+
+import torchops
+from torchops.ops import max_unpool2d, quick
+from torchops.ops.shortcut import is_bare, is_quiet
+from torchops.torch_internals import TorchDispatchMode
+
+
+class _FunctionMode(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+class _DispatchMode(TorchDispatchMode):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+class _Special(Tensor):
+    pass
+
+
+def _positions(x: Tensor) -> Tensor:
+    """Of the first pixel in windows of 2 x 2."""
+    rows, cols = torch.arange(x.shape[-2]) * 2, torch.arange(x.shape[-1]) * 2
+    return (rows[:, None] * 2 * x.shape[-1] + cols).expand(x.shape).contiguous()
+
+
+CALLS: dict[str, Callable[[Tensor], Tensor]] = {
+    "conv2d": lambda x: torchops.conv2d(x, torch.ones(2, x.shape[-3], 2, 2, dtype=x.dtype)),
+    "fused": lambda x: torchops.conv2d(x, torch.ones(2, x.shape[-3], 2, 2, dtype=x.dtype), activation="relu"),
+    "max_pool2d": lambda x: torchops.max_pool2d(x, 2),
+    "avg_pool2d": lambda x: torchops.avg_pool2d(x, 2),
+    "max_unpool2d": lambda x: torchops.max_unpool2d(x, _positions(x), 2),
+}
+_every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+
+
+@contextmanager
+def _the_long_way() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quick, "is_quiet", lambda x: False)
+        yield
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the calls that went the quick way."""
+    names: list[str] = []
+
+    def noting(name: str, function: Callable[..., Any], *args: Any) -> Any:
+        y = function(*args)
+        names.extend([name] * (y is not None))
+        return y
+
+    for module in (torchops.functional.convolution, torchops.functional.pooling):
+        for name in [n for n in vars(module) if n.startswith("quick_")]:
+            monkeypatch.setattr(module, name, partial(noting, name, getattr(module, name)))
+    return names
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return (a.stride(), a.dtype) == (b.stride(), b.dtype) and torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
+@_every_call
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_quiet_call_takes_it(call: Callable[[Tensor], Tensor], dtype: torch.dtype, taken: list[str]) -> None:
+    x = torch.randn(2, 3, 6, 6, dtype=dtype)
+    for image in (x, nn.Parameter(x, requires_grad=False)):
+        found = call(image)
+        assert len(taken) == 1
+        taken.clear()
+        with _the_long_way():
+            assert _same(found, call(image))
+        assert not taken
+    with torch.inference_mode():
+        assert call(x.clone()).is_inference()
+    assert len(taken) == 1
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "fused"])
+def test_gradients_of_every_order(name: str, taken: list[str]) -> None:
+    x = torch.randn(2, 3, 6, 6, dtype=torch.float64, requires_grad=True)
+    y = CALLS[name](x)
+    assert len(taken) == 1
+    assert y.requires_grad
+    assert not y._is_view()
+    dy = torch.randn_like(y, requires_grad=True)
+    (dx,) = torch.autograd.grad(y, x, dy, create_graph=True)
+    with _the_long_way():
+        (expected,) = torch.autograd.grad(CALLS[name](x), x, dy)
+    assert torch.equal(dx, expected)
+    assert torch.autograd.gradcheck(CALLS[name], x)
+    assert torch.autograd.gradgradcheck(CALLS[name], x)
+
+
+def test_an_epilogue_takes_it_only_without_a_gradient(taken: list[str]) -> None:
+    x, weight, z = torch.randn(1, 3, 6, 6), torch.randn(4, 3, 3, 3), torch.randn(1, 4, 4, 4)
+
+    def call() -> Tensor:
+        return torchops.conv2d(x, weight, activation="silu", residual=z)
+
+    found = call()
+    assert taken == ["quick_conv2d"]
+    assert _same(found, F.silu(F.conv2d(x, weight) + z))
+    with _the_long_way():
+        assert _same(found, call())
+    for t in (x, weight, z):
+        t.requires_grad_()
+        assert call().requires_grad
+        with torch.no_grad():
+            assert _same(found, call())
+        t.requires_grad_(False)
+    assert len(taken) == 4
+
+
+@contextmanager
+def _profiler() -> Iterator[None]:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True):
+        yield
+
+
+WATCHED: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "function mode": _FunctionMode,
+    "dispatch mode": _DispatchMode,
+    "profiler": _profiler,
+    "tangents": forward_ad.dual_level,
+    "backend": lambda: torchops.use_backend("triton"),
+    "default device": lambda: torch.device("cpu"),
+}
+
+
+@pytest.mark.parametrize("context", WATCHED.values(), ids=WATCHED.keys())
+def test_is_not_quiet_in(context: Callable[[], AbstractContextManager[Any]]) -> None:
+    x = torch.randn(1, 1, 4, 4)
+    assert is_quiet(x)
+    with context():
+        assert not is_quiet(x)
+    assert is_quiet(x)
+
+
+TRANSFORMS: dict[str, Callable[[Callable[[Tensor], Tensor], Tensor], Any]] = {
+    "vmap": lambda f, x: torch.func.vmap(f)(x),
+    "grad": lambda f, x: torch.func.grad(lambda x: f(x).sum())(x),
+    "jvp": lambda f, x: torch.func.jvp(f, (x,), (x,)),
+    "functionalize": lambda f, x: torch.func.functionalize(f)(x),
+    "make_fx": lambda f, x: fx.experimental.proxy_tensor.make_fx(f)(x),
+    "make_fx before dispatch": lambda f, x: fx.experimental.proxy_tensor.make_fx(f, pre_dispatch=True)(x),
+    "fake": lambda f, x: fx.experimental.proxy_tensor.make_fx(f, tracing_mode="symbolic")(x),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS.keys())
+def test_is_not_quiet_in_a_transform(transform: Callable[..., Any]) -> None:
+    """Neither for what is transformed nor for what is not."""
+    other, seen = torch.randn(2), []
+
+    def function(x: Tensor) -> Tensor:
+        seen.extend([is_quiet(x), is_quiet(other)])
+        return x.exp()
+
+    transform(function, torch.randn(2))
+    assert seen
+    assert not any(seen)
+
+
+def test_is_not_quiet_in_a_trace() -> None:
+    seen: list[bool] = []
+
+    def function(x: Tensor) -> Tensor:
+        seen.append(is_quiet(x))
+        return torchops.max_pool2d(torchops.conv2d(x, torch.ones(1, 1, 2, 2)), 2)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(function, torch.randn(1, 1, 8, 8), check_trace=False)
+    assert seen == [False]
+    assert "torchops::conv2d" in str(traced.inlined_graph)
+    assert "torchops::max_pool2d" in str(traced.inlined_graph)
+
+
+def test_is_not_quiet_of_a_proxy() -> None:
+    seen: list[bool] = []
+
+    def function(x: Any) -> Any:
+        seen.append(is_quiet(x))
+        return x
+
+    fx.symbolic_trace(function)
+    assert seen == [False]
+
+
+def test_a_graph_has_the_operators() -> None:
+    """Dynamo takes the long way, without a break."""
+    x = torch.randn(1, 1, 8, 8)
+    graphs: list[fx.GraphModule] = []
+
+    def backend(gm: fx.GraphModule, example_inputs: list[Any]) -> Any:
+        graphs.append(gm)
+        return gm.forward
+
+    def function(x: Tensor) -> Tensor:
+        y = torchops.avg_pool2d(torchops.max_pool2d(torchops.conv2d(x, torch.ones(1, 1, 1, 1)), 2), 2)
+        return torchops.max_unpool2d(y, torch.zeros(1, 1, 2, 2, dtype=torch.int64), 2)
+
+    torch.compiler.reset()
+    assert torch.equal(torch.compile(function, backend=backend, fullgraph=True)(x), function(x))
+    called = " ".join(str(n.target) for n in graphs[0].graph.nodes if n.op == "call_function")
+    names = "conv2d", "max_pool2d", "avg_pool2d", "max_unpool2d"
+    assert all(f"torchops.{name}" in called for name in names)
+
+
+BARE: dict[str, Callable[[Tensor], Any]] = {
+    "subclass": lambda t: t.as_subclass(_Special),
+    "mkldnn": Tensor.to_mkldnn,
+    "sparse": Tensor.to_sparse,
+    "meta": lambda t: t.to("meta"),
+    "a number": lambda t: 1.0,
+    "None": lambda t: None,
+}
+
+
+@pytest.mark.parametrize("made", BARE.values(), ids=BARE.keys())
+def test_is_not_bare(made: Callable[[Tensor], Any]) -> None:
+    t = made(torch.randn(1, 1, 4, 4))
+    assert not is_bare(t)
+    assert not is_quiet(t)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int32, torch.complex64])
+def test_is_not_quiet_of(dtype: torch.dtype) -> None:
+    assert not is_quiet(torch.ones(1, 1, 4, 4, dtype=dtype))
+
+
+def _conv2d(x: Any = (2, 4, 6, 6), weight: Any = (4, 2, 3, 3), *args: Any, **kwargs: Any) -> Callable[[], Tensor]:
+    x, weight = (torch.ones(t) if isinstance(t, tuple) else t for t in (x, weight))
+    return lambda: torchops.conv2d(x, weight, *args, **{"groups": 2, **kwargs})
+
+
+def _odd(*size: int) -> Tensor:
+    """Contiguous, but of other strides where there is one element."""
+    t = torch.ones(size)
+    return t.as_strided(size, tuple(5 if n == 1 else s for n, s in zip(size, t.stride(), strict=True)))
+
+
+def _unpool(x: Tensor, indices: Tensor, *args: Any, **kwargs: Any) -> Callable[[], Tensor]:
+    return lambda: torchops.max_unpool2d(x, indices, *args, **kwargs)
+
+
+_X = torch.ones(1, 2, 4, 4)
+NOT_TAKEN: dict[str, Callable[[], Any]] = {
+    "conv2d in autocast": lambda: torch.autocast("cpu", torch.bfloat16)(_conv2d())(),
+    "conv2d of an unbatched image": _conv2d((4, 6, 6)),
+    "conv2d of an empty batch": _conv2d((0, 4, 6, 6)),
+    "conv2d of no outputs": _conv2d(weight=(0, 2, 3, 3)),
+    "conv2d of a weight in float64": _conv2d(weight=torch.ones(4, 2, 3, 3).double()),
+    "conv2d of a bias in float64": _conv2d(bias=torch.ones(4).double()),
+    "conv2d of a weight on meta": _conv2d(weight=torch.ones(4, 2, 3, 3, device="meta")),
+    "conv2d of a bias on meta": _conv2d(bias=torch.ones(4, device="meta")),
+    "conv2d of a weight of oneDNN": _conv2d(weight=torch.ones(4, 2, 3, 3).to_mkldnn()),
+    "conv2d of a bias of oneDNN": _conv2d(bias=torch.ones(4).to_mkldnn()),
+    "conv2d of a weight of a subclass": _conv2d(weight=torch.ones(4, 2, 3, 3).as_subclass(_Special)),
+    "conv2d of a bias of a subclass": _conv2d(bias=torch.ones(4).as_subclass(_Special)),
+    "conv2d of odd strides": _conv2d(_odd(1, 4, 6, 6)),
+    "conv2d of a weight of odd strides": _conv2d(weight=_odd(4, 2, 1, 3)),
+    "conv2d of windows in the padding": _conv2d(padding=3, stride=2),
+    "conv2d around the image": _conv2d((2, 4, 1, 6), (4, 2, 4, 3), padding=(5, 0), dilation=(4, 1)),
+    "conv2d of four sides": _conv2d(padding=(1, 1, 1, 1)),
+    "conv2d of the same size": _conv2d(padding="same"),
+    "conv2d by a bool": _conv2d(stride=True),
+    "conv2d by a pair with a bool": _conv2d(stride=(1, True)),
+    "conv2d by NumPy's numbers": _conv2d(stride=(1, np.int64(1))),
+    "conv2d by a list": _conv2d(stride=[1, 1]),
+    "conv2d by as much as that": _conv2d(weight=(4, 2, 1, 1), dilation=2**31),
+    "conv2d in True groups": _conv2d(weight=(4, 4, 3, 3), groups=True),
+    "conv2d with another border": _conv2d(padding=1, padding_mode="reflect"),
+    "conv2d with a border of a number": _conv2d(padding=1, padding_mode="constant", padding_value=1.0),
+    "conv2d with a value of zeros": _conv2d(padding=1, padding_value=1.0),
+    "conv2d with an int for the value": _conv2d(padding=1, padding_value=0),
+    "conv2d with an unknown activation": _conv2d(activation="elu"),
+    "conv2d with a list of activations": _conv2d(activation=["relu"]),
+    "conv2d with a row to be added": _conv2d(residual=torch.ones(2, 4, 1, 4)),
+    "conv2d with float64 to be added": _conv2d(residual=torch.ones(2, 4, 4, 4).double()),
+    "conv2d with a subclass to be added": _conv2d(residual=torch.ones(2, 4, 4, 4).as_subclass(_Special)),
+    "max_pool2d of an unbatched image": lambda: torchops.max_pool2d(_X[0], 2),
+    "max_pool2d of an empty batch": lambda: torchops.max_pool2d(_X[:0], 2),
+    "max_pool2d with indices": lambda: torchops.max_pool2d(_X, 2, return_indices=True)[1],
+    "max_pool2d with 0 for False": lambda: torchops.max_pool2d(_X, 2, return_indices=0),  # type: ignore[call-overload]
+    "max_pool2d with 1 for ceil_mode": lambda: torchops.max_pool2d(_X, 2, ceil_mode=1),  # type: ignore[call-overload]
+    "max_pool2d dilated": lambda: torchops.max_pool2d(_X, 2, dilation=2),
+    "max_pool2d dilated by a bool": lambda: torchops.max_pool2d(_X, 2, dilation=(1, True)),
+    "max_pool2d by a bool": lambda: torchops.max_pool2d(_X, (2, True)),
+    "max_pool2d of a large image": lambda: torchops.max_pool2d(torch.ones(1, 1, 129, 128), 2),
+    "min_pool2d": lambda: torchops.min_pool2d(_X, 2),
+    "avg_pool2d of an unbatched image": lambda: torchops.avg_pool2d(_X[0], 2),
+    "avg_pool2d of an empty batch": lambda: torchops.avg_pool2d(_X[:0], 2),
+    "avg_pool2d with a divisor": lambda: torchops.avg_pool2d(_X, 2, divisor_override=3),
+    "avg_pool2d with 1 for a flag": lambda: torchops.avg_pool2d(_X, 2, count_include_pad=1),  # type: ignore[arg-type]
+    "avg_pool2d by a bool": lambda: torchops.avg_pool2d(_X, 2, (1, True)),
+    "avg_pool2d of a large image": lambda: torchops.avg_pool2d(torch.ones(1, 1, 129, 128), 2),
+    "max_unpool2d from offsets": _unpool(_X, torch.zeros(1, 2, 4, 4, dtype=torch.uint8), 2),
+    "max_unpool2d from a subclass": _unpool(_X, _positions(_X).as_subclass(_Special), 2),
+    "max_unpool2d from other positions": _unpool(_X, _positions(_X)[:, :1], 2),
+    "max_unpool2d from positions beyond": _unpool(_X, _positions(_X) + 60, 2),
+    "max_unpool2d of windows that overlap": _unpool(_X, _positions(_X), 3, 2),
+    "max_unpool2d of padded windows": _unpool(_X, _positions(_X) * 0, 2, padding=1),
+    "max_unpool2d to a size": _unpool(_X, _positions(_X), 2, output_size=(9, 9)),
+    "max_unpool2d of channels_last": _unpool(_X.to(memory_format=torch.channels_last), _positions(_X), 2),
+    "max_unpool2d by a bool": _unpool(_X, _positions(_X), (True, 1)),
+    "max_unpool2d padded by a bool": _unpool(_X, _positions(_X), 2, padding=(False, 0)),
+    "max_unpool2d dilated by a bool": _unpool(_X, _positions(_X), 2, dilation=(True, 1)),
+    "max_unpool2d by zero": _unpool(_X, _positions(_X), 0),
+}
+
+
+def _outcome(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        return type(error), str(error)
+
+
+@pytest.mark.parametrize("call", NOT_TAKEN.values(), ids=NOT_TAKEN.keys())
+def test_takes_the_long_way(call: Callable[[], Any], taken: list[str]) -> None:
+    found = _outcome(call)
+    assert not taken
+    with _the_long_way():
+        expected = _outcome(call)
+    if isinstance(found, tuple):
+        assert found == expected
+    else:
+        assert type(found) is type(expected)
+        assert _same(found, expected)
+
+
+def test_large_images_take_it_where_nothing_is_faster(taken: list[str]) -> None:
+    x = torch.randn(2, 8, 64, 64)
+    torchops.avg_pool2d(x, 2)
+    assert not taken
+    torchops.avg_pool2d(x.to(memory_format=torch.channels_last), 2)
+    assert taken == ["quick_avg_pool2d"]
+
+
+def test_nested_tensors_are_refused_as_before() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        x = torch.nested.nested_tensor([torch.ones(1, 4, 4)] * 2)
+    for call in (lambda: torchops.max_pool2d(x, 2), lambda: torchops.conv2d(x, torch.ones(1, 1, 2, 2))):
+        found = _outcome(call)
+        with _the_long_way():
+            assert found == _outcome(call)
+
+
+@_every_call
+def test_a_batch_of_gradients(call: Callable[[Tensor], Tensor]) -> None:
+    """Each of the calls, in a backward that runs once for several gradients."""
+
+    class Called(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, dy: Tensor) -> Tensor:
+            return call(dy).sum() * dy
+
+    x = torch.randn(1, 2, 4, 4, requires_grad=True)
+    several = torch.randn(3, 1, 2, 4, 4)
+    (found,) = torch.autograd.grad(Called.apply(x), x, several, is_grads_batched=True)
+    expected = [torch.autograd.grad(Called.apply(x), x, dy)[0] for dy in several]
+    torch.testing.assert_close(found, torch.stack(expected))
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_the_last_of_several_values_has_the_gradient(batched: bool, taken: list[str]) -> None:
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]], requires_grad=True)
+    indices = torch.tensor([[[[5, 5], [0, 5]]]])
+    y = torchops.max_unpool2d(x, indices, 2)
+    assert taken == ["quick_max_unpool2d"]
+    assert y.flatten().tolist() == [3, 0, 0, 0, 0, 4, *[0] * 10]
+    dy = torch.arange(16.0).view(1, 1, 4, 4) + 1
+    if batched:
+        (dx,) = torch.autograd.grad(y, x, dy.expand(2, 1, 1, 4, 4), is_grads_batched=True)
+        dx = dx[1]
+    else:
+        (dx,) = torch.autograd.grad(y, x, dy)
+    assert dx.flatten().tolist() == [0, 0, 1, 6]
+
+
+def test_unpooling_s_gradient_keeps_to_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block that it is computed in has no say, as elsewhere."""
+    x = torch.randn(1, 2, 4, 4, requires_grad=True)
+    y = torchops.max_unpool2d(x, _positions(x), 2)
+    kernels: list[Any] = []
+    monkeypatch.setattr(max_unpool2d, "_kernels", lambda: kernels.append(1))
+    with torchops.use_backend("triton"):
+        (dx,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(dx, torch.ones_like(dx))
+    assert not kernels
+
+
+def test_indices_that_are_written_to_are_noticed() -> None:
+    x = torch.randn(1, 2, 4, 4, requires_grad=True)
+    indices = _positions(x)
+    y = torchops.max_unpool2d(x, indices, 2)
+    indices.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_checkpoints_compute_again(early: bool) -> None:
+    """What ends a recomputation early is no refusal of ATen's."""
+    x, weight = torch.randn(1, 2, 8, 8, requires_grad=True), torch.randn(2, 2, 3, 3)
+
+    def function(x: Tensor) -> Tensor:
+        y = torchops.max_pool2d(torchops.conv2d(x, weight).exp(), 2)
+        return torchops.max_unpool2d(torchops.avg_pool2d(y, 2, 1), torch.zeros(1, 2, 2, 2, dtype=torch.int64), 2)
+
+    with torch.utils.checkpoint.set_checkpoint_early_stop(early):
+        (found,) = torch.autograd.grad(checkpoint(function, x, use_reentrant=False).sum(), x)
+    assert torch.equal(found, torch.autograd.grad(function(x).sum(), x)[0])
+
+
+@_every_call
+def test_hooks_for_what_is_saved_are_called_once(call: Callable[[Tensor], Tensor]) -> None:
+    packed: list[Tensor] = []
+
+    def pack(t: Tensor) -> Tensor:
+        packed.append(t)
+        raise LookupError("no room")
+
+    x = torch.randn(1, 2, 4, 4, requires_grad=True) if call is not CALLS["fused"] else torch.randn(1, 2, 4, 4)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        outcome = _outcome(lambda: call(x))
+    if outcome == (LookupError, "no room"):
+        assert len(packed) == 1
