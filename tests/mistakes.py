@@ -388,4 +388,26 @@ MUTANTS = (
         (Edit("part", "_copy_results(graph)", "None"),),
         file="test_compile_weights.py",
     ),
+    # a packed weight that was written to is used as it was
+    Mutant(
+        "writes not counted",
+        "aten",
+        "part_written",
+        (Edit("_state", "version_of(weight)", "0"),),
+        file="test_packed.py",
+    ),
+    Mutant(
+        "probes not compared",
+        "aten",
+        "data_scaled or numpy",
+        (Edit("is_unchanged", "self._probe.tobytes() == self._probed", "True"),),
+        file="test_packed.py",
+    ),
+    Mutant(
+        "bias packed with its weight",
+        "aten",
+        "bias_written",
+        (Edit("run", "_bytes(bias) != known", "False"),),
+        file="test_packed.py",
+    ),
 )

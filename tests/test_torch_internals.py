@@ -126,6 +126,31 @@ class _Operators(internals.TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@_about("onednn_is_enabled", "asks_onednn")
+def _onednn() -> None:
+    """ATen has a kernel of its own for a small image, and for all if oneDNN is off."""
+    weight = torch.ones(64, 64, 3, 3)
+
+    def asked(pixels: int) -> bool:
+        x = torch.ones(1, 64, pixels, pixels)
+        return internals.asks_onednn(x, weight, torch.ones(64), (1, 1), (1, 1), (1, 1), 1)
+
+    assert internals.onednn_is_enabled() == torch.backends.mkldnn.enabled
+    assert (asked(4), asked(32)) == (False, torch.backends.mkldnn.is_available())
+    torch.backends.mkldnn.enabled = False
+    assert not internals.onednn_is_enabled()
+    assert not asked(32)
+    torch.backends.mkldnn.enabled = True
+
+
+@_about("onednn_precision")
+def _onednn_precision() -> None:
+    backend: Any = torch.backends.mkldnn
+    for precision in ("bf16", "ieee", "none"):
+        backend.conv.fp32_precision = precision
+        assert internals.onednn_precision("mkldnn", "conv") == backend.conv.fp32_precision == precision
+
+
 @_about("below_autograd")
 def _below_autograd() -> None:
     x = torch.ones(2, requires_grad=True)

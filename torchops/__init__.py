@@ -31,6 +31,7 @@ from .functional import (
     spatial_gradient,
 )
 from .inspect import explain
+from .ops.writes import forget
 
 __all__ = [
     "__version__",
@@ -42,6 +43,7 @@ __all__ = [
     "conv_transpose2d",
     "convert",
     "explain",
+    "forget",
     "functional",
     "fuse",
     "get_backend",

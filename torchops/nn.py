@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from . import functional as F
 from .functional.arguments import check_activation, check_padding_value
 from .ops.checks import check_padding_mode
+from .ops.conv2d import packed
 from .torch_internals import MaxPoolNd
 
 
@@ -40,6 +42,14 @@ class Conv2d(_Convolution, nn.Conv2d):
 
     Shape:
         (N, C, H, W) or (C, H, W) to (N, K, P, Q) or (K, P, Q); `residual`, if given, as the result.
+
+    Memory: in float32 on a CPU, in eval mode and without grad mode, ATen hands many convolutions to oneDNN, which reorders the
+    weight in every call. From the third call on the layer keeps a reordered copy, of the size of the weight, for each memory
+    format in use. Results have the same bits. The copy is not part of the layer, which is copied, pickled and saved without
+    it; it goes with the weight, when the weight is written to or replaced, after a step of its optimizer, and by `train()`.
+    Writes that torch does not count, as those to `p.data`, through memory that NumPy shares or by
+    `torch.distributed.broadcast`, are seen by 32 elements, spread evenly, that every call compares. One that leaves these as
+    they were goes unseen, as `p.data[0] = 0` may: call :func:`torchops.forget` after it.
 
     >>> import torch, torchops
     >>> layer = torchops.nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect", activation="relu")
@@ -84,11 +94,22 @@ class Conv2d(_Convolution, nn.Conv2d):
         self.activation = activation
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        weight = self.weight
+        constant = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
+        # what a parametrization computes is another tensor in every call
+        if constant and type(weight) is nn.Parameter:
+            packed.declare(weight)
         return F.conv2d(
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups,
+            input, weight, self.bias, self.stride, self.padding, self.dilation, self.groups,
             padding_mode=self.padding_mode, padding_value=self.padding_value, activation=self.activation,
             residual=residual,
         )  # fmt: skip
+
+    def train(self, mode: bool = True) -> Any:
+        if mode:
+            for parameter in self.parameters(recurse=False):
+                packed.drop(parameter)
+        return super().train(mode)
 
     def extra_repr(self) -> str:
         text = super().extra_repr()

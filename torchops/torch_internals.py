@@ -139,6 +139,24 @@ version_of: Callable[[Tensor], int] = operator.attrgetter("_version")
 """How often a tensor was written to. torch documents it by this name."""
 
 
+onednn_is_enabled: Callable[[], bool] = torch._C._get_mkldnn_enabled
+"""Whether ATen may call oneDNN. `torch.backends.mkldnn.enabled` takes six times as long to tell, in every call."""
+
+onednn_precision: Callable[[str, str], str] = torch._C._get_fp32_precision_getter
+"""What oneDNN may round float32 to, for "mkldnn" and an op. `torch.backends.mkldnn.conv.fp32_precision` tells it as slowly."""
+
+
+def asks_onednn(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
+) -> bool:
+    """Whether ATen calls oneDNN for this convolution, and not a kernel of its own. Nothing public tells."""
+    # a bias matters only by its size
+    size = None if bias is None else list(bias.shape)
+    torch_c: Any = torch._C
+    found = torch_c._select_conv_backend(x, weight, bias, stride, padding, dilation, False, (0, 0), groups, size)
+    return bool(found == torch_c._ConvBackend.Mkldnn)
+
+
 TENSOR_CONSTANT = "_tensor_constant"
 """What `torch.fx` calls a tensor that it meets in a trace and keeps on the module. It tells nobody."""
 

@@ -9,8 +9,9 @@ rest.py       who compiles what torchops does not
 reports.py    what became of a graph
 """
 
+from torchops.ops.writes import forget as forget
+
 from .backend import Backend as Backend
-from .once import forget as forget
 from .reports import GraphReport as GraphReport
 
 __all__ = ["Backend", "GraphReport", "backend", "forget"]

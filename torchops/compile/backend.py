@@ -48,6 +48,8 @@ class Backend:
     `torch.distributed.broadcast` and `all_reduce`. After one, call :func:`torchops.compile.forget`; or ask for
     `weights="in_graph"`. Tensors made in inference mode have no count, and are always computed with in the graph. Parameters
     are known by weak references, for which `torch.utils.swap_tensors` refuses to swap them until `torch.compiler.reset()`.
+    With `rest="eager"` on a CPU copies of the weights of convolutions are kept besides, as :class:`torchops.nn.Conv2d` keeps
+    them, but not with `weights="in_graph"`.
 
     Args:
         rest: who compiles what torchops does not: "inductor", "eager" for nobody, or a backend of `torch.compile`, a
@@ -148,7 +150,9 @@ def _infer(
     once, of, gm, keep, checks = part(gm, guarded, rewriter.checks)
     report.after = kernels(gm.graph, fused_bias=True)
     given = [n for n in gm.graph.nodes if n.op == "placeholder"]
-    rest = compiled(asked, gm, list(map(value, given)), [n in static or n.name.startswith(ONCE) for n in given])
+    constant = {n for n in given if n in guarded or n.name.startswith(ONCE)}
+    stays = [n in static or n in constant for n in given]
+    rest = compiled(asked, gm, list(map(value, given)), stays, constant)
     if once is None:
         return boxed(lambda args: rest(*args))
     holder = Once(once, checks)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
+from torchops.ops.writes import tell
 from torchops.torch_internals import version_of
 
 _MODELS = 16
@@ -50,8 +49,7 @@ class Once:
         self.computed = Times()
         self.dropped = 0
         self._known: dict[int, _Known] = {}
-        with _lock:
-            _all.add(self)
+        tell(self)
 
     def __call__(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
         """The tensors; None if they are not valid."""
@@ -84,31 +82,3 @@ class Once:
         for which, known in list(self._known.items()):
             if of is None or not set(of).isdisjoint(known.state[0]):
                 self._known.pop(which, None)
-
-
-_lock = threading.Lock()
-_all: weakref.WeakSet[Once] = weakref.WeakSet()
-
-
-def _drop(of: Collection[int] | None) -> None:
-    with _lock:
-        alive = list(_all)
-    for once in alive:
-        once.drop(of)
-
-
-def forget() -> None:
-    """Have every compiled model compute again what depends on its weights alone, before it is called next.
-
-    For writes to Parameters that torch does not count: to `p.data`, to memory that NumPy or another library shares, by
-    `torch.distributed.broadcast`, or by a CUDA graph. Steps of torch's optimizers need no such call.
-    """
-    _drop(None)
-
-
-def _forget_steps(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    """Forget what is computed of an optimizer's Parameters: a fused step of Adam does not count as a write to them."""
-    _drop({id(t) for group in optimizer.param_groups for t in group["params"]})
-
-
-register_optimizer_step_post_hook(_forget_steps)

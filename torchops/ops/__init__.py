@@ -6,6 +6,7 @@ registration.py   `register`, which every family ends with: an operator, and the
 packing.py        flat arguments of a schema, and the geometry that functions take
 derivatives.py    gradients and tangents, as the dispatcher wants them
 autocast.py       low precision
+writes.py         writes that torch does not count, and who is told of them
 shortcut.py       which eager calls may leave out the dispatcher, and which torchops itself
 quick.py          the latter: ATen's own functions on a CPU
 checks.py         what kernels trust

@@ -15,6 +15,8 @@ from torchops.kernels.geometry import Conv2d, Pair, Sides, conv_size, conv_trans
 from torchops.ops.memory import memory_format
 from torchops.reference import pad
 
+from . import packed
+
 Ints = Sequence[int]
 _aten = torch.ops.aten
 
@@ -242,7 +244,8 @@ def plain_conv2d(
 
     Pairs may be single numbers, as the caller has them.
     """
-    return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    y = packed.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    return y if y is not None else torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
 def aten_conv2d(

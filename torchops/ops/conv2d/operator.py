@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from torchops.ops.registration import register
 
 from . import gradients, vmap
 from .aten import aten_conv2d, aten_input_grad, aten_weight_grad, empty, is_channels_last, is_differentiable, uncut
+from .packed import declare
 
 Ints = Sequence[int]
 
@@ -191,3 +193,10 @@ conv2d_weight_grad = register(
     derivative=Derivative(gradients.setup_weight_grad, gradients.grad_weight_grad, gradients.jvp_weight_grad),
     vmap=vmap.vmap_weight_grad,
 )  # fmt: skip
+
+
+def conv2d_of_constant(x: Tensor, weight: Tensor, *more: Any) -> Tensor:
+    """`conv2d` with a weight of which a copy in oneDNN's layout may be kept."""
+    declare(weight)
+    y: Tensor = conv2d(x, weight, *more)
+    return y
