@@ -23,7 +23,7 @@ class Pieces:
     def of_any_image(self) -> Iterator[None]:
         """A block in which no image is too small for that."""
         with pytest.MonkeyPatch.context() as patch, threads(self.threads):
-            for name in ("TILE", "PART", "BAND", "BLOCK"):
+            for name in ("TILE", "PART", "BAND"):
                 patch.setattr(aten_tiles, name, self.elements)
             for name in ("FEW", "LEAST", "LANES"):
                 patch.setattr(aten_tiles, name, 1)

@@ -17,20 +17,18 @@ from . import threads
 
 TILE = 1 << 18
 """Elements of a tile for each thread. Fewer cost more in calls than the cache gives back, more fall out of it."""
-PART = 1 << 17
-"""The same of a part of whole images, which is gone through a few times."""
-BAND = 1 << 17
-"""The same of a band and two copies of it, which are gone through many times."""
-BLOCK = 1 << 16
-"""The same of planes that are turned."""
-LANES = 16
-"""How many planes are turned at a time, at least: as many as a vector has elements."""
+PART = 1 << 18
+"""The same of a part of whole images, and of planes that are turned."""
+BAND = 1 << 16
+"""The same of a band that windows slide over, which is gone through many times, and of which there are two copies."""
 FEW = 40_000
 """Taps of all windows together for which calls take longer than a loop over the windows."""
-LEAST = 1 << 15
-"""Elements that are worth another thread."""
+LANES = 16
+"""How many planes are turned at a time, at least: as many as a vector has elements."""
+LEAST = 1 << 17
+"""Elements of a piece that a thread takes by itself, at least: in shorter calls threads wait for Python's lock."""
 EACH = 4
-"""Pieces for every thread, at least: one with less of its core than the others can do fewer."""
+"""Pieces for every thread: one with less of its core than the others can do fewer."""
 
 Tile = tuple[slice, slice, slice, slice]
 """Planes (two dimensions), rows and columns of outputs."""
@@ -39,9 +37,10 @@ Tile = tuple[slice, slice, slice, slice]
 def room(elements: int, most: int) -> int:
     """How many of so many elements a piece of work may have, where `most` stay in the cache of a thread."""
     pool = threads.count()
-    if pool == 1 or elements < LEAST * pool:
+    if pool == 1 or elements < 2 * LEAST:
+        # ATen splits the calls
         return most * torch.get_num_threads()
-    return min(most, max(LEAST, elements // (EACH * pool)))
+    return max(LEAST, min(most, elements // (EACH * pool)))
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -176,7 +175,7 @@ def parts(pixels: int, channels_last: bool, *tensors: Tensor) -> Iterator[tuple[
     For channels_last, one image is the least: some of its channels would fetch the memory of all.
     """
     n, c = tensors[0].shape[:2]
-    planes = room(n * c * pixels, PART) // pixels
+    planes = room(n * c * pixels, 4 * PART) // pixels
     if planes >= n * c:
         yield tensors
         return

@@ -9,7 +9,7 @@ Indices are flat positions h*W + w (int64, ATen's), or offsets r*S + s in the wi
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -125,10 +125,10 @@ def _is_simple(size: Ints, window: Window) -> bool:
     return r <= 8 and dilation == 1 and s <= size[1] * apart and (size[0] + r * apart) * size[1] < 2**31
 
 
-def _add_rows(t: Tensor, to: Tensor, length: int, rows: int, each: int) -> None:
-    """Add `each` to a number in `to` for every whole `length` in that of t, which is smaller than rows * length."""
-    for row in range(1, rows):
-        to.add_(t.clamp(row * length - 1, row * length).sub_(row * length - 1), alpha=each)
+def _row(t: Tensor, length: int, rows: int) -> Tensor:
+    """t // length, in the dtype of t, of numbers from 0 to less than rows * length."""
+    steps = (t.clamp(row * length - 1, row * length).sub_(row * length - 1) for row in range(1, rows))
+    return functools.reduce(Tensor.add_, steps)
 
 
 def offsets_of(size: Ints, windows: Ints, window: Window, device: torch.device) -> Callable[..., Tensor]:
@@ -149,9 +149,9 @@ def offsets_of(size: Ints, windows: Ints, window: Window, device: torch.device) 
 
     def compared(positions: Tensor, start: int = 0) -> Tensor:
         distance = positions.int().sub_(first[start : start + positions.shape[2]])
-        offsets = distance.clone() if r > 1 else distance
-        _add_rows(distance, offsets, width * apart, r, s - width * apart)
-        return offsets.to(torch.uint8)
+        if r > 1:
+            distance.add_(_row(distance, width * apart, r), alpha=s - width * apart)
+        return distance.to(torch.uint8)
 
     return compared
 
@@ -165,9 +165,10 @@ def _positions_of(offsets: Tensor, size: Ints, window: Window) -> Tensor:
         for n, count, (kernel, stride, _, dilation) in zip(size, offsets.shape[2:], window.axes(), strict=True)
     )
     if inside and _is_simple(size, window) and _largest(offsets) < r * s:
-        positions = offsets.int()
-        _add_rows(positions.clone() if r > 1 else positions, positions, s, r, size[1] * dilation[0] - s)
-        return positions.add_((p * size[1] + q).int()).long()
+        positions = offsets.int().add_((p * size[1] + q).int())
+        if r > 1:
+            positions.add_(_row(offsets, s, r).int(), alpha=size[1] * dilation[0] - s)
+        return positions.long()
     tap = offsets.long()
     rows, cols = p + tap // s * dilation[0], q + tap % s * dilation[1]
     outside = (tap >= r * s) | (rows < 0) | (rows >= size[0]) | (cols < 0) | (cols >= size[1])
@@ -213,13 +214,16 @@ def _flat(t: Tensor, channels_last: bool) -> Tensor:
 def _for_parts(
     do: Callable[..., None], indices: Tensor, size: Ints, window: Window, channels_last: bool, *tensors: Tensor
 ) -> None:
-    """Do some images at a time, given their positions and the same images of the tensors; all flat."""
+    """Do all images at once, or some at a time if positions have to be made: given these, and the tensors; all flat."""
 
     def positions_first(part: tuple[Tensor, ...], _: None) -> None:
         some, *rest = part
         positions = some if some.dtype == torch.int64 else _positions_of(some, size, window)
         do(_flat(positions, channels_last), *(_flat(t, channels_last) for t in rest))
 
+    if indices.dtype == torch.int64:
+        positions_first((indices, *tensors), None)
+        return
     share_out(parts(size[0] * size[1], channels_last, indices, *tensors), lambda: None, positions_first)
 
 
@@ -243,49 +247,18 @@ def _aten_fwd(x: Tensor, indices: Tensor, y: Tensor, window: Window, accumulate:
 
     if not x.is_cpu:
         check_indices(indices, size, window)
-    if (
-        channels_last
-        and indices.dtype == torch.uint8
-        and _tile(x, size, window)
-        and _largest(indices) < math.prod(window.kernel)
-    ):
-        _put_into_tiles(x, indices, y, window)
-        return
+    in_order = x.is_cpu and torch.get_num_threads() == 1
     try:
+        if in_order and not accumulate and indices.dtype == torch.int64 and channels_last and is_channels_last(x):
+            # its loop along channels is faster than scatter's, but several threads would leave the last to chance
+            torch.ops.aten.max_unpool2d.out(x, indices, size, out=y)
+            return
         _for_parts(put_back, indices, size, window, channels_last, x, target)
     except (RuntimeError, IndexError):
         check_indices(indices, size, window)
         raise
     if target is not y:
         y.copy_(target)
-
-
-def _tile(x: Tensor, size: Ints, window: Window) -> bool:
-    """Whether these windows are tiles of an image of that size, every pixel in one."""
-    return x.is_cpu and all(
-        kernel == stride and padding == 0 and dilation == 1 and n == count * kernel
-        for n, count, (kernel, stride, padding, dilation) in zip(size, x.shape[2:], window.axes(), strict=True)
-    )
-
-
-_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def _put_into_tiles(x: Tensor, offsets: Tensor, y: Tensor, window: Window) -> None:
-    """Fill y, channels_last, tap by tap: with the bits of what has that offset, and zeros."""
-    bits = _BITS[x.element_size()]
-    r, s = window.kernel
-
-    def fill(part: tuple[Tensor, ...], _: None) -> None:
-        values, taps, out = (t.permute(0, 2, 3, 1) for t in part)
-        tiles = out.view(bits).unflatten(2, (-1, s)).unflatten(1, (-1, r))
-        values = values.contiguous().view(bits)
-        for tap in range(r * s):
-            # true is 1, and all bits of its negative are set
-            mask = (taps == tap).view(torch.int8).neg_().to(bits)
-            torch.bitwise_and(values, mask, out=tiles[:, :, tap // s, :, tap % s])
-
-    share_out(parts(y.shape[2] * y.shape[3], True, x, offsets, y), lambda: None, fill)
 
 
 def _aten_bwd(dy: Tensor, indices: Tensor, dx: Tensor, window: Window, accumulate: bool) -> None:
@@ -295,7 +268,7 @@ def _aten_bwd(dy: Tensor, indices: Tensor, dx: Tensor, window: Window, accumulat
     every = accumulate or (indices.dtype == torch.uint8 and not window.overlap())
 
     def fetch(positions: Tensor, grad: Tensor, out: Tensor) -> None:
-        out.copy_(grad.gather(dim, positions))
+        torch.gather(grad, dim, positions, out=out)
         if not every:
             numbers = _numbers(positions, dim)
             out.masked_fill_(_winners(positions, numbers, grad, dim).gather(dim, positions) != numbers, 0)

@@ -108,26 +108,6 @@ def _rows(
 #
 # Windows with a stride of 1.
 
-
-def _padded(
-    x: Tensor, band: _Band, window: Window, cols: int, none: float, scratch: Scratch, dtype: torch.dtype
-) -> Tensor:
-    """The pixels of a band's windows, `none` beyond the image: (A, B, rows, columns, lanes), contiguous."""
-    x = x[band.a, band.b]
-    (r, s), _, (above, before), (apart, dilation) = window
-    _, _, h, w, lanes = x.shape
-    rows, top = band.end - band.first + apart * (r - 1), band.first - above
-    size = torch.Size((*x.shape[:2], rows, cols + dilation * (s - 1), lanes))
-    padded = scratch("x", size, dtype)[0]
-    first, end = max(0, top), min(h, top + rows)
-    fits = min(w, size[3] - before)
-    if end - first < rows or fits < size[3]:
-        # this is one call, and the border would be four
-        padded.fill_(none)
-    padded[:, :, first - top : end - top, before : before + fits].copy_(x[:, :, first:end, :fits])
-    return padded
-
-
 _Shift = tuple[int, bool]
 """By how many taps to shift, and whether it is the image that is shifted, or what is joined so far."""
 
@@ -152,26 +132,60 @@ def _covering(kernel: int) -> Iterator[_Shift]:
 
 
 class _Slide:
-    """A band, and what becomes of it as windows slide over it: (A, B, rows, columns, lanes), in three buffers by turns."""
+    """Windows that slide over a band: it is copied with its border, and joined with itself again and again, in three buffers by
+    turns. What is joined where is settled once for all bands of a size.
 
-    def __init__(self, padded: Tensor, join: Callable[..., Tensor], scratch: Scratch) -> None:
-        self.size, self.join = padded.shape, join
-        self.buffers = [scratch(name, padded.shape, padded.dtype)[0].view(-1) for name in ("x", "v", "w")]
-        self.joined, self.length = self.buffers[0], padded.numel()
+    Args:
+        size: of the copy, (A, B, rows, columns, lanes).
+        join: of two tensors, into a third.
+    """
+
+    def __init__(self, size: torch.Size, dtype: torch.dtype, join: Callable[..., Tensor], scratch: Scratch) -> None:
+        self.size, self.join = size, join
+        buffers = [scratch(name, size, dtype)[0] for name in ("x", "v", "w")]
+        self.padded = self.joined = buffers[0]
+        self._buffers = [t.view(-1) for t in buffers]
+        self._last, self._length = self._buffers[0], size.numel()
+        self._calls: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def along(self, shifts: Iterable[_Shift], step: int) -> None:
-        """Join the image with itself, shifted by steps of so many elements. Of what is shifted beyond the end of a row, no
-        window has a part."""
-        image, length = self.joined, self.length
+        """Have the image joined with itself, shifted by steps of so many elements. Of what is shifted beyond the end of a row,
+        no window has a part."""
+        image, length = self._last, self._length
         for taps, of_image in shifts:
-            left = length - taps * step if of_image else self.length - taps * step
-            shifted = image if of_image else self.joined
-            out = self.joined if of_image else next(b for b in self.buffers if b is not image and b is not self.joined)
-            self.join(self.joined[:left], shifted[taps * step : taps * step + left], out=out[:left])
-            self.joined, self.length = out, left
+            left = length - taps * step if of_image else self._length - taps * step
+            shifted = image if of_image else self._last
+            out = self._last if of_image else next(b for b in self._buffers if b is not image and b is not self._last)
+            self._calls.append((self._last[:left], shifted[taps * step : taps * step + left], out[:left]))
+            self._last, self._length = out, left
+        self.joined = self._last.view(self.size)
 
-    def view(self) -> Tensor:
-        return self.joined.view(self.size)
+    def over(self, x: Tensor, top: int, left: int, none: float) -> None:
+        """Go over planes (A, B, H, W, lanes) from a row and a column on, which may lie before the first, with `none` beyond the
+        image."""
+        _, _, rows, cols, _ = self.size
+        first, end = max(0, top), min(x.shape[2], top + rows)
+        fits = min(x.shape[3], cols + left)
+        if end - first < rows or fits < cols:
+            # this is one call, and the border would be four
+            self.padded.fill_(none)
+        self.padded[:, :, first - top : end - top, -left : fits - left].copy_(x[:, :, first:end, :fits])
+        for a, b, out in self._calls:
+            self.join(a, b, out=out)
+
+
+class _Slides:
+    """What one thread works with: what slides over bands, by their sizes."""
+
+    def __init__(self, make: Callable[[torch.Size, Scratch], _Slide], scratch: Scratch) -> None:
+        self._make, self._scratch = make, scratch
+        self._known: dict[torch.Size, _Slide] = {}
+
+    def of(self, size: torch.Size) -> _Slide:
+        found = self._known.get(size)
+        if found is None:
+            found = self._known[size] = self._make(size, self._scratch)
+        return found
 
 
 #
@@ -227,38 +241,73 @@ def best_of_windows(x: Tensor, y: Tensor, window: Window, smallest: bool) -> Non
     They are ATen's, but for the sign of a zero and the payload of a NaN.
     """
     join, none = (torch.minimum, math.inf) if smallest else (torch.maximum, -math.inf)
+    if window.stride != (1, 1):
+        _step(x, y, window, join, none)
+        return
+    (r, s), _, _, (apart, dilation) = window
+    *shifts, (last, _) = _covering(s) if s > 1 else [(0, False)]
+    last *= dilation
+    q = y.shape[3]
+
+    def make(size: torch.Size, scratch: Scratch) -> _Slide:
+        slide = _Slide(size, x.dtype, join, scratch)
+        slide.along(_covering(r), apart * size[3] * size[4])
+        slide.along(shifts, dilation * size[4])
+        return slide
+
+    def finish(joined: Tensor, out: Tensor, band: _Band) -> None:
+        join(joined[:, :, :, :q], joined[:, :, :, last : last + q], out=out)
+
+    _slide(x, y, window, none, make, finish)
+
+
+def _slide(
+    x: Tensor, y: Tensor, window: Window, none: float, make: Callable[[torch.Size, Scratch], _Slide],
+    finish: Callable[[Tensor, Tensor, _Band], object],
+) -> None:  # fmt: skip
+    """Fill y with what windows with a stride of 1 make of x, band by band.
+
+    Args:
+        make: what goes over a band of that size.
+        finish: takes what came of a band, (A, B, rows, columns, lanes), with more columns than results, and fills the results.
+    """
     lanes_last = is_channels_last(y)
     image, results = planar(x, lanes_last), planar(y, lanes_last)
     a, b, p, q, lanes = results.shape
-    (r, s), stride, _, (apart, dilation) = window
-    cols = x.shape[3]
+    (r, s), _, (above, before), (apart, dilation) = window
     prefer_huge_pages(y)
 
-    def slide(band: _Band, scratch: Scratch) -> None:
-        padded = _padded(image, band, window, q, none, scratch, x.dtype)
-        width = padded.shape[3]
-        moving = _Slide(padded, join, scratch)
-        moving.along(_covering(r), apart * width * lanes)
-        *shifts, (last, _) = _covering(s) if s > 1 else [(0, False)]
-        moving.along(shifts, dilation * lanes)
-        found, last = moving.view()[:, :, : band.end - band.first], last * dilation
-        join(found[:, :, :, :q], found[:, :, :, last : last + q], out=band.rows(results))
+    def fill(band: _Band, slides: _Slides) -> None:
+        planes, out = image[band.a, band.b], band.rows(results)
+        rows = band.end - band.first
+        slide = slides.of(torch.Size((*planes.shape[:2], rows + apart * (r - 1), q + dilation * (s - 1), lanes)))
+        slide.over(planes, band.first - above, -before, none)
+        finish(slide.joined[:, :, :rows], out, band)
 
-    def step(band: _Band, scratch: Scratch) -> None:
-        v = _rows(image, band, window, join, none, scratch)
+    share_out(_bands((a, b, p), x.shape[3] * lanes), lambda: _Slides(make, Scratch(x.device)), fill)
+
+
+def _step(x: Tensor, y: Tensor, window: Window, join: Callable[..., Tensor], none: float) -> None:
+    """Fill y with the maxima, or minima, of windows with larger strides in x, contiguous."""
+    image, results = planar(x, False), planar(y, False)
+    a, b, p, q, _ = results.shape
+    cols = x.shape[3]
+    _, (kernel, stride, padding, dilation) = window.axes()
+    ceil_mode = window.output_size(x.shape[2:])[1] != q
+    prefer_huge_pages(y)
+
+    def fill(band: _Band, scratch: Scratch) -> None:
+        v, out = _rows(image, band, window, join, none, scratch), band.rows(results)
         line = v.view(1, -1, cols)
-        if smallest:
+        if join is torch.minimum:
             line.neg_()
-        ceil_mode = window.output_size(x.shape[2:])[1] != q
-        found = F.max_pool1d(line, s, stride[1], window.padding[1], dilation, ceil_mode).view(*v.shape[:3], q, 1)
-        out = band.rows(results)
-        if smallest:
+        found = F.max_pool1d(line, kernel, stride, padding, dilation, ceil_mode).view(out.shape)
+        if join is torch.minimum:
             torch.neg(found, out=out)
         else:
             out.copy_(found)
 
-    cost = stride[0] * cols * lanes
-    share_out(_bands((a, b, p), cost), lambda: Scratch(x.device), slide if stride == (1, 1) else step)
+    share_out(_bands((a, b, p), window.stride[0] * cols), lambda: Scratch(x.device), fill)
 
 
 def sum_windows(x: Tensor, y: Tensor, window: Window, divisor: Tensor | float) -> None:
@@ -266,18 +315,17 @@ def sum_windows(x: Tensor, y: Tensor, window: Window, divisor: Tensor | float) -
 
     The stride is 1. Halves are summed in float32.
     """
-    dtype, lanes_last = accumulation_dtype(x.dtype), is_channels_last(y)
-    image, results = planar(x, lanes_last), planar(y, lanes_last)
-    a, b, p, q, lanes = results.shape
     r, s = window.kernel
-    prefer_huge_pages(y)
+    q = y.shape[3]
 
-    def slide(band: _Band, scratch: Scratch) -> None:
-        padded = _padded(image, band, window, q, 0.0, scratch, dtype)
-        moving = _Slide(padded, torch.add, scratch)
-        moving.along(_doubling(r), padded.shape[3] * lanes)
-        moving.along(_doubling(s), lanes)
+    def make(size: torch.Size, scratch: Scratch) -> _Slide:
+        slide = _Slide(size, accumulation_dtype(x.dtype), torch.add, scratch)
+        slide.along(_doubling(r), size[3] * size[4])
+        slide.along(_doubling(s), size[4])
+        return slide
+
+    def finish(joined: Tensor, out: Tensor, band: _Band) -> None:
         by = divisor[band.first : band.end, :, None] if isinstance(divisor, Tensor) else divisor
-        torch.div(moving.view()[:, :, : band.end - band.first, :q], by, out=band.rows(results))
+        torch.div(joined[:, :, :, :q], by, out=out)
 
-    share_out(_bands((a, b, p), x.shape[3] * lanes), lambda: Scratch(x.device), slide)
+    _slide(x, y, window, 0.0, make, finish)
