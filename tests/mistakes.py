@@ -410,4 +410,33 @@ MUTANTS = (
         (Edit("run", "_bytes(bias) != known", "False"),),
         file="test_packed.py",
     ),
+    # a band of an image is read as if it began where its windows do
+    Mutant(
+        "band without its border",
+        "aten",
+        "maxima_of_large_images",
+        (Edit("fill", "band.first - above", "band.first"),),
+        file="test_pool_fuzz.py",
+    ),
+    Mutant(
+        "windows above a band",
+        "aten",
+        "maxima_of_large_images or means_of_large_images",
+        (Edit("pieces", "min(first, -(-padding // stride))", "0"),),
+        file="test_pool_fuzz.py",
+    ),
+    Mutant(
+        "positions in a band",
+        "aten",
+        "maxima_of_large_images",
+        (Edit("fill_block", "positions.add_(block.row * x.shape[3])", "positions"),),
+        file="test_pool_fuzz.py",
+    ),
+    Mutant(
+        "gradient of a band alone",
+        "aten",
+        "means_of_large_images",
+        (Edit("pieces", "max(0, over - before)", "max(0, over)"),),
+        file="test_pool_fuzz.py",
+    ),
 )

@@ -15,7 +15,15 @@ from pathlib import Path
 from .copies import copy_sources, run_tests
 from .mistakes import MUTANTS, Edit, Mutant
 
-_ROOMS = ("kernels", "models", "torchops/graphs", "torchops/compile", "torchops/ops/conv2d")
+_ROOMS = (
+    "kernels",
+    "models",
+    "torchops/graphs",
+    "torchops/compile",
+    "torchops/ops/conv2d",
+    "torchops/ops/cpu",
+    "torchops/ops",
+)
 """The folders in which code is broken."""
 
 

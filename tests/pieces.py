@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from torchops.measure.rivals import threads
-from torchops.ops import aten_tiles
+from torchops.ops.cpu import tiles
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Pieces:
         """A block in which no image is too small for that."""
         with pytest.MonkeyPatch.context() as patch, threads(self.threads):
             for name in ("TILE", "PART", "BAND"):
-                patch.setattr(aten_tiles, name, self.elements)
+                patch.setattr(tiles, name, self.elements)
             for name in ("FEW", "LEAST", "LANES"):
-                patch.setattr(aten_tiles, name, 1)
+                patch.setattr(tiles, name, 1)
             yield

@@ -16,9 +16,9 @@ import torchops
 from torchops import catalog, reference
 from torchops.functional import sizes
 from torchops.kernels import geometry
-from torchops.ops import aten_tiles
 from torchops.ops import max_pool2d as ops
 from torchops.ops import max_unpool2d as unpool_ops
+from torchops.ops.cpu import tiles
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .opinfo import LAYOUTS, OpInfo, Rejection, Sample, laid_out
@@ -376,6 +376,6 @@ def test_offsets_beyond_31_bits(shape: tuple[int, ...], stride: tuple[int, ...],
 
 @pytest.mark.tiers("aten")
 def test_minimum_goes_through_many_images_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aten_tiles, "PART", 200)
+    monkeypatch.setattr(tiles, "PART", 200)
     for form in (torch.contiguous_format, torch.channels_last):
         check_against_aten(hard_images((5, 3, 8, 8)).contiguous(memory_format=form), True, kernel_size=2)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import torchops
 from torchops import catalog, reference
-from torchops.ops import aten_tiles
+from torchops.ops.cpu import tiles
 
 from .conformance import OPERATOR, Conformance, close
 from .opinfo import OpInfo, Rejection, Sample, laid_out
@@ -231,7 +231,7 @@ def test_segnet_keeps_indices_on_the_way_down(device: torch.device) -> None:
 @pytest.mark.parametrize("chunk", [1, 100, 500, 1 << 18])
 def test_parts_of_any_size_give_the_same(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Images, or channels of one image, a few at a time."""
-    monkeypatch.setattr(aten_tiles, "PART", chunk)
+    monkeypatch.setattr(tiles, "PART", chunk)
     for form in (torch.contiguous_format, torch.channels_last):
         image = torch.randn(3, 5, 8, 10).contiguous(memory_format=form)
         y, offsets = torchops.max_pool2d(image, 2, return_indices="offset")

@@ -18,7 +18,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 import torchops
-from torchops.ops import max_unpool2d, quick
+from torchops.ops import max_unpool2d
+from torchops.ops.cpu import quick
 from torchops.ops.shortcut import is_bare, is_quiet
 from torchops.torch_internals import TorchDispatchMode
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import torchops
 from torchops.activations import ACTIVATIONS
-from torchops.ops import quick
+from torchops.ops.cpu import quick
 
 from .drawn import drawn
 from .opinfo import VIEWS

@@ -18,8 +18,8 @@ from torchops.kernels.geometry import Border
 from torchops.kernels.launch import record
 from torchops.kernels.planning import strips
 from torchops.kernels.planning.hardware import DEVICES
-from torchops.ops import aten_tiles
 from torchops.ops import sobel as ops
+from torchops.ops.cpu import tiles
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .gates import assert_fits
@@ -146,7 +146,7 @@ def test_tiles_of_the_cpu_path_join(
     """Images far larger than a tile: the frame, then bands."""
     if padding_mode == "reflect" and 1 in shape[2:]:
         padding_mode = "zeros"
-    monkeypatch.setattr(aten_tiles, "TILE", 32)
+    monkeypatch.setattr(tiles, "TILE", 32)
     kwargs = {"padding_mode": padding_mode, "padding_value": 0.3 if padding_mode == "constant" else 0.0}
     (x,) = catalog.OPS["sobel"].random_inputs(shape, dtype)
     x = x.to(memory_format=torch.channels_last) if channels_last else x

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torchops.graphs.aten import ATEN
-from torchops.ops.aten_tiles import accumulation_dtype
+from torchops.ops.cpu.tiles import accumulation_dtype
 from torchops.torch_internals import tree_leaves, tree_map_only
 
 from .aten import decomposed

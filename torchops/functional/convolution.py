@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torchops.kernels.geometry import Conv2d
 from torchops.ops import conv2d as _conv2d
-from torchops.ops.quick import quick_conv2d
+from torchops.ops.cpu.quick import quick_conv2d
 
 from . import arguments, sizes
 

@@ -12,8 +12,8 @@ from torchops.kernels.geometry import Window
 from torchops.ops import avg_pool2d as _avg
 from torchops.ops import max_pool2d as _max
 from torchops.ops import max_unpool2d as _unpool
+from torchops.ops.cpu.quick import quick_avg_pool2d, quick_max_pool2d, quick_max_unpool2d
 from torchops.ops.memory import is_channels_last
-from torchops.ops.quick import quick_avg_pool2d, quick_max_pool2d, quick_max_unpool2d
 from torchops.torch_internals import tracing_state, version_of
 
 from . import arguments, sizes

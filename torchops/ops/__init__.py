@@ -8,10 +8,9 @@ derivatives.py    gradients and tangents, as the dispatcher wants them
 autocast.py       low precision
 writes.py         writes that torch does not count, and who is told of them
 shortcut.py       which eager calls may leave out the dispatcher, and which torchops itself
-quick.py          the latter: ATen's own functions on a CPU
 checks.py         what kernels trust
 memory.py         format and pages of outputs
-aten_tiles.py     work on ATen tile by tile, in cache
+cpu/              what they do on a CPU beyond a call of ATen's
 flops.py          what torch's counter of operations is told
 """
 

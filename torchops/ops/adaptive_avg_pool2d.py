@@ -17,8 +17,8 @@ from torch import Tensor
 
 from torchops.backend import uses_triton
 
-from .aten_tiles import accumulation_dtype
 from .checks import check_numbers, check_tensors
+from .cpu.tiles import accumulation_dtype
 from .derivatives import Derivative
 from .memory import is_channels_last, prefer_huge_pages
 from .registration import each_image, linear, register

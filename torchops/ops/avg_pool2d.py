@@ -21,15 +21,15 @@ from torch import Tensor
 from torchops.backend import uses_triton
 from torchops.kernels.geometry import Window
 
-from . import aten_tiles
-from .aten_tiles import accumulation_dtype
 from .checks import check_tensors, check_windows, check_word
+from .cpu import tiles
+from .cpu.separable import sum_windows, takes_sums
+from .cpu.tiles import accumulation_dtype
+from .cpu.turned import AdjointBlock, Block, for_adjoint_blocks, for_blocks, turned
 from .derivatives import Derivative
 from .memory import is_channels_last, prefer_huge_pages
 from .packing import Packed
 from .registration import each_image, linear, register
-from .separable import sum_windows, takes_sums
-from .turned import AdjointBlock, Block, for_adjoint_blocks, for_blocks, turned
 
 Ints = Sequence[int]
 _aten = torch.ops.aten
@@ -141,11 +141,9 @@ def _covered(size: Ints, windows: Ints, window: Window) -> list[int]:
 
 
 def _turns(image: Tensor, windows: Ints, window: Window) -> bool:
-    """Whether ATen is given planes of an image as channels, which is faster: see turned.py."""
+    """Whether ATen is given planes of an image as channels, which is faster: see cpu/turned.py."""
     planes, taps = image.shape[0] * image.shape[1], math.prod(windows) * math.prod(window.kernel)
-    return (
-        image.is_cpu and planes >= aten_tiles.LANES and planes * taps >= aten_tiles.FEW and not is_channels_last(image)
-    )
+    return image.is_cpu and planes >= tiles.LANES and planes * taps >= tiles.FEW and not is_channels_last(image)
 
 
 def _aten_pool(x: Tensor, window: Window, size: Ints, mean: str, divisor: int, channels_last: bool) -> Tensor:

@@ -16,17 +16,17 @@ from torch import Tensor
 from torchops.backend import uses_triton
 from torchops.kernels.geometry import Window
 
-from . import aten_tiles
-from .aten_tiles import parts
 from .checks import check_tensors, check_windows
+from .cpu import tiles
+from .cpu.separable import best_of_windows, takes_best
+from .cpu.threads import share_out
+from .cpu.tiles import parts
+from .cpu.turned import Block, for_blocks, turned
 from .derivatives import Derivative
 from .max_unpool2d import OFFSETS, Ints, check_kind, max_unpool2d, max_unpool2d_backward, offsets_of
 from .memory import is_channels_last, memory_format, prefer_huge_pages
 from .packing import Packed
 from .registration import each_image, register
-from .separable import best_of_windows, takes_best
-from .threads import share_out
-from .turned import Block, for_blocks, turned
 
 
 def _kernels() -> ModuleType:
@@ -96,9 +96,9 @@ _pool = torch.ops.aten.max_pool2d_with_indices
 
 
 def _turns(x: Tensor, window: Window, output_size: Ints) -> bool:
-    """Whether ATen is given planes as channels, which is faster: see turned.py."""
+    """Whether ATen is given planes as channels, which is faster: see cpu/turned.py."""
     planes, taps = x.shape[0] * x.shape[1], math.prod(output_size) * math.prod(window.kernel)
-    return x.is_cpu and 2 * planes >= aten_tiles.LANES and planes * taps >= aten_tiles.FEW and not is_channels_last(x)
+    return x.is_cpu and 2 * planes >= tiles.LANES and planes * taps >= tiles.FEW and not is_channels_last(x)
 
 
 def _aten(

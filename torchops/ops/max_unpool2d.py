@@ -20,14 +20,14 @@ from torch import Tensor
 from torchops.backend import checks_indices, uses_triton
 from torchops.kernels.geometry import Pair, Window
 
-from .aten_tiles import parts
 from .checks import check_shape, check_tensors, check_windows, check_word
+from .cpu.threads import share_out
+from .cpu.tiles import parts
 from .derivatives import Derivative
 from .memory import is_channels_last, prefer_huge_pages
 from .packing import Packed
 from .registration import each_image, linear, register
 from .shortcut import is_quiet, is_watched
-from .threads import share_out
 
 Ints = Sequence[int]
 OFFSETS = 256

@@ -15,13 +15,13 @@ from torch import Tensor
 from torchops.backend import uses_triton
 from torchops.kernels.geometry import Border
 
-from .aten_tiles import Scratch, Tile, accumulation_dtype, halo, is_inside, planar, read_padded, runs, tiles, turns
 from .checks import FLOATS, check_border, check_numbers, check_shape, check_tensors
+from .cpu.threads import share_out
+from .cpu.tiles import Scratch, Tile, accumulation_dtype, halo, is_inside, planar, read_padded, runs, tiles, turns
 from .derivatives import Derivative
 from .memory import memory_format, prefer_huge_pages
 from .packing import Packed
 from .registration import each_image, linear, register
-from .threads import share_out
 
 
 def _kernels() -> ModuleType:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true as known
 
 from torchops.kernels.geometry import Pair, Window, conv_transpose_size
-from torchops.ops.aten_tiles import accumulation_dtype
+from torchops.ops.cpu.tiles import accumulation_dtype
 
 from .promises import Ints, Table, empty, format_of, is_empty, promised
 from .windows import ceil_mode_for, window_of

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from torchops.kernels.geometry import Window
-from torchops.ops.aten_tiles import accumulation_dtype
+from torchops.ops.cpu.tiles import accumulation_dtype
 from torchops.ops.memory import is_channels_last
 
 from .promises import Ints, Table, empty, is_empty, promised

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torchops.ops.aten_tiles import accumulation_dtype
+from torchops.ops.cpu.tiles import accumulation_dtype
 from torchops.ops.memory import is_channels_last
 
 from .borders import folded, padded

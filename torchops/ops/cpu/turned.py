@@ -14,9 +14,9 @@ from torch import Tensor
 
 from torchops.kernels.geometry import Window
 
-from . import aten_tiles
-from .aten_tiles import room
+from . import tiles
 from .threads import share_out
+from .tiles import room
 
 
 class Block(NamedTuple):
@@ -43,8 +43,8 @@ def turned(t: Tensor) -> Tensor:
 
 def _split(planes: int, rows: int, row: int, least: int) -> Iterator[tuple[slice, int, int]]:
     """Planes, the first and the last but one row, for `planes` of so many rows of so many elements; `least` rows at a time."""
-    lanes = min(aten_tiles.LANES, planes)
-    limit = room(planes * rows * row, aten_tiles.PART)
+    lanes = min(tiles.LANES, planes)
+    limit = room(planes * rows * row, tiles.PART)
     some = max(lanes, limit // (rows * row) // lanes * lanes)
     # there are as many in each, or the last would have a few
     some = -(-planes // -(-planes // some))

@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchops.kernels.geometry import Window
+from torchops.ops.memory import is_channels_last, prefer_huge_pages
 
-from . import aten_tiles
-from .aten_tiles import Scratch, accumulation_dtype, planar, room
-from .memory import is_channels_last, prefer_huge_pages
+from . import tiles
 from .threads import share_out
+from .tiles import Scratch, accumulation_dtype, planar, room
 
 Ints = Sequence[int]
 
@@ -45,7 +45,7 @@ class _Band(NamedTuple):
 def _bands(size: Ints, cost: int) -> Iterator[_Band]:
     """Bands that cover planes (A, B) of `rows` rows of results, size being (A, B, rows); `cost` elements go through a row."""
     a, b, rows = size
-    limit = room(a * b * rows * cost, aten_tiles.BAND)
+    limit = room(a * b * rows * cost, tiles.BAND)
     planes = limit // (rows * cost)
     if planes:
         step = max(1, planes // b)
@@ -218,7 +218,7 @@ def _is_cheap(x: Tensor, window: Window, size: Ints, tap: float, calls: int) -> 
 def takes_best(x: Tensor, window: Window, size: Ints) -> bool:
     """Whether `best_of_windows` takes less time than ATen's pool: not for few windows, nor for steps over channels_last."""
     outputs = math.prod(x.shape[:2]) * math.prod(size)
-    if not x.is_cpu or outputs * math.prod(window.kernel) < aten_tiles.FEW:
+    if not x.is_cpu or outputs * math.prod(window.kernel) < tiles.FEW:
         return False
     if not is_channels_last(x):
         return True
@@ -229,7 +229,7 @@ def takes_best(x: Tensor, window: Window, size: Ints) -> bool:
 def takes_sums(x: Tensor, window: Window, size: Ints) -> bool:
     """Whether `sum_windows` takes less time than ATen's pool, likewise. ATen's means take a third of its maxima."""
     outputs = math.prod(x.shape[:2]) * math.prod(size)
-    if not x.is_cpu or window.stride != (1, 1) or outputs * math.prod(window.kernel) < 4 * aten_tiles.FEW:
+    if not x.is_cpu or window.stride != (1, 1) or outputs * math.prod(window.kernel) < 4 * tiles.FEW:
         return False
     calls = 2 + sum(len(list(_doubling(kernel))) for kernel in window.kernel)
     return not is_channels_last(x) or _is_cheap(x, window, size, 1 / 8, calls)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from torchops.activations import ACTIVATIONS
+from torchops.ops.conv2d.aten import as_pair, is_direct, plain_conv2d
+from torchops.ops.max_unpool2d import unpool_tiles
+from torchops.ops.memory import is_channels_last
+from torchops.ops.shortcut import BARE, is_bare, is_quiet
 from torchops.torch_internals import any_requires_grad, in_any_autocast, nn_builtins
 
-from . import aten_tiles
-from .conv2d.aten import as_pair, is_direct, plain_conv2d
-from .max_unpool2d import unpool_tiles
-from .memory import is_channels_last
-from .shortcut import BARE, is_bare, is_quiet
+from . import tiles
 
 SMALL = 1 << 14
 """Elements of all images together up to which nothing is faster than ATen's unpooling."""
@@ -81,9 +81,9 @@ def _are_few(input: Tensor, kernel_size: Any, stride: Any) -> bool:
     elements = input.numel()
     if stride == () or stride == kernel_size:
         # a pixel is in one of them
-        return 0 < elements <= aten_tiles.FEW
+        return 0 < elements <= tiles.FEW
     kernel = as_pair(kernel_size)
-    return 0 < elements * kernel[0] * kernel[1] <= aten_tiles.FEW
+    return 0 < elements * kernel[0] * kernel[1] <= tiles.FEW
 
 
 def quick_max_pool2d(

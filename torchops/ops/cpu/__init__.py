@@ -1,0 +1,8 @@
+"""What the operators do on a CPU beyond a call of ATen's: README.md says why, and what it gains.
+
+quick.py       calls that nobody watches: straight to ATen's own functions
+threads.py     pieces of an op on several threads, each through all of its calls
+tiles.py       pieces that stay in cache; the numbers that decide how large they are
+separable.py   pools along rows and then along columns
+turned.py      planes as channels, along which ATen's loops are vectorized
+"""
