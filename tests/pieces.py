@@ -27,4 +27,5 @@ class Pieces:
                 patch.setattr(tiles, name, self.elements)
             for name in ("FEW", "LEAST", "LANES"):
                 patch.setattr(tiles, name, 1)
+            patch.setattr(tiles, "OVERLAP", 0)
             yield

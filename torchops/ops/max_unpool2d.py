@@ -247,12 +247,7 @@ def _aten_fwd(x: Tensor, indices: Tensor, y: Tensor, window: Window, accumulate:
 
     if not x.is_cpu:
         check_indices(indices, size, window)
-    in_order = x.is_cpu and torch.get_num_threads() == 1
     try:
-        if in_order and not accumulate and indices.dtype == torch.int64 and channels_last and is_channels_last(x):
-            # its loop along channels is faster than scatter's, but several threads would leave the last to chance
-            torch.ops.aten.max_unpool2d.out(x, indices, size, out=y)
-            return
         _for_parts(put_back, indices, size, window, channels_last, x, target)
     except (RuntimeError, IndexError):
         check_indices(indices, size, window)

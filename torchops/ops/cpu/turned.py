@@ -63,7 +63,7 @@ def for_blocks(do: Callable[[Block], None], x: Tensor, window: Window, *results:
     windows = [t.view(n * c, *t.shape[2:]) for t in results]
 
     def pieces() -> Iterator[Block]:
-        for planes, first, end in _split(n * c, windows[0].shape[1], stride * w, 4 * reach // stride + 1):
+        for planes, first, end in _split(n * c, windows[0].shape[1], stride * w, tiles.OVERLAP * reach // stride + 1):
             # so many windows begin in what is padding to ATen, and would miss the rows that are there
             before = min(first, -(-padding // stride))
             row = (first - before) * stride
@@ -100,7 +100,7 @@ def for_adjoint_blocks(do: Callable[[AdjointBlock], None], x: Tensor, window: Wi
     count, before = windows.shape[1], -(-padding // stride)
 
     def pieces() -> Iterator[AdjointBlock]:
-        for planes, first, end in _split(n * c, h, w, 4 * kernel):
+        for planes, first, end in _split(n * c, h, w, tiles.OVERLAP * kernel + 1):
             # the first window over these rows, or the last that begins above them; some more begin in what is padding to ATen
             over = min((first + padding - kernel) // stride + 1, (first + padding) // stride, count - 1)
             start = max(0, over - before)
