@@ -47,6 +47,9 @@ def _positions(x: Tensor) -> Tensor:
 CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "conv2d": lambda x: torchops.conv2d(x, torch.ones(2, x.shape[-3], 2, 2, dtype=x.dtype)),
     "fused": lambda x: torchops.conv2d(x, torch.ones(2, x.shape[-3], 2, 2, dtype=x.dtype), activation="relu"),
+    "conv_transpose2d": lambda x: torchops.conv_transpose2d(
+        x, torch.ones(x.shape[-3], 2, 2, 2, dtype=x.dtype), stride=2
+    ),
     "max_pool2d": lambda x: torchops.max_pool2d(x, 2),
     "avg_pool2d": lambda x: torchops.avg_pool2d(x, 2),
     "max_unpool2d": lambda x: torchops.max_unpool2d(x, _positions(x), 2),
@@ -267,7 +270,23 @@ def _unpool(x: Tensor, indices: Tensor, *args: Any, **kwargs: Any) -> Callable[[
 
 
 _X = torch.ones(1, 2, 4, 4)
+_KERNEL = torch.ones(2, 3, 2, 2)
 NOT_TAKEN: dict[str, Callable[[], Any]] = {
+    "conv_transpose2d with more rows": lambda: torchops.conv_transpose2d(
+        torch.ones(1, 2, 4, 4), _KERNEL, stride=2, output_padding=1
+    ),
+    "conv_transpose2d that cuts off a kernel": lambda: torchops.conv_transpose2d(
+        torch.ones(1, 2, 4, 4), _KERNEL, stride=2, padding=2
+    ),
+    "conv_transpose2d of dilated kernels": lambda: torchops.conv_transpose2d(
+        torch.ones(1, 2, 4, 4), _KERNEL, dilation=2
+    ),
+    "conv_transpose2d of channels_last": lambda: torchops.conv_transpose2d(
+        torch.ones(1, 2, 4, 4).to(memory_format=torch.channels_last), _KERNEL
+    ),
+    "conv_transpose2d with the gradient of a bias": lambda: torchops.conv_transpose2d(
+        torch.ones(1, 2, 4, 4), _KERNEL, torch.ones(3, requires_grad=True)
+    ),
     "conv2d in autocast": lambda: torch.autocast("cpu", torch.bfloat16)(_conv2d())(),
     "conv2d of an unbatched image": _conv2d((4, 6, 6)),
     "conv2d of an empty batch": _conv2d((0, 4, 6, 6)),

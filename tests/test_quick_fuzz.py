@@ -147,6 +147,28 @@ def convolutions(draw: st.DrawFn) -> Call:
     return Call("conv2d", tensors, others, draw(_DTYPES), draw(st.booleans()))
 
 
+@st.composite
+def transposed_convolutions(draw: st.DrawFn) -> Call:
+    n, c, h, w = draw(_SIZES)
+    groups = draw(st.sampled_from((1, 1, 2, c)))
+    c = c if groups == c else c * groups
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    outputs = draw(st.integers(1, 3))
+    others = {
+        "stride": draw(_numbers(1, 3)),
+        "padding": draw(st.just(0) | _numbers(0, 3)),
+        "output_padding": draw(st.just(0) | _numbers(0, 2)),
+        "groups": draw(_rarely(st.just(groups), st.sampled_from((*_BAD_NUMBERS, groups + 1)))),
+        "dilation": draw(st.just(1) | _numbers(1, 2)),
+    }
+    tensors = {
+        "input": draw(_made((n, c, h, w))),
+        "weight": draw(_made((c, outputs, *kernel))),
+        "bias": draw(st.none() | _made((outputs * groups,))),
+    }
+    return Call("conv_transpose2d", tensors, others, draw(_DTYPES), draw(st.booleans()))
+
+
 def _window(draw: st.DrawFn) -> dict[str, Any]:
     least, most = draw(st.sampled_from(((1, 4), (2, 3))))
     window = {"kernel_size": draw(_numbers(least, most)), "padding": draw(st.just(0) | _numbers(0, 2))}
@@ -251,6 +273,11 @@ def _check(call: Call) -> None:
 
 @given(convolutions())
 def test_conv2d_does_the_same(call: Call) -> None:
+    _check(call)
+
+
+@given(transposed_convolutions())
+def test_conv_transpose2d_does_the_same(call: Call) -> None:
     _check(call)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torchops.kernels.geometry import Conv2d
 from torchops.ops import conv2d as _conv2d
-from torchops.ops.cpu.quick import quick_conv2d
+from torchops.ops.cpu.quick import quick_conv2d, quick_conv_transpose2d
 
 from . import arguments, sizes
 
@@ -154,6 +154,9 @@ def conv_transpose2d(
     tensor([[[1., 1., 2., 2.],
              [1., 1., 2., 2.]]])
     """
+    y = quick_conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups, dilation)
+    if y is not None:
+        return y
     arguments.check_float_tensors(input, weight, bias, None)
     stride, dilation = arguments.pair("stride", stride, 1), arguments.pair("dilation", dilation, 1)
     padding = arguments.pair("padding", padding, 0)
@@ -164,5 +167,5 @@ def conv_transpose2d(
     )
     arguments.check_bias(bias, weight.shape[1] * groups)
     x = input if input.dim() == 4 else input.unsqueeze(0)
-    y: Tensor = _conv2d.conv2d_input_grad(x, weight, bias, size, conv, _conv2d.is_channels_last(x, weight))
+    y = _conv2d.conv2d_input_grad(x, weight, bias, size, conv, _conv2d.is_channels_last(x, weight))
     return y if input.dim() == 4 else y.squeeze(0)

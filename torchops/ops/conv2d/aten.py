@@ -231,6 +231,23 @@ def is_direct(
     return 1 not in (weight_size[0], *conv.output_size(size[2:], weight_size[2:]))
 
 
+@functools.lru_cache(maxsize=1024)
+def is_direct_transpose(
+    size: Ints, of_x: Ints, weight_size: Ints, of_weight: Ints, stride: Any, padding: Any, dilation: Any
+) -> bool:
+    """The same of `aten_input_grad` as a transposed convolution without output padding, of contiguous tensors.
+
+    Raises:
+        ValueError: if a number is neither one nor a pair.
+    """
+    if not len(size) == len(weight_size) == 4 or 0 in (*size, *weight_size):
+        return False
+    by, cut, apart = as_pair(stride), as_pair(padding), as_pair(dilation)
+    # every copy of the kernel then has a pixel in the result
+    small = apart == (1, 1) and cut[0] < weight_size[2] and cut[1] < weight_size[3] and max(by) < 2**31
+    return small and of_x == _stride(size, False) and of_weight == _stride(weight_size, False)
+
+
 def as_pair(value: int | Ints) -> Pair:
     """(rows, columns) of one number for both, or of one or two in a tuple."""
     rows, cols = (value, value) if isinstance(value, int) else value if len(value) == 2 else (*value, *value)

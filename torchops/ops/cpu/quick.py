@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torchops.activations import ACTIVATIONS
-from torchops.ops.conv2d.aten import as_pair, is_direct, plain_conv2d
+from torchops.ops.conv2d.aten import as_pair, is_direct, is_direct_transpose, plain_conv2d
 from torchops.ops.max_unpool2d import unpool_tiles
 from torchops.ops.memory import is_channels_last
 from torchops.ops.shortcut import BARE, is_bare, is_quiet
@@ -61,6 +61,34 @@ def quick_conv2d(
             return None
         y = plain_conv2d(input, weight, bias, stride, padding, dilation, groups)
         return _finished(y, activation, residual) if more else y
+    except _REFUSALS:
+        return None
+
+
+def quick_conv_transpose2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, output_padding: Any, groups: Any,
+    dilation: Any,
+) -> Tensor | None:  # fmt: skip
+    """Without output padding, and without the gradient of a bias, which oneDNN would sum with a larger error."""
+    if not (
+        is_quiet(input)
+        and not in_any_autocast()
+        and type(weight) in BARE
+        and weight.is_cpu
+        and (bias is None or (is_bare(bias) and not (bias.requires_grad and torch.is_grad_enabled())))
+        and type(groups) is int
+        and (output_padding == 0 if type(output_padding) is int else output_padding == (0, 0))
+    ):
+        return None
+    try:
+        if not (
+            _are_ints(stride, padding, dilation)
+            and is_direct_transpose(
+                input.shape, input.stride(), weight.shape, weight.stride(), stride, padding, dilation
+            )
+        ):
+            return None
+        return torch.conv_transpose2d(input, weight, bias, stride, padding, 0, groups, dilation)
     except _REFUSALS:
         return None
 
