@@ -46,7 +46,14 @@ def test_readme_names_targets_that_exist() -> None:
     assert {"demo", "test"} <= named <= known
 
 
-PAGES = ("README.md", "CONTRIBUTING.md", "bench/README.md", "kernels/README.md", "kernels/conv2d/README.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "bench/README.md",
+    "kernels/README.md",
+    "kernels/conv2d/README.md",
+    "torchops/ops/cpu/README.md",
+)
 
 
 def _anchors(page: Path) -> set[str]:
