@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -276,6 +276,13 @@ def test_conv2d_does_the_same(call: Call) -> None:
     _check(call)
 
 
+@example(
+    Call(
+        "conv_transpose2d",
+        {"input": Made((2, 1, 3, 1)), "weight": Made((1, 1, 2, 2)), "bias": None},
+        {"stride": 1, "padding": 1},
+    )
+)
 @given(transposed_convolutions())
 def test_conv_transpose2d_does_the_same(call: Call) -> None:
     _check(call)

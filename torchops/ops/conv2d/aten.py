@@ -243,8 +243,11 @@ def is_direct_transpose(
     if not len(size) == len(weight_size) == 4 or 0 in (*size, *weight_size):
         return False
     by, cut, apart = as_pair(stride), as_pair(padding), as_pair(dilation)
-    # every copy of the kernel then has a pixel in the result
-    small = apart == (1, 1) and cut[0] < weight_size[2] and cut[1] < weight_size[3] and max(by) < 2**31
+    numbers = list(zip(size[2:], weight_size[2:], by, cut, strict=True))
+    # every copy of the kernel then has a pixel in the result, of which some is left
+    small = apart == (1, 1) and all(
+        t < k and u < 2**31 and conv_transpose_size(n, k, u, 2 * t, 0, 1) > 0 for n, k, u, t in numbers
+    )
     return small and of_x == _stride(size, False) and of_weight == _stride(weight_size, False)
 
 

@@ -77,12 +77,13 @@ def quick_conv_transpose2d(
         and weight.is_cpu
         and (bias is None or (is_bare(bias) and not (bias.requires_grad and torch.is_grad_enabled())))
         and type(groups) is int
-        and (output_padding == 0 if type(output_padding) is int else output_padding == (0, 0))
     ):
         return None
     try:
         if not (
             _are_ints(stride, padding, dilation)
+            and _are_ints(output_padding, 0, 0)
+            and as_pair(output_padding) == (0, 0)
             and is_direct_transpose(
                 input.shape, input.stride(), weight.shape, weight.stride(), stride, padding, dilation
             )
