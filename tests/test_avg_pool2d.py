@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 import torchops
 from torchops import catalog
@@ -220,3 +222,26 @@ def test_matches_aten_in_every_mode(channels_last: bool, device: torch.device) -
         for further in ({}, {"count_include_pad": False}, {"divisor_override": 7}):
             kwargs: dict[str, Any] = {"kernel_size": 4, "stride": 3, "padding": 2, "ceil_mode": ceil_mode, **further}
             close(torchops.avg_pool2d(x.to(device), **kwargs), F.avg_pool2d(x, **kwargs), torch.float32)
+
+
+@pytest.mark.tiers("aten")
+@pytest.mark.parametrize("kernel", [2, 3, 5, 7, 15])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"])
+def test_sums_of_large_images_are_no_less_exact_than_those_of_aten(
+    kernel: int, stride: int, form: torch.memory_format
+) -> None:
+    """Along rows and columns fewer numbers are added, and each sum is divided once."""
+    x = (torch.randn(2, 16, 96, 96) + 1).contiguous(memory_format=form)
+    exact = F.avg_pool2d(x.double(), kernel, stride, kernel // 2)
+    ours, theirs = (f(x, kernel, stride, kernel // 2).double() for f in (torchops.avg_pool2d, F.avg_pool2d))
+    assert (ours - exact).square().mean() <= 1.05 * (theirs - exact).square().mean()
+    dy = torch.randn(exact.shape).contiguous(memory_format=form)
+
+    def gradient(function: Callable[..., Tensor], dtype: torch.dtype) -> Tensor:
+        leaf = x.to(dtype).requires_grad_()
+        return torch.autograd.grad(function(leaf, kernel, stride, kernel // 2), leaf, dy.to(dtype))[0].double()
+
+    exact = gradient(F.avg_pool2d, torch.float64)
+    ours, theirs = (gradient(f, torch.float32) for f in (torchops.avg_pool2d, F.avg_pool2d))
+    assert (ours - exact).square().mean() <= 1.05 * (theirs - exact).square().mean()
