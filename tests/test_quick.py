@@ -52,6 +52,7 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     ),
     "max_pool2d": lambda x: torchops.max_pool2d(x, 2),
     "avg_pool2d": lambda x: torchops.avg_pool2d(x, 2),
+    "adaptive_avg_pool2d": lambda x: torchops.adaptive_avg_pool2d(x, (1, 2)),
     "max_unpool2d": lambda x: torchops.max_unpool2d(x, _positions(x), 2),
 }
 _every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
@@ -74,7 +75,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.extend([name] * (y is not None))
         return y
 
-    for module in (torchops.functional.convolution, torchops.functional.pooling):
+    for module in (torchops.functional.convolution, torchops.functional.pooling, torchops.functional.adaptive):
         for name in [n for n in vars(module) if n.startswith("quick_")]:
             monkeypatch.setattr(module, name, partial(noting, name, getattr(module, name)))
     return names
@@ -328,6 +329,12 @@ NOT_TAKEN: dict[str, Callable[[], Any]] = {
     "max_pool2d dilated": lambda: torchops.max_pool2d(_X, 2, dilation=2),
     "max_pool2d dilated by a bool": lambda: torchops.max_pool2d(_X, 2, dilation=(1, True)),
     "max_pool2d by a bool": lambda: torchops.max_pool2d(_X, (2, True)),
+    "adaptive_avg_pool2d of as many as there are": lambda: torchops.adaptive_avg_pool2d(
+        torch.ones(1, 1, 4, 4), (None, 1)
+    ),
+    "adaptive_avg_pool2d with the gradient of channels_last": lambda: torchops.adaptive_avg_pool2d(
+        torch.ones(1, 2, 4, 4).to(memory_format=torch.channels_last).requires_grad_(), 1
+    ),
     "max_pool2d of a large image": lambda: torchops.max_pool2d(torch.ones(1, 1, 201, 200), 2),
     "max_pool2d of many pixels": lambda: torchops.max_pool2d(torch.ones(1, 1, 70, 70), 3, 1),
     "min_pool2d": lambda: torchops.min_pool2d(_X, 2),

@@ -197,6 +197,14 @@ def avg_pools(draw: st.DrawFn) -> Call:
 
 
 @st.composite
+def adaptive_avg_pools(draw: st.DrawFn) -> Call:
+    tensors: dict[str, Made | None] = {"input": draw(_made(draw(_SIZES)))}
+    return Call(
+        "adaptive_avg_pool2d", tensors, {"output_size": draw(_numbers(1, 5))}, draw(_DTYPES), draw(st.booleans())
+    )
+
+
+@st.composite
 def max_unpools(draw: st.DrawFn) -> Call:
     kernel = draw(_numbers(1, 3))
     others = {"kernel_size": kernel, "stride": draw(st.none() | st.just(kernel) | _numbers(1, 3))}
@@ -300,4 +308,9 @@ def test_avg_pool2d_does_the_same(call: Call) -> None:
 
 @given(max_unpools())
 def test_max_unpool2d_does_the_same(call: Call) -> None:
+    _check(call)
+
+
+@given(adaptive_avg_pools())
+def test_adaptive_avg_pool2d_does_the_same(call: Call) -> None:
     _check(call)

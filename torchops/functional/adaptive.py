@@ -9,6 +9,7 @@ from torch import Tensor
 
 from torchops.ops import adaptive_avg_pool2d as _avg
 from torchops.ops import adaptive_max_pool2d as _max
+from torchops.ops.cpu.quick import quick_adaptive_avg_pool2d
 from torchops.ops.memory import is_channels_last
 
 from . import arguments, sizes
@@ -48,10 +49,13 @@ def adaptive_avg_pool2d(input: Tensor, output_size: _Size) -> Tensor:
     >>> torchops.adaptive_avg_pool2d(torch.rand(2, 512, 7, 7), 1).shape
     torch.Size([2, 512, 1, 1])
     """
+    y = quick_adaptive_avg_pool2d(input, output_size)
+    if y is not None:
+        return y
     arguments.check_pooled(input)
     size = sizes.adaptive_size(input.shape, output_size)
     x = input if input.dim() == 4 else input.unsqueeze(0)
-    y: Tensor = _avg.adaptive_avg_pool2d(x, size, False, is_channels_last(x))
+    y = _avg.adaptive_avg_pool2d(x, size, False, is_channels_last(x))
     return y if input.dim() == 4 else y.squeeze(0)
 
 

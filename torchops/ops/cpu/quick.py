@@ -151,6 +151,21 @@ def quick_avg_pool2d(
         return None
 
 
+def quick_adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor | None:
+    """With a gradient not of channels_last images, whose format the gradient of a mean forgets."""
+    if not (is_quiet(input) and input.dim() == 4 and input.numel() != 0):
+        return None
+    if torch.is_grad_enabled() and input.requires_grad and is_channels_last(input):
+        return None
+    try:
+        if not (_are_ints(output_size, 1, 1) and 0 < min(as_pair(output_size)) <= max(as_pair(output_size)) < 2**31):
+            return None
+        y: Tensor = nn_builtins.adaptive_avg_pool2d(input, output_size)
+        return y
+    except _REFUSALS:
+        return None
+
+
 def quick_max_unpool2d(
     input: Tensor, indices: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any
 ) -> Tensor | None:
