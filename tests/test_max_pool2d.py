@@ -379,3 +379,20 @@ def test_minimum_goes_through_many_images_a_few_at_a_time(monkeypatch: pytest.Mo
     monkeypatch.setattr(tiles, "PART", 200)
     for form in (torch.contiguous_format, torch.channels_last):
         check_against_aten(hard_images((5, 3, 8, 8)).contiguous(memory_format=form), True, kernel_size=2)
+
+
+@pytest.mark.tiers("aten")
+@pytest.mark.parametrize("smallest", [False, True])
+@pytest.mark.parametrize("size", [(1, 2), (2, 1)])
+def test_rows_of_one_mode_and_columns_of_the_other(size: tuple[int, int], smallest: bool) -> None:
+    """Only the operator by itself may be asked so."""
+    x = torch.randn(1, 3, 6, 6, requires_grad=True)
+    asked = ((3, 3), (4, 4), (0, 0), (1, 1), size, smallest)
+    y = torch.ops.torchops.max_pool2d(x, *asked)
+    values, positions = torch.ops.torchops.max_pool2d_with_indices(x, *asked, "position")
+    expected = F.max_pool2d(-x if smallest else x, 3, 4, ceil_mode=True)[:, :, : size[0], : size[1]]
+    assert torch.equal(y, -expected if smallest else expected)
+    assert torch.equal(values, y)
+    assert torch.equal(x.flatten(2).gather(2, positions.flatten(2)).view_as(y), y)
+    (dx,) = torch.autograd.grad(y.sum(), x)
+    assert int(dx.count_nonzero()) == y.numel()

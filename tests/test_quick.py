@@ -282,6 +282,12 @@ NOT_TAKEN: dict[str, Callable[[], Any]] = {
     "conv_transpose2d of dilated kernels": lambda: torchops.conv_transpose2d(
         torch.ones(1, 2, 4, 4), _KERNEL, dilation=2
     ),
+    "conv_transpose2d with a bias of another dtype": lambda: torchops.conv_transpose2d(
+        torch.ones(1, 2, 4, 4), _KERNEL, torch.ones(3, dtype=torch.float64)
+    ),
+    "conv_transpose2d with a bias of integers": lambda: torchops.conv_transpose2d(
+        torch.ones(1, 2, 4, 4), _KERNEL, torch.ones(3, dtype=torch.int64)
+    ),
     "conv_transpose2d of channels_last": lambda: torchops.conv_transpose2d(
         torch.ones(1, 2, 4, 4).to(memory_format=torch.channels_last), _KERNEL
     ),

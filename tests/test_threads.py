@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -70,6 +72,35 @@ def test_an_error_is_raised_where_the_work_was_asked_for(bad: int) -> None:
     assert running == [bad]
     assert torch.get_num_threads() == 3
     threads.share_out([bad + 1], lambda: None, do)
+
+
+def test_where_the_system_gives_no_more_threads_those_there_are_do_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that have started are waited for, and their errors are heard."""
+    with ThreadPoolExecutor(1, initializer=threads._be_one_of_many) as pool:
+        submitted = []
+
+        def submit(run: Callable[[], None]) -> Future[None]:
+            if submitted:
+                raise RuntimeError("can't start new thread")
+            submitted.append(pool.submit(run))
+            return submitted[0]
+
+        monkeypatch.setattr(threads, "_others", lambda: SimpleNamespace(submit=submit))
+        met, ours, done = threading.Barrier(2, timeout=60), threading.get_ident(), []
+
+        def do(piece: int, _: None) -> None:
+            if piece < 2:
+                met.wait()
+            if threading.get_ident() != ours:
+                time.sleep(0.05)
+                raise IndexError("of another thread")
+            done.append(piece)
+
+        with pytest.raises(IndexError, match="of another thread"):
+            threads.share_out(range(5), lambda: None, do)
+        assert submitted[0].done()
+        # that thread had taken one
+        assert len(done) == 4
 
 
 def test_tensors_of_inference_mode_are_written_to_from_every_thread() -> None:

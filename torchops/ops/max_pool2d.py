@@ -96,7 +96,8 @@ _pool = torch.ops.aten.max_pool2d_with_indices
 
 
 def _turns(x: Tensor, window: Window, output_size: Ints) -> bool:
-    """Whether ATen is given planes as channels, which is faster: see cpu/turned.py."""
+    """Whether ATen is given planes as channels, which is faster: see cpu/turned.py. Half a vector of them is enough, since
+    it takes longer for maxima than for means."""
     planes, taps = x.shape[0] * x.shape[1], math.prod(output_size) * math.prod(window.kernel)
     return x.is_cpu and 2 * planes >= tiles.LANES and planes * taps >= tiles.FEW and not is_channels_last(x)
 
@@ -107,7 +108,8 @@ def _aten(
     # of the two modes, the one that makes that many windows
     ceil_mode = window.output_size(x.shape[2:]) != tuple(output_size)
     turns = _turns(x, window, output_size)
-    if not smallest and not turns and indices == "position":
+    asked = window.output_size(x.shape[2:], ceil_mode) == tuple(output_size)
+    if asked and not smallest and not turns and indices == "position":
         return _pool(x, *window, ceil_mode)
     y, found = _empty_with_indices(x, window, output_size, smallest, indices)
     prefer_huge_pages(y)
@@ -132,6 +134,9 @@ def _aten(
     def fill_part(part: tuple[Tensor, ...], _: None) -> None:
         image, maxima, where = part
         values, positions = _pool(image.neg() if smallest else image, *window, ceil_mode)
+        if not asked:
+            # an operator may be asked for as many rows as one mode makes, and as many columns as the other
+            values, positions = (t[:, :, : output_size[0], : output_size[1]] for t in (values, positions))
         write(values, as_offsets(positions) if as_offsets else positions, maxima, where)
 
     if turns:
@@ -145,7 +150,8 @@ def _is_plain(x: Tensor, window: Window, output_size: Ints, smallest: bool, indi
     """Whether it is ATen's pool and no more, with a gradient that rounds once: on a CPU, where that sums in one order."""
     exact = x.dtype in (torch.float32, torch.float64) or not window.overlap()
     plain = exact and not smallest and indices == "position" and x.is_cpu and x.numel() != 0 and not uses_triton(x)
-    return plain and not _turns(x, window, output_size)
+    one_mode = tuple(output_size) in (window.output_size(x.shape[2:]), window.output_size(x.shape[2:], True))
+    return plain and one_mode and not _turns(x, window, output_size)
 
 
 def _setup_max_pool2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -42,7 +42,8 @@ def forget() -> None:
     """Have everything made anew that torchops keeps of weights: what compiled models compute of them alone, and packed ones.
 
     For writes to Parameters that torch does not count: to `p.data`, to memory that NumPy or another library shares, by
-    `torch.distributed.broadcast`, or by a CUDA graph. Steps of torch's optimizers need no such call.
+    `torch.distributed.broadcast`, or by a CUDA graph; and to a vector that `torch.nn.utils.vector_to_parameters` was given, in
+    which Parameters then lie. Steps of torch's optimizers need no such call.
 
     >>> import torch, torchops
     >>> layer = torchops.nn.Conv2d(3, 8, 3).eval()

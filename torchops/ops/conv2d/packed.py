@@ -33,6 +33,8 @@ _PROBES = 32
 """How many elements of a weight are compared in every call, which takes 0.2 us."""
 _SIZES = 64
 """For so many kinds of calls of one weight it is known whether they take a copy."""
+_COPIES = 4
+"""So many of a weight are made at most: for two formats, and for two sets of numbers."""
 _LARGE = 1 << 15
 """Elements of a weight from which on it takes longer to reorder it than to ask whether it is what it was."""
 _LARGE_CONTIGUOUS = 1 << 18
@@ -68,7 +70,9 @@ class _Declared:
     def is_unchanged(self, weight: Tensor) -> bool:
         # while this is held, the addresses of the probes are the storage's
         storage = self._storage()
-        return storage is not None and self._state == _state(weight) and self._probe.tobytes() == self._probed
+        if storage is None or weight.is_inference():
+            return False
+        return self._state == _state(weight) and self._probe.tobytes() == self._probed
 
 
 class _Cache:
@@ -97,7 +101,7 @@ def declare(weight: Tensor) -> None:
     """Say that a weight is constant enough for a copy to be made of it: it is not being trained."""
     if id(weight) in _declared or weight.numel() < _LARGE or weight.dtype != torch.float32:
         return
-    if not is_bare(weight) or weight.is_inference() or weight.dim() != 4:
+    if not is_bare(weight) or weight.is_inference() or weight.is_neg() or weight.dim() != 4:
         return
     # zeros that torch knows to be zeros, and wrappers, have no memory. Of a single product oneDNN rounds the sum with the bias
     # once, or the product before, as its algorithm has it
@@ -155,11 +159,15 @@ def _is_served(x: Tensor, bias: Tensor | None) -> bool:
     """Whether a call is a plain one in float32, and oneDNN does what it does by default."""
     return (
         is_quiet(x)
-        and (bias is None or (is_bare(bias) and bias.dtype == torch.float32 and bias.is_contiguous()))
+        and (bias is None or _is_read_as_it_lies(bias))
         and x.dtype == torch.float32
         and onednn_is_enabled()
         and onednn_precision("mkldnn", "conv") in _USUAL
     )
+
+
+def _is_read_as_it_lies(bias: Tensor) -> bool:
+    return is_bare(bias) and bias.dtype == torch.float32 and bias.is_contiguous() and not bias.is_neg()
 
 
 def _first_of_its_kind(known: _Declared, kind: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -179,8 +187,11 @@ def _first_of_its_kind(known: _Declared, kind: Any, x: Tensor, weight: Tensor, b
     channels_last = is_channels_last(x) or is_channels_last(weight)
     if not channels_last and weight.numel() < _LARGE_CONTIGUOUS:
         return y
-    which = channels_last, numbers
+    which = channels_last, by, around, apart, groups
     if which not in known.copies:
+        if len(known.copies) >= _COPIES:
+            # whoever computes with a weight in ever new ways gains nothing
+            return y
         make = _for_channels_last if channels_last else _for_contiguous
         run = make(weight, bias, x.shape, by, around, apart, groups)
         found = run(x, bias)

@@ -76,6 +76,9 @@ def quick_conv_transpose2d(
         and type(weight) in BARE
         and weight.is_cpu
         and (bias is None or (is_bare(bias) and not (bias.requires_grad and torch.is_grad_enabled())))
+        # ATen takes other dtypes of a bias here
+        and input.dtype == weight.dtype
+        and (bias is None or bias.dtype == input.dtype)
         and type(groups) is int
     ):
         return None

@@ -8,13 +8,14 @@ that gets less of its core does less of the work.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -102,24 +103,26 @@ def share_out(pieces: Iterable[_Piece], tools: Callable[[], _Tools], do: Callabl
     set_num_threads, before = _set_num_threads(), torch.get_num_threads()
     assert set_num_threads is not None
     others = _started(run, allowed - 1)
-    set_num_threads(1)
     try:
+        # what is done here is not split either, nor shared out again
+        set_num_threads(1)
         run()
     finally:
         set_num_threads(before)
         # nothing is left to do, or nobody will need it
         while take() is not None:
             pass
-        # those that have begun write to memory that may go with this call
-        errors = [other.exception() for other in others if not other.cancel()]
-    for error in errors:
-        if error is not None:
-            raise error
+        others = [other for other in others if not other.cancel()]
+        # they write to memory of this call
+        wait(others)
+    for other in others:
+        other.result()
 
 
 def _started(run: Callable[[], None], times: int) -> list[Future[None]]:
-    try:
-        return [_others().submit(run) for _ in range(times)]
-    except RuntimeError:
-        # the interpreter is about to end, and takes no more: the thread that calls does all
-        return []
+    """As many times as there are threads: the system may give no more, or the interpreter be about to end."""
+    started: list[Future[None]] = []
+    with contextlib.suppress(RuntimeError):
+        # those that have started are kept if the next does not
+        started.extend(_others().submit(run) for _ in range(times))
+    return started
