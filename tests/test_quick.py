@@ -329,7 +329,7 @@ NOT_TAKEN: dict[str, Callable[[], Any]] = {
     "conv2d with a subclass to be added": _conv2d(residual=torch.ones(2, 4, 4, 4).as_subclass(_Special)),
     "max_pool2d of an unbatched image": lambda: torchops.max_pool2d(_X[0], 2),
     "max_pool2d of an empty batch": lambda: torchops.max_pool2d(_X[:0], 2),
-    "max_pool2d with indices": lambda: torchops.max_pool2d(_X, 2, return_indices=True)[1],
+    "max_pool2d with offsets": lambda: torchops.max_pool2d(_X, 2, return_indices="offset")[1],
     "max_pool2d with 0 for False": lambda: torchops.max_pool2d(_X, 2, return_indices=0),  # type: ignore[call-overload]
     "max_pool2d with 1 for ceil_mode": lambda: torchops.max_pool2d(_X, 2, ceil_mode=1),  # type: ignore[call-overload]
     "max_pool2d dilated": lambda: torchops.max_pool2d(_X, 2, dilation=2),
@@ -386,14 +386,20 @@ def test_takes_the_long_way(call: Callable[[], Any], taken: list[str]) -> None:
         assert _same(found, expected)
 
 
-def test_large_images_take_it_where_their_windows_have_few_pixels(taken: list[str]) -> None:
-    x = torch.randn(2, 4, 64, 64)
+def test_large_images_take_it_where_nothing_is_faster(taken: list[str]) -> None:
+    x = torch.randn(2, 8, 64, 64)
     torchops.avg_pool2d(x, 3, 1)
     torchops.max_pool2d(x, 3, 2)
+    x = x.to(memory_format=torch.channels_last)
+    torchops.avg_pool2d(x, 9, 1)
+    torchops.max_pool2d(x, 5, 1)
+    torchops.max_pool2d(x[:, :7], 3, 1)
     assert not taken
-    torchops.avg_pool2d(x, 2)
-    torchops.max_pool2d(x, 2, (2, 2))
-    assert taken == ["quick_avg_pool2d"]
+    for function in (torchops.avg_pool2d, torchops.max_pool2d):
+        for window in ((2,), (5, 2), (3, 1), (3, (2, 1))):
+            function(x, *window)
+    torchops.max_pool2d(x, 3, 2, return_indices=True)
+    assert taken == 4 * ["quick_avg_pool2d"] + 5 * ["quick_max_pool2d"]
 
 
 def test_nested_tensors_are_refused_as_before() -> None:

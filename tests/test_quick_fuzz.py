@@ -184,7 +184,7 @@ def max_pools(draw: st.DrawFn) -> Call:
         "ceil_mode": draw(_FLAGS),
         "dilation": draw(st.just(1) | _numbers(1, 1) | _numbers(1, 2)),
     }
-    others["return_indices"] = draw(_rarely(st.just(False), st.sampled_from((True, "offset", 0, None))))
+    others["return_indices"] = draw(_rarely(st.booleans(), st.sampled_from(("offset", 0, None))))
     return Call("max_pool2d", {"input": draw(_made(draw(_SIZES)))}, others, draw(_DTYPES), draw(st.booleans()))
 
 

@@ -123,10 +123,10 @@ def max_pool2d(
     >>> torchops.max_pool2d(x, 2, return_indices="offset")[1]
     tensor([[[3, 2]]], dtype=torch.uint8)
     """
-    if return_indices is False:
-        y = quick_max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
-        if y is not None:
-            return y
+    if isinstance(return_indices, bool):
+        found = quick_max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+        if found is not None:
+            return found
     return _pool(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, False)
 
 

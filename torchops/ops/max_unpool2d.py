@@ -212,16 +212,18 @@ def _flat(t: Tensor, channels_last: bool) -> Tensor:
 
 
 def _for_parts(
-    do: Callable[..., None], indices: Tensor, size: Ints, window: Window, channels_last: bool, *tensors: Tensor
-) -> None:
-    """Do all images at once, or some at a time if positions have to be made: given these, and the tensors; all flat."""
+    do: Callable[..., None], indices: Tensor, size: Ints, window: Window, channels_last: bool, *tensors: Tensor,
+    at_once: bool,
+) -> None:  # fmt: skip
+    """Do some images at a time, given their positions and the same images of the tensors; all flat. `at_once` where little is
+    done with them: then all that are given as positions."""
 
     def positions_first(part: tuple[Tensor, ...], _: None) -> None:
         some, *rest = part
         positions = some if some.dtype == torch.int64 else _positions_of(some, size, window)
         do(_flat(positions, channels_last), *(_flat(t, channels_last) for t in rest))
 
-    if indices.dtype == torch.int64:
+    if at_once and indices.dtype == torch.int64:
         positions_first((indices, *tensors), None)
         return
     share_out(parts(size[0] * size[1], channels_last, indices, *tensors), lambda: None, positions_first)
@@ -248,7 +250,7 @@ def _aten_fwd(x: Tensor, indices: Tensor, y: Tensor, window: Window, accumulate:
     if not x.is_cpu:
         check_indices(indices, size, window)
     try:
-        _for_parts(put_back, indices, size, window, channels_last, x, target)
+        _for_parts(put_back, indices, size, window, channels_last, x, target, at_once=x.is_cpu)
     except (RuntimeError, IndexError):
         check_indices(indices, size, window)
         raise
@@ -268,7 +270,7 @@ def _aten_bwd(dy: Tensor, indices: Tensor, dx: Tensor, window: Window, accumulat
             numbers = _numbers(positions, dim)
             out.masked_fill_(_winners(positions, numbers, grad, dim).gather(dim, positions) != numbers, 0)
 
-    _for_parts(fetch, indices, size, window, channels_last, dy, dx)
+    _for_parts(fetch, indices, size, window, channels_last, dy, dx, at_once=every)
 
 
 def _numbers(positions: Tensor, dim: int) -> Tensor:

@@ -19,6 +19,7 @@ from torchops.ops.shortcut import BARE, is_bare, is_quiet
 from torchops.torch_internals import any_requires_grad, in_any_autocast, nn_builtins
 
 from . import tiles
+from .separable import MANY
 
 SMALL = 1 << 14
 """Elements of all images together up to which nothing is faster than ATen's unpooling."""
@@ -108,32 +109,38 @@ def _finished(y: Tensor, activation: str | None, residual: Tensor | None) -> Ten
     return y if activation is None else ACTIVATIONS[activation].in_place(y)
 
 
-def _are_few(input: Tensor, kernel_size: Any, stride: Any) -> bool:
-    """Whether the windows have so few pixels together that nothing is faster than ATen's pools."""
+def _is_for_aten(input: Tensor, kernel_size: Any, stride: Any, taps: int) -> bool:
+    """Whether nothing is faster than ATen's pool: windows have few pixels together, or the image is channels_last and they
+    step, or have no more than so many taps."""
     elements = input.numel()
     if stride == () or stride == kernel_size:
         # a pixel is in one of them
-        return 0 < elements <= tiles.FEW
-    kernel = as_pair(kernel_size)
-    return 0 < elements * kernel[0] * kernel[1] <= tiles.FEW
+        return 0 < elements <= tiles.FEW or is_channels_last(input)
+    rows, cols = as_pair(kernel_size)
+    if 0 < elements * rows * cols <= tiles.FEW:
+        return True
+    return is_channels_last(input) and (
+        as_pair(stride) != (1, 1) or (rows * cols <= taps and input.shape[1] >= 8 and elements <= MANY)
+    )
 
 
 def quick_max_pool2d(
-    input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
-) -> Tensor | None:
-    """Of small images, without indices."""
+    input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any, indices: bool
+) -> Any:
+    """Without indices, or with positions."""
     if not (type(ceil_mode) is bool and is_quiet(input) and input.dim() == 4):
         return None
     stride = () if stride is None else stride
     try:
         if not (
             _are_ints(kernel_size, stride or 1, padding)
-            and _are_few(input, kernel_size, stride)
+            and _is_for_aten(input, kernel_size, stride, 9)
             and type(dilation) is int
             and dilation == 1
         ):
             return None
-        return torch.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
+        pool = nn_builtins.max_pool2d_with_indices if indices else torch.max_pool2d
+        return pool(input, kernel_size, stride, padding, dilation, ceil_mode)
     except _REFUSALS:
         return None
 
@@ -141,12 +148,11 @@ def quick_max_pool2d(
 def quick_avg_pool2d(
     input: Tensor, kernel_size: Any, stride: Any, padding: Any, ceil_mode: Any, count_include_pad: Any
 ) -> Tensor | None:
-    """Of small images."""
     if not (type(ceil_mode) is type(count_include_pad) is bool and is_quiet(input) and input.dim() == 4):
         return None
     stride = () if stride is None else stride
     try:
-        if not (_are_ints(kernel_size, stride or 1, padding) and _are_few(input, kernel_size, stride)):
+        if not (_are_ints(kernel_size, stride or 1, padding) and _is_for_aten(input, kernel_size, stride, 49)):
             return None
         y: Tensor = nn_builtins.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, count_include_pad)
         return y

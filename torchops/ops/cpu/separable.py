@@ -191,7 +191,7 @@ class _Slides:
 #
 # The pools.
 
-_MANY = 1 << 22
+MANY = 1 << 22
 """Outputs whose indices, which ATen writes even if nobody asks for them, are more memory than the C library keeps for reuse."""
 
 
@@ -223,7 +223,7 @@ def takes_best(x: Tensor, window: Window, size: Ints) -> bool:
     if not is_channels_last(x):
         return True
     calls = 1 + sum(len(list(_covering(kernel))) for kernel in window.kernel)
-    return window.stride == (1, 1) and (outputs > _MANY or _is_cheap(x, window, size, 1 / 3, calls))
+    return window.stride == (1, 1) and (outputs > MANY or _is_cheap(x, window, size, 1 / 3, calls))
 
 
 def takes_sums(x: Tensor, window: Window, size: Ints) -> bool:
