@@ -433,10 +433,10 @@ MUTANTS = (
         file="test_pool_fuzz.py",
     ),
     Mutant(
-        "gradient of a band alone",
+        "spread without a division",
         "aten",
-        "means_of_large_images",
-        (Edit("pieces", "max(0, over - before)", "max(0, over)"),),
+        "goes_back_to_large_images",
+        (Edit("_convolve", "torch.div(sums, divisor, out=image)", "image.copy_(sums)"),),
         file="test_pool_fuzz.py",
     ),
 )

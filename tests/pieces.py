@@ -25,7 +25,7 @@ class Pieces:
         with pytest.MonkeyPatch.context() as patch, threads(self.threads):
             for name in ("TILE", "PART", "BAND"):
                 patch.setattr(tiles, name, self.elements)
-            for name in ("FEW", "LEAST", "LANES"):
+            for name in ("FEW", "LEAST", "LANES", "PIXELS"):
                 patch.setattr(tiles, name, 1)
             patch.setattr(tiles, "OVERLAP", 0)
             yield

@@ -143,12 +143,13 @@ def _onednn() -> None:
     torch.backends.mkldnn.enabled = True
 
 
-@_about("onednn_precision")
+@_about("onednn_precision", "onednn_is_exact")
 def _onednn_precision() -> None:
     backend: Any = torch.backends.mkldnn
     for precision in ("bf16", "ieee", "none"):
         backend.conv.fp32_precision = precision
         assert internals.onednn_precision("mkldnn", "conv") == backend.conv.fp32_precision == precision
+        assert internals.onednn_is_exact() == (precision in ("none", "ieee"))
 
 
 @_about("below_autograd")

@@ -146,6 +146,11 @@ onednn_precision: Callable[[str, str], str] = torch._C._get_fp32_precision_gette
 """What oneDNN may round float32 to, for "mkldnn" and an op. `torch.backends.mkldnn.conv.fp32_precision` tells it as slowly."""
 
 
+def onednn_is_exact() -> bool:
+    """Whether ATen may call oneDNN, and that does not round the float32 of convolutions."""
+    return onednn_is_enabled() and onednn_precision("mkldnn", "conv") in ("none", "ieee")
+
+
 def asks_onednn(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> bool:

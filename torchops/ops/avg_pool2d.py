@@ -19,13 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchops.backend import uses_triton
-from torchops.kernels.geometry import Window
+from torchops.kernels.geometry import Window, conv_transpose_size
+from torchops.torch_internals import onednn_is_exact
 
 from .checks import check_tensors, check_windows, check_word
 from .cpu import tiles
 from .cpu.separable import sum_windows, takes_sums
-from .cpu.tiles import accumulation_dtype
-from .cpu.turned import AdjointBlock, Block, for_adjoint_blocks, for_blocks, turned
+from .cpu.threads import share_out
+from .cpu.tiles import accumulation_dtype, room
+from .cpu.turned import Block, for_blocks, turned
 from .derivatives import Derivative
 from .memory import is_channels_last, prefer_huge_pages
 from .packing import Packed
@@ -175,6 +177,37 @@ def _aten_pool(x: Tensor, window: Window, size: Ints, mean: str, divisor: int, c
     return y.to(dtype)
 
 
+def _stretch(x: Tensor, y: Tensor, window: Window) -> list[int] | None:
+    """What a transposed convolution of ones adds at the end (rows, columns) to spread the windows of x over an image y, where
+    that is faster than ATen's loop over windows: oneDNN's is along the channels."""
+    _, c, h, w = y.shape
+    large = c >= tiles.LANES and h * w >= tiles.PIXELS and y.numel() >= tiles.FEW
+    if not large or not y.is_cpu or y.dtype != torch.float32 or not y.is_contiguous() or not onednn_is_exact():
+        return None
+    more = [
+        size - conv_transpose_size(count, kernel, stride, 2 * padding, 0, 1)
+        for size, count, (kernel, stride, padding, _) in zip((h, w), x.shape[2:], window.axes(), strict=True)
+    ]
+    return more if all(0 <= m < stride for m, stride in zip(more, window.stride, strict=True)) else None
+
+
+def _convolve(x: Tensor, y: Tensor, window: Window, more: list[int], divisor: Tensor | float) -> None:
+    """Fill y with the sums of the windows over each pixel, divided by a number, or by the pixel's own: see `_stretch`."""
+    c = y.shape[1]
+    ones = torch.ones((c, 1, *window.kernel))
+    # where a size is 1, oneDNN takes other strides for another format
+    x = x if x.is_contiguous() and 1 not in x.shape else x.clone(memory_format=torch.contiguous_format)
+
+    def fill(part: tuple[Tensor, ...], _: None) -> None:
+        values, image = part
+        sums = torch.conv_transpose2d(values, ones, None, window.stride, window.padding, more, c)
+        torch.div(sums, divisor, out=image)
+
+    # oneDNN is told of whole images
+    images = max(1, room(y.numel(), tiles.PART) // y[0].numel())
+    share_out(zip(x.split(images), y.split(images), strict=True), lambda: None, fill)
+
+
 def _aten_unpool(x: Tensor, y: Tensor, window: Window, mean: str, divisor: int) -> None:
     prefer_huge_pages(y)
     windows, size = x.shape[2:], y.shape[2:]
@@ -187,29 +220,19 @@ def _aten_unpool(x: Tensor, y: Tensor, window: Window, mean: str, divisor: int) 
     # the windows over a pixel lie as windows with this padding do
     (r, s), _, (above, before), _ = window
     opposite = window._replace(padding=(r - 1 - above, s - 1 - before))
-    arguments = _arguments(size, window, windows, mean, divisor)
-    slides, exact = takes_sums(y, opposite, size), y.dtype in (torch.float32, torch.float64)
-    if slides or (arguments and exact and _turns(y, windows, window)):
+    slides = takes_sums(y, opposite, size)
+    stretch = None if slides else _stretch(x, y, window)
+    if slides or stretch:
         by = _divisors(size, windows, window, mean, divisor, y) if covers is None else covers
         # each value has to be divided by that of its own window
         if covers is None and isinstance(by, Tensor):
             x, by = x / by, 1
-        if slides:
+        if stretch:
+            _convolve(x, y, window, stretch, by)
+        else:
             sum_windows(x, y, opposite, by)
-            return
-        how = *window[:3], bool(arguments and arguments[3]), False, 1 if isinstance(by, Tensor) else by
-
-        def fill(block: AdjointBlock) -> None:
-            values = turned(block.windows)
-            target = torch.empty(block.size, dtype=y.dtype, memory_format=torch.channels_last)
-            _aten.avg_pool2d_backward.grad_input(values, target, *how, grad_input=target)
-            rows = block.results(target)
-            if covers is not None:
-                rows.div_(covers[block.row : block.row + rows.shape[2]])
-            block.image.copy_(rows)
-
-        for_adjoint_blocks(fill, x, window, y)
         return
+    arguments, exact = _arguments(size, window, windows, mean, divisor), y.dtype in (torch.float32, torch.float64)
     target = y
     if arguments is None or not exact:
         # windows beyond the image need more room; ATen rounds the divisor to a half, and a sum of several on the way

@@ -27,7 +27,7 @@ from torch import Tensor
 from torchops.ops.memory import is_channels_last
 from torchops.ops.shortcut import is_bare, is_quiet
 from torchops.ops.writes import tell
-from torchops.torch_internals import asks_onednn, onednn_is_enabled, onednn_precision, version_of
+from torchops.torch_internals import asks_onednn, onednn_is_exact, version_of
 
 _PROBES = 32
 """How many elements of a weight are compared in every call, which takes 0.2 us."""
@@ -39,8 +39,6 @@ _LARGE = 1 << 15
 """Elements of a weight from which on it takes longer to reorder it than to ask whether it is what it was."""
 _LARGE_CONTIGUOUS = 1 << 18
 """The same for contiguous results, into which the operator for a packed weight takes longer to reorder them."""
-_USUAL = ("none", "ieee")
-"""The precisions that do not have oneDNN round float32."""
 
 _Run = Callable[[Tensor, Tensor | None], Tensor | None]
 """Computes a convolution of an image and a bias; None if that bias is not the one that it knows."""
@@ -158,11 +156,7 @@ def _is_new(x: Tensor, bias: Tensor | None) -> Tensor | None:
 def _is_served(x: Tensor, bias: Tensor | None) -> bool:
     """Whether a call is a plain one in float32, and oneDNN does what it does by default."""
     return (
-        is_quiet(x)
-        and (bias is None or _is_read_as_it_lies(bias))
-        and x.dtype == torch.float32
-        and onednn_is_enabled()
-        and onednn_precision("mkldnn", "conv") in _USUAL
+        is_quiet(x) and (bias is None or _is_read_as_it_lies(bias)) and x.dtype == torch.float32 and onednn_is_exact()
     )
 
 

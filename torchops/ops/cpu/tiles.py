@@ -25,6 +25,8 @@ FEW = 40_000
 """Taps of all windows together for which calls take longer than a loop over the windows."""
 LANES = 16
 """How many planes are turned at a time, at least: as many as a vector has elements."""
+PIXELS = 1 << 9
+"""Pixels of an image from which on a convolution of ones is worth its preparation."""
 OVERLAP = 4
 """How many times as high a band is, at least, as the windows that it shares with the next."""
 LEAST = 1 << 17
