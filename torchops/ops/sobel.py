@@ -16,8 +16,7 @@ from torchops.backend import uses_triton
 from torchops.kernels.geometry import Border
 
 from .checks import FLOATS, check_border, check_numbers, check_shape, check_tensors
-from .cpu.threads import share_out
-from .cpu.tiles import Scratch, Tile, accumulation_dtype, halo, is_inside, planar, read_padded, runs, tiles, turns
+from .cpu.tiles import Scratch, accumulation_dtype, halo, is_inside, planar, read_padded, runs, tiles
 from .derivatives import Derivative
 from .memory import memory_format, prefer_huge_pages
 from .packing import Packed
@@ -164,9 +163,9 @@ def _aten_fwd(x: Tensor, out: Tensor, scale: float, eps: float | None, border: B
     targets = [planar(t, channels_last) for t in ((out,) if eps is not None else out.unbind(2))]
     x = planar(x, channels_last)
     prefer_huge_pages(out)
+    scratch = Scratch(x.device)
     offset = torch.full((), eps or 0.0, dtype=accumulation_dtype(x.dtype), device=x.device)
-
-    def fill(tile: Tile, scratch: Scratch) -> None:
+    for tile in tiles(x.shape, x.device):
         gx, gy = _gradients(read_padded(x, tile, *border, scratch), scratch)
         if eps is None:
             targets[0][tile].copy_(gx.mul_(scale))
@@ -175,8 +174,6 @@ def _aten_fwd(x: Tensor, out: Tensor, scale: float, eps: float | None, border: B
             torch.sqrt(_square(gx, gy, scale, offset, out=gx), out=targets[0][tile])
         else:
             targets[0][tile].copy_(_square(gx, gy, scale, offset, out=gx).sqrt_())
-
-    share_out(tiles(x.shape, x.device), lambda: Scratch(x.device), fill)
 
 
 def _add_adjoint(dgx: Tensor, dgy: Tensor, dx: Tensor, scratch: Scratch) -> None:
@@ -206,9 +203,9 @@ def _aten_bwd(dout: Tensor, x: Tensor | None, dx: Tensor, scale: float, eps: flo
     target = dx.zero_() if dx.dtype == acc else torch.zeros_like(dx, dtype=acc)
     total = planar(target, channels_last)
     x = None if x is None else planar(x, channels_last)
+    scratch = Scratch(dx.device)
     offset = torch.full((), eps, dtype=acc, device=dx.device)
-
-    def add(tile: Tile, scratch: Scratch) -> None:
+    for tile in tiles(total.shape, dx.device):
         if x is None:
             size = sources[0][tile].shape
             dgx, dgy = (
@@ -226,20 +223,13 @@ def _aten_bwd(dout: Tensor, x: Tensor | None, dx: Tensor, scale: float, eps: flo
         a, b, rows, cols = tile
         if is_inside(tile, total.shape):
             _add_adjoint(dgx, dgy, total[halo(tile)], scratch)
-            return
+            continue
         part, share = total[a, b], dgx.new_zeros((*dgx.shape[:2], dgx.shape[2] + 2, dgx.shape[3] + 2, dgx.shape[4]))
         _add_adjoint(dgx, dgy, share, scratch)
         for from_rows, to_rows in runs(rows, part.shape[2], border.mode):
             for from_cols, to_cols in runs(cols, part.shape[3], border.mode):
                 if to_rows is not None and to_cols is not None:
                     part[:, :, to_rows, to_cols].add_(share[:, :, from_rows, from_cols])
-
-    def add_all(some: list[Tile], scratch: Scratch) -> None:
-        for tile in some:
-            add(tile, scratch)
-
-    for group in turns(tiles(total.shape, dx.device), total.shape):
-        share_out(group, lambda: Scratch(dx.device), add_all)
     if target is not dx:
         dx.copy_(target)
 

@@ -1,12 +1,11 @@
-"""Work on ATen tile by tile: intermediates stay in cache, and nothing of the size of the image is allocated. Tiles are what
-threads share out among themselves.
+"""Work on ATen piece by piece: intermediates stay in cache, and nothing of the size of the image is allocated.
 
 Inside the image a tile is a view; a tile that touches the border reads a small padded copy of itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -81,7 +80,7 @@ def planar(t: Tensor, channels_last: bool) -> Tensor:
 def tiles(size: torch.Size, device: torch.device) -> Iterator[Tile]:
     """Tiles that cover (A, B, H, W, L): whole planes while these are small, else the frame, then bands of rows."""
     a, b, h, w, lanes = size
-    limit = room(size.numel(), TILE) if device.type == "cpu" else 1 << 62
+    limit = TILE * torch.get_num_threads() if device.type == "cpu" else 1 << 62
     everything = slice(0, None)
     planes = limit // (h * w * lanes)
     if planes:
@@ -99,29 +98,11 @@ def tiles(size: torch.Size, device: torch.device) -> Iterator[Tile]:
             yield everything, everything, slice(r, min(r + step, h - 1)), slice(c, c + 1)
     if w <= 2:
         return
-    # bands of one row could not be done by turns: see `turns`
-    step = max(2, limit // (w * lanes))
+    step = max(1, limit // (w * lanes))
     for i in range(a):
         for j in range(b):
             for r in range(1, h - 1, step):
                 yield slice(i, i + 1), slice(j, j + 1), slice(r, min(r + step, h - 1)), slice(1, w - 1)
-
-
-def turns(found: Iterable[Tile], size: torch.Size) -> list[list[list[Tile]]]:
-    """Tiles in groups, one after the other, of lists that may be done at once although each tile adds to the rows and columns
-    around it: bands of rows are done by turns, the frame before them and in order."""
-    planes: list[list[Tile]] = []
-    frame: list[Tile] = []
-    bands: tuple[list[list[Tile]], list[list[Tile]]] = ([], [])
-    for tile in found:
-        if tile[2:] == (slice(0, size[2]), slice(0, size[3])):
-            planes.append([tile])
-        elif is_inside(tile, size):
-            # there are as many in every plane, so that the last and the next first may have the same turn
-            bands[(len(bands[0]) + len(bands[1])) % 2].append([tile])
-        else:
-            frame.append(tile)
-    return [group for group in (planes, [frame] if frame else [], *bands) if group]
 
 
 def runs(span: slice, size: int, padding_mode: str) -> list[tuple[slice, slice | None]]:
