@@ -243,3 +243,12 @@ def _fresh_memory_is_nan(tier: str) -> Iterator[None]:
     if tier == "gpu" and torch.cuda.is_available():
         # several processes share it
         torch.cuda.empty_cache()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """ATen asks oneDNN more often where it has several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

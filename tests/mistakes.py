@@ -394,21 +394,21 @@ MUTANTS = (
         "aten",
         "part_written",
         (Edit("_state", "version_of(weight)", "0"),),
-        file="test_packed.py",
+        file="test_packed_changes.py",
     ),
     Mutant(
         "probes not compared",
         "aten",
         "data_scaled or numpy",
         (Edit("is_unchanged", "self._probe.tobytes() == self._probed", "True"),),
-        file="test_packed.py",
+        file="test_packed_changes.py",
     ),
     Mutant(
         "bias packed with its weight",
         "aten",
         "bias_written",
         (Edit("run", "_bytes(bias) != known", "False"),),
-        file="test_packed.py",
+        file="test_packed_changes.py",
     ),
     # a band of an image is read as if it began where its windows do
     Mutant(

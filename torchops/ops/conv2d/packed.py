@@ -40,6 +40,9 @@ _LARGE = 1 << 15
 _LARGE_CONTIGUOUS = 1 << 18
 """The same for contiguous results, into which the operator for a packed weight takes longer to reorder them."""
 
+_NEW = object()
+"""Stands for a kind of call of which nothing is known."""
+
 _Run = Callable[[Tensor, Tensor | None], Tensor | None]
 """Computes a convolution of an image and a bias; None if that bias is not the one that it knows."""
 
@@ -127,7 +130,7 @@ def conv2d(
     # torch has checked the arguments of a kind that is known
     kind = x.shape, x.stride(), None if bias is None else bias.shape, torch.get_num_threads(), numbers
     try:
-        run = known.kinds.get(kind, _is_new)
+        run: Any = known.kinds.get(kind, _NEW)
     except TypeError:
         # a dictionary does not take numbers in a list
         return None
@@ -136,21 +139,16 @@ def conv2d(
     if not known.is_unchanged(weight):
         drop(weight)
         return None
-    if run is _is_new:
+    if run is _NEW:
         if known.was_met:
             return _first_of_its_kind(known, kind, x, weight, bias)
         # a weight that is another one in every call is never copied
         known.was_met = True
         return None
-    y = run(x, bias)
+    y: Tensor | None = run(x, bias)
     if y is None:
         known.kinds[kind] = None
     return y
-
-
-def _is_new(x: Tensor, bias: Tensor | None) -> Tensor | None:
-    """Stands for a kind of which nothing is known."""
-    raise NotImplementedError
 
 
 def _is_served(x: Tensor, bias: Tensor | None) -> bool:
