@@ -156,7 +156,7 @@ def check_against_aten(x: Tensor, smallest: bool, **kwargs: Any) -> None:
     torch.testing.assert_close(again, y, rtol=0, atol=0, equal_nan=True)
     assert (offsets.stride(), offsets.dtype) == (y.stride(), torch.uint8)
     w = Window.of(**kwargs)
-    assert torch.equal(unpool_ops._positions_of(offsets.cpu(), x.shape[2:], w.geometry), expected[1])
+    assert torch.equal(unpool_ops.positions_of(x.shape[2:], offsets.shape[2:], w.geometry, torch.device("cpu"))(offsets.cpu()), expected[1])
 
 
 class TestIndices:

@@ -160,7 +160,7 @@ class TestHostileIndices:
         if kind == torch.uint8:
             # most point beyond the window, and 0 of the first windows into the padding
             indices.copy_(torch.randint(0, 256, x.shape))
-            positions = ops._positions_of(indices.cpu(), (7, 11), self.WINDOW)
+            positions = ops.positions_of((7, 11), x.shape[2:], self.WINDOW, torch.device("cpu"))(indices.cpu())
         else:
             indices.copy_(torch.tensor(self.HOSTILE)[torch.randint(0, len(self.HOSTILE), x.shape)])
             indices[0, :, 1, 1] = 5

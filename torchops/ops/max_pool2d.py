@@ -20,7 +20,7 @@ from .checks import check_tensors, check_windows
 from .cpu import tiles
 from .cpu.separable import best_of_windows, takes_best
 from .cpu.threads import share_out
-from .cpu.tiles import parts
+from .cpu.tiles import Scratch, parts
 from .cpu.turned import Block, for_blocks, turned
 from .derivatives import Derivative
 from .max_unpool2d import OFFSETS, Ints, check_kind, max_unpool2d, max_unpool2d_backward, offsets_of
@@ -131,19 +131,35 @@ def _aten(
         where = as_offsets(positions, block.first) if as_offsets else positions.add_(block.row * x.shape[3])
         write(values, where, *block.windows)
 
-    def fill_part(part: tuple[Tensor, ...], _: None) -> None:
+    def fill_part(part: tuple[Tensor, ...], scratch: Scratch) -> None:
         image, maxima, where = part
-        values, positions = _pool(image.neg() if smallest else image, *window, ceil_mode)
+        image = image.neg() if smallest else image
         if not asked:
             # an operator may be asked for as many rows as one mode makes, and as many columns as the other
-            values, positions = (t[:, :, : output_size[0], : output_size[1]] for t in (values, positions))
-        write(values, as_offsets(positions) if as_offsets else positions, maxima, where)
+            found = (t[:, :, : output_size[0], : output_size[1]] for t in _pool(image, *window, ceil_mode))
+            values, positions = found
+            write(values, as_offsets(positions) if as_offsets else positions, maxima, where)
+            return
+        positions = _scratch_like(where, scratch) if as_offsets else where
+        _pool.out(image, *window, ceil_mode, out=maxima, indices=positions)
+        if smallest:
+            maxima.neg_()
+        if as_offsets:
+            where.copy_(as_offsets(positions))
 
     if turns:
         for_blocks(fill_block, x, window, y, found)
     else:
-        share_out(parts(x.shape[2] * x.shape[3], is_channels_last(x), x, y, found), lambda: None, fill_part)
+        share_out(parts(math.prod(x.shape[2:]), is_channels_last(x), x, y, found), lambda: Scratch(x.device), fill_part)
     return y, found
+
+
+def _scratch_like(where: Tensor, scratch: Scratch) -> Tensor:
+    """Positions to be found, in the memory format of the windows."""
+    n, c, p, q = where.shape
+    if is_channels_last(where):
+        return scratch("positions", torch.Size((n, p, q, c)), torch.int64)[0].permute(0, 3, 1, 2)
+    return scratch("positions", where.shape, torch.int64)[0]
 
 
 def _is_plain(x: Tensor, window: Window, output_size: Ints, smallest: bool, indices: str) -> bool:

@@ -120,20 +120,34 @@ def _first_pixels(windows: Ints, window: Window, device: torch.device) -> tuple[
 
 
 def _is_simple(size: Ints, window: Window) -> bool:
-    """Whether the rows of a window are told apart by comparisons of 32 bits, which are fewer than a division costs."""
+    """Whether the rows of a window are told apart by comparisons of at most 32 bits, which are fewer than a division costs."""
     (r, s), _, _, (apart, dilation) = window
     return r <= 8 and dilation == 1 and s <= size[1] * apart and (size[0] + r * apart) * size[1] < 2**31
 
 
+def _narrow(count: int) -> torch.dtype:
+    """What holds numbers below `count`: ATen's arithmetic of 16 bits is several times as fast as that of 64."""
+    return torch.int16 if count <= 2**15 else torch.int32 if count <= 2**31 else torch.int64
+
+
 def _row(t: Tensor, length: int, rows: int) -> Tensor:
-    """t // length, in the dtype of t, of numbers from 0 to less than rows * length."""
-    steps = (t.clamp(row * length - 1, row * length).sub_(row * length - 1) for row in range(1, rows))
+    """t // length, in the dtype of t, but 0 of a negative number, and rows - 1 of a number beyond the last row."""
+    # a comparison into numbers is vectorized, one into truth values is not
+    steps = (torch.ge(t, row * length, out=torch.empty_like(t)) for row in range(1, rows))
     return functools.reduce(Tensor.add_, steps)
 
 
+def _are_inside(size: Ints, windows: Ints, window: Window) -> bool:
+    """Whether no window reaches beyond an image of that size."""
+    return max(window.padding) == 0 and all(
+        (count - 1) * stride + dilation * (kernel - 1) < n
+        for n, count, (kernel, stride, _, dilation) in zip(size, windows, window.axes(), strict=True)
+    )
+
+
 def offsets_of(size: Ints, windows: Ints, window: Window, device: torch.device) -> Callable[..., Tensor]:
-    """What makes offsets of positions in an image of that size, all of which lie in their windows; of all windows, or of some
-    rows of them, from the one it is told."""
+    """What makes offsets, in some dtype of integers, of positions in an image of that size, all of which lie in their windows;
+    of all windows, or of some rows of them, from the one it is told."""
     (r, s), _, _, (apart, dilation) = window
     p, q = _first_pixels(windows, window, device)
     width = size[1]
@@ -142,37 +156,48 @@ def offsets_of(size: Ints, windows: Ints, window: Window, device: torch.device) 
         def divided(positions: Tensor, start: int = 0) -> Tensor:
             distance = (positions // width).sub_(p[start : start + positions.shape[2]]).floor_divide_(apart).mul_(s)
             distance += (positions % width).sub_(q).floor_divide_(dilation)
-            return distance.to(torch.uint8)
+            return distance
 
         return divided
-    first = (p * width + q).int()
+    reach = r * apart * width
+    dtype = torch.uint8 if reach <= 256 else _narrow(reach)
+    # the distance of a pixel from the first of its window is small: that positions are cut off to so many bits does not show
+    first = (p * width + q).to(dtype)
 
     def compared(positions: Tensor, start: int = 0) -> Tensor:
-        distance = positions.int().sub_(first[start : start + positions.shape[2]])
+        distance = positions.to(dtype).sub_(first[start : start + positions.shape[2]])
         if r > 1:
-            distance.add_(_row(distance, width * apart, r), alpha=s - width * apart)
-        return distance.to(torch.uint8)
+            distance.sub_(_row(distance, width * apart, r), alpha=width * apart - s)
+        return distance
 
     return compared
 
 
-def _positions_of(offsets: Tensor, size: Ints, window: Window) -> Tensor:
-    """Offsets as positions in an image of that size; -1 where they point beyond it."""
-    (r, s), _, padding, dilation = window
-    p, q = _first_pixels(offsets.shape[2:], window, offsets.device)
-    inside = max(padding) == 0 and all(
-        (count - 1) * stride + dilation * (kernel - 1) < n
-        for n, count, (kernel, stride, _, dilation) in zip(size, offsets.shape[2:], window.axes(), strict=True)
-    )
-    if inside and _is_simple(size, window) and _largest(offsets) < r * s:
-        positions = offsets.int().add_((p * size[1] + q).int())
+def positions_of(size: Ints, windows: Ints, window: Window, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """What makes positions in an image of that size of offsets in all of its windows; -1 where they point beyond it."""
+    (r, s), _, _, dilation = window
+    p, q = _first_pixels(windows, window, device)
+
+    def divided(offsets: Tensor) -> Tensor:
+        tap = offsets.long()
+        rows, cols = p + tap // s * dilation[0], q + tap % s * dilation[1]
+        outside = (tap >= r * s) | (rows < 0) | (rows >= size[0]) | (cols < 0) | (cols >= size[1])
+        return rows.mul_(size[1]).add_(cols).masked_fill_(outside, -1)
+
+    if not (_is_simple(size, window) and _are_inside(size, windows, window)):
+        return divided
+    dtype = _narrow(size[0] * size[1])
+    first = (p * size[1] + q).to(dtype)
+
+    def compared(offsets: Tensor) -> Tensor:
+        if _largest(offsets) >= r * s:
+            return divided(offsets)
+        positions = offsets.to(dtype)
         if r > 1:
-            positions.add_(_row(offsets, s, r).int(), alpha=size[1] * dilation[0] - s)
-        return positions.long()
-    tap = offsets.long()
-    rows, cols = p + tap // s * dilation[0], q + tap % s * dilation[1]
-    outside = (tap >= r * s) | (rows < 0) | (rows >= size[0]) | (cols < 0) | (cols >= size[1])
-    return rows.mul_(size[1]).add_(cols).masked_fill_(outside, -1)
+            positions.add_(_row(positions, s, r), alpha=size[1] * dilation[0] - s)
+        return positions.add_(first).long()
+
+    return compared
 
 
 def _largest(t: Tensor) -> int:
@@ -187,7 +212,7 @@ def check_indices(indices: Tensor, size: Ints, window: Window) -> None:
         RuntimeError: if one does.
     """
     offsets = indices.dtype == torch.uint8
-    positions = _positions_of(indices, size, window) if offsets else indices
+    positions = positions_of(size, indices.shape[2:], window, indices.device)(indices) if offsets else indices
     bad = (positions < 0) | (positions >= size[0] * size[1])
     if not bad.any():
         return
@@ -217,10 +242,11 @@ def _for_parts(
 ) -> None:  # fmt: skip
     """Do some images at a time, given their positions and the same images of the tensors; all flat. `at_once` where little is
     done with them: then all that are given as positions."""
+    as_positions = positions_of(size, indices.shape[2:], window, indices.device)
 
     def positions_first(part: tuple[Tensor, ...], _: None) -> None:
         some, *rest = part
-        positions = some if some.dtype == torch.int64 else _positions_of(some, size, window)
+        positions = some if some.dtype == torch.int64 else as_positions(some)
         do(_flat(positions, channels_last), *(_flat(t, channels_last) for t in rest))
 
     if at_once and indices.dtype == torch.int64:
@@ -263,14 +289,38 @@ def _aten_bwd(dy: Tensor, indices: Tensor, dx: Tensor, window: Window, accumulat
     dim = 1 if channels_last else 2
     # offsets in windows without overlap point to a pixel of their own
     every = accumulate or (indices.dtype == torch.uint8 and not window.overlap())
+    are_apart = _are_apart(size, indices.shape[2:], window, channels_last) if indices.is_cpu else lambda _: False
 
     def fetch(positions: Tensor, grad: Tensor, out: Tensor) -> None:
+        distinct = every or are_apart(positions)
         torch.gather(grad, dim, positions, out=out)
-        if not every:
+        if not distinct:
             numbers = _numbers(positions, dim)
             out.masked_fill_(_winners(positions, numbers, grad, dim).gather(dim, positions) != numbers, 0)
 
     _for_parts(fetch, indices, size, window, channels_last, dy, dx, at_once=every)
+
+
+def _are_apart(size: Ints, windows: Ints, window: Window, channels_last: bool) -> Callable[[Tensor], bool]:
+    """What tells, in less time than `_winners` take, whether flat positions, which are pixels of an image of that size, surely
+    are different ones: whether each lies in its window, where windows have no pixel in common."""
+    (r, s), _, _, (apart, _) = window
+    if window.overlap() or not _is_simple(size, window) or not _are_inside(size, windows, window):
+        return lambda _: False
+    dtype = _narrow(size[0] * size[1])
+    p, q = _first_pixels(windows, window, torch.device("cpu"))
+    first = (p * size[1] + q).to(dtype).flatten()
+    if channels_last:
+        first = first.unsqueeze(1)
+
+    def are_apart(positions: Tensor) -> bool:
+        column = positions.to(dtype).sub_(first)
+        if r > 1:
+            column.sub_(_row(column, size[1] * apart, r), alpha=size[1] * apart)
+        least, largest = column.aminmax()
+        return 0 <= int(least) and int(largest) < s
+
+    return are_apart
 
 
 def _numbers(positions: Tensor, dim: int) -> Tensor:
