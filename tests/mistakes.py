@@ -439,4 +439,12 @@ MUTANTS = (
         (Edit("_convolve", "torch.div(sums, divisor, out=image)", "image.copy_(sums)"),),
         file="test_pool_fuzz.py",
     ),
+    # a position one column beside its window may be a pixel of the next
+    Mutant(
+        "position beside its window",
+        "aten",
+        "positions_surely_differ",
+        (Edit("are_apart", "int(largest) < s", "int(largest) <= s"),),
+        file="test_max_unpool2d_duplicates.py",
+    ),
 )

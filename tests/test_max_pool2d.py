@@ -17,8 +17,7 @@ from torchops import catalog, reference
 from torchops.functional import sizes
 from torchops.kernels import geometry
 from torchops.ops import max_pool2d as ops
-from torchops.ops import max_unpool2d as unpool_ops
-from torchops.ops.cpu import tiles
+from torchops.ops.cpu import tiles, unpooling
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .opinfo import LAYOUTS, OpInfo, Rejection, Sample, laid_out
@@ -156,7 +155,8 @@ def check_against_aten(x: Tensor, smallest: bool, **kwargs: Any) -> None:
     torch.testing.assert_close(again, y, rtol=0, atol=0, equal_nan=True)
     assert (offsets.stride(), offsets.dtype) == (y.stride(), torch.uint8)
     w = Window.of(**kwargs)
-    assert torch.equal(unpool_ops.positions_of(x.shape[2:], offsets.shape[2:], w.geometry, torch.device("cpu"))(offsets.cpu()), expected[1])
+    as_positions = unpooling.positions_of(x.shape[2:], offsets.shape[2:], w.geometry, torch.device("cpu"))
+    assert torch.equal(as_positions(offsets.cpu()), expected[1])
 
 
 class TestIndices:

@@ -12,7 +12,7 @@ from torch import Tensor
 import torchops
 from torchops.kernels import geometry
 from torchops.kernels import max_unpool2d as kernels
-from torchops.ops import max_unpool2d as ops
+from torchops.ops.cpu import unpooling
 
 from .conformance import EVERY_TIER
 from .opinfo import LAYOUTS, laid_out
@@ -110,9 +110,9 @@ class TestDuplicates:
     def test_the_way_of_other_devices(self) -> None:
         """Where scatter goes in no order, the winners are found by an integer maximum."""
         positions, pixels = torch.randint(0, 20, (2, 3, 80)), torch.empty(2, 3, 20)
-        numbers = ops._numbers(positions, 2)
+        numbers = unpooling._numbers(positions, 2)
         none = torch.full(pixels.shape, -1, dtype=numbers.dtype)
-        by_order = ops._winners(positions, numbers, pixels, 2)
+        by_order = unpooling._winners(positions, numbers, pixels, 2)
         hit = none.scatter(2, positions, numbers) >= 0
         assert torch.equal(by_order[hit], none.scatter_reduce(2, positions, numbers, "amax")[hit])
 
@@ -160,7 +160,7 @@ class TestHostileIndices:
         if kind == torch.uint8:
             # most point beyond the window, and 0 of the first windows into the padding
             indices.copy_(torch.randint(0, 256, x.shape))
-            positions = ops.positions_of((7, 11), x.shape[2:], self.WINDOW, torch.device("cpu"))(indices.cpu())
+            positions = unpooling.positions_of((7, 11), x.shape[2:], self.WINDOW, torch.device("cpu"))(indices.cpu())
         else:
             indices.copy_(torch.tensor(self.HOSTILE)[torch.randint(0, len(self.HOSTILE), x.shape)])
             indices[0, :, 1, 1] = 5

@@ -22,8 +22,9 @@ from .cpu.separable import best_of_windows, takes_best
 from .cpu.threads import share_out
 from .cpu.tiles import Scratch, parts
 from .cpu.turned import Block, for_blocks, turned
+from .cpu.unpooling import offsets_of
 from .derivatives import Derivative
-from .max_unpool2d import OFFSETS, Ints, check_kind, max_unpool2d, max_unpool2d_backward, offsets_of
+from .max_unpool2d import OFFSETS, Ints, check_kind, max_unpool2d, max_unpool2d_backward
 from .memory import is_channels_last, memory_format, prefer_huge_pages
 from .packing import Packed
 from .registration import each_image, register
@@ -136,8 +137,8 @@ def _aten(
         image = image.neg() if smallest else image
         if not asked:
             # an operator may be asked for as many rows as one mode makes, and as many columns as the other
-            found = (t[:, :, : output_size[0], : output_size[1]] for t in _pool(image, *window, ceil_mode))
-            values, positions = found
+            pooled = _pool(image, *window, ceil_mode)
+            values, positions = (t[:, :, : output_size[0], : output_size[1]] for t in pooled)
             write(values, as_offsets(positions) if as_offsets else positions, maxima, where)
             return
         positions = _scratch_like(where, scratch) if as_offsets else where
