@@ -151,7 +151,9 @@ def _aten(
     if turns:
         for_blocks(fill_block, x, window, y, found)
     else:
-        share_out(parts(math.prod(x.shape[2:]), is_channels_last(x), x, y, found), lambda: Scratch(x.device), fill_part)
+        # of an image that is only read, the positions stay in cache, each as large as two pixels
+        pixels = math.prod(x.shape[2:]) if smallest else 2 * math.prod(output_size)
+        share_out(parts(pixels, is_channels_last(x), x, y, found), lambda: Scratch(x.device), fill_part)
     return y, found
 
 
