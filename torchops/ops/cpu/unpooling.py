@@ -156,14 +156,15 @@ def _for_parts(
 ) -> None:  # fmt: skip
     """Do some images at a time, given their positions and the same images of the tensors; all flat. `at_once` where little is
     done with them: then all that are given as positions."""
-    as_positions = positions_of(size, indices.shape[2:], window, indices.device)
+    are_offsets = indices.dtype == torch.uint8
+    as_positions = positions_of(size, indices.shape[2:], window, indices.device) if are_offsets else None
 
     def positions_first(part: tuple[Tensor, ...], _: None) -> None:
         some, *rest = part
-        positions = some if some.dtype == torch.int64 else as_positions(some)
+        positions = as_positions(some) if as_positions else some
         do(_flat(positions, channels_last), *(_flat(t, channels_last) for t in rest))
 
-    if at_once and indices.dtype == torch.int64:
+    if at_once and not are_offsets:
         positions_first((indices, *tensors), None)
         return
     share_out(parts(size[0] * size[1], channels_last, indices, *tensors), lambda: None, positions_first)
@@ -203,10 +204,13 @@ def unpool_backward_by_gather(dy: Tensor, indices: Tensor, dx: Tensor, window: W
     dim = 1 if channels_last else 2
     # offsets in windows without overlap point to a pixel of their own
     every = accumulate or (indices.dtype == torch.uint8 and not window.overlap())
-    are_apart = _are_apart(size, indices.shape[2:], window, channels_last) if indices.is_cpu else lambda _: False
+    # on another device the host would wait for the answer
+    looks = not every and indices.is_cpu
+    are_apart = _are_apart(size, indices.shape[2:], window, channels_last) if looks else lambda _: every
 
     def fetch(positions: Tensor, grad: Tensor, out: Tensor) -> None:
-        distinct = every or are_apart(positions)
+        # they are read in order here, and are in cache when they are gathered from
+        distinct = are_apart(positions)
         torch.gather(grad, dim, positions, out=out)
         if not distinct:
             numbers = _numbers(positions, dim)
