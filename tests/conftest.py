@@ -252,3 +252,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the calls that went the quick way on a CPU."""
+    from .ways import note_quick_calls
+
+    return note_quick_calls(monkeypatch)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,9 +17,10 @@ from torch.utils.checkpoint import checkpoint
 
 import torchops
 from torchops.ops import max_unpool2d
-from torchops.ops.cpu import quick
 from torchops.ops.shortcut import is_bare, is_quiet
 from torchops.torch_internals import TorchDispatchMode
+
+from .ways import Special, outcome, positions, same, the_long_way
 
 
 class _FunctionMode(TorchFunctionMode):
@@ -34,16 +33,6 @@ class _DispatchMode(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Special(Tensor):
-    pass
-
-
-def _positions(x: Tensor) -> Tensor:
-    """Of the first pixel in windows of 2 x 2."""
-    rows, cols = torch.arange(x.shape[-2]) * 2, torch.arange(x.shape[-1]) * 2
-    return (rows[:, None] * 2 * x.shape[-1] + cols).expand(x.shape).contiguous()
-
-
 CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "conv2d": lambda x: torchops.conv2d(x, torch.ones(2, x.shape[-3], 2, 2, dtype=x.dtype)),
     "fused": lambda x: torchops.conv2d(x, torch.ones(2, x.shape[-3], 2, 2, dtype=x.dtype), activation="relu"),
@@ -53,36 +42,9 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "max_pool2d": lambda x: torchops.max_pool2d(x, 2),
     "avg_pool2d": lambda x: torchops.avg_pool2d(x, 2),
     "adaptive_avg_pool2d": lambda x: torchops.adaptive_avg_pool2d(x, (1, 2)),
-    "max_unpool2d": lambda x: torchops.max_unpool2d(x, _positions(x), 2),
+    "max_unpool2d": lambda x: torchops.max_unpool2d(x, positions(x), 2),
 }
 _every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-
-
-@contextmanager
-def _the_long_way() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quick, "is_quiet", lambda x: False)
-        yield
-
-
-@pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the calls that went the quick way."""
-    names: list[str] = []
-
-    def noting(name: str, function: Callable[..., Any], *args: Any) -> Any:
-        y = function(*args)
-        names.extend([name] * (y is not None))
-        return y
-
-    for module in (torchops.functional.convolution, torchops.functional.pooling, torchops.functional.adaptive):
-        for name in [n for n in vars(module) if n.startswith("quick_")]:
-            monkeypatch.setattr(module, name, partial(noting, name, getattr(module, name)))
-    return names
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return (a.stride(), a.dtype) == (b.stride(), b.dtype) and torch.equal(a.nan_to_num(), b.nan_to_num())
 
 
 @_every_call
@@ -93,8 +55,8 @@ def test_a_quiet_call_takes_it(call: Callable[[Tensor], Tensor], dtype: torch.dt
         found = call(image)
         assert len(taken) == 1
         taken.clear()
-        with _the_long_way():
-            assert _same(found, call(image))
+        with the_long_way():
+            assert same(found, call(image))
         assert not taken
     with torch.inference_mode():
         assert call(x.clone()).is_inference()
@@ -110,7 +72,7 @@ def test_gradients_of_every_order(name: str, taken: list[str]) -> None:
     assert not y._is_view()
     dy = torch.randn_like(y, requires_grad=True)
     (dx,) = torch.autograd.grad(y, x, dy, create_graph=True)
-    with _the_long_way():
+    with the_long_way():
         (expected,) = torch.autograd.grad(CALLS[name](x), x, dy)
     assert torch.equal(dx, expected)
     assert torch.autograd.gradcheck(CALLS[name], x)
@@ -125,14 +87,14 @@ def test_an_epilogue_takes_it_only_without_a_gradient(taken: list[str]) -> None:
 
     found = call()
     assert taken == ["quick_conv2d"]
-    assert _same(found, F.silu(F.conv2d(x, weight) + z))
-    with _the_long_way():
-        assert _same(found, call())
+    assert same(found, F.silu(F.conv2d(x, weight) + z))
+    with the_long_way():
+        assert same(found, call())
     for t in (x, weight, z):
         t.requires_grad_()
         assert call().requires_grad
         with torch.no_grad():
-            assert _same(found, call())
+            assert same(found, call())
         t.requires_grad_(False)
     assert len(taken) == 4
 
@@ -234,7 +196,7 @@ def test_a_graph_has_the_operators() -> None:
 
 
 BARE: dict[str, Callable[[Tensor], Any]] = {
-    "subclass": lambda t: t.as_subclass(_Special),
+    "subclass": lambda t: t.as_subclass(Special),
     "mkldnn": Tensor.to_mkldnn,
     "sparse": Tensor.to_sparse,
     "meta": lambda t: t.to("meta"),
@@ -255,137 +217,6 @@ def test_is_not_quiet_of(dtype: torch.dtype) -> None:
     assert not is_quiet(torch.ones(1, 1, 4, 4, dtype=dtype))
 
 
-def _conv2d(x: Any = (2, 4, 6, 6), weight: Any = (4, 2, 3, 3), *args: Any, **kwargs: Any) -> Callable[[], Tensor]:
-    x, weight = (torch.ones(t) if isinstance(t, tuple) else t for t in (x, weight))
-    return lambda: torchops.conv2d(x, weight, *args, **{"groups": 2, **kwargs})
-
-
-def _odd(*size: int) -> Tensor:
-    """Contiguous, but of other strides where there is one element."""
-    t = torch.ones(size)
-    return t.as_strided(size, tuple(5 if n == 1 else s for n, s in zip(size, t.stride(), strict=True)))
-
-
-def _unpool(x: Tensor, indices: Tensor, *args: Any, **kwargs: Any) -> Callable[[], Tensor]:
-    return lambda: torchops.max_unpool2d(x, indices, *args, **kwargs)
-
-
-_X = torch.ones(1, 2, 4, 4)
-_KERNEL = torch.ones(2, 3, 2, 2)
-NOT_TAKEN: dict[str, Callable[[], Any]] = {
-    "conv_transpose2d with more rows": lambda: torchops.conv_transpose2d(
-        torch.ones(1, 2, 4, 4), _KERNEL, stride=2, output_padding=1
-    ),
-    "conv_transpose2d that cuts off a kernel": lambda: torchops.conv_transpose2d(
-        torch.ones(1, 2, 4, 4), _KERNEL, stride=2, padding=2
-    ),
-    "conv_transpose2d of dilated kernels": lambda: torchops.conv_transpose2d(
-        torch.ones(1, 2, 4, 4), _KERNEL, dilation=2
-    ),
-    "conv_transpose2d with a bias of another dtype": lambda: torchops.conv_transpose2d(
-        torch.ones(1, 2, 4, 4), _KERNEL, torch.ones(3, dtype=torch.float64)
-    ),
-    "conv_transpose2d with a bias of integers": lambda: torchops.conv_transpose2d(
-        torch.ones(1, 2, 4, 4), _KERNEL, torch.ones(3, dtype=torch.int64)
-    ),
-    "conv_transpose2d of channels_last": lambda: torchops.conv_transpose2d(
-        torch.ones(1, 2, 4, 4).to(memory_format=torch.channels_last), _KERNEL
-    ),
-    "conv_transpose2d with the gradient of a bias": lambda: torchops.conv_transpose2d(
-        torch.ones(1, 2, 4, 4), _KERNEL, torch.ones(3, requires_grad=True)
-    ),
-    "conv2d in autocast": lambda: torch.autocast("cpu", torch.bfloat16)(_conv2d())(),
-    "conv2d of an unbatched image": _conv2d((4, 6, 6)),
-    "conv2d of an empty batch": _conv2d((0, 4, 6, 6)),
-    "conv2d of no outputs": _conv2d(weight=(0, 2, 3, 3)),
-    "conv2d of a weight in float64": _conv2d(weight=torch.ones(4, 2, 3, 3).double()),
-    "conv2d of a bias in float64": _conv2d(bias=torch.ones(4).double()),
-    "conv2d of a weight on meta": _conv2d(weight=torch.ones(4, 2, 3, 3, device="meta")),
-    "conv2d of a bias on meta": _conv2d(bias=torch.ones(4, device="meta")),
-    "conv2d of a weight of oneDNN": _conv2d(weight=torch.ones(4, 2, 3, 3).to_mkldnn()),
-    "conv2d of a bias of oneDNN": _conv2d(bias=torch.ones(4).to_mkldnn()),
-    "conv2d of a weight of a subclass": _conv2d(weight=torch.ones(4, 2, 3, 3).as_subclass(_Special)),
-    "conv2d of a bias of a subclass": _conv2d(bias=torch.ones(4).as_subclass(_Special)),
-    "conv2d of odd strides": _conv2d(_odd(1, 4, 6, 6)),
-    "conv2d of a weight of odd strides": _conv2d(weight=_odd(4, 2, 1, 3)),
-    "conv2d of windows in the padding": _conv2d(padding=3, stride=2),
-    "conv2d around the image": _conv2d((2, 4, 1, 6), (4, 2, 4, 3), padding=(5, 0), dilation=(4, 1)),
-    "conv2d of four sides": _conv2d(padding=(1, 1, 1, 1)),
-    "conv2d of the same size": _conv2d(padding="same"),
-    "conv2d by a bool": _conv2d(stride=True),
-    "conv2d by a pair with a bool": _conv2d(stride=(1, True)),
-    "conv2d by NumPy's numbers": _conv2d(stride=(1, np.int64(1))),
-    "conv2d by a list": _conv2d(stride=[1, 1]),
-    "conv2d by as much as that": _conv2d(weight=(4, 2, 1, 1), dilation=2**31),
-    "conv2d in True groups": _conv2d(weight=(4, 4, 3, 3), groups=True),
-    "conv2d with another border": _conv2d(padding=1, padding_mode="reflect"),
-    "conv2d with a border of a number": _conv2d(padding=1, padding_mode="constant", padding_value=1.0),
-    "conv2d with a value of zeros": _conv2d(padding=1, padding_value=1.0),
-    "conv2d with an int for the value": _conv2d(padding=1, padding_value=0),
-    "conv2d with an unknown activation": _conv2d(activation="elu"),
-    "conv2d with a list of activations": _conv2d(activation=["relu"]),
-    "conv2d with a row to be added": _conv2d(residual=torch.ones(2, 4, 1, 4)),
-    "conv2d with float64 to be added": _conv2d(residual=torch.ones(2, 4, 4, 4).double()),
-    "conv2d with a subclass to be added": _conv2d(residual=torch.ones(2, 4, 4, 4).as_subclass(_Special)),
-    "max_pool2d of an unbatched image": lambda: torchops.max_pool2d(_X[0], 2),
-    "max_pool2d of an empty batch": lambda: torchops.max_pool2d(_X[:0], 2),
-    "max_pool2d with offsets": lambda: torchops.max_pool2d(_X, 2, return_indices="offset")[1],
-    "max_pool2d with 0 for False": lambda: torchops.max_pool2d(_X, 2, return_indices=0),  # type: ignore[call-overload]
-    "max_pool2d with 1 for ceil_mode": lambda: torchops.max_pool2d(_X, 2, ceil_mode=1),  # type: ignore[call-overload]
-    "max_pool2d dilated": lambda: torchops.max_pool2d(_X, 2, dilation=2),
-    "max_pool2d dilated by a bool": lambda: torchops.max_pool2d(_X, 2, dilation=(1, True)),
-    "max_pool2d by a bool": lambda: torchops.max_pool2d(_X, (2, True)),
-    "adaptive_avg_pool2d of as many as there are": lambda: torchops.adaptive_avg_pool2d(
-        torch.ones(1, 1, 4, 4), (None, 1)
-    ),
-    "adaptive_avg_pool2d with the gradient of channels_last": lambda: torchops.adaptive_avg_pool2d(
-        torch.ones(1, 2, 4, 4).to(memory_format=torch.channels_last).requires_grad_(), 1
-    ),
-    "max_pool2d of a large image": lambda: torchops.max_pool2d(torch.ones(1, 1, 201, 200), 2),
-    "max_pool2d of many pixels": lambda: torchops.max_pool2d(torch.ones(1, 1, 70, 70), 3, 1),
-    "min_pool2d": lambda: torchops.min_pool2d(_X, 2),
-    "avg_pool2d of an unbatched image": lambda: torchops.avg_pool2d(_X[0], 2),
-    "avg_pool2d of an empty batch": lambda: torchops.avg_pool2d(_X[:0], 2),
-    "avg_pool2d with a divisor": lambda: torchops.avg_pool2d(_X, 2, divisor_override=3),
-    "avg_pool2d with 1 for a flag": lambda: torchops.avg_pool2d(_X, 2, count_include_pad=1),  # type: ignore[arg-type]
-    "avg_pool2d by a bool": lambda: torchops.avg_pool2d(_X, 2, (1, True)),
-    "avg_pool2d of a large image": lambda: torchops.avg_pool2d(torch.ones(1, 1, 201, 200), 2),
-    "avg_pool2d of many pixels": lambda: torchops.avg_pool2d(torch.ones(1, 1, 70, 70), 3, (1, 2)),
-    "max_unpool2d from offsets": _unpool(_X, torch.zeros(1, 2, 4, 4, dtype=torch.uint8), 2),
-    "max_unpool2d from a subclass": _unpool(_X, _positions(_X).as_subclass(_Special), 2),
-    "max_unpool2d from other positions": _unpool(_X, _positions(_X)[:, :1], 2),
-    "max_unpool2d from positions beyond": _unpool(_X, _positions(_X) + 60, 2),
-    "max_unpool2d of windows that overlap": _unpool(_X, _positions(_X), 3, 2),
-    "max_unpool2d of padded windows": _unpool(_X, _positions(_X) * 0, 2, padding=1),
-    "max_unpool2d to a size": _unpool(_X, _positions(_X), 2, output_size=(9, 9)),
-    "max_unpool2d of channels_last": _unpool(_X.to(memory_format=torch.channels_last), _positions(_X), 2),
-    "max_unpool2d by a bool": _unpool(_X, _positions(_X), (True, 1)),
-    "max_unpool2d padded by a bool": _unpool(_X, _positions(_X), 2, padding=(False, 0)),
-    "max_unpool2d dilated by a bool": _unpool(_X, _positions(_X), 2, dilation=(True, 1)),
-    "max_unpool2d by zero": _unpool(_X, _positions(_X), 0),
-}
-
-
-def _outcome(call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except Exception as error:
-        return type(error), str(error)
-
-
-@pytest.mark.parametrize("call", NOT_TAKEN.values(), ids=NOT_TAKEN.keys())
-def test_takes_the_long_way(call: Callable[[], Any], taken: list[str]) -> None:
-    found = _outcome(call)
-    assert not taken
-    with _the_long_way():
-        expected = _outcome(call)
-    if isinstance(found, tuple):
-        assert found == expected
-    else:
-        assert type(found) is type(expected)
-        assert _same(found, expected)
-
-
 def test_large_images_take_it_where_nothing_is_faster(taken: list[str]) -> None:
     x = torch.randn(2, 8, 64, 64)
     torchops.avg_pool2d(x, 3, 1)
@@ -400,16 +231,6 @@ def test_large_images_take_it_where_nothing_is_faster(taken: list[str]) -> None:
             function(x, *window)
     torchops.max_pool2d(x, 3, 2, return_indices=True)
     assert taken == 4 * ["quick_avg_pool2d"] + 5 * ["quick_max_pool2d"]
-
-
-def test_nested_tensors_are_refused_as_before() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        x = torch.nested.nested_tensor([torch.ones(1, 4, 4)] * 2)
-    for call in (lambda: torchops.max_pool2d(x, 2), lambda: torchops.conv2d(x, torch.ones(1, 1, 2, 2))):
-        found = _outcome(call)
-        with _the_long_way():
-            assert found == _outcome(call)
 
 
 @_every_call
@@ -451,7 +272,7 @@ def test_the_last_of_several_values_has_the_gradient(batched: bool, taken: list[
 def test_unpooling_s_gradient_keeps_to_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     """The block that it is computed in has no say, as elsewhere."""
     x = torch.randn(1, 2, 4, 4, requires_grad=True)
-    y = torchops.max_unpool2d(x, _positions(x), 2)
+    y = torchops.max_unpool2d(x, positions(x), 2)
     kernels: list[Any] = []
     monkeypatch.setattr(max_unpool2d, "_kernels", lambda: kernels.append(1))
     with torchops.use_backend("triton"):
@@ -462,7 +283,7 @@ def test_unpooling_s_gradient_keeps_to_its_backend(monkeypatch: pytest.MonkeyPat
 
 def test_indices_that_are_written_to_are_noticed() -> None:
     x = torch.randn(1, 2, 4, 4, requires_grad=True)
-    indices = _positions(x)
+    indices = positions(x)
     y = torchops.max_unpool2d(x, indices, 2)
     indices.zero_()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -493,6 +314,6 @@ def test_hooks_for_what_is_saved_are_called_once(call: Callable[[Tensor], Tensor
 
     x = torch.randn(1, 2, 4, 4, requires_grad=True) if call is not CALLS["fused"] else torch.randn(1, 2, 4, 4)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        outcome = _outcome(lambda: call(x))
-    if outcome == (LookupError, "no room"):
+        found = outcome(lambda: call(x))
+    if found == (LookupError, "no room"):
         assert len(packed) == 1
