@@ -52,8 +52,11 @@ NOT_TAKEN: dict[str, Callable[[], Any]] = {
     "conv_transpose2d of channels_last": lambda: torchops.conv_transpose2d(
         torch.ones(1, 2, 4, 4).to(memory_format=torch.channels_last), _KERNEL
     ),
-    "conv_transpose2d with the gradient of a bias": lambda: torchops.conv_transpose2d(
-        torch.ones(1, 2, 4, 4), _KERNEL, torch.ones(3, requires_grad=True)
+    "conv_transpose2d with the gradient of a number for a bias": lambda: torchops.conv_transpose2d(
+        torch.ones(1, 2, 4, 4), _KERNEL, torch.ones(1, requires_grad=True)
+    ),
+    "conv_transpose2d with the gradient of a column for a bias": lambda: torchops.conv_transpose2d(
+        torch.ones(1, 2, 4, 4), _KERNEL, torch.ones(3, 1, requires_grad=True)
     ),
     "conv2d in autocast": lambda: torch.autocast("cpu", torch.bfloat16)(_conv2d())(),
     "conv2d of an unbatched image": _conv2d((4, 6, 6)),

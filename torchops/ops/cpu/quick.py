@@ -70,13 +70,14 @@ def quick_conv_transpose2d(
     input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, output_padding: Any, groups: Any,
     dilation: Any,
 ) -> Tensor | None:  # fmt: skip
-    """Without output padding, and without the gradient of a bias, which oneDNN would sum with a larger error."""
+    """Without output padding. A bias whose gradient is asked for is added afterwards, as the long way has it: oneDNN would sum
+    the gradient with ten times the error."""
     if not (
         is_quiet(input)
         and not in_any_autocast()
         and type(weight) in BARE
         and weight.is_cpu
-        and (bias is None or (is_bare(bias) and not (bias.requires_grad and torch.is_grad_enabled())))
+        and (bias is None or is_bare(bias))
         # ATen takes other dtypes of a bias here
         and input.dtype == weight.dtype
         and (bias is None or bias.dtype == input.dtype)
@@ -93,7 +94,10 @@ def quick_conv_transpose2d(
             )
         ):
             return None
-        return torch.conv_transpose2d(input, weight, bias, stride, padding, 0, groups, dilation)
+        if bias is None or not (bias.requires_grad and torch.is_grad_enabled()):
+            return torch.conv_transpose2d(input, weight, bias, stride, padding, 0, groups)
+        y = torch.conv_transpose2d(input, weight, None, stride, padding, 0, groups)
+        return y.add_(bias.view(-1, 1, 1)) if bias.shape == y.shape[1:2] else None
     except _REFUSALS:
         return None
 
@@ -113,7 +117,7 @@ def _is_for_aten(input: Tensor, kernel_size: Any, stride: Any, taps: int) -> boo
     """Whether nothing is faster than ATen's pool: windows have few pixels together, or the image is channels_last and they
     step, or have no more than so many taps."""
     elements = input.numel()
-    if stride == () or stride == kernel_size:
+    if stride == kernel_size:
         # a pixel is in one of them
         return 0 < elements <= tiles.FEW or is_channels_last(input)
     rows, cols = as_pair(kernel_size)
@@ -130,10 +134,11 @@ def quick_max_pool2d(
     """Without indices, or with positions."""
     if not (type(ceil_mode) is bool and is_quiet(input) and input.dim() == 4):
         return None
-    stride = () if stride is None else stride
+    # ATen takes longer to read the () that it has for the kernel size
+    stride = kernel_size if stride is None else stride
     try:
         if not (
-            _are_ints(kernel_size, stride or 1, padding)
+            _are_ints(kernel_size, stride, padding)
             and _is_for_aten(input, kernel_size, stride, 9)
             and type(dilation) is int
             and dilation == 1
@@ -150,9 +155,9 @@ def quick_avg_pool2d(
 ) -> Tensor | None:
     if not (type(ceil_mode) is type(count_include_pad) is bool and is_quiet(input) and input.dim() == 4):
         return None
-    stride = () if stride is None else stride
+    stride = kernel_size if stride is None else stride
     try:
-        if not (_are_ints(kernel_size, stride or 1, padding) and _is_for_aten(input, kernel_size, stride, 49)):
+        if not (_are_ints(kernel_size, stride, padding) and _is_for_aten(input, kernel_size, stride, 49)):
             return None
         y: Tensor = nn_builtins.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, count_include_pad)
         return y
