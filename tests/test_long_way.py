@@ -49,6 +49,7 @@ NOT_TAKEN: dict[str, Callable[[], Any]] = {
     "conv_transpose2d with a bias of integers": lambda: torchops.conv_transpose2d(
         torch.ones(1, 2, 4, 4), _KERNEL, torch.ones(3, dtype=torch.int64)
     ),
+    "conv_transpose2d of a weight in float64": lambda: torchops.conv_transpose2d(_X, _KERNEL.double()),
     "conv_transpose2d of channels_last": lambda: torchops.conv_transpose2d(
         torch.ones(1, 2, 4, 4).to(memory_format=torch.channels_last), _KERNEL
     ),
@@ -115,6 +116,26 @@ NOT_TAKEN: dict[str, Callable[[], Any]] = {
     "avg_pool2d by a bool": lambda: torchops.avg_pool2d(_X, 2, (1, True)),
     "avg_pool2d of a large image": lambda: torchops.avg_pool2d(torch.ones(1, 1, 201, 200), 2),
     "avg_pool2d of many pixels": lambda: torchops.avg_pool2d(torch.ones(1, 1, 70, 70), 3, (1, 2)),
+    "interpolate of an unbatched image": lambda: torchops.interpolate(_X[0], scale_factor=2),
+    "interpolate of an empty batch": lambda: torchops.interpolate(_X[:0], scale_factor=2),
+    "interpolate by three": lambda: torchops.interpolate(_X, scale_factor=3),
+    "interpolate by a half": lambda: torchops.interpolate(_X, scale_factor=0.5),
+    "interpolate by a bool": lambda: torchops.interpolate(_X, scale_factor=(2, True)),
+    "interpolate by a list": lambda: torchops.interpolate(_X, scale_factor=[2, 2]),
+    "interpolate by three factors": lambda: torchops.interpolate(_X, scale_factor=(2, 2, 2)),
+    "interpolate by NumPy's number": lambda: torchops.interpolate(_X, scale_factor=np.float64(2)),
+    "interpolate by nothing": lambda: torchops.interpolate(_X),
+    "interpolate by a factor and to a size": lambda: torchops.interpolate(_X, 8, 2),
+    "interpolate to no multiple": lambda: torchops.interpolate(_X, (8, 9)),
+    "interpolate to less": lambda: torchops.interpolate(_X, (8, 2)),
+    "interpolate to a bool": lambda: torchops.interpolate(torch.ones(1, 1, 1, 1), (1, True)),
+    "interpolate between pixels": lambda: torchops.interpolate(_X, 8, mode="bilinear"),
+    "interpolate with corners": lambda: torchops.interpolate(_X, 8, align_corners=False),
+    "interpolate with 0 for a flag": lambda: torchops.interpolate(_X, 8, antialias=0),  # type: ignore[arg-type]
+    "interpolate to a large image": lambda: torchops.interpolate(torch.ones(1, 1, 1449, 1449), scale_factor=2),
+    "interpolate with the gradient of channels_last": lambda: torchops.interpolate(
+        torch.ones(1, 2, 4, 4).to(memory_format=torch.channels_last).requires_grad_(), scale_factor=2
+    ),
     "max_unpool2d from offsets": _unpool(_X, torch.zeros(1, 2, 4, 4, dtype=torch.uint8), 2),
     "max_unpool2d from a subclass": _unpool(_X, positions(_X).as_subclass(Special), 2),
     "max_unpool2d from other positions": _unpool(_X, positions(_X)[:, :1], 2),

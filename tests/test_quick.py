@@ -42,6 +42,7 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "max_pool2d": lambda x: torchops.max_pool2d(x, 2),
     "avg_pool2d": lambda x: torchops.avg_pool2d(x, 2),
     "adaptive_avg_pool2d": lambda x: torchops.adaptive_avg_pool2d(x, (1, 2)),
+    "interpolate": lambda x: torchops.interpolate(x, scale_factor=2),
     "max_unpool2d": lambda x: torchops.max_unpool2d(x, positions(x), 2),
 }
 _every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
@@ -77,6 +78,41 @@ def test_gradients_of_every_order(name: str, taken: list[str]) -> None:
     assert torch.equal(dx, expected)
     assert torch.autograd.gradcheck(CALLS[name], x)
     assert torch.autograd.gradgradcheck(CALLS[name], x)
+
+
+def test_the_gradient_of_a_bias_is_a_sum(taken: list[str]) -> None:
+    """oneDNN's, which a transposed convolution with its bias would get, is another."""
+    x, weight, bias = (torch.randn(size, requires_grad=True) for size in ((2, 3, 16, 16), (3, 4, 3, 3), (4,)))
+
+    def call() -> tuple[Tensor, ...]:
+        y = torchops.conv_transpose2d(x, weight, bias, 2, 1)
+        return y, *torch.autograd.grad(y, (x, weight, bias), dy)
+
+    dy = torch.randn(2, 4, 31, 31)
+    found = call()
+    assert taken == ["quick_conv_transpose2d"]
+    assert torch.equal(found[-1], dy.sum((0, 2, 3)))
+    with the_long_way():
+        assert all(same(a, b) for a, b in zip(found, call(), strict=True))
+    with torch.no_grad():
+        assert same(found[0], torchops.conv_transpose2d(x, weight, bias, 2, 1))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"scale_factor": 2}, {"scale_factor": 2.0, "mode": "nearest-exact"}, {"scale_factor": (4, 1.0)},
+        {"size": 12, "recompute_scale_factor": True}, {"size": (24, 12)}, {"size": (6,)},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_images_are_enlarged_by_it(how: dict[str, Any], taken: list[str]) -> None:
+    x = torch.randn(2, 3, 6, 6)
+    for image in (x, x.to(memory_format=torch.channels_last), x[:, 1:, ::2, 3:].repeat(1, 1, 2, 2)):
+        found = torchops.interpolate(image, **how)
+        with the_long_way():
+            assert same(found, torchops.interpolate(image, **how))
+    assert taken == 3 * ["quick_interpolate"]
 
 
 def test_an_epilogue_takes_it_only_without_a_gradient(taken: list[str]) -> None:

@@ -203,6 +203,27 @@ def adaptive_avg_pools(draw: st.DrawFn) -> Call:
     )
 
 
+_FACTORS = st.sampled_from((1, 2, 4, 2.0, 3))
+
+
+@st.composite
+def interpolations(draw: st.DrawFn) -> Call:
+    shape = draw(_SIZES)
+    others = {"mode": draw(_rarely(st.sampled_from(("nearest", "nearest-exact")), st.sampled_from(("area", None, 2))))}
+    factors = draw(_FACTORS | st.tuples(_FACTORS, _FACTORS))
+    if draw(st.booleans()):
+        bad = st.sampled_from((0.5, 2.5, float("nan"), float("inf"), *_BAD_NUMBERS))
+        others["scale_factor"] = draw(_rarely(st.just(factors), bad))
+    else:
+        rows, cols = factors if isinstance(factors, tuple) else (factors, factors)
+        size = int(shape[2] * rows), int(shape[3] * cols)
+        others["size"] = draw(_rarely(st.sampled_from((size, size[0])), st.sampled_from(_BAD_NUMBERS)))
+    if draw(st.integers(0, 9)) == 0:
+        others["antialias"] = draw(_FLAGS)
+        others["align_corners"] = draw(st.none() | _FLAGS)
+    return Call("interpolate", {"input": draw(_made(shape))}, others, draw(_DTYPES), draw(st.booleans()))
+
+
 @st.composite
 def max_unpools(draw: st.DrawFn) -> Call:
     kernel = draw(_numbers(1, 3))
@@ -224,7 +245,7 @@ def _indices(t: Any, call: Call) -> Any:
     if call.indices == "offsets":
         return t.detach().abs().mul(2).to(torch.uint8)
     kernel = call.others["kernel_size"]
-    kernel = kernel if type(kernel) is int and kernel > 0 else 1
+    kernel = kernel if type(kernel) is int and 0 < kernel < 2**31 else 1
     p, q = t.shape[-2:] if t.dim() > 1 else (1, 1)
     pixels = max(p * kernel * q * kernel, 1)
     if call.indices == "windows":
@@ -311,4 +332,9 @@ def test_max_unpool2d_does_the_same(call: Call) -> None:
 
 @given(adaptive_avg_pools())
 def test_adaptive_avg_pool2d_does_the_same(call: Call) -> None:
+    _check(call)
+
+
+@given(interpolations())
+def test_interpolate_does_the_same(call: Call) -> None:
     _check(call)

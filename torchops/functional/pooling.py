@@ -12,7 +12,7 @@ from torchops.kernels.geometry import Window
 from torchops.ops import avg_pool2d as _avg
 from torchops.ops import max_pool2d as _max
 from torchops.ops import max_unpool2d as _unpool
-from torchops.ops.cpu.quick import quick_avg_pool2d, quick_max_pool2d, quick_max_unpool2d
+from torchops.ops.cpu.quick import quick_avg_pool2d, quick_interpolate, quick_max_pool2d, quick_max_unpool2d
 from torchops.ops.memory import is_channels_last
 from torchops.torch_internals import tracing_state, version_of
 
@@ -381,6 +381,9 @@ def interpolate(
     >>> torchops.interpolate(torch.tensor([[[[1.0, 3.0]]]]), scale_factor=(1, 2))
     tensor([[[[1., 1., 3., 3.]]]])
     """
+    quick = quick_interpolate(input, size, scale_factor, mode, align_corners, antialias)
+    if quick is not None:
+        return quick
     arguments.check_pooled(input)
     factors = sizes.upsampling(input.shape, size, scale_factor, mode, align_corners, antialias)
     rows, cols = (n * k for n, k in zip(input.shape[2:], factors, strict=True))

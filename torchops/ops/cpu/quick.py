@@ -23,6 +23,10 @@ from .separable import MANY
 
 SMALL = 1 << 14
 """Elements of all images together up to which nothing is faster than ATen's unpooling."""
+FRESH = 1 << 23
+"""Elements of an enlarged image from which on malloc maps fresh memory in every call, for which the long way has huge pages."""
+_POWERS = frozenset((1, 2, 4, 8, 16))
+"""Factors that ATen, which computes with float32 which pixel is repeated, divides by exactly. 41 * float32(1 / 41) is not 1."""
 _REFUSALS = RuntimeError, TypeError, ValueError, IndexError
 
 
@@ -71,16 +75,14 @@ def quick_conv_transpose2d(
     dilation: Any,
 ) -> Tensor | None:  # fmt: skip
     """Without output padding. A bias whose gradient is asked for is added afterwards, as the long way has it: oneDNN would sum
-    the gradient with ten times the error."""
+    the gradient with a larger error."""
     if not (
         is_quiet(input)
         and not in_any_autocast()
         and type(weight) in BARE
         and weight.is_cpu
-        and (bias is None or is_bare(bias))
         # ATen takes other dtypes of a bias here
-        and input.dtype == weight.dtype
-        and (bias is None or bias.dtype == input.dtype)
+        and (bias is None or (is_bare(bias) and bias.dtype == input.dtype))
         and type(groups) is int
     ):
         return None
@@ -88,15 +90,17 @@ def quick_conv_transpose2d(
         if not (
             _are_ints(stride, padding, dilation)
             and _are_ints(output_padding, 0, 0)
-            and as_pair(output_padding) == (0, 0)
+            and output_padding in (0, (0,), (0, 0))
             and is_direct_transpose(
                 input.shape, input.stride(), weight.shape, weight.stride(), stride, padding, dilation
             )
         ):
             return None
+        # to read what it has by default takes ATen half a microsecond
+        more = () if groups == 1 else (0, groups)
         if bias is None or not (bias.requires_grad and torch.is_grad_enabled()):
-            return torch.conv_transpose2d(input, weight, bias, stride, padding, 0, groups)
-        y = torch.conv_transpose2d(input, weight, None, stride, padding, 0, groups)
+            return torch.conv_transpose2d(input, weight, bias, stride, padding, *more)
+        y = torch.conv_transpose2d(input, weight, None, stride, padding, *more)
         return y.add_(bias.view(-1, 1, 1)) if bias.shape == y.shape[1:2] else None
     except _REFUSALS:
         return None
@@ -175,6 +179,43 @@ def quick_adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor | None:
         if not (_are_ints(output_size, 1, 1) and 0 < min(as_pair(output_size)) <= max(as_pair(output_size)) < 2**31):
             return None
         y: Tensor = nn_builtins.adaptive_avg_pool2d(input, output_size)
+        return y
+    except _REFUSALS:
+        return None
+
+
+def quick_interpolate(
+    input: Tensor, size: Any, scale_factor: Any, mode: Any, align_corners: Any, antialias: Any
+) -> Tensor | None:
+    """By powers of two. With a gradient not of channels_last images: ATen's has the format of the gradient that comes."""
+    if not (
+        type(mode) is str
+        and mode in ("nearest", "nearest-exact")
+        and align_corners is None
+        and antialias is False
+        and is_quiet(input)
+        and input.dim() == 4
+        and input.numel() != 0
+    ):
+        return None
+    if torch.is_grad_enabled() and input.requires_grad and is_channels_last(input):
+        return None
+    try:
+        _, _, h, w = input.shape
+        if size is None:
+            a, b = scale_factor if type(scale_factor) is tuple else (scale_factor, scale_factor)
+        elif scale_factor is None and _are_ints(size, 1, 1):
+            rows, cols = as_pair(size)
+            a, b = rows // h, cols // w
+            if (a * h, b * w) != (rows, cols):
+                return None
+        else:
+            return None
+        if not (type(a) in (int, float) and type(b) in (int, float) and a in _POWERS and b in _POWERS):
+            return None
+        if input.numel() * a * b >= FRESH:
+            return None
+        y: Tensor = nn_builtins.upsample_nearest2d(input, (h * int(a), w * int(b)), None)
         return y
     except _REFUSALS:
         return None
