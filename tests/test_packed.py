@@ -169,7 +169,7 @@ def test_other_dtypes_are_torch_s(dtype: torch.dtype) -> None:
     layer, x = packing.layer().to(dtype), packing.image().to(dtype)
     with torch.no_grad():
         assert torch.equal(layer(x), layer(x))
-    assert id(layer.weight) not in packed._declared
+    assert id(layer.weight) not in packed.declared
 
 
 def test_small_convolutions_are_left_to_aten() -> None:
@@ -190,7 +190,7 @@ def test_weights_of_inference_mode_are_left_as_they_are() -> None:
         layer, x = packing.layer(), packing.image()
         for _ in range(4):
             layer(x)
-    assert id(layer.weight) not in packed._declared
+    assert id(layer.weight) not in packed.declared
     layer = packing.layer()
     with torch.inference_mode():
         for _ in range(4):
@@ -206,10 +206,10 @@ class _Doubled(nn.Module):
 def test_parametrized_weights_are_left_as_they_are() -> None:
     layer, x = packing.layer(), packing.image()
     parametrize.register_parametrization(layer, "weight", _Doubled())
-    before = len(packed._declared)
+    before = len(packed.declared)
     for _ in range(3):
         assert packing.is_right(layer, x)
-    assert len(packed._declared) == before
+    assert len(packed.declared) == before
     assert layer.train().training
 
 
@@ -234,7 +234,7 @@ def test_kinds_of_calls_are_forgotten() -> None:
         for pixels in range(20, 20 + 2 * packed._SIZES):
             layer(packing.image(pixels=pixels))
     assert packed.held(layer.weight) == 1
-    assert len(packed._declared[id(layer.weight)].kinds) <= packed._SIZES
+    assert len(packed.declared[id(layer.weight)].kinds) <= packed._SIZES
 
 
 def test_wrong_arguments_are_refused_as_ever() -> None:
@@ -302,7 +302,7 @@ def _network() -> nn.Sequential:
 
 def _held() -> int:
     gc.collect()
-    return sum(run is not None for known in packed._declared.values() for run in known.copies.values())
+    return sum(run is not None for known in packed.declared.values() for run in known.copies.values())
 
 
 def test_fused_layers_are_packed() -> None:
@@ -354,5 +354,5 @@ def test_layers_are_compiled_and_exported_as_ever() -> None:
 )  # fmt: skip
 def test_what_has_no_dense_memory_is_not_declared(weight: Tensor) -> None:
     packed.declare(weight)
-    assert id(weight) not in packed._declared
+    assert id(weight) not in packed.declared
     packed.drop(weight)

@@ -151,18 +151,18 @@ def test_copies_go_with_the_weight(form: torch.memory_format) -> None:
     layer, x = packing.layer(channels=192, form=form), packing.image(channels=192, form=form)
     packing.have_copied(layer, x)
     key = id(layer.weight)
-    known = weakref.ref(packed._declared[key])
+    known = weakref.ref(packed.declared[key])
     references = weakref.ref(layer.weight), weakref.ref(layer.weight.untyped_storage())
     del layer
     gc.collect()
     assert [r() for r in (*references, known)] == [None] * 3
-    assert key not in packed._declared
+    assert key not in packed.declared
 
 
 def test_a_replaced_memory_goes() -> None:
     layer, x = packing.layer(), packing.image()
     packing.have_copied(layer, x)
-    known = weakref.ref(packed._declared[id(layer.weight)])
+    known = weakref.ref(packed.declared[id(layer.weight)])
     layer.weight.data = layer.weight.data * 2
     gc.collect()
     assert known() is None

@@ -56,7 +56,7 @@ class _Declared:
     def __init__(self, weight: Tensor) -> None:
         key = id(weight)
         # the memory may outlive the tensor, whose identity another may get: that one has another state, or the same contents
-        self._storage = weakref.ref(weight.untyped_storage(), lambda _: _declared.pop(key, None))
+        self._storage = weakref.ref(weight.untyped_storage(), lambda _: declared.pop(key, None))
         self._state = _state(weight)
         n = weight.numel()
         words = (ctypes.c_uint32 * n).from_address(weight.data_ptr())
@@ -80,11 +80,12 @@ class _Cache:
     """Forgets copies when it is told of a write."""
 
     def drop(self, of: Collection[int] | None = None) -> None:
-        for key in list(_declared) if of is None else of:
-            _declared.pop(key, None)
+        for key in list(declared) if of is None else of:
+            declared.pop(key, None)
 
 
-_declared: dict[int, _Declared] = {}
+declared: dict[int, _Declared] = {}
+"""The weights that somebody has declared to be constant, by their identity."""
 _cache = _Cache()
 tell(_cache)
 
@@ -95,24 +96,24 @@ def _state(weight: Tensor) -> tuple[Any, ...]:
 
 def drop(weight: Tensor) -> None:
     """Take back that a weight is constant."""
-    _declared.pop(id(weight), None)
+    declared.pop(id(weight), None)
 
 
 def declare(weight: Tensor) -> None:
     """Say that a weight is constant enough for a copy to be made of it: it is not being trained."""
-    if id(weight) in _declared or weight.numel() < _LARGE or weight.dtype != torch.float32:
+    if id(weight) in declared or weight.numel() < _LARGE or weight.dtype != torch.float32:
         return
     if not is_bare(weight) or weight.is_inference() or weight.is_neg() or weight.dim() != 4:
         return
     # zeros that torch knows to be zeros, and wrappers, have no memory. Of a single product oneDNN rounds the sum with the bias
     # once, or the product before, as its algorithm has it
     if weight.data_ptr() and _is_dense(weight) and weight.shape[1:] != (1, 1, 1):
-        _declared[id(weight)] = _Declared(weight)
+        declared[id(weight)] = _Declared(weight)
 
 
 def held(weight: Tensor) -> int:
     """How many copies there are of a weight."""
-    known = _declared.get(id(weight))
+    known = declared.get(id(weight))
     return 0 if known is None else sum(run is not None for run in known.copies.values())
 
 
@@ -123,7 +124,7 @@ def conv2d(
 
     The first call with a declared weight is torch's. So is the second, or the first of its kind, after which a copy is made.
     """
-    known = _declared.get(id(weight))
+    known = declared.get(id(weight))
     if known is None or torch.is_grad_enabled():
         return None
     numbers = stride, padding, dilation, groups
