@@ -16,9 +16,10 @@ from torchops.backend import uses_triton
 from torchops.kernels.geometry import Border
 
 from .checks import FLOATS, check_border, check_numbers, check_shape, check_tensors
-from .cpu.tiles import Scratch, accumulation_dtype, halo, is_inside, planar, read_padded, runs, tiles
+from .cpu.sobel import fill_adjoint, fill_gradients
+from .cpu.tiles import accumulation_dtype
 from .derivatives import Derivative
-from .memory import memory_format, prefer_huge_pages
+from .memory import memory_format
 from .packing import Packed
 from .registration import each_image, linear, register
 
@@ -93,7 +94,7 @@ def _sobel(x: Tensor, normalized: bool, eps: float, border: Border) -> Tensor:
     if uses_triton(x):
         _kernels().sobel_fwd(x, y, _scale(normalized), eps, border)
     else:
-        _aten_fwd(x, y, _scale(normalized), eps, border)
+        fill_gradients(x, y, _scale(normalized), eps, border)
     return y
 
 
@@ -104,7 +105,7 @@ def _spatial_gradient(x: Tensor, normalized: bool, border: Border) -> Tensor:
     if uses_triton(x):
         _kernels().spatial_gradient_fwd(x, g, _scale(normalized), border)
     else:
-        _aten_fwd(x, g, _scale(normalized), None, border)
+        fill_gradients(x, g, _scale(normalized), None, border)
     return g
 
 
@@ -115,7 +116,7 @@ def _sobel_backward(dy: Tensor, x: Tensor, normalized: bool, eps: float, border:
     if uses_triton(x):
         _kernels().sobel_bwd(dy, x, dx, _scale(normalized), eps, border)
     else:
-        _aten_bwd(dy, x, dx, _scale(normalized), eps, border)
+        fill_adjoint((dy,), x, dx, _scale(normalized), eps, border)
     return dx
 
 
@@ -126,112 +127,8 @@ def _spatial_gradient_backward(dg: Tensor, normalized: bool, border: Border) -> 
     if uses_triton(dg):
         _kernels().spatial_gradient_bwd(dg, dx, _scale(normalized), border)
     else:
-        _aten_bwd(dg, None, dx, _scale(normalized), 0.0, border)
+        fill_adjoint(dg.unbind(2), None, dx, _scale(normalized), 0.0, border)
     return dx
-
-
-#
-# ATen has no Sobel, and its convolution takes 20 times as long as these slices.
-
-_TINY = 1e-30
-"""Below this eps, the square of a magnitude can be 0 in float32."""
-
-
-def _gradients(x: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
-    """gx and gy, unscaled, from what `read_padded` read; floating point."""
-    upper, middle, lower = x[:, :, :-2], x[:, :, 1:-1], x[:, :, 2:]
-    smooth, smooth_l, _, smooth_r = scratch("smooth", upper.shape, x.dtype)
-    diff, diff_l, diff_m, diff_r = scratch("diff", upper.shape, x.dtype)
-    torch.add(upper, lower, out=smooth).add_(middle, alpha=2)
-    torch.sub(lower, upper, out=diff)
-    gx = torch.sub(smooth_r, smooth_l, out=scratch("gx", diff_m.shape, x.dtype)[0])
-    gy = torch.add(diff_r, diff_l, out=scratch("gy", diff_m.shape, x.dtype)[0]).add_(diff_m, alpha=2)
-    if gx.is_floating_point():
-        return gx, gy
-    return tuple(scratch(n, g.shape, torch.float32)[0].copy_(g) for n, g in (("gx", gx), ("gy", gy)))  # type: ignore
-
-
-def _square(gx: Tensor, gy: Tensor, scale: float, eps: Tensor, out: Tensor) -> Tensor:
-    """Write scale^2 (gx^2 + gy^2) + eps to `out`, and return it."""
-    torch.addcmul(eps, gx, gx, value=scale * scale, out=out)
-    return out.addcmul_(gy, gy, value=scale * scale)
-
-
-def _aten_fwd(x: Tensor, out: Tensor, scale: float, eps: float | None, border: Border) -> None:
-    """Fill out with the magnitude (N, C, H, W), or with the gradients (N, C, 2, H, W) where eps is None."""
-    channels_last = not out.is_contiguous()
-    targets = [planar(t, channels_last) for t in ((out,) if eps is not None else out.unbind(2))]
-    x = planar(x, channels_last)
-    prefer_huge_pages(out)
-    scratch = Scratch(x.device)
-    offset = torch.full((), eps or 0.0, dtype=accumulation_dtype(x.dtype), device=x.device)
-    for tile in tiles(x.shape, x.device):
-        gx, gy = _gradients(read_padded(x, tile, *border, scratch), scratch)
-        if eps is None:
-            targets[0][tile].copy_(gx.mul_(scale))
-            targets[1][tile].copy_(gy.mul_(scale))
-        elif out.dtype == gx.dtype:
-            torch.sqrt(_square(gx, gy, scale, offset, out=gx), out=targets[0][tile])
-        else:
-            targets[0][tile].copy_(_square(gx, gy, scale, offset, out=gx).sqrt_())
-
-
-def _add_adjoint(dgx: Tensor, dgy: Tensor, dx: Tensor, scratch: Scratch) -> None:
-    """Add to dx, of the size that `read_padded` reads, the adjoint of `_gradients`."""
-    a, b, rows, cols, lanes = dgx.shape
-    size = torch.Size((a, b, rows, cols + 2, lanes))
-    smooth, smooth_l, _, smooth_r = scratch("smooth", size, dgx.dtype)
-    diff, diff_l, diff_m, diff_r = scratch("diff", size, dgx.dtype)
-    smooth[:, :, :, :2].zero_()
-    smooth_r.copy_(dgx)
-    smooth_l.sub_(dgx)
-    diff[:, :, :, :2].zero_()
-    diff_r.copy_(dgy)
-    diff_l.add_(dgy)
-    diff_m.add_(dgy, alpha=2)
-    dx[:, :, :-2].add_(smooth).sub_(diff)
-    dx[:, :, 1:-1].add_(smooth, alpha=2)
-    dx[:, :, 2:].add_(smooth).add_(diff)
-
-
-def _aten_bwd(dout: Tensor, x: Tensor | None, dx: Tensor, scale: float, eps: float, border: Border) -> None:
-    """Fill dx with the gradient of `_aten_fwd`: of the magnitude, or of the gradients where x is None."""
-    prefer_huge_pages(dx)
-    channels_last = not dx.is_contiguous()
-    sources = [planar(t, channels_last) for t in ((dout,) if x is not None else dout.unbind(2))]
-    acc = accumulation_dtype(dx.dtype)
-    target = dx.zero_() if dx.dtype == acc else torch.zeros_like(dx, dtype=acc)
-    total = planar(target, channels_last)
-    x = None if x is None else planar(x, channels_last)
-    scratch = Scratch(dx.device)
-    offset = torch.full((), eps, dtype=acc, device=dx.device)
-    for tile in tiles(total.shape, dx.device):
-        if x is None:
-            size = sources[0][tile].shape
-            dgx, dgy = (
-                torch.mul(t[tile], scale, out=scratch(name, size, acc)[0])
-                for t, name in zip(sources, ("gx", "gy"), strict=True)
-            )
-        else:
-            gx, gy = _gradients(read_padded(x, tile, *border, scratch), scratch)
-            ratio = _square(gx, gy, scale, offset, out=scratch("ratio", gx.shape, acc)[0])
-            flat = ratio == 0 if eps < _TINY else None
-            ratio.rsqrt_().mul_(sources[0][tile]).mul_(scale * scale)
-            if flat is not None:
-                ratio.masked_fill_(flat, 0.0)
-            dgx, dgy = gx.mul_(ratio), gy.mul_(ratio)
-        a, b, rows, cols = tile
-        if is_inside(tile, total.shape):
-            _add_adjoint(dgx, dgy, total[halo(tile)], scratch)
-            continue
-        part, share = total[a, b], dgx.new_zeros((*dgx.shape[:2], dgx.shape[2] + 2, dgx.shape[3] + 2, dgx.shape[4]))
-        _add_adjoint(dgx, dgy, share, scratch)
-        for from_rows, to_rows in runs(rows, part.shape[2], border.mode):
-            for from_cols, to_cols in runs(cols, part.shape[3], border.mode):
-                if to_rows is not None and to_cols is not None:
-                    part[:, :, to_rows, to_cols].add_(share[:, :, from_rows, from_cols])
-    if target is not dx:
-        dx.copy_(target)
 
 
 def _setup_sobel(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

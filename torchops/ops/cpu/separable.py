@@ -86,7 +86,7 @@ def _rows(
     top, count = band.first * stride - padding, band.end - band.first
     first, end = max(0, top), min(image.shape[2], (band.end - 1) * stride - padding + dilation * (kernel - 1) + 1)
     x = image[band.a, band.b, first:end]
-    v = scratch("v", torch.Size((*x.shape[:2], count, *x.shape[3:])), x.dtype)[0]
+    v = scratch("v", torch.Size((*x.shape[:2], count, *x.shape[3:])), x.dtype)
     taps = _taps(end - first, count, kernel, stride, first - top, dilation)
 
     def pixels(tap: _Tap) -> Tensor:
@@ -142,7 +142,7 @@ class _Slide:
 
     def __init__(self, size: torch.Size, dtype: torch.dtype, join: Callable[..., Tensor], scratch: Scratch) -> None:
         self.size, self.join = size, join
-        buffers = [scratch(name, size, dtype)[0] for name in ("x", "v", "w")]
+        buffers = [scratch(name, size, dtype) for name in ("x", "v", "w")]
         self.padded = self.joined = buffers[0]
         self._buffers = [t.view(-1) for t in buffers]
         self._last, self._length = self._buffers[0], size.numel()

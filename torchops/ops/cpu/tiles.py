@@ -10,11 +10,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from torchops.reference import pad
-
 from . import threads
 
-TILE = 1 << 18
+TILE = 1 << 16
 """Elements of a tile for each thread. Fewer cost more in calls than the cache gives back, more fall out of it."""
 PART = 1 << 18
 """The same of a part of whole images, and of planes that are turned."""
@@ -57,19 +55,13 @@ class Scratch:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
-        self._views: dict[tuple[str, torch.Size, torch.dtype], tuple[Tensor, ...]] = {}
 
-    def __call__(self, name: str, size: torch.Size, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """An uninitialised tensor of that size, and its columns from 0, 1 and 2 on that leave two out."""
-        views = self._views.get((name, size, dtype))
-        if views is None:
-            buffer = self._buffers.get((name, dtype))
-            if buffer is None or buffer.numel() < size.numel():
-                buffer = self._buffers[name, dtype] = torch.empty(size.numel(), dtype=dtype, device=self._device)
-            whole = buffer[: size.numel()].view(size)
-            views = whole, whole[:, :, :, :-2], whole[:, :, :, 1:-1], whole[:, :, :, 2:]
-            self._views[name, size, dtype] = views
-        return views
+    def __call__(self, name: str, size: torch.Size, dtype: torch.dtype) -> Tensor:
+        """An uninitialised tensor of that size."""
+        buffer = self._buffers.get((name, dtype))
+        if buffer is None or buffer.numel() < size.numel():
+            buffer = self._buffers[name, dtype] = torch.empty(size.numel(), dtype=dtype, device=self._device)
+        return buffer[: size.numel()].view(size)
 
 
 def planar(t: Tensor, channels_last: bool) -> Tensor:
@@ -77,32 +69,35 @@ def planar(t: Tensor, channels_last: bool) -> Tensor:
     return t.permute(0, 2, 3, 1).unsqueeze(1) if channels_last else t.unsqueeze(-1)
 
 
-def tiles(size: torch.Size, device: torch.device) -> Iterator[Tile]:
-    """Tiles that cover (A, B, H, W, L): whole planes while these are small, else the frame, then bands of rows."""
+def tiles(size: torch.Size, device: torch.device) -> tuple[list[Tile], list[Tile]]:
+    """Tiles that cover (A, B, H, W, L): whole planes while these are small, else bands of rows, and the frame around them."""
     a, b, h, w, lanes = size
-    limit = TILE * torch.get_num_threads() if device.type == "cpu" else 1 << 62
-    everything = slice(0, None)
+    limit = room(size.numel(), TILE) if device.type == "cpu" else 1 << 62
     planes = limit // (h * w * lanes)
     if planes:
-        for j in range(0, b, planes):
-            step = max(1, planes // b)
-            for i in range(0, a, step):
-                yield slice(i, i + step), slice(j, j + planes), slice(0, h), slice(0, w)
-        return
+        step = max(1, planes // b)
+        rows, cols = slice(0, h), slice(0, w)
+        spans = [(slice(i, i + step), slice(j, j + planes)) for j in range(0, b, planes) for i in range(0, a, step)]
+        return [(i, j, rows, cols) for i, j in spans], []
+    everything = slice(0, None)
     step = max(1, limit // (a * b * lanes))
-    for r in sorted({0, h - 1}):
-        for c in range(0, w, step):
-            yield everything, everything, slice(r, r + 1), slice(c, min(c + step, w))
-    for c in sorted({0, w - 1}):
-        for r in range(1, h - 1, step):
-            yield everything, everything, slice(r, min(r + step, h - 1)), slice(c, c + 1)
+    frame = [
+        (everything, everything, slice(r, r + 1), slice(c, min(c + step, w)))
+        for r in sorted({0, h - 1})
+        for c in range(0, w, step)
+    ]
+    frame += [
+        (everything, everything, slice(r, min(r + step, h - 1)), slice(c, c + 1))
+        for c in sorted({0, w - 1})
+        for r in range(1, h - 1, step)
+    ]
     if w <= 2:
-        return
-    step = max(1, limit // (w * lanes))
-    for i in range(a):
-        for j in range(b):
-            for r in range(1, h - 1, step):
-                yield slice(i, i + 1), slice(j, j + 1), slice(r, min(r + step, h - 1)), slice(1, w - 1)
+        return [], frame
+    # bands of one row would add to the rows of the next but one
+    step = max(2, limit // (w * lanes))
+    bands = [slice(r, min(r + step, h - 1)) for r in range(1, h - 1, step)]
+    cols = slice(1, w - 1)
+    return [(slice(i, i + 1), slice(j, j + 1), rows, cols) for i in range(a) for j in range(b) for rows in bands], frame
 
 
 def runs(span: slice, size: int, padding_mode: str) -> list[tuple[slice, slice | None]]:
@@ -128,30 +123,6 @@ def is_inside(tile: Tile, size: torch.Size) -> bool:
 def halo(tile: Tile) -> Tile:
     a, b, rows, cols = tile
     return a, b, slice(rows.start - 1, rows.stop + 1), slice(cols.start - 1, cols.stop + 1)
-
-
-def read_padded(x: Tensor, tile: Tile, padding_mode: str, padding_value: float, scratch: Scratch) -> Tensor:
-    """What the outputs of a tile read, in a dtype that holds their sums: (A, B, rows + 2, columns + 2, L)."""
-    a, b, rows, cols = tile
-    if is_inside(tile, x.shape):
-        part = x[halo(tile)]
-        # the gradients of bytes are integers of 11 bits, and the arithmetic of shorts is twice as fast
-        dtype = torch.int16 if x.dtype == torch.uint8 else accumulation_dtype(x.dtype)
-        return part if part.dtype == dtype else scratch("x", part.shape, dtype)[0].copy_(part)
-    x, acc = x[a, b], accumulation_dtype(x.dtype)
-    if rows == slice(0, x.shape[2]) and cols == slice(0, x.shape[3]):
-        planes = x.movedim(-1, 2).flatten(1, 2).to(acc)
-        return pad(planes, (1, 1, 1, 1), padding_mode, padding_value).unflatten(1, (x.shape[1], -1)).movedim(2, -1)
-    size = torch.Size((*x.shape[:2], rows.stop - rows.start + 2, cols.stop - cols.start + 2, x.shape[-1]))
-    padded = scratch("x", size, acc)[0]
-    for to_rows, from_rows in runs(rows, x.shape[2], padding_mode):
-        for to_cols, from_cols in runs(cols, x.shape[3], padding_mode):
-            target = padded[:, :, to_rows, to_cols]
-            if from_rows is None or from_cols is None:
-                target.fill_(padding_value if padding_mode == "constant" else 0.0)
-            else:
-                target.copy_(x[:, :, from_rows, from_cols])
-    return padded
 
 
 def parts(pixels: int, channels_last: bool, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
