@@ -447,4 +447,17 @@ MUTANTS = (
         (Edit("are_apart", "int(largest) < s", "int(largest) <= s"),),
         file="test_max_unpool2d_duplicates.py",
     ),
+    Mutant(
+        "what lies between rows added to them",
+        "aten",
+        "reach_the_next_row",
+        (Edit("add_adjoint", "t.zero_()", "t"),),
+    ),
+    Mutant(
+        "bands that add to the same rows at once",
+        "aten",
+        "every_other_band",
+        (Edit("tiles", "max(2, limit // (w * lanes))", "max(1, limit // (w * lanes))"),),
+        file="test_threads.py",
+    ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -19,11 +20,11 @@ from torchops.kernels.launch import record
 from torchops.kernels.planning import strips
 from torchops.kernels.planning.hardware import DEVICES
 from torchops.ops import sobel as ops
-from torchops.ops.cpu import tiles
 
 from .conformance import EVERY_TIER, OPERATOR, Conformance, close
 from .gates import assert_fits
 from .opinfo import OpInfo, Rejection, Sample
+from .pieces import Pieces
 from .traffic import count_traffic
 
 
@@ -140,13 +141,13 @@ def test_values_and_gradients_are_kornias(normalized: bool, eps: float) -> None:
 @pytest.mark.parametrize("padding_mode", PADDING_MODES)
 @pytest.mark.parametrize("shape", [(2, 3, 13, 17), (1, 5, 2, 23), (3, 1, 23, 2), (1, 2, 1, 40), (1, 2, 40, 1)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.float16])
+@pytest.mark.parametrize("threads", [1, 3])
 def test_tiles_of_the_cpu_path_join(
-    shape: tuple[int, ...], padding_mode: str, channels_last: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, ...], padding_mode: str, channels_last: bool, dtype: torch.dtype, threads: int
 ) -> None:
-    """Images far larger than a tile: the frame, then bands."""
+    """Images far larger than a tile: bands, and the frame around them."""
     if padding_mode == "reflect" and 1 in shape[2:]:
         padding_mode = "zeros"
-    monkeypatch.setattr(tiles, "TILE", 32)
     kwargs = {"padding_mode": padding_mode, "padding_value": 0.3 if padding_mode == "constant" else 0.0}
     (x,) = catalog.OPS["sobel"].random_inputs(shape, dtype)
     x = x.to(memory_format=torch.channels_last) if channels_last else x
@@ -154,13 +155,46 @@ def test_tiles_of_the_cpu_path_join(
     for name in ("sobel", "spatial_gradient"):
         op = catalog.OPS[name]
         expected = op.reference(exact, **kwargs)
-        close(op.function(x, **kwargs), expected, dtype)
-        if dtype.is_floating_point:
-            leaf = x.detach().requires_grad_()
+        leaf = x.detach().requires_grad_(dtype.is_floating_point)
+        with Pieces(32, threads).of_any_image():
             out = op.function(leaf, **kwargs)
-            grad = torch.randn_like(out)
-            (actual,) = torch.autograd.grad(out, leaf, grad)
+            close(out, expected, dtype)
+            if dtype.is_floating_point:
+                grad = torch.randn_like(out)
+                (actual,) = torch.autograd.grad(out, leaf, grad)
+        if dtype.is_floating_point:
             close(actual, torch.autograd.grad(expected, exact, grad.double())[0], dtype, factor=4)
+
+
+@pytest.mark.tiers("aten")
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+@pytest.mark.parametrize("col", [0, 1, 15, 16])
+def test_what_no_number_is_does_not_reach_the_next_row(bad: float, col: int) -> None:
+    """The end of a row and the start of the next are neighbours in memory."""
+    x = torch.randn(1, 2, 13, 17)
+    x[0, 1, 6, col] = bad
+    found = []
+    for elements in (4 * 17, 1 << 16):
+        with Pieces(elements, 1).of_any_image():
+            leaf = x.clone().requires_grad_()
+            y = torchops.sobel(leaf)
+            found.append((y.detach(), *torch.autograd.grad(y, leaf, torch.ones_like(y))))
+    (y, dx), (expected_y, expected_dx) = found
+    assert torch.equal(y.isfinite(), expected_y.isfinite())
+    assert 0 < int(y.isfinite().logical_not().sum()) <= 8
+    assert torch.equal(dx.isfinite(), expected_dx.isfinite())
+    torch.testing.assert_close(y, expected_y, equal_nan=True)
+    torch.testing.assert_close(dx, expected_dx, equal_nan=True)
+
+
+@pytest.mark.tiers("aten")
+@pytest.mark.parametrize("value", [0.5, 255.0, 256.0, -1.0])
+def test_borders_of_bytes_of_any_value(value: float) -> None:
+    x = torch.randint(0, 256, (1, 2, 9, 11), dtype=torch.uint8)
+    kwargs = {"padding_mode": "constant", "padding_value": value}
+    for elements in (32, 1 << 16):
+        with Pieces(elements, 1).of_any_image():
+            close(torchops.sobel(x, **kwargs), reference.sobel(x.double(), **kwargs), torch.float32)
 
 
 @pytest.mark.tiers("interpreter", "ir", "gpu")

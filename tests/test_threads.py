@@ -18,7 +18,7 @@ from torch import Tensor
 
 import torchops
 from torchops.measure.rivals import threads as on_threads
-from torchops.ops.cpu import threads
+from torchops.ops.cpu import threads, tiles
 
 from .pieces import Pieces
 
@@ -129,7 +129,7 @@ def test_a_fork_has_threads_of_its_own() -> None:
     """In a process by itself: this one has threads that a fork would not have."""
     program = """
 import os, torch
-from torchops.ops.cpu import threads
+from torchops.ops.cpu import threads, tiles
 torch.set_num_threads(3)
 def ask():
     done = []
@@ -149,7 +149,7 @@ ask()
 def test_what_is_called_at_the_end_of_the_process_does_all_by_itself() -> None:
     program = """
 import atexit, threading, torch
-from torchops.ops.cpu import threads
+from torchops.ops.cpu import threads, tiles
 torch.set_num_threads(3)
 def ask():
     done = []
@@ -160,3 +160,30 @@ ask()
 """
     done = subprocess.run([sys.executable, "-c", program], check=True, timeout=120, capture_output=True, text=True)
     assert done.stdout == "True\nTrue\n"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("elements", [64, 500, 1 << 17])
+def test_gradients_that_overlap_are_the_same_for_any_number_of_threads(count: int, elements: int) -> None:
+    """Bands of Sobel's gradient add to the rows of their neighbours."""
+    x, dy = torch.randn(2, 3, 37, 23), torch.randn(2, 3, 37, 23)
+    exact = x.double().requires_grad_()
+    (expected,) = torch.autograd.grad(torchops.sobel(exact), exact, dy.double())
+    found = []
+    with Pieces(elements, count).of_any_image():
+        for _ in range(5):
+            leaf = x.clone().requires_grad_()
+            found += torch.autograd.grad(torchops.sobel(leaf), leaf, dy)
+    torch.testing.assert_close(found[0].double(), expected, rtol=1e-3, atol=1e-4)
+    assert all(torch.equal(grad, found[0]) for grad in found)
+
+
+@pytest.mark.parametrize("elements", [1, 24, 50, 200])
+def test_every_other_band_adds_to_rows_of_its_own(elements: int) -> None:
+    """They are done at once."""
+    with Pieces(elements, 3).of_any_image():
+        bands, frame = tiles.tiles(torch.Size((2, 3, 11, 23, 1)), torch.device("cpu"))
+    assert frame
+    for some in (bands[::2], bands[1::2]):
+        rows = [(a.start, b.start, row) for a, b, rows, _ in some for row in range(rows.start - 1, rows.stop + 1)]
+        assert len(set(rows)) == len(rows)
