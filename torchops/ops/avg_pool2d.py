@@ -9,7 +9,6 @@ So the gradient of one is the other, to every order.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -27,7 +26,6 @@ from .cpu import tiles
 from .cpu.separable import sum_windows, takes_sums
 from .cpu.threads import share_out
 from .cpu.tiles import accumulation_dtype, room
-from .cpu.turned import Block, for_blocks, turned
 from .derivatives import Derivative
 from .memory import is_channels_last, prefer_huge_pages
 from .packing import Packed
@@ -142,12 +140,6 @@ def _covered(size: Ints, windows: Ints, window: Window) -> list[int]:
     return [max(n, (count - 1) * stride + kernel - 2 * padding) for n, count, (kernel, stride, padding, _) in dims]
 
 
-def _turns(image: Tensor, windows: Ints, window: Window) -> bool:
-    """Whether ATen is given planes of an image as channels, which is faster: see cpu/turned.py."""
-    planes, taps = image.shape[0] * image.shape[1], math.prod(windows) * math.prod(window.kernel)
-    return image.is_cpu and planes >= tiles.LANES and planes * taps >= tiles.FEW and not is_channels_last(image)
-
-
 def _aten_pool(x: Tensor, window: Window, size: Ints, mean: str, divisor: int, channels_last: bool) -> Tensor:
     dtype = x.dtype
     if mean == "cover" and window.overlap():
@@ -158,20 +150,13 @@ def _aten_pool(x: Tensor, window: Window, size: Ints, mean: str, divisor: int, c
         rows, cols = _covered(x.shape[2:], size, window)
         x = F.pad(x, (0, cols - x.shape[3], 0, rows - x.shape[2]))
         arguments = *window[:3], False, False, 1
-    slides, turns = takes_sums(x, window, size), _turns(x, size, window)
-    if not slides and not turns and x.dtype == dtype and channels_last == is_channels_last(x):
+    sums = takes_sums(x, window, size)
+    if not sums and x.dtype == dtype and channels_last == is_channels_last(x):
         return _aten.avg_pool2d(x, *arguments)
     # ATen's result would take its format from x, and so from whatever gradient comes
     y = _empty(x, window, size, mean, divisor, channels_last)
-    if slides:
+    if sums:
         sum_windows(x, y, window, _divisors(x.shape[2:], size, window, mean, divisor, x))
-    elif turns and not channels_last:
-        how = *arguments[:3], True, *arguments[4:]
-
-        def fill(block: Block) -> None:
-            block.windows[0].copy_(block.results(_aten.avg_pool2d(turned(block.image), *how)))
-
-        for_blocks(fill, x, window, y)
     else:
         _aten.avg_pool2d.out(x, *arguments, out=y)
     return y.to(dtype)
@@ -220,7 +205,7 @@ def _aten_unpool(x: Tensor, y: Tensor, window: Window, mean: str, divisor: int) 
     # the windows over a pixel lie as windows with this padding do
     (r, s), _, (above, before), _ = window
     opposite = window._replace(padding=(r - 1 - above, s - 1 - before))
-    slides = takes_sums(y, opposite, size)
+    slides = window.stride == (1, 1) and takes_sums(y, opposite, size)
     stretch = None if slides else _stretch(x, y, window)
     if slides or stretch:
         by = _divisors(size, windows, window, mean, divisor, y) if covers is None else covers
@@ -254,7 +239,7 @@ def _is_plain(x: Tensor, window: Window, size: Ints, mean: str, divisor: int, ch
     """Whether it is ATen's pool, with a gradient that rounds once: on a CPU, and not in halves, of which it makes the divisor
     one."""
     plain = x.dtype in (torch.float32, torch.float64) and mean != "cover" and x.is_cpu and x.numel() != 0
-    return plain and not uses_triton(x) and not takes_sums(x, window, size) and not _turns(x, size, window)
+    return plain and not uses_triton(x) and not takes_sums(x, window, size)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -57,6 +57,10 @@ def _bands(size: Ints, cost: int) -> Iterator[_Band]:
         yield _Band(slice(i, i + 1), slice(j, j + 1), first, min(first + step, rows))
 
 
+_Join = Callable[..., Tensor]
+"""Of two tensors, into `out`."""
+
+
 class _Tap(NamedTuple):
     """One pixel of every window, along one dimension."""
 
@@ -78,30 +82,37 @@ def _taps(pixels: int, windows: int, kernel: int, stride: int, padding: int, dil
     return found
 
 
+def _gather(x: Tensor, out: Tensor, dim: int, taps: list[_Tap], stride: int, join: _Join, none: float) -> None:
+    """Fill out with what `join` makes of the pixels of each window along a dimension, `none` if there are none."""
+
+    def pixels(tap: _Tap) -> Tensor:
+        there = slice(tap.pixel, tap.pixel + (tap.end - tap.first - 1) * stride + 1, stride)
+        return x[(slice(None),) * dim + (there,)]
+
+    whole = [tap for tap in taps if tap.end - tap.first == out.shape[dim]]
+    if len(whole) > 1:
+        join(pixels(whole[0]), pixels(whole[1]), out=out)
+    elif whole:
+        out.copy_(pixels(whole[0]))
+    else:
+        out.fill_(none)
+    for tap in (*whole[2:], *(tap for tap in taps if tap not in whole)):
+        part = out.narrow(dim, tap.first, tap.end - tap.first)
+        join(part, pixels(tap), out=part)
+
+
 def _rows(
-    image: Tensor, band: _Band, window: Window, join: Callable[..., Tensor], none: float, scratch: Scratch
+    image: Tensor, band: _Band, window: Window, join: _Join, none: float, dtype: torch.dtype, scratch: Scratch
 ) -> Tensor:
     """What `join` makes of the rows of a band's windows, `none` if there are none: (A, B, rows, columns, lanes)."""
     kernel, stride, padding, dilation = window.axes()[0]
     top, count = band.first * stride - padding, band.end - band.first
     first, end = max(0, top), min(image.shape[2], (band.end - 1) * stride - padding + dilation * (kernel - 1) + 1)
     x = image[band.a, band.b, first:end]
-    v = scratch("v", torch.Size((*x.shape[:2], count, *x.shape[3:])), x.dtype)
-    taps = _taps(end - first, count, kernel, stride, first - top, dilation)
-
-    def pixels(tap: _Tap) -> Tensor:
-        return x[:, :, tap.pixel : tap.pixel + (tap.end - tap.first - 1) * stride + 1 : stride]
-
-    whole = [tap for tap in taps if tap.end - tap.first == count]
-    if len(whole) > 1:
-        join(pixels(whole[0]), pixels(whole[1]), out=v)
-    elif whole:
-        v.copy_(pixels(whole[0]))
-    else:
-        v.fill_(none)
-    for tap in (*whole[2:], *(tap for tap in taps if tap not in whole)):
-        part = v[:, :, tap.first : tap.end]
-        join(part, pixels(tap), out=part)
+    v = scratch("v", torch.Size((*x.shape[:2], count, *x.shape[3:])), dtype)
+    if x.dtype != dtype:
+        x = scratch("x", x.shape, dtype).copy_(x)
+    _gather(x, v, 2, _taps(end - first, count, kernel, stride, first - top, dilation), stride, join, none)
     return v
 
 
@@ -140,7 +151,7 @@ class _Slide:
         join: of two tensors, into a third.
     """
 
-    def __init__(self, size: torch.Size, dtype: torch.dtype, join: Callable[..., Tensor], scratch: Scratch) -> None:
+    def __init__(self, size: torch.Size, dtype: torch.dtype, join: _Join, scratch: Scratch) -> None:
         self.size, self.join = size, join
         buffers = [scratch(name, size, dtype) for name in ("x", "v", "w")]
         self.padded = self.joined = buffers[0]
@@ -194,6 +205,9 @@ class _Slides:
 MANY = 1 << 22
 """Outputs whose indices, which ATen writes even if nobody asks for them, are more memory than the C library keeps for reuse."""
 
+ROWS = 16
+"""Elements of rows that are added for a result, from which on ATen's loop over the pixels of a window takes less time."""
+
 
 def _is_cheap(x: Tensor, window: Window, size: Ints, tap: float, calls: int) -> bool:
     """Whether windows that slide over a channels_last image take less than ATen's loop along its channels.
@@ -229,8 +243,10 @@ def takes_best(x: Tensor, window: Window, size: Ints) -> bool:
 def takes_sums(x: Tensor, window: Window, size: Ints) -> bool:
     """Whether `sum_windows` takes less time than ATen's pool, likewise. ATen's means take a third of its maxima."""
     outputs = math.prod(x.shape[:2]) * math.prod(size)
-    if not x.is_cpu or window.stride != (1, 1) or outputs * math.prod(window.kernel) < 4 * tiles.FEW:
+    if not x.is_cpu or outputs * math.prod(window.kernel) < 4 * tiles.FEW:
         return False
+    if window.stride != (1, 1):
+        return not is_channels_last(x) and window.kernel[0] * window.stride[1] < ROWS
     calls = 2 + sum(len(list(_doubling(kernel))) for kernel in window.kernel)
     return not is_channels_last(x) or _is_cheap(x, window, size, 1 / 8, calls)
 
@@ -287,7 +303,7 @@ def _slide(
     share_out(_bands((a, b, p), x.shape[3] * lanes), lambda: _Slides(make, Scratch(x.device)), fill)
 
 
-def _step(x: Tensor, y: Tensor, window: Window, join: Callable[..., Tensor], none: float) -> None:
+def _step(x: Tensor, y: Tensor, window: Window, join: _Join, none: float) -> None:
     """Fill y with the maxima, or minima, of windows with larger strides in x, contiguous."""
     image, results = planar(x, False), planar(y, False)
     a, b, p, q, _ = results.shape
@@ -297,7 +313,7 @@ def _step(x: Tensor, y: Tensor, window: Window, join: Callable[..., Tensor], non
     prefer_huge_pages(y)
 
     def fill(band: _Band, scratch: Scratch) -> None:
-        v, out = _rows(image, band, window, join, none, scratch), band.rows(results)
+        v, out = _rows(image, band, window, join, none, x.dtype, scratch), band.rows(results)
         line = v.view(1, -1, cols)
         if join is torch.minimum:
             line.neg_()
@@ -313,19 +329,43 @@ def _step(x: Tensor, y: Tensor, window: Window, join: Callable[..., Tensor], non
 def sum_windows(x: Tensor, y: Tensor, window: Window, divisor: Tensor | float) -> None:
     """Fill y (N, C, P, Q) with the sums of windows in x (N, C, H, W), each divided once, by a number or by its own (P, Q).
 
-    The stride is 1. Halves are summed in float32.
+    Halves are summed in float32.
     """
+    acc, q = accumulation_dtype(x.dtype), y.shape[3]
+
+    def divide(sums: Tensor, out: Tensor, band: _Band) -> None:
+        by = divisor[band.first : band.end, :, None] if isinstance(divisor, Tensor) else divisor
+        torch.div(sums, by, out=out)
+
+    if window.stride != (1, 1):
+        _sum_steps(x, y, window, acc, divide)
+        return
     r, s = window.kernel
-    q = y.shape[3]
 
     def make(size: torch.Size, scratch: Scratch) -> _Slide:
-        slide = _Slide(size, accumulation_dtype(x.dtype), torch.add, scratch)
+        slide = _Slide(size, acc, torch.add, scratch)
         slide.along(_doubling(r), size[3] * size[4])
         slide.along(_doubling(s), size[4])
         return slide
 
-    def finish(joined: Tensor, out: Tensor, band: _Band) -> None:
-        by = divisor[band.first : band.end, :, None] if isinstance(divisor, Tensor) else divisor
-        torch.div(joined[:, :, :, :q], by, out=out)
+    _slide(x, y, window, 0.0, make, lambda joined, out, band: divide(joined[:, :, :, :q], out, band))
 
-    _slide(x, y, window, 0.0, make, finish)
+
+def _sum_steps(
+    x: Tensor, y: Tensor, window: Window, dtype: torch.dtype, divide: Callable[[Tensor, Tensor, _Band], object]
+) -> None:
+    """That with larger strides, for contiguous images: rows are added as lines of memory, and columns in steps."""
+    image, results = planar(x, False), planar(y, False)
+    a, b, p, q, _ = results.shape
+    cols = x.shape[3]
+    kernel, stride, padding, dilation = window.axes()[1]
+    taps = _taps(cols, q, kernel, stride, padding, dilation)
+    prefer_huge_pages(y)
+
+    def fill(band: _Band, scratch: Scratch) -> None:
+        v, out = _rows(image, band, window, torch.add, 0.0, dtype, scratch), band.rows(results)
+        sums = scratch("w", out.shape, dtype)
+        _gather(v, sums, 3, taps, stride, torch.add, 0.0)
+        divide(sums, out, band)
+
+    share_out(_bands((a, b, p), cols), lambda: Scratch(x.device), fill)
