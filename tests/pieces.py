@@ -23,9 +23,10 @@ class Pieces:
     def of_any_image(self) -> Iterator[None]:
         """A block in which no image is too small for that."""
         with pytest.MonkeyPatch.context() as patch, threads(self.threads):
-            for name in ("TILE", "PART", "BAND"):
+            for name in ("TILE", "PART", "BAND", "MOST"):
                 patch.setattr(tiles, name, self.elements)
             for name in ("FEW", "LEAST", "LANES", "PIXELS"):
                 patch.setattr(tiles, name, 1)
             patch.setattr(tiles, "OVERLAP", 0)
+            patch.setattr(tiles, "SPARSE", 1 << 62)
             yield

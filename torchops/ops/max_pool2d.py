@@ -100,7 +100,8 @@ def _turns(x: Tensor, window: Window, output_size: Ints) -> bool:
     """Whether ATen is given planes as channels, which is faster: see cpu/turned.py. Half a vector of them is enough, since
     it takes longer for maxima than for means."""
     planes, taps = x.shape[0] * x.shape[1], math.prod(output_size) * math.prod(window.kernel)
-    return x.is_cpu and 2 * planes >= tiles.LANES and planes * taps >= tiles.FEW and not is_channels_last(x)
+    few = 2 * planes < tiles.LANES or planes * taps < tiles.FEW or math.prod(window.stride) >= tiles.SPARSE
+    return x.is_cpu and not few and not is_channels_last(x)
 
 
 def _aten(
@@ -161,8 +162,8 @@ def _scratch_like(where: Tensor, scratch: Scratch) -> Tensor:
     """Positions to be found, in the memory format of the windows."""
     n, c, p, q = where.shape
     if is_channels_last(where):
-        return scratch("positions", torch.Size((n, p, q, c)), torch.int64)[0].permute(0, 3, 1, 2)
-    return scratch("positions", where.shape, torch.int64)[0]
+        return scratch("positions", torch.Size((n, p, q, c)), torch.int64).permute(0, 3, 1, 2)
+    return scratch("positions", where.shape, torch.int64)
 
 
 def _is_plain(x: Tensor, window: Window, output_size: Ints, smallest: bool, indices: str) -> bool:

@@ -29,6 +29,13 @@ from .tiles import Scratch, accumulation_dtype, planar, room
 Ints = Sequence[int]
 
 
+def _planes(x: Tensor, y: Tensor, channels_last: bool) -> tuple[Tensor, Tensor]:
+    """Both as planes, (A, B, H, W, lanes): in one row where they lie so, since a band then takes those of several images."""
+    if not channels_last and x.is_contiguous() and y.is_contiguous():
+        x, y = x.flatten(0, 1).unsqueeze(0), y.flatten(0, 1).unsqueeze(0)
+    return planar(x, channels_last), planar(y, channels_last)
+
+
 class _Band(NamedTuple):
     """Planes (two dimensions), and the first and the last but one of the rows of results."""
 
@@ -205,7 +212,7 @@ class _Slides:
 MANY = 1 << 22
 """Outputs whose indices, which ATen writes even if nobody asks for them, are more memory than the C library keeps for reuse."""
 
-ROWS = 16
+ROWS = 9
 """Elements of rows that are added for a result, from which on ATen's loop over the pixels of a window takes less time."""
 
 
@@ -232,7 +239,8 @@ def _is_cheap(x: Tensor, window: Window, size: Ints, tap: float, calls: int) -> 
 def takes_best(x: Tensor, window: Window, size: Ints) -> bool:
     """Whether `best_of_windows` takes less time than ATen's pool: not for few windows, nor for steps over channels_last."""
     outputs = math.prod(x.shape[:2]) * math.prod(size)
-    if not x.is_cpu or outputs * math.prod(window.kernel) < tiles.FEW:
+    few = outputs * math.prod(window.kernel) < tiles.FEW or math.prod(window.stride) >= tiles.SPARSE
+    if not x.is_cpu or few:
         return False
     if not is_channels_last(x):
         return True
@@ -288,7 +296,7 @@ def _slide(
         finish: takes what came of a band, (A, B, rows, columns, lanes), with more columns than results, and fills the results.
     """
     lanes_last = is_channels_last(y)
-    image, results = planar(x, lanes_last), planar(y, lanes_last)
+    image, results = _planes(x, y, lanes_last)
     a, b, p, q, lanes = results.shape
     (r, s), _, (above, before), (apart, dilation) = window
     prefer_huge_pages(y)
@@ -305,7 +313,7 @@ def _slide(
 
 def _step(x: Tensor, y: Tensor, window: Window, join: _Join, none: float) -> None:
     """Fill y with the maxima, or minima, of windows with larger strides in x, contiguous."""
-    image, results = planar(x, False), planar(y, False)
+    image, results = _planes(x, y, False)
     a, b, p, q, _ = results.shape
     cols = x.shape[3]
     _, (kernel, stride, padding, dilation) = window.axes()
@@ -355,7 +363,7 @@ def _sum_steps(
     x: Tensor, y: Tensor, window: Window, dtype: torch.dtype, divide: Callable[[Tensor, Tensor, _Band], object]
 ) -> None:
     """That with larger strides, for contiguous images: rows are added as lines of memory, and columns in steps."""
-    image, results = planar(x, False), planar(y, False)
+    image, results = _planes(x, y, False)
     a, b, p, q, _ = results.shape
     cols = x.shape[3]
     kernel, stride, padding, dilation = window.axes()[1]

@@ -22,14 +22,18 @@ FEW = 40_000
 """Taps of all windows together for which calls take longer than a loop over the windows."""
 LANES = 16
 """How many planes are turned at a time, at least: as many as a vector has elements."""
+SPARSE = 36
+"""Pixels for every window from which on windows have little to do, and what goes through all pixels first takes longer."""
 PIXELS = 1 << 9
 """Pixels of an image from which on a convolution of ones is worth its preparation."""
 OVERLAP = 4
 """How many times as high a band is, at least, as the windows that it shares with the next."""
 LEAST = 1 << 17
 """Elements of a piece that a thread takes by itself, at least: in shorter calls threads wait for Python's lock."""
-EACH = 4
-"""Pieces for every thread: one with less of its core than the others can do fewer."""
+MOST = 1 << 19
+"""The same, at most, though some of it has left the cache by the next call: waiting for the lock costs more."""
+EACH = 2
+"""Pieces for every thread, at least: one with less of its core than the others can do fewer."""
 
 Tile = tuple[slice, slice, slice, slice]
 """Planes (two dimensions), rows and columns of outputs."""
@@ -41,7 +45,7 @@ def room(elements: int, most: int) -> int:
     if pool == 1 or elements < 2 * LEAST:
         # ATen splits the calls
         return most * torch.get_num_threads()
-    return max(LEAST, min(most, elements // (EACH * pool)))
+    return max(LEAST, min(max(most, MOST), elements // (EACH * pool)))
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
