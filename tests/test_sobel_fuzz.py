@@ -61,6 +61,10 @@ def _try(family: str, problem: Problem, device: torch.device, tier: str) -> None
 
 
 @EVERY_TIER
+# one row of halves is copied to float32 in one loop, which forgets the sign
+@example(
+    Problem((1, 1, 1, 2), {"normalized": False, "eps": 1e-6}, Manner(dtype=torch.float16, views={"input": "negative"}))
+)
 @given(problems(magnitude=True))
 def test_magnitudes_are_their_formula(device: torch.device, tier: str, problem: Problem) -> None:
     _try("sobel", problem, device, tier)

@@ -70,6 +70,8 @@ class Scratch:
 
 def planar(t: Tensor, channels_last: bool) -> Tensor:
     """(N, C, H, W) as a view (N, C, H, W, 1), or (N, 1, H, W, C) for channels_last: rows and pixels keep their order."""
+    # to copy halves to float32 ATen forgets that they are the negative of their memory (torch 2.14.1)
+    t = t.resolve_neg()
     return t.permute(0, 2, 3, 1).unsqueeze(1) if channels_last else t.unsqueeze(-1)
 
 
