@@ -73,6 +73,9 @@ NOT_TAKEN: dict[str, Callable[[], Any]] = {
     "conv2d of a bias of a subclass": _conv2d(bias=torch.ones(4).as_subclass(Special)),
     "conv2d of odd strides": _conv2d(_odd(1, 4, 6, 6)),
     "conv2d of a weight of odd strides": _conv2d(weight=_odd(4, 2, 1, 3)),
+    "conv2d of windows that stay, of a weight in channels_last": _conv2d(
+        weight=torch.ones(4, 4, 1, 2).to(memory_format=torch.channels_last), stride=0
+    ),
     "conv2d of windows in the padding": _conv2d(padding=3, stride=2),
     "conv2d around the image": _conv2d((2, 4, 1, 6), (4, 2, 4, 3), padding=(5, 0), dilation=(4, 1)),
     "conv2d of four sides": _conv2d(padding=(1, 1, 1, 1)),

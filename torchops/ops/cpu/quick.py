@@ -27,7 +27,7 @@ FRESH = 1 << 23
 """Elements of an enlarged image from which on malloc maps fresh memory in every call, for which the long way has huge pages."""
 _POWERS = frozenset((1, 2, 4, 8, 16))
 """Factors that ATen, which computes with float32 which pixel is repeated, divides by exactly. 41 * float32(1 / 41) is not 1."""
-_REFUSALS = RuntimeError, TypeError, ValueError, IndexError
+_REFUSALS = RuntimeError, TypeError, ValueError, IndexError, ZeroDivisionError
 
 
 def _are_ints(a: Any, b: Any, c: Any) -> bool:
