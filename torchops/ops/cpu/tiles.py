@@ -30,8 +30,9 @@ OVERLAP = 4
 """How many times as high a band is, at least, as the windows that it shares with the next."""
 LEAST = 1 << 17
 """Elements of a piece that a thread takes by itself, at least: in shorter calls threads wait for Python's lock."""
-MOST = 1 << 19
-"""The same, at most, though some of it has left the cache by the next call: waiting for the lock costs more."""
+MOST = 3 << 19
+"""Elements of all the memory that a piece takes, at most. Some of it has left the cache by the next call: waiting for the lock
+costs more."""
 EACH = 2
 """Pieces for every thread, at least: one with less of its core than the others can do fewer."""
 
@@ -39,13 +40,14 @@ Tile = tuple[slice, slice, slice, slice]
 """Planes (two dimensions), rows and columns of outputs."""
 
 
-def room(elements: int, most: int) -> int:
-    """How many of so many elements a piece of work may have, where `most` stay in the cache of a thread."""
+def room(elements: int, most: int, memory: int = 3) -> int:
+    """How many of so many elements a piece of work may have, where `most` stay in the cache of a thread, and it takes the
+    memory of so many pieces."""
     pool = threads.count()
     if pool == 1 or elements < 2 * LEAST:
         # ATen splits the calls
         return most * torch.get_num_threads()
-    return max(LEAST, min(max(most, MOST), elements // (EACH * pool)))
+    return max(LEAST, min(max(most, MOST // memory), elements // (EACH * pool)))
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -78,7 +80,8 @@ def planar(t: Tensor, channels_last: bool) -> Tensor:
 def tiles(size: torch.Size, device: torch.device) -> tuple[list[Tile], list[Tile]]:
     """Tiles that cover (A, B, H, W, L): whole planes while these are small, else bands of rows, and the frame around them."""
     a, b, h, w, lanes = size
-    limit = room(size.numel(), TILE) if device.type == "cpu" else 1 << 62
+    # four lines of sums, the image and the result
+    limit = room(size.numel(), TILE, 6) if device.type == "cpu" else 1 << 62
     planes = limit // (h * w * lanes)
     if planes:
         step = max(1, planes // b)
