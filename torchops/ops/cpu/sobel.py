@@ -82,10 +82,12 @@ class _Sums:
     def fill(self, rows: _Rows) -> None:
         """Sum a tile and the pixels around it."""
         upper, middle, lower = rows
-        torch.add(upper, lower, out=self._smooth).add_(middle, alpha=2)
+        torch.add(upper, lower, out=self._smooth)
+        self._smooth.add_(middle, alpha=2)
         torch.sub(lower, upper, out=self._diff)
         torch.sub(self._smooth_right, self._smooth_left, out=self.gx)
-        torch.add(self._diff_right, self._diff_left, out=self.gy).add_(self._diff_middle, alpha=2)
+        torch.add(self._diff_right, self._diff_left, out=self.gy)
+        self.gy.add_(self._diff_middle, alpha=2)
 
     def square(self, scale: float, eps: Tensor, out: Tensor) -> Tensor:
         """Write scale^2 (gx^2 + gy^2) + eps to `out`, and return it."""
@@ -107,7 +109,8 @@ class _Sums:
         for t in between:
             t.zero_()
         torch.sub(along_x[0], along_x[2], out=self._smooth)
-        torch.add(along_y[0], along_y[2], out=self._diff).add_(along_y[1], alpha=2)
+        torch.add(along_y[0], along_y[2], out=self._diff)
+        self._diff.add_(along_y[1], alpha=2)
         upper, middle, lower = rows
         upper.add_(self._smooth).sub_(self._diff)
         middle.add_(self._smooth, alpha=2)

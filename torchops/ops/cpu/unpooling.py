@@ -171,6 +171,12 @@ def _for_parts(
 
 
 def unpool_by_scatter(x: Tensor, indices: Tensor, y: Tensor, window: Window, accumulate: bool) -> None:
+    """Fill y (N, C, H, W) with the values of x (N, C, P, Q) where the indices point, and zeros; the last of several stays, or
+    their sum.
+
+    Raises:
+        RuntimeError: if an index points beyond y.
+    """
     size, channels_last = y.shape[2:], not y.is_contiguous()
     dim = 1 if channels_last else 2
     prefer_huge_pages(y)
@@ -200,6 +206,7 @@ def unpool_by_scatter(x: Tensor, indices: Tensor, y: Tensor, window: Window, acc
 
 
 def unpool_backward_by_gather(dy: Tensor, indices: Tensor, dx: Tensor, window: Window, accumulate: bool) -> None:
+    """Fill dx (N, C, P, Q) with the gradient of that, given dy (N, C, H, W): 0 for a value that a later one has replaced."""
     size, channels_last = dy.shape[2:], not dx.is_contiguous()
     dim = 1 if channels_last else 2
     # offsets in windows without overlap point to a pixel of their own
