@@ -129,7 +129,7 @@ def test_a_fork_has_threads_of_its_own() -> None:
     """In a process by itself: this one has threads that a fork would not have."""
     program = """
 import os, torch
-from torchops.ops.cpu import threads, tiles
+from torchops.ops.cpu import threads
 torch.set_num_threads(3)
 def ask():
     done = []
@@ -149,7 +149,7 @@ ask()
 def test_what_is_called_at_the_end_of_the_process_does_all_by_itself() -> None:
     program = """
 import atexit, threading, torch
-from torchops.ops.cpu import threads, tiles
+from torchops.ops.cpu import threads
 torch.set_num_threads(3)
 def ask():
     done = []

@@ -97,8 +97,7 @@ _pool = torch.ops.aten.max_pool2d_with_indices
 
 
 def _turns(x: Tensor, window: Window, output_size: Ints) -> bool:
-    """Whether ATen is given planes as channels, which is faster: see cpu/turned.py. Half a vector of them is enough, since
-    it takes longer for maxima than for means."""
+    """Whether ATen is given planes as channels, which is faster: see cpu/turned.py. Half a vector of them is enough."""
     planes, taps = x.shape[0] * x.shape[1], math.prod(output_size) * math.prod(window.kernel)
     few = 2 * planes < tiles.LANES or planes * taps < tiles.FEW or math.prod(window.stride) >= tiles.SPARSE
     return x.is_cpu and not few and not is_channels_last(x)

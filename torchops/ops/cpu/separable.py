@@ -211,7 +211,6 @@ class _Slides:
 
 MANY = 1 << 22
 """Outputs whose indices, which ATen writes even if nobody asks for them, are more memory than the C library keeps for reuse."""
-
 ROWS = 9
 """Elements of rows that are added for a result, from which on ATen's loop over the pixels of a window takes less time."""
 
@@ -362,7 +361,7 @@ def sum_windows(x: Tensor, y: Tensor, window: Window, divisor: Tensor | float) -
 def _sum_steps(
     x: Tensor, y: Tensor, window: Window, dtype: torch.dtype, divide: Callable[[Tensor, Tensor, _Band], object]
 ) -> None:
-    """That with larger strides, for contiguous images: rows are added as lines of memory, and columns in steps."""
+    """That with larger strides, in NCHW: rows are added as lines of memory, and columns in steps."""
     image, results = _planes(x, y, False)
     a, b, p, q, _ = results.shape
     cols = x.shape[3]
