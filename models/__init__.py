@@ -3,6 +3,7 @@
 lenet.py  resnet.py  unet.py  diffusion.py      one network a file, to be read at a sitting
 checkpoints.py                                  networks by name and as files
 data/                                           what they are trained on
+setup.py                                        what a configuration stands for: data, network, task, optimizer
 tasks.py                                        loss, figures and pictures of classification, segmentation, diffusion
 training.py  distributed.py  runs.py            the one loop, on any number of processes, and the folder it writes
 options.py                                      the options of training, for the shell and for Config

@@ -19,8 +19,8 @@ from . import pictures
 from .data import Seeded, train_loader
 from .distributed import Processes
 from .options import Config
+from .setup import data_for, net_for, optimizer_for, task_for
 from .tasks import to
-from .training import data_for, net_for, optimizer_for, task_for
 
 SETTINGS = {
     "lenet": Config.asked("lenet"),
@@ -70,7 +70,7 @@ def compare(
     config = copy.deepcopy(SETTINGS[net])
     config.seed, config.batch_size = seed, batch_size or config.batch_size
     config.size = size or config.size
-    data, _ = data_for(config)
+    data = data_for(config)
     ours, _ = net_for(config, data)
     theirs, _ = revert(copy.deepcopy(ours), inplace=True)
     runs: dict[str, Any] = {}

@@ -75,6 +75,10 @@ class Checkpoint:
     preprocess: dict[str, Any]
     """Fields of :class:`torchops.models.data.Preprocess`."""
     training: dict[str, Any] = field(default_factory=dict)
+    values: list[int] = field(default_factory=list)
+    """The value of every class in masks; empty: classes are counted from 0, or there are none."""
+    colours: list[list[int]] = field(default_factory=list)
+    """The colour of every class in masks, red, green and blue from 0 to 255; empty: the pictures' own."""
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all: what was there stays if the disk is full.
@@ -102,10 +106,12 @@ class Checkpoint:
         """
         path = Path(path)
         content = read(path / "best.pt" if path.is_dir() else path)
-        names = {f.name for f in dataclasses.fields(Checkpoint)}
-        if not isinstance(content, dict) or content.get("torchops") != FORMAT or not names <= content.keys():
+        fields = dataclasses.fields(Checkpoint)
+        # checkpoints of before lack what has a default
+        needed = {f.name for f in fields if f.default_factory is dataclasses.MISSING}
+        if not isinstance(content, dict) or content.get("torchops") != FORMAT or not needed <= content.keys():
             raise CheckpointError(f"{path}: is no checkpoint of torchops train")
-        return Checkpoint(**{name: content[name] for name in names})
+        return Checkpoint(**{f.name: content[f.name] for f in fields if f.name in content})
 
     def model(self, **overrides: Any) -> nn.Module:
         """The network with its weights, in eval mode."""

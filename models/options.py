@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
 
 from torchops.backend import Backend
+from torchops.files.images import MAX_PIXELS
 
 from .checkpoints import NETS
 
@@ -146,6 +147,8 @@ class Config:
     augment: bool = option(
         True, "Change images at random while training.", nets=["lenet", "resnet"], diffusion={"default": False}
     )
+    background: Literal["white", "black"] = option("white", "What shines through transparent pixels.")
+    max_pixels: int = option(MAX_PIXELS, "The most pixels that an image may have.", least=1)
     skip_corrupt: bool = option(False, "Leave out images that cannot be read.", nets=_OF_CLASSES)
     epochs: int = option(
         20, "How often the training images are gone through.", least=1,

@@ -8,7 +8,6 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -20,14 +19,13 @@ from torchops._version import __version__
 from torchops.torch_internals import BatchNorm
 
 from . import pictures
-from .checkpoints import Checkpoint, CheckpointError, build, read
-from .data import Data, DataError, Seeded, folder, named, pages, pairs, train_loader, val_loader
-from .diffusion import Diffusion
+from .checkpoints import Checkpoint, CheckpointError
+from .data import DataError, Seeded, train_loader, val_loader
 from .distributed import Processes
 from .options import Config
-from .resnet import load_backbone, stages
 from .runs import Run
-from .tasks import Classification, Denoising, Segmentation, Task, to
+from .setup import data_for, net_for, optimizer_for, task_for
+from .tasks import to
 
 WARMUP = 0.05
 """Share of the steps in which the rate rises, before it falls as a cosine."""
@@ -47,73 +45,6 @@ class Watcher(Protocol):
     def note(self, text: str) -> None: ...
 
 
-def data_for(config: Config) -> tuple[Data, list[str]]:
-    """What a run trains on and is judged by, and the files that were left out."""
-    size, source = config.size, None if config.data is None else Path(config.data)
-    if config.net == "unet":
-        if source is None:
-            return pages(size, 64 * config.crops), []
-        return pairs(source, channels=config.options.get("channels", 1), crop=size, crops=config.crops), []
-    channels = 3 if config.net == "resnet" else config.options.get("channels", 1)
-    shared: dict[str, Any] = {
-        "size": size, "channels": channels, "seed": config.seed, "examples": config.examples,
-        "augment": config.augment, "centred": config.net == "diffusion",
-    }  # fmt: skip
-    if source is None:
-        return named(config.dataset, Path(config.root), **shared), []
-    return folder(source, skip_corrupt=config.skip_corrupt, **shared)
-
-
-def net_for(config: Config, data: Data) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a run, with its first weights, and the options of `build` that make it."""
-    options = dict(config.options)
-    if config.net in ("lenet", "unet", "resnet"):
-        options["classes"] = len(data.labels)
-    if config.net in ("lenet", "diffusion"):
-        options |= {"size": config.size, "channels": data.preprocess.channels}
-    torch.manual_seed(config.seed)
-    if config.weights is None:
-        return build(config.net, layers=config.layers, **options), options
-    path = Path(config.weights)
-    if config.net == "resnet" and not path.exists() and path.suffix == "":
-        return build(config.net, layers=config.layers, weights=config.weights, **options), options
-    content = read(path / "best.pt" if path.is_dir() else path)
-    of = content.get("net", config.net) if isinstance(content, dict) else None
-    if of != config.net:
-        raise CheckpointError(f"`weights` (={path}): is of another network, {of or 'no checkpoint'}, not {config.net}")
-    state = content.get("state", content)
-    net = build(config.net, layers=config.layers, **options)
-    try:
-        if config.net == "resnet":
-            load_backbone(net, state)
-        else:
-            net.load_state_dict(state)
-    except (ValueError, RuntimeError) as error:
-        raise CheckpointError(f"`weights` (={path}): {str(error).splitlines()[-1].strip()}") from error
-    return net, options
-
-
-def task_for(config: Config, data: Data, net: nn.Module) -> Task:
-    if isinstance(net, Diffusion):
-        return Denoising(data, net, config.judge)
-    if config.net == "unet":
-        return Segmentation(data)
-    # LeNet says log-probabilities, ResNet logits
-    return Classification(data, nn.NLLLoss() if config.net == "lenet" else nn.CrossEntropyLoss())
-
-
-def optimizer_for(config: Config, net: nn.Module) -> torch.optim.Optimizer:
-    """AdamW; for a ResNet with a rate for every stage, each `layer_decay` times the next one's."""
-    groups: list[dict[str, Any]] = [{"params": list(net.parameters()), "lr": config.lr}]
-    if config.net == "resnet":
-        parts = list(stages(net))
-        groups = [
-            {"params": params, "lr": config.lr * config.layer_decay ** (len(parts) - 1 - i)}
-            for i, (_, params) in enumerate(parts)
-        ]
-    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
-
-
 def _rate(step: int, total: int) -> float:
     """The share of the full rate: it rises in a line, then falls as a cosine to zero."""
     warmup = max(1, round(WARMUP * total))
@@ -128,9 +59,11 @@ class Trainer:
     def __init__(self, config: Config, run: Run, processes: Processes, watcher: Watcher) -> None:
         self.config, self.run_folder, self.processes, self.watcher = config, run, processes, watcher
         device = self.device = processes.device
-        data, skipped = data_for(config)
-        if skipped and processes.first:
-            watcher.note(f"left out {len(skipped)} files that cannot be read, as {skipped[0]}")
+        data = data_for(config)
+        if data.found.left_out and processes.first:
+            watcher.note(
+                f"left out {len(data.found.left_out)} files that cannot be read, as {data.found.left_out[0][0]}"
+            )
         net, self.options = net_for(config, data)
         on_gpu = device.type == "cuda"
         self.amp = on_gpu if config.amp is None else config.amp
@@ -303,7 +236,8 @@ class Trainer:
     def _checkpoint(self, training: dict[str, Any]) -> Checkpoint:
         return Checkpoint(
             self.config.net, self.options, self.judged.state_dict(), list(self.task.data.labels),
-            self.task.data.preprocess.as_dict(), training,
+            self.task.data.preprocess.as_dict(), training, list(self.task.data.values),
+            [list(colour) for colour in self.task.data.colours],
         )  # fmt: skip
 
     def _save(self, finished: bool = True) -> None:

@@ -112,7 +112,7 @@ class TestBadFiles:
         refused(invoke("sobel", tmp_path / "no.png", tmp_path / "out.png"), r"no\.png: no such file")
 
     def test_directory_as_input(self, tmp_path: Path) -> None:
-        refused(invoke("sobel", tmp_path, tmp_path / "out.png"), r"is a directory, not an image")
+        refused(invoke("sobel", tmp_path, tmp_path / "out.png"), r"is a directory, not a file")
 
     def test_not_an_image(self, tmp_path: Path) -> None:
         (tmp_path / "text.png").write_text("hello")

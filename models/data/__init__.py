@@ -4,16 +4,18 @@ preprocess.py   from pixels to the input of a network
 classes.py      images of classes: digits, torchvision's sets, a folder a class
 pages.py        pages of digits with the class of every pixel
 masks.py        folders of images and masks
+found.py        what was found, to be said before training
 loading.py      batches that depend on seed, epoch and step only
 """
 
 from .classes import DATASETS, DataError, digits, folder, named
+from .found import Found
 from .loading import Data, Images, Seeded, train_loader, val_loader
 from .masks import pairs
 from .pages import pages
 from .preprocess import Preprocess, read
 
 __all__ = [
-    "DATASETS", "Data", "DataError", "Images", "Preprocess", "Seeded",
+    "DATASETS", "Data", "DataError", "Found", "Images", "Preprocess", "Seeded",
     "digits", "folder", "named", "pages", "pairs", "read", "train_loader", "val_loader",
 ]  # fmt: skip

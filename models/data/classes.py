@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 
 from torchops.files.images import ImageError
 
+from .found import Found
 from .loading import Data, Images
 from .preprocess import Preprocess, read
 
@@ -26,7 +27,7 @@ TORCHVISION: dict[str, tuple[Any, str]] = {
 }
 """torchvision's sets by name: the class, and where under the root it looks for its files."""
 DATASETS = ("digits", *TORCHVISION)
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 FIFTH = 5
 """One in so many samples of each class is held out, where a set does not say which."""
 
@@ -168,11 +169,8 @@ class Folder(Dataset[tuple[Tensor, int]]):
 def folder(
     root: Path, *, size: int, channels: int, seed: int,
     examples: int | None = None, augment: bool = True, centred: bool = False, skip_corrupt: bool = False,
-) -> tuple[Data, list[str]]:  # fmt: skip
+) -> Data:  # fmt: skip
     """A tree with a folder of images for every class, or with such trees in `train` and in `val`.
-
-    Returns:
-        The data, and what was skipped.
 
     Raises:
         DataError: if a class is empty, there is only one, or an image cannot be read and is not to be skipped.
@@ -207,7 +205,10 @@ def folder(
         [v2.RandomResizedCrop(size, scale=(0.6, 1.0), antialias=True), v2.RandomHorizontalFlip()]
     )  # fmt: skip
     train_set = Folder([samples[0][i] for i in chosen], preprocess, change if augment else None)
-    return Data(train_set, Folder(samples[1], preprocess), tuple(classes), preprocess), skipped
+    found = Found()
+    for text in skipped:
+        found.leave_out(text, "cannot be read")
+    return Data(train_set, Folder(samples[1], preprocess), tuple(classes), preprocess, found=found)
 
 
 def _tree(root: Path) -> ImageFolder:

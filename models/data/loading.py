@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .found import Found
 from .preprocess import Preprocess
 
 
@@ -24,6 +25,13 @@ class Data:
     """The same, held out, without randomness."""
     labels: tuple[str, ...]
     preprocess: Preprocess
+    test: Dataset[Any] | None = None
+    """Judged once, at the end, by the best network."""
+    found: Found = field(default_factory=Found)
+    values: tuple[int, ...] = ()
+    """The value of every class in the masks; empty where there are no masks in files."""
+    colours: tuple[tuple[int, int, int], ...] = ()
+    """The colour of every class, where masks came with a palette."""
 
 
 class Images(Dataset[tuple[Tensor, Tensor]]):

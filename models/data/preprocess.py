@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
-from torchops.files.images import read_image
+from torchops.files.images import MAX_PIXELS, read_image
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Preprocess:
     """Height and width, reached by scaling the shorter side and cropping the centre; None leaves the size."""
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.5,)
+    background: str = "white"
+    """What shines through where an image is transparent: "white" or "black"."""
 
     def resize(self, image: Tensor) -> Tensor:
         """Channels and size: (..., C, H, W) to (..., channels, size, size)."""
@@ -49,11 +51,11 @@ class Preprocess:
         return dataclasses.asdict(self)
 
 
-def read(path: str | Path, gray: bool = False) -> Tensor:
+def read(path: str | Path, gray: bool = False, *, background: str = "white", max_pixels: int = MAX_PIXELS) -> Tensor:
     """An image file as float32 from 0 to 1, (C, H, W); C is 1 for gray files, or if `gray`.
 
     Raises:
         torchops.files.images.ImageError: if it cannot be read.
     """
-    picture = read_image(Path(path), gray=gray)
+    picture = read_image(Path(path), gray=gray, background=background, max_pixels=max_pixels)
     return picture.pixels.float() / picture.white

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torchops.models import Checkpoint
 from torchops.models.runs import Run
-from torchops.models.training import data_for
+from torchops.models.setup import data_for
 
 # Measured on ten pairs of runs of the tiny U-Net, five seeds with AVX-512 and without: one process and two differ by rounding;
 # by more, where each process has batch norms of its own half of a batch.
@@ -77,7 +77,7 @@ def assert_same_but_for_rounding(one: Run, other: Run) -> None:
     Args:
         one, other: runs that a :class:`Keeper` looked on, of the same settings.
     """
-    data, _ = data_for(one.config())
+    data = data_for(one.config())
     samples = [data.val[i] for i in range(len(data.val))]  # type: ignore[arg-type]
     x, truth = torch.stack([s[0] for s in samples]), torch.stack([torch.as_tensor(s[1]) for s in samples])
     for row, other_row in zip(figures(one), figures(other), strict=True):

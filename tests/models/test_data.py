@@ -120,8 +120,8 @@ def test_unknown_set() -> None:
 
 
 def test_folder_of_classes(tree: Path) -> None:
-    data, skipped = folder(tree, augment=False, **SIZE)
-    assert (data.labels, skipped) == (("dark", "light"), [])
+    data = folder(tree, augment=False, **SIZE)
+    assert (data.labels, data.found.left_out) == (("dark", "light"), [])
     assert len(data.train) == 8  # type: ignore[arg-type]
     assert len(data.val) == 2  # type: ignore[arg-type]
     for part in (data.train, data.val):
@@ -136,7 +136,7 @@ def test_folder_that_is_split_already(tree: Path, tmp_path_factory: pytest.TempP
     (root / "train").symlink_to(tree)
     for label in ("dark", "light"):
         picture(root / "val" / label / "one.png")
-    data, _ = folder(root, **SIZE)
+    data = folder(root, **SIZE)
     assert (len(data.train), len(data.val)) == (10, 2)  # type: ignore[arg-type]
     picture(root / "val" / "other" / "one.png")
     with pytest.raises(DataError, match="the classes of train and val differ"):
@@ -174,9 +174,9 @@ def test_corrupt_images_are_named_and_skipped_when_asked(tree: Path) -> None:
     broken.write_bytes(broken.read_bytes()[:50])
     with pytest.raises(DataError, match=rf"{broken}.*`skip_corrupt` leaves"):
         folder(tree, **SIZE)
-    data, skipped = folder(tree, skip_corrupt=True, **SIZE)
-    assert len(skipped) == 1
-    assert str(broken) in skipped[0]
+    data = folder(tree, skip_corrupt=True, **SIZE)
+    ((path, _),) = data.found.left_out
+    assert str(broken) in path
     assert len(data.train) + len(data.val) == 9  # type: ignore[arg-type]
     for file in (tree / "dark").iterdir():
         file.write_bytes(b"nothing")

@@ -4,13 +4,13 @@ console.py      where commands print and how they fail
 ops.py          the operators: edges of an image file, a check of this machine, a look into the kernels
 tune.py         block sizes, by measurement or by the model
 precompile.py   kernels compiled ahead, packed and unpacked
-networks.py     the networks: train, predict, compare
+networks.py     what the commands of the networks share; they are train.py, predict.py, compare.py
 export.py       a trained network for other runtimes: ONNX, ATen's operators alone, C++
 options.py      the options of train in the shell, from the fields of models/options.py
 demo.py         the demo; its pictures are drawn by demo_pictures.py
 """
 
-from . import demo, export, networks, ops, precompile, tune
+from . import compare, demo, export, ops, precompile, predict, train, tune
 from .console import app
 
-__all__ = ["app", "demo", "export", "networks", "ops", "precompile", "tune"]
+__all__ = ["app", "compare", "demo", "export", "ops", "precompile", "predict", "train", "tune"]

@@ -11,8 +11,8 @@ import typer
 from torchops.inspect import check
 
 from .console import app, console, fail, table
-from .networks import run
 from .ops import print_check
+from .train import run
 
 
 @app.command()

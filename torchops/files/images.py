@@ -12,12 +12,18 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from . import replacing
+from . import not_a_file, replacing
 
 _SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _GRAY = ("1", "L", "F", *_SIXTEEN_BITS)
 # it was measured at the peak: there are pixels, their upright copy, float32 edges, and two copies on the way to 8 bits
 _BYTES_A_VALUE = 16
+
+
+SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg", ".webp", ".gif")
+"""Names of files that are taken for images, in small letters."""
+MAX_PIXELS = 178_956_970
+"""The most pixels that an image may have; Pillow refuses as many."""
 
 
 class ImageError(Exception):
@@ -34,16 +40,14 @@ class Picture:
     """255, 65535, or 1 for floating-point files."""
 
 
-def read_image(path: Path, *, gray: bool = False) -> Picture:
+def read_image(path: Path, *, gray: bool = False, background: str = "white", max_pixels: int = MAX_PIXELS) -> Picture:
     """Read an image: upright, its first frame, without alpha; colour as RGB unless `gray`.
 
     Raises:
         ImageError: if the file is missing, no image, broken, or larger than memory allows.
     """
-    if not path.exists():
-        raise ImageError(f"{path}: no such file")
-    if path.is_dir():
-        raise ImageError(f"{path}: is a directory, not an image")
+    if (reason := not_a_file(path)) is not None:
+        raise ImageError(f"{path}: {reason}")
     # Pillow's guard against huge images knows no memory size; ours does
     Image.MAX_IMAGE_PIXELS = None
     try:
