@@ -8,8 +8,8 @@ found.py        what was found, to be said before training
 loading.py      batches that depend on seed, epoch and step only
 """
 
-from .classes import DATASETS, DataError, digits, folder, named
-from .found import Found
+from .classes import DATASETS, digits, folder, named
+from .found import DataError, Found
 from .loading import Data, Images, Seeded, train_loader, val_loader
 from .masks import pairs
 from .pages import pages

@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from torchops.files.images import ImageError
 
-from .found import Found
+from .found import DataError, Found
 from .loading import Data, Images
 from .preprocess import Preprocess, read
 
@@ -30,10 +30,6 @@ DATASETS = ("digits", *TORCHVISION)
 IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 FIFTH = 5
 """One in so many samples of each class is held out, where a set does not say which."""
-
-
-class DataError(Exception):
-    """What is wrong with the data, in one line."""
 
 
 def digits() -> tuple[Tensor, Tensor]:

@@ -3,7 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from torchops.files.names import printable
+
+EXAMPLES = 3
+"""So many of the files that are left out for one reason are named."""
+
+
+class DataError(Exception):
+    """What is wrong with the data, in one line, whatever the names in it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
+
+
+def counted(count: int, what: str) -> str:
+    """A number and its noun, as "1 image" or "1,200 images"; nouns that end in s get es."""
+    ending = "" if count == 1 else "es" if what.endswith("s") else "s"
+    return f"{count:,} {what}{ending}"
+
+
+def listed(names: list[str], most: int | None = EXAMPLES) -> str:
+    """Names with commas, the first `most` of them: "a, b, c and 4 more"."""
+    shown = names if most is None else names[:most]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
 @dataclass
@@ -14,12 +40,19 @@ class Found:
     """By part ("train", "val", "test"): images by class; of masks, images in which the class has pixels."""
     images: dict[str, int] = field(default_factory=dict)
     """By part: images in all."""
+    shares: dict[str, float] = field(default_factory=dict)
+    """By class: its share of the pixels of the training masks; empty where there are no masks."""
     held_out: str = ""
-    """How the held-out images were chosen, in a sentence."""
+    """Which images are held out, in words, as "the images in val"."""
     left_out: list[tuple[str, str]] = field(default_factory=list)
     """Files and folders that are not used, each with the reason; reasons that are the same read the same."""
     notes: list[str] = field(default_factory=list)
     """What else is worth knowing, a sentence each."""
+
+    def count(self, part: str, classes: Mapping[str, int], images: int | None = None) -> None:
+        """Say what a part holds of every class; `images` in all, if it is not their sum."""
+        self.parts[part] = dict(classes)
+        self.images[part] = sum(classes.values()) if images is None else images
 
     def leave_out(self, path: object, reason: str) -> None:
         self.left_out.append((str(path), reason))
@@ -27,3 +60,49 @@ class Found:
     def reasons(self) -> Counter[str]:
         """How many files and folders were left out, by reason."""
         return Counter(reason for _, reason in self.left_out)
+
+    def table(self, most: int | None = 20) -> tuple[list[str], list[list[str]]]:
+        """Headings, and a row for every class and a last one for all, as text that a screen can show; names are not markup.
+
+        Args:
+            most: of more classes, the largest and the smallest are shown, half as many of each; None for all.
+        """
+        classes = list(dict.fromkeys(label for counts in self.parts.values() for label in counts))
+
+        def row(label: str) -> list[str]:
+            counts = [self.parts.get(part, {}).get(label, 0) for part in self.images]
+            share = [f"{self.shares.get(label, 0.0):.1%}"] if self.shares else []
+            return [printable(label), *(f"{n:,}" for n in (*counts, sum(counts))), *share]
+
+        headings = ["class", *self.images, "all", *(["pixels"] if self.shares else [])]
+        if most is not None and len(classes) > most:
+            first = next(iter(self.parts.values()))
+            ordered = sorted(classes, key=lambda label: -first.get(label, 0))
+            above, below = ordered[: most - most // 2], ordered[len(ordered) - most // 2 :]
+            between = [f"and {len(classes) - most:,} more", *[""] * (len(headings) - 1)]
+            rows = [*map(row, above), between, *map(row, below)]
+        else:
+            rows = [*map(row, classes)]
+        totals = [*self.images.values(), sum(self.images.values())]
+        rows.append(["all", *(f"{n:,}" for n in totals), *(["100.0%"] if self.shares else [])])
+        return headings, rows
+
+    def sentences(self, most: int | None = EXAMPLES) -> list[str]:
+        """How much there is, what is held out, what was left out for which reason, and notes: a line each, without markup.
+
+        Args:
+            most: of the files that are left out for one reason, so many are named; None for all.
+        """
+        lines = []
+        if self.images:
+            train, classes = self.images.get("train", 0), len(self.parts.get("train", {}))
+            of = f" of {counted(classes, 'class')}" if classes else ""
+            how = f" ({self.held_out})" if self.held_out else ""
+            test = f", {self.images['test']:,} to test at the end" if "test" in self.images else ""
+            lines.append(
+                f"{counted(train, 'image')}{of} to train on, {self.images.get('val', 0):,} held out{how}{test}"
+            )
+        for reason, count in self.reasons().most_common():
+            names = [path for path, why in self.left_out if why == reason]
+            lines.append(f"{count:,} left out, {reason}: {listed(names, most)}")
+        return [printable(line) for line in (*lines, *self.notes)]

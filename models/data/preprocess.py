@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,22 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
 from torchops.files.images import MAX_PIXELS, read_image
+
+STRIP = 64
+"""How many times as long as wide an image may be to be resized whole."""
+_LARGEST = torch.finfo(torch.float32).max
+_SMALLEST = torch.finfo(torch.float32).tiny
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _numbers(values: object, least: float) -> bool:
+    """Whether these are numbers from `least` on, which float32 can hold."""
+    return isinstance(values, Sequence) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) and least <= v <= _LARGEST for v in values
+    )
 
 
 @dataclass(frozen=True)
@@ -27,13 +45,55 @@ class Preprocess:
     background: str = "white"
     """What shines through where an image is transparent: "white" or "black"."""
 
+    def __post_init__(self) -> None:
+        """Check what may come from a file.
+
+        Raises:
+            ValueError: if a field cannot be.
+        """
+        if not _whole(self.channels) or self.channels not in (1, 3):
+            raise ValueError(f"`channels` must be 1 or 3, got {self.channels!r}")
+        if self.size is not None and not (_whole(self.size) and 1 <= self.size <= math.isqrt(MAX_PIXELS)):
+            raise ValueError(f"`size` must be a whole number from 1 to {math.isqrt(MAX_PIXELS)}, got {self.size!r}")
+        for name, least in (("mean", -_LARGEST), ("std", _SMALLEST)):
+            values = getattr(self, name)
+            if not _numbers(values, least) or len(values) not in (1, self.channels):
+                kind = "positive" if name == "std" else "finite"
+                raise ValueError(f"`{name}` must be a {kind} number, or one for every channel, got {values!r}")
+            # lists, as files have them, become tuples
+            object.__setattr__(self, name, tuple(map(float, values)))
+        if self.background not in ("white", "black"):
+            raise ValueError(f"`background` must be white or black, got {self.background!r}")
+
+    def read(self, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+        """An image file as float32 from 0 to 1, (C, H, W), as it was: C is 1 for gray files, or if `channels` is.
+
+        Raises:
+            torchops.files.images.ImageError: if it cannot be read.
+        """
+        return read(path, self.channels == 1, background=self.background, max_pixels=max_pixels)
+
     def resize(self, image: Tensor) -> Tensor:
         """Channels and size: (..., C, H, W) to (..., channels, size, size)."""
         if image.shape[-3] != self.channels:
             image = V.rgb_to_grayscale(image) if self.channels == 1 else image.repeat_interleave(3, dim=-3)
         if self.size is None or image.shape[-2:] == (self.size, self.size):
             return image
+        image = self._within_reason(image, self.size)
         return V.center_crop(V.resize(image, [self.size], antialias=True), [self.size, self.size])
+
+    @staticmethod
+    def _within_reason(image: Tensor, size: int) -> Tensor:
+        """The middle of a strip that would take too much memory once its shorter side is `size`; all of other images.
+
+        What is cut off lies further from the centre than anything that the square in the middle is computed from.
+        """
+        short, long = sorted(image.shape[-2:])
+        if size * size * long <= short * min(STRIP * size * size, MAX_PIXELS):
+            return image
+        # as even or odd as it was: the centre stays where it is
+        kept = min(long, 3 * short + (3 * short + long) % 2)
+        return V.center_crop(image, [min(side, kept) for side in image.shape[-2:]])
 
     def normalize(self, image: Tensor) -> Tensor:
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
