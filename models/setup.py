@@ -30,7 +30,10 @@ def data_for(config: Config) -> Data:
     }  # fmt: skip
     if source is None:
         return named(config.dataset, Path(config.root), **shared)
-    return folder(source, skip_corrupt=config.skip_corrupt, **shared)
+    return folder(
+        source, background=config.background, max_pixels=config.max_pixels, skip_corrupt=config.skip_corrupt,
+        unlabelled=config.net == "diffusion", **shared,
+    )  # fmt: skip
 
 
 def net_for(config: Config, data: Data) -> tuple[nn.Module, dict[str, Any]]:

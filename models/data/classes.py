@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets import MNIST, USPS, FashionMNIST, ImageFolder
+from torchvision.datasets import MNIST, USPS, FashionMNIST
 from torchvision.transforms import v2
 
-from torchops.files.images import ImageError
+from torchops.files.images import MAX_PIXELS, ImageError
 
-from .found import DataError, Found
+from .found import DataError, Found, counted, listed
 from .loading import Data, Images
-from .preprocess import Preprocess, read
+from .preprocess import Preprocess
+from .trees import find
 
 TORCHVISION: dict[str, tuple[Any, str]] = {
     "mnist": (MNIST, "MNIST/raw"),
@@ -30,6 +31,8 @@ DATASETS = ("digits", *TORCHVISION)
 IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 FIFTH = 5
 """One in so many samples of each class is held out, where a set does not say which."""
+AT_RANDOM = "a fifth of every class, chosen at random with seed 0"
+"""How they are held out, in words."""
 
 
 def digits() -> tuple[Tensor, Tensor]:
@@ -56,6 +59,12 @@ def split(targets: Sequence[int] | Tensor, seed: int) -> tuple[list[int], list[i
     return sorted(train), sorted(val)
 
 
+def by_class(labels: Sequence[str], targets: Sequence[int] | Tensor) -> dict[str, int]:
+    """How many targets there are of every class."""
+    counts = Counter(int(t) for t in targets)
+    return {label: counts[i] for i, label in enumerate(labels)}
+
+
 def few(targets: Sequence[int] | Tensor, count: int | None, seed: int) -> list[int]:
     """Indices of `count` samples of every class, or of all."""
     targets = [int(t) for t in targets]
@@ -69,6 +78,13 @@ def few(targets: Sequence[int] | Tensor, count: int | None, seed: int) -> list[i
             taken[targets[index]] += 1
             chosen.append(index)
     return sorted(chosen)
+
+
+def _chosen(targets: Sequence[int] | Tensor, examples: int | None, seed: int, found: Found) -> list[int]:
+    chosen = few(targets, examples, seed)
+    if len(chosen) < len(targets):
+        found.notes.append(f"of {counted(len(targets), 'image')} to train on, {len(chosen):,} are used")
+    return chosen
 
 
 def named(
@@ -93,12 +109,14 @@ def named(
         images, targets = digits()
         train, val = split(targets, seed=0)
         parts = [(images[train], targets[train]), (images[val], targets[val])]
-        labels = tuple(map(str, range(10)))
+        labels, held_out = tuple(map(str, range(10))), AT_RANDOM
     elif name in TORCHVISION:
         parts, labels = _torchvision(name, root)
+        held_out = f"the test set of {name}"
     else:
         raise DataError(f"`dataset` must be one of {', '.join(DATASETS)}, got {name!r}")
-    chosen = few(parts[0][1], examples, seed)
+    found = Found(held_out=held_out)
+    chosen = _chosen(parts[0][1], examples, seed, found)
     parts[0] = (parts[0][0][chosen], parts[0][1][chosen])
     preprocess = Preprocess(channels, size)
     (x, y), (val_x, val_y) = ((preprocess.resize(images), targets) for images, targets in parts)
@@ -109,7 +127,9 @@ def named(
     else:
         preprocess = Preprocess(channels, size, (float(x.mean()),), (float(x.std()),))
     change = (_flipped() if name == "fashion-mnist" else _written(size)) if augment else None
-    return Data(Images(x, y, preprocess, change), Images(val_x, val_y, preprocess), labels, preprocess)
+    for part, targets in (("train", y), ("val", val_y)):
+        found.count(part, by_class(labels, targets))
+    return Data(Images(x, y, preprocess, change), Images(val_x, val_y, preprocess), labels, preprocess, found=found)
 
 
 def _torchvision(name: str, root: Path) -> tuple[list[tuple[Tensor, Tensor]], tuple[str, ...]]:
@@ -147,15 +167,17 @@ class Folder(Dataset[tuple[Tensor, int]]):
         samples: Sequence[tuple[str, int]],
         preprocess: Preprocess,
         augment: Callable[[Tensor], Tensor] | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.samples, self.preprocess, self.augment = list(samples), preprocess, augment
+        self.max_pixels = max_pixels
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         path, target = self.samples[index]
-        image = read(path, gray=self.preprocess.channels == 1)
+        image = self.preprocess.read(path, max_pixels=self.max_pixels)
         if self.augment is None:
             return self.preprocess(image), target
         image = Preprocess(self.preprocess.channels).resize(image)
@@ -164,74 +186,94 @@ class Folder(Dataset[tuple[Tensor, int]]):
 
 def folder(
     root: Path, *, size: int, channels: int, seed: int,
-    examples: int | None = None, augment: bool = True, centred: bool = False, skip_corrupt: bool = False,
+    examples: int | None = None, augment: bool = True, centred: bool = False, unlabelled: bool = False,
+    background: str = "white", max_pixels: int = MAX_PIXELS, skip_corrupt: bool = False,
 ) -> Data:  # fmt: skip
-    """A tree with a folder of images for every class, or with such trees in `train` and in `val`.
+    """A tree with a folder of images for every class, or with such trees in `train`, `val` and `test`.
+
+    Without `val`, a fifth of every class is held out. What there is, and what is left out, is in :attr:`Data.found`.
+
+    Args:
+        root: of the tree. Hidden names are passed over; links to images are followed, those to folders where nothing
+            is listed twice by them.
+        size, channels: of the images, as the network wants them.
+        seed: of the choice of `examples`.
+        examples: to train on, of each class; None for all.
+        augment: whether images are changed at random while training.
+        centred: normalise to values from -1 to 1, not by ImageNet's mean and standard deviation.
+        unlabelled: nobody asks for classes: one will do, or a folder of images.
+        background: what shines through where an image is transparent, "white" or "black".
+        max_pixels: that an image may have.
+        skip_corrupt: leave out images that cannot be read.
 
     Raises:
-        DataError: if a class is empty, there is only one, or an image cannot be read and is not to be skipped.
+        DataError: if it is no such tree, a class is empty, there is only one, a file is in two of them or in two parts,
+            or an image cannot be read and is not to be skipped.
     """
-    if not root.is_dir():
-        raise DataError(f"`data` (={root}): no such folder")
-    halves = [root / "train", root / "val"]
-    apart = all(half.is_dir() for half in halves)
-    trees = [_tree(half) for half in (halves if apart else [root])]
-    classes = trees[0].classes
-    if any(tree.classes != classes for tree in trees):
-        raise DataError(f"`data` (={root}): the classes of train and val differ")
-    if len(classes) < 2:
+    found = Found()
+    tree = find(root, found, unlabelled=unlabelled)
+    classes = tree.classes
+    if len(classes) == 1 and not unlabelled:
         raise DataError(f"`data` (={root}): holds one class only, {classes[0]}: at least two are needed")
-    skipped: list[str] = []
-    samples = [_readable(tree.samples, skip_corrupt, skipped) for tree in trees]
-    for each, tree in zip(samples, trees, strict=True):
-        empty = set(range(len(classes))) - {target for _, target in each}
-        if empty:
-            raise DataError(f"`data` (={tree.root}): no image of the class {classes[min(empty)]} is left")
-    if not apart:
-        counts = Counter(target for _, target in samples[0])
-        rare = [classes[target] for target, count in counts.items() if count < 2]
-        if rare:
-            raise DataError(f"`data` (={root}): the class {rare[0]} has one image only: one more is needed to hold out")
-        train, val = split([target for _, target in samples[0]], seed=0)
-        samples = [[samples[0][i] for i in train], [samples[0][i] for i in val]]
-    chosen = few([target for _, target in samples[0]], examples, seed)
     statistics: Any = IMAGENET if channels == 3 and not centred else {}
-    preprocess = Preprocess(channels, size, **statistics)
+    preprocess = Preprocess(channels, size, **statistics, background=background)
+    parts = _readable(tree.parts, preprocess, max_pixels, skip_corrupt, found)
+    for part, samples in parts.items():
+        present = {target for _, target in samples}
+        absent = [name for label, name in enumerate(classes) if label not in present]
+        where = root / tree.folders.get(part, "")
+        if not samples or (absent and part == "train"):
+            raise DataError(f"`data` (={where}): no image{f' of the class {absent[0]}' if absent else ''} is left")
+        if absent:
+            found.notes.append(
+                f"{tree.folders[part]} has no image of {counted(len(absent), 'class')}: {listed(absent)}"
+            )
+    if "val" in parts:
+        found.held_out = f"the images in {tree.folders['val']}"
+    else:
+        targets = [target for _, target in parts["train"]]
+        rare = [target for target, count in Counter(targets).items() if count < 2]
+        if rare:
+            name = f"the class {classes[rare[0]]}" if classes else "it"
+            raise DataError(f"`data` (={root}): {name} has one image only: one more is needed to hold out")
+        both = parts["train"]
+        train, val = split(targets, seed=0)
+        parts = {"train": [both[i] for i in train], "val": [both[i] for i in val]} | {
+            part: samples for part, samples in parts.items() if part != "train"
+        }
+        found.held_out = AT_RANDOM if classes else AT_RANDOM.replace(" of every class", "")
+    chosen = _chosen([target for _, target in parts["train"]], examples, seed, found)
+    parts["train"] = [parts["train"][i] for i in chosen]
+    for part, samples in parts.items():
+        found.count(part, by_class(classes, [target for _, target in samples]), len(samples))
     change = v2.Compose(
         [v2.RandomResizedCrop(size, scale=(0.6, 1.0), antialias=True), v2.RandomHorizontalFlip()]
     )  # fmt: skip
-    train_set = Folder([samples[0][i] for i in chosen], preprocess, change if augment else None)
-    found = Found()
-    for text in skipped:
-        found.leave_out(text, "cannot be read")
-    return Data(train_set, Folder(samples[1], preprocess), tuple(classes), preprocess, found=found)
+    train_set, val_set, *test_set = (
+        Folder(samples, preprocess, change if augment and part == "train" else None, max_pixels)
+        for part, samples in parts.items()
+    )
+    return Data(train_set, val_set, classes, preprocess, test_set[0] if test_set else None, found)
 
 
-def _tree(root: Path) -> ImageFolder:
-    try:
-        return ImageFolder(str(root))
-    except FileNotFoundError as error:
-        subfolders = sorted(p.name for p in root.iterdir() if p.is_dir())
-        if not subfolders:
-            raise DataError(f"`data` (={root}): holds no folder: one is needed for every class") from error
-        raise DataError(f"`data` (={root}): {str(error).splitlines()[0]}") from error
-
-
-def _readable(samples: Sequence[tuple[str, int]], skip_corrupt: bool, skipped: list[str]) -> list[tuple[str, int]]:
+def _readable(
+    parts: Mapping[str, list[tuple[str, int]]], preprocess: Preprocess, max_pixels: int, skip: bool, found: Found
+) -> dict[str, list[tuple[str, int]]]:
     """The samples whose images can be decoded, as is tried with all of them."""
 
-    def problem(sample: tuple[str, int]) -> str | None:
+    def problem(path: str) -> str | None:
         try:
-            read(sample[0])
+            preprocess.read(path, max_pixels=max_pixels)
         except ImageError as error:
             return str(error)
         return None
 
+    paths = [path for samples in parts.values() for path, _ in samples]
     with ThreadPoolExecutor() as pool:
-        problems = list(pool.map(problem, samples))
-    broken = [p for p in problems if p is not None]
-    if broken and not skip_corrupt:
-        more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
-        raise DataError(f"{broken[0]}{more}; `skip_corrupt` leaves such files out")
-    skipped += broken
-    return [sample for sample, p in zip(samples, problems, strict=True) if p is None]
+        problems = {path: p for path, p in zip(paths, pool.map(problem, paths), strict=True) if p is not None}
+    if problems and not skip:
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise DataError(f"{next(iter(problems.values()))}{more}; `skip_corrupt` leaves such files out")
+    for text in problems.values():
+        found.leave_out(text, "cannot be read")
+    return {part: [s for s in samples if s[0] not in problems] for part, samples in parts.items()}

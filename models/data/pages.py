@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .classes import digits, split
+from .found import Found
 from .loading import Data, Seeded
 from .preprocess import Preprocess
 
@@ -61,9 +62,16 @@ def pages(size: int = 64, count: int = 512) -> Data:
     images, targets = digits()
     train, val = split(targets, seed=0)
     preprocess = Preprocess(1, None, (0.75,), (0.2,))
+    few = max(1, count // 4)
+    found = Found(
+        images={"train": count, "val": few},
+        held_out="pages of digits that are on no other",
+        notes=["the images are pages of handwritten digits, drawn, new ones in every epoch"],
+    )
     return Data(
         Pages(images[train], targets[train], size, count, preprocess),
-        Seeded(Pages(images[val], targets[val], size, max(1, count // 4), preprocess), seed=0),
+        Seeded(Pages(images[val], targets[val], size, few, preprocess), seed=0),
         LABELS,
         preprocess,
+        found=found,
     )
