@@ -116,11 +116,11 @@ class TestBadFiles:
 
     def test_not_an_image(self, tmp_path: Path) -> None:
         (tmp_path / "text.png").write_text("hello")
-        refused(invoke("sobel", tmp_path / "text.png", tmp_path / "out.png"), r"not an image that Pillow can read")
+        refused(invoke("sobel", tmp_path / "text.png", tmp_path / "out.png"), r"no image of a format that is read: PNG, JPEG")
 
     def test_empty_file(self, tmp_path: Path) -> None:
         (tmp_path / "empty.jpg").touch()
-        refused(invoke("sobel", tmp_path / "empty.jpg", tmp_path / "out.png"), r"not an image that Pillow can read")
+        refused(invoke("sobel", tmp_path / "empty.jpg", tmp_path / "out.png"), r"empty\.jpg: is empty$")
 
     @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "webp"])
     def test_truncated(self, suffix: str, photo: Image.Image, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ class TestBadFiles:
         photo.save(whole)
         whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
         result = invoke("sobel", whole, tmp_path / "out.png")
-        refused(result, r"whole\.\w+: (cannot be read: .+|.*Pillow can read)")
+        refused(result, r"whole\.\w+: (cannot be read: .+|is broken, .*)")
 
     def test_output_folder_missing(self, photo: Image.Image, tmp_path: Path) -> None:
         photo.save(tmp_path / "in.png")
@@ -148,13 +148,13 @@ class TestBadFiles:
         result = invoke("sobel", tmp_path / "in.png", tmp_path / "out.png", "--padding-mode", "reflect")
         refused(result, r"--padding-mode 'reflect' .* at least 2 x 2 pixels")
 
-    def test_larger_than_memory(self, tmp_path: Path) -> None:
+    def test_larger_than_the_limit(self, tmp_path: Path) -> None:
         # a bitmap whose header promises 200000 x 200000 pixels
         header = b"P5 200000 200000 255\n"
         (tmp_path / "huge.pgm").write_bytes(header)
         refused(
             invoke("sobel", tmp_path / "huge.pgm", tmp_path / "out.png"),
-            r"200000 x 200000 pixels need 596\.0 GiB of memory, \d+\.\d GiB are free",
+            r"200000 x 200000 pixels are more than .*178956970",
         )
 
     def test_torch_out_of_memory(self, photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

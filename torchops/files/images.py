@@ -1,4 +1,4 @@
-"""Image files as tensors, and back: any format that Pillow reads. Needs the extra `cli`."""
+"""Image files as tensors, and back. Needs the extra `cli`."""
 
 from __future__ import annotations
 
@@ -7,80 +7,66 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from . import not_a_file, replacing
+from . import replacing
+from .opening import FORMATS as FORMATS
+from .opening import MAX_PIXELS, ImageError, one_line, opened
+from .opening import SUFFIXES as SUFFIXES
+from .opening import turned as turned
+from .scale import counted, is_counted
+from .transparency import opaque
 
-_SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-_GRAY = ("1", "L", "F", *_SIXTEEN_BITS)
-# it was measured at the peak: there are pixels, their upright copy, float32 edges, and two copies on the way to 8 bits
-_BYTES_A_VALUE = 16
-
-
-SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg", ".webp", ".gif")
-"""Names of files that are taken for images, in small letters."""
-MAX_PIXELS = 178_956_970
-"""The most pixels that an image may have; Pillow refuses as many."""
-
-
-class ImageError(Exception):
-    """What is wrong with a file, in one line."""
+BACKGROUNDS = ("white", "black")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels as they were stored, and the value that stands for white."""
+    """Pixels as they were stored, and the value that stands for white; black is 0."""
 
     pixels: Tensor
     """(C, H, W), C = 1 or 3; uint8, or float32 for formats of more than 8 bits."""
     white: float
-    """255, 65535, or 1 for floating-point files."""
+    """255; 65535, 1 or what the file says for formats of more than 8 bits."""
+    frames: int = 1
+    """How many there are in the file; the pixels are the first one's."""
 
 
 def read_image(path: Path, *, gray: bool = False, background: str = "white", max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read an image: upright, its first frame, without alpha; colour as RGB unless `gray`.
+    """Read an image: upright, its first frame, opaque; colour as RGB unless `gray`.
+
+    Args:
+        path: of a regular file, in one of `FORMATS`.
+        gray: one channel of luminance instead of three.
+        background: "white" or "black"; what shines through where an image is transparent.
+        max_pixels: the most pixels that an image may have.
 
     Raises:
-        ImageError: if the file is missing, no image, broken, or larger than memory allows.
+        ImageError: if the file is missing, no image, broken, larger than `max_pixels` or the memory allow, or has values
+            of which it does not say what white is.
+        ValueError: if the background is neither.
     """
-    if (reason := not_a_file(path)) is not None:
-        raise ImageError(f"{path}: {reason}")
-    # Pillow's guard against huge images knows no memory size; ours does
-    Image.MAX_IMAGE_PIXELS = None
+    if background not in BACKGROUNDS:
+        raise ValueError(f"`background` must be white or black, got {background!r}")
+    with opened(path, max_pixels=max_pixels) as image, one_line(path):
+        if is_counted(image):
+            values, white = counted(image, background)
+            return Picture(values.unsqueeze(0), white, _frames(image))
+        image_gray = gray or image.mode in ("1", "L", "LA", "La")
+        decoded = opaque(image, background).convert("L" if image_gray else "RGB")
+        pixels = torch.from_numpy(np.array(decoded))
+        pixels = pixels.unsqueeze(0) if pixels.dim() == 2 else pixels.permute(2, 0, 1)
+        return Picture(pixels, 255.0, _frames(image))
+
+
+def _frames(image: Image.Image) -> int:
+    """The number of frames; in a JPEG, what follows the photo are previews and maps of it."""
     try:
-        with Image.open(path) as image:
-            _check_memory(path, image)
-            return _decode(ImageOps.exif_transpose(image), gray)
-    except ImageError:
-        raise
-    except MemoryError:
-        raise ImageError(f"{path}: does not fit into memory") from None
-    except Exception as error:  # decoders of broken files raise whatever they stumble over
-        reason = "not an image that Pillow can read" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        raise ImageError(f"{path}: cannot be read: {reason}") from error
-
-
-def _check_memory(path: Path, image: Image.Image) -> None:
-    width, height = image.size
-    need = width * height * (1 if image.mode in _GRAY else 3) * _BYTES_A_VALUE
-    free = psutil.virtual_memory().available
-    if need > free:
-        raise ImageError(
-            f"{path}: {width} x {height} pixels need {need / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free"
-        )
-
-
-def _decode(image: Image.Image, gray: bool) -> Picture:
-    if image.mode in _SIXTEEN_BITS:
-        return Picture(torch.from_numpy(np.array(image, dtype=np.float32)).unsqueeze(0), 65535.0)
-    if image.mode == "F":
-        return Picture(torch.from_numpy(np.array(image, dtype=np.float32)).unsqueeze(0), 1.0)
-    image = image.convert("L" if gray or image.mode in ("1", "L", "LA", "La") else "RGB")
-    pixels = torch.from_numpy(np.array(image))
-    return Picture(pixels.unsqueeze(0) if pixels.dim() == 2 else pixels.permute(2, 0, 1), 255.0)
+        return 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
+    except Exception:  # later frames are broken, the first is not
+        return 1
 
 
 def check_target(path: Path) -> None:

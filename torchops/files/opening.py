@@ -1,0 +1,177 @@
+"""Image files, opened with care: which formats, how large, which way up. Needs the extra `cli`."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+from PIL import ExifTags, Image
+
+from . import not_a_file
+from .names import printable
+from .quiet import quiet
+
+FORMATS = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "WEBP": (".webp",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "JPEG2000": (".jp2", ".j2k", ".jpx"),
+    "AVIF": (".avif",),
+}
+"""The formats that are read, with what their files' names end in. Pillow knows more, and runs Ghostscript for one of them."""
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+"""Names of files that are taken for images, in small letters."""
+MAX_PIXELS = 178_956_970
+"""The most pixels that an image may have, if nothing else is said; Pillow's own limit."""
+
+_SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_GRAY = ("1", "L", "F", *_SIXTEEN_BITS)
+# it was measured at the peak: there are pixels, their upright copy, float32 edges, and two copies on the way to 8 bits
+_BYTES_A_VALUE = 16
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TURNED = "turned"
+
+
+class ImageError(Exception):
+    """What is wrong with a file, in one line."""
+
+
+@contextlib.contextmanager
+def opened(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """An image file's first frame: decoded, and upright by its EXIF orientation; see :func:`turned`.
+
+    Args:
+        path: of a regular file, in one of `FORMATS`.
+        max_pixels: the most pixels, width times height, that the file's header may promise.
+
+    Raises:
+        ImageError: if the file is missing, no image, broken, or larger than `max_pixels` or the memory allow.
+    """
+    with contextlib.ExitStack() as closing:
+        with one_line(path):
+            image = _upright(_loaded(path, max_pixels, closing))
+        yield image
+
+
+def turned(image: Image.Image) -> bool:
+    """Whether an image of :func:`opened` is not as it was stored: its EXIF orientation has turned or mirrored it."""
+    return bool(image.info.get(_TURNED))
+
+
+@contextlib.contextmanager
+def one_line(path: Path) -> Iterator[None]:
+    """Whatever decoders raise in the block becomes an `ImageError`; what they warn of is dropped."""
+    try:
+        with quiet():
+            yield
+    except ImageError as error:
+        raise ImageError(f"{printable(path)}: {error}") from error.__cause__
+    except MemoryError:
+        raise ImageError(f"{printable(path)}: does not fit into memory") from None
+    except Image.UnidentifiedImageError:
+        known = ", ".join(FORMATS)
+        raise ImageError(f"{printable(path)}: is broken, or no image of a format that is read: {known}") from None
+    except Exception as error:  # decoders of broken files raise whatever they stumble over
+        reason = printable(" ".join(str(error).split())) or type(error).__name__
+        raise ImageError(f"{printable(path)}: cannot be read: {reason}") from error
+
+
+def _loaded(path: Path, max_pixels: int, closing: contextlib.ExitStack) -> Image.Image:
+    if (reason := not_a_file(path)) is not None:
+        raise ImageError(reason)
+    if not path.stat().st_size:
+        raise ImageError("is empty")
+    with contextlib.ExitStack() as guard:
+        usual = guard.enter_context(_guarded(max_pixels))
+        try:
+            image = closing.enter_context(Image.open(path, formats=tuple(FORMATS)))
+        except Image.DecompressionBombError as error:
+            raise _too_large(_size_in(error), max_pixels) from None
+        if image.width * image.height > max_pixels:
+            raise _too_large(image.size, max_pixels)
+        _check_memory(image)
+        # some decoders ask Pillow for its limit again
+        if usual is None or image.width * image.height <= 2 * usual:
+            guard.close()
+        before = _orientation(image)
+        stored = image.tile[0][3] if image.tile else None
+        image.load()
+    # Pillow turns TIFFs when they are decoded
+    image.info[_TURNED] = before in _TURNS or _orientation(image) in _TURNS
+    if "transparency" in image.info:
+        image.info["transparency"] = _as_decoded(image.info["transparency"], stored)
+    return image
+
+
+_lock = threading.RLock()
+
+
+@contextlib.contextmanager
+def _guarded(max_pixels: int) -> Iterator[int | None]:
+    """In the block, Pillow refuses images that are larger by more than a pixel; gives what holds outside of it.
+
+    Pillow knows one limit for the whole process, and raises at twice as many; so one thread at a time.
+    """
+    with _lock:
+        usual = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2
+        try:
+            yield usual
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
+
+
+def _too_large(size: tuple[int, int] | None, max_pixels: int) -> ImageError:
+    shown = "its frames" if size is None else f"{size[0]} x {size[1]} pixels"
+    return ImageError(f"{shown} are more than `max_pixels` (={max_pixels}), which can be raised")
+
+
+def _size_in(error: Image.DecompressionBombError) -> tuple[int, int] | None:
+    """The size that Pillow has refused: its check was called with it, its message tells the product only."""
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    return frame.f_locals.get("size")
+
+
+def _check_memory(image: Image.Image) -> None:
+    width, height = image.size
+    need = width * height * (1 if image.mode in _GRAY else 3) * _BYTES_A_VALUE
+    free = psutil.virtual_memory().available
+    if need > free:
+        raise ImageError(
+            f"{width} x {height} pixels need {need / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free"
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # whatever broken EXIF makes its parser stumble over; the pixels need none
+        return 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    turn = _TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _as_decoded(key: int | bytes | tuple[int, ...], stored: object) -> int | bytes | tuple[int, ...]:
+    """The value of transparent pixels, which a PNG has in as many bits as it stores, in as many as were decoded."""
+    if isinstance(key, int):
+        return key * {"L;2": 85, "L;4": 17}.get(str(stored), 1)
+    return tuple(part >> 8 for part in key) if stored == "RGB;16B" and isinstance(key, tuple) else key
