@@ -116,7 +116,10 @@ class TestBadFiles:
 
     def test_not_an_image(self, tmp_path: Path) -> None:
         (tmp_path / "text.png").write_text("hello")
-        refused(invoke("sobel", tmp_path / "text.png", tmp_path / "out.png"), r"no image of a format that is read: PNG, JPEG")
+        refused(
+            invoke("sobel", tmp_path / "text.png", tmp_path / "out.png"),
+            r"no image of a format that is read: PNG, JPEG",
+        )
 
     def test_empty_file(self, tmp_path: Path) -> None:
         (tmp_path / "empty.jpg").touch()

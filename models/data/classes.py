@@ -261,19 +261,22 @@ def _readable(
 ) -> dict[str, list[tuple[str, int]]]:
     """The samples whose images can be decoded, as is tried with all of them."""
 
-    def problem(path: str) -> str | None:
+    def frames(path: str) -> int | str:
         try:
-            preprocess.read(path, max_pixels=max_pixels)
+            return preprocess.picture(path, max_pixels=max_pixels).frames
         except ImageError as error:
             return str(error)
-        return None
 
     paths = [path for samples in parts.values() for path, _ in samples]
     with ThreadPoolExecutor() as pool:
-        problems = {path: p for path, p in zip(paths, pool.map(problem, paths), strict=True) if p is not None}
+        seen = dict(zip(paths, pool.map(frames, paths), strict=True))
+    problems = {path: count for path, count in seen.items() if isinstance(count, str)}
     if problems and not skip:
         more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise DataError(f"{next(iter(problems.values()))}{more}; `skip_corrupt` leaves such files out")
     for text in problems.values():
         found.leave_out(text, "cannot be read")
+    moving = [path for path, count in seen.items() if isinstance(count, int) and count > 1]
+    if moving:
+        found.notes.append(f"of {counted(len(moving), 'file')} the first frame is read: {listed(moving)}")
     return {part: [s for s in samples if s[0] not in problems] for part, samples in parts.items()}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
-from torchops.files.images import MAX_PIXELS, read_image
+from torchops.files.images import BACKGROUNDS, MAX_PIXELS, Picture, read_image
 
 STRIP = 64
 """How many times as long as wide an image may be to be resized whole."""
@@ -62,16 +62,20 @@ class Preprocess:
                 raise ValueError(f"`{name}` must be a {kind} number, or one for every channel, got {values!r}")
             # lists, as files have them, become tuples
             object.__setattr__(self, name, tuple(map(float, values)))
-        if self.background not in ("white", "black"):
-            raise ValueError(f"`background` must be white or black, got {self.background!r}")
+        if self.background not in BACKGROUNDS:
+            raise ValueError(f"`background` must be {' or '.join(BACKGROUNDS)}, got {self.background!r}")
+
+    def picture(self, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+        """An image file as it is stored: one channel if it is gray, or is to be; see :func:`read_image`."""
+        return read_image(Path(path), gray=self.channels == 1, background=self.background, max_pixels=max_pixels)
 
     def read(self, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
-        """An image file as float32 from 0 to 1, (C, H, W), as it was: C is 1 for gray files, or if `channels` is.
+        """The same as float32 from 0 to 1, (C, H, W).
 
         Raises:
             torchops.files.images.ImageError: if it cannot be read.
         """
-        return read(path, self.channels == 1, background=self.background, max_pixels=max_pixels)
+        return _scaled(self.picture(path, max_pixels=max_pixels))
 
     def resize(self, image: Tensor) -> Tensor:
         """Channels and size: (..., C, H, W) to (..., channels, size, size)."""
@@ -117,5 +121,8 @@ def read(path: str | Path, gray: bool = False, *, background: str = "white", max
     Raises:
         torchops.files.images.ImageError: if it cannot be read.
     """
-    picture = read_image(Path(path), gray=gray, background=background, max_pixels=max_pixels)
+    return _scaled(read_image(Path(path), gray=gray, background=background, max_pixels=max_pixels))
+
+
+def _scaled(picture: Picture) -> Tensor:
     return picture.pixels.float() / picture.white
