@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from . import replacing
+from .fonts import choose
+from .fonts import label as label
 
 
 def figure(width: float, height: float) -> Figure:
@@ -30,6 +32,8 @@ def show(axes: Axes, image: Tensor, title: str = "", **text: Any) -> None:
 
 
 def save(figure: Figure, path: Path, dpi: int = 100) -> Path:
+    """Write a figure, in fonts that have the characters of its texts; names are to have gone through :func:`label`."""
+    choose(figure)
     with replacing(path) as beside:
         figure.savefig(beside, dpi=dpi)
     return path
