@@ -2,30 +2,89 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import torch
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
-from torchvision.utils import draw_segmentation_masks
 
-from torchops.files.plots import figure, save, show
+from torchops.files.plots import figure, label, save, show
+
+from .data.masks import IGNORED
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, from 0 to 255."""
+
+_HEX = bytes.fromhex(
+    "000000 e69f00 56b4e9 009e73 f0e442 0072b2 d55e00 cc79a7 8700f0 5a2d00 c3ffa5 001e87 87005a 00ffd2 9678ff e1004b"
+    "96c369 4b693c 5a4bc3 a5f0ff ffb4a5 872d87 874b00 4b005a c3d25a ff4b78 002d1e b43c87 5a00b4 96c3e1 7896f0 874bf0"
+    "b4963c ff87a5 a51e5a e1ff0f a587c3 1e4b2d 3c1e3c a5695a 00d21e b43cb4 692d96 b45a2d a5ff87 87a55a 694b1e 0000c3"
+    "690078 78d2c3 a5e187 0000ff 2d2d0f 7887d2 7800a5 d2f0b4 5a5a78 780f69 a569a5 5ad2ff 5a9687 8700d2 6969d2 96e1b4"
+)
+COLOURS: tuple[Colour, ...] = tuple(zip(_HEX[::3], _HEX[1::3], _HEX[2::3], strict=True))
+"""Colours that differ for every reader: eight of M. Okabe and K. Ito (Color Universal Design, 2008); each further one is the
+one of a grid that lies furthest from all before it in CIELAB, in normal sight and in protanopia, deuteranopia and tritanopia
+as G. Machado, M. Oliveira and L. Fernandes simulate them (IEEE TVCG 15, 2009). Grays are left out: gray is the image's."""
+ALPHA = 0.6
+"""How much of a pixel is the colour of its class."""
+GRAY: Colour = (128, 128, 128)
+"""The colour of pixels that do not count."""
+NAME = 24
+"""The most columns of a name; longer ones are cut."""
+CELLS, TICKS, ENTRIES = 48, 64, 40
+"""A matrix is as large as one of so many classes at most, has as many names at an axis, and a legend as many entries."""
 
 
-def curves(rows: Sequence[Mapping[str, float]], key: str, path: Path) -> Path:
+def palette(count: int, given: Sequence[Sequence[int]] = ()) -> list[Colour]:
+    """Colours of so many classes, all different: those given, if there are as many; else black for the first of more than two,
+    which is the background, and `COLOURS` for the rest."""
+    if len(given) == count:
+        return [(r, g, b) for r, g, b in given]
+    first = 0 if count > 2 else 1
+    # multiples of an odd number run through all 2^24 colours before they repeat
+    numbers = (i * 0x9E3779 % 2**24 for i in itertools.count(1))
+    others = ((n >> 16, n >> 8 & 255, n & 255) for n in numbers)
+    further = (colour for colour in others if colour not in COLOURS)
+    return [*itertools.islice(itertools.chain(COLOURS, further), first, first + count)]
+
+
+def _columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def named(text: str, most: int = NAME) -> str:
+    """A name as a figure can show it, cut to so many columns."""
+    if _columns(text) > most:
+        while _columns(text) >= most:
+            text = text[:-1]
+        text += "…"
+    return label(text)
+
+
+def _values(rows: Sequence[Mapping[str, float | None]], name: str) -> list[float]:
+    """A column of figures, NaN where there is none."""
+    values = (row.get(name) for row in rows)
+    return [v if v is not None and math.isfinite(v) else math.nan for v in values]
+
+
+def curves(rows: Sequence[Mapping[str, float | None]], key: str, path: Path) -> Path:
     """Loss of training and of the held-out data, and the figure that epochs are compared by, over the epochs."""
     drawn = figure(9, 3.4)
     left, right = drawn.subplots(1, 2)
-    epochs = [row["epoch"] for row in rows]
-    for name, label in (("train_loss", "training"), ("val_loss", "held out")):
-        left.plot(epochs, [row[name] for row in rows], label=label, marker=".")
+    epochs = _values(rows, "epoch")
+    for name, what in (("train_loss", "training"), ("val_loss", "held out")):
+        losses = _values(rows, name)
+        left.plot(epochs, losses, label=what, marker=".")
+        if any(loss > 0 for loss in losses):
+            left.set_yscale("log")
     left.set_ylabel("loss")
-    left.set_yscale("log")
     left.legend()
-    right.plot(epochs, [row[key] for row in rows], color="C1", marker=".")
+    right.plot(epochs, _values(rows, key), color="C1", marker=".")
     right.set_ylabel(f"{key.removeprefix('val_')}, held out")
     for axes in (left, right):
         axes.set_xlabel("epoch")
@@ -37,7 +96,10 @@ def curves(rows: Sequence[Mapping[str, float]], key: str, path: Path) -> Path:
 def confusion(matrix: Tensor, labels: Sequence[str], path: Path) -> Path:
     """How often a class (row) was taken for another (column); the shade is the share of the row."""
     count = len(labels)
-    drawn = figure(2.5 + 0.45 * count, 2 + 0.42 * count)
+    names = [named(text) for text in labels]
+    longest = max(map(_columns, names))
+    room, cells = 0.085 * longest, min(count, CELLS)
+    drawn = figure(1.8 + room + 0.45 * cells, 1.3 + (room if longest > 2 else 0.2) + 0.42 * cells)
     axes = drawn.subplots()
     share = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
     axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
@@ -47,9 +109,13 @@ def confusion(matrix: Tensor, labels: Sequence[str], path: Path) -> Path:
                 number = int(matrix[row, column])
                 if number:
                     colour = "white" if share[row, column] > 0.5 else "black"
-                    axes.text(column, row, str(number), ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(count), labels, rotation=90 if max(map(len, labels)) > 2 else 0)
-    axes.set_yticks(range(count), labels)
+                    # a number of many digits is as wide as its cell
+                    size = min(8.0, 40 / len(str(number)))
+                    axes.text(column, row, str(number), ha="center", va="center", color=colour, fontsize=size)
+    every = range(0, count, math.ceil(count / TICKS))
+    shown, size = [names[i] for i in every], 10 * min(1.0, cells / len(every))
+    axes.set_xticks(every, shown, rotation=90 if longest > 2 else 0, fontsize=size)
+    axes.set_yticks(every, shown, fontsize=size)
     axes.set_xlabel("predicted")
     axes.set_ylabel("truth")
     return save(drawn, path)
@@ -69,55 +135,75 @@ def predictions(
         drawn.suptitle("none")
     for axes, image, right, guess, p in zip(grid, images, truth, predicted, probabilities, strict=False):
         wrong = guess != right
-        title = f"{guess}, {p:.0%}\nis {right}" if wrong else f"{guess}, {p:.0%}\n"
+        sure = f"{p:.0%}" if math.isfinite(p) else "n/a"
+        # a title is no wider than its image
+        title = f"{named(guess, 13)}, {sure}\n" + (f"is {named(right, 15)}" if wrong else "")
         show(axes, image, title, fontsize=8, color="firebrick" if wrong else "black")
     return save(drawn, path)
 
 
-def _colours(count: int) -> list[tuple[float, float, float]]:
-    """Colours of so many classes are hues: gray is the image's. The first class, if more than two, is the background."""
-    return [matplotlib.colormaps["hsv"](i / count)[:3] for i in range(count)]
-
-
-def coloured(image: Tensor, classes: Tensor, count: int) -> Tensor:
+def coloured(image: Tensor, classes: Tensor, count: int, given: Sequence[Sequence[int]] = ()) -> Tensor:
     """An image (C, H, W) under the colours of its pixels' classes (H, W); the first class stays as it is if there are more
     than two, since it is the background then. Values from 0 to 1."""
-    palette = [tuple(int(255 * part) for part in colour) for colour in _colours(count)]
-    rgb = (image.expand(3, -1, -1) * 255).to(torch.uint8)
-    first = 1 if count > 2 else 0
-    masks = torch.stack([classes == i for i in range(first, count)])
-    return draw_segmentation_masks(rgb, masks, alpha=0.6, colors=palette[first:]).float() / 255
+    # the class of an ignored pixel, -1, is the last
+    colours = torch.tensor([*palette(count, given), GRAY]) / 255
+    tint = colours[classes].movedim(-1, 0)
+    alpha = torch.where(classes == 0, 0.0, ALPHA) if count > 2 else ALPHA
+    return image * (1 - alpha) + tint * alpha
+
+
+def _patch(colour: Colour, text: str) -> Patch:
+    r, g, b = colour
+    return Patch(facecolor=(r / 255, g / 255, b / 255), edgecolor="gray", linewidth=0.5, label=text)
 
 
 def overlays(
-    images: Sequence[Tensor], truth: Sequence[Tensor], predicted: Sequence[Tensor], labels: Sequence[str], path: Path
-) -> Path:
-    """Images beside the truth, what was predicted, and where the two differ."""
-    drawn = figure(11, 2.9 * len(images) + 0.5)
+    images: Sequence[Tensor], truth: Sequence[Tensor], predicted: Sequence[Tensor], labels: Sequence[str], path: Path,
+    given: Sequence[Sequence[int]] = (),
+) -> Path:  # fmt: skip
+    """Images beside the truth, what was predicted, and where the two differ; ignored pixels are gray, and do not count.
+
+    Args:
+        given: the colours of the classes; :func:`palette` by default.
+    """
+    count = len(labels)
+    seen = set(torch.cat([t.flatten() for t in (*truth, *predicted)]).unique().tolist())
+    # a legend of many classes is that of the classes to be seen
+    entries = [i for i in range(count) if (i or count <= 2) and (count <= ENTRIES or i in seen)]
+    colours = palette(count, given)
+    handles = [_patch(colours[i], named(labels[i])) for i in entries[:ENTRIES]]
+    if IGNORED in seen:
+        handles.append(_patch(GRAY, "ignored"))
+    if len(entries) > ENTRIES:
+        handles.append(Patch(alpha=0, label=f"and {len(entries) - ENTRIES} more"))
+    longest = max((_columns(str(handle.get_label())) for handle in handles), default=0)
+    across = max(1, min(12, len(handles), int(10.5 / (0.7 + 0.085 * longest))))
+    drawn = figure(11, 2.9 * len(images) + 0.3 + 0.22 * math.ceil(len(handles) / across))
     for row, (image, right, guess) in zip(
         drawn.subplots(len(images), 4, squeeze=False), zip(images, truth, predicted, strict=True), strict=True
     ):
-        share = float((right == guess).float().mean())
+        counts, differ = right != IGNORED, right != guess
+        share = f"{float(differ[counts].float().mean()):.1%} of the pixels" if counts.any() else "n/a"
         show(row[0], image, "image")
-        show(row[1], coloured(image, right, len(labels)), "truth")
-        show(row[2], coloured(image, guess, len(labels)), "predicted")
-        show(row[3], (right != guess).float(), f"differ: {1 - share:.1%} of the pixels")
-    handles = [
-        matplotlib.patches.Patch(color=colour, label=label)
-        for i, (label, colour) in enumerate(zip(labels, _colours(len(labels)), strict=True))
-        if i or len(labels) <= 2
-    ]
-    drawn.legend(handles=handles, loc="outside lower center", ncols=min(12, len(handles)))
+        show(row[1], coloured(image, right, count, given), "truth")
+        show(row[2], coloured(image, guess, count, given), "predicted")
+        show(row[3], torch.where(counts, differ.float(), 0.5), f"differ: {share}")
+    if handles:
+        drawn.legend(handles=handles, loc="outside lower center", ncols=across)
     return save(drawn, path)
 
 
 def samples(groups: Mapping[str, Tensor], path: Path) -> Path:
-    """Grids of images (N, C, H, W) beside each other, one for each group."""
-    drawn = figure(3.6 * len(groups), 3.9)
+    """Grids of images (N, C, H, W) beside each other, one for each group that has images."""
+    groups = {title: images for title, images in groups.items() if len(images)}
+    drawn = figure(3.6 * max(1, len(groups)), 3.9)
+    if not groups:
+        drawn.suptitle("none")
+        return save(drawn, path)
     for axes, (title, images) in zip(drawn.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
-        side = math.isqrt(len(images))
-        _, c, h, w = images.shape
-        tiles = torch.nn.functional.pad(images[: side * side], (1, 1, 1, 1), value=1.0)
+        side = math.ceil(math.sqrt(len(images)))
+        count, c, h, w = images.shape
+        tiles = torch.nn.functional.pad(images, (1, 1, 1, 1, 0, 0, 0, side * side - count), value=1.0)
         sheet = tiles.view(side, side, c, h + 2, w + 2).permute(2, 0, 3, 1, 4)
         show(axes, sheet.reshape(c, side * (h + 2), side * (w + 2)), title)
     return save(drawn, path)

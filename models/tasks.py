@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,16 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassJaccardIndex
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from . import pictures
-from .checkpoints import Checkpoint
+from .checkpoints import Checkpoint, CheckpointError
 from .data import Data, Preprocess, Seeded
+from .data.masks import IGNORED
 from .diffusion import Diffusion
 
 Forward = Callable[..., Tensor]
 Batches = Iterable[Any]
-Figures = dict[str, float]
+CLASSIFIERS = ("lenet", "resnet")
+Figures = dict[str, float | None]
+"""By name; None where there is nothing to compute a figure from."""
 
 
 class Task(Protocol):
@@ -36,8 +41,8 @@ class Task(Protocol):
         """The mean over the samples of a batch."""
         ...
 
-    def evaluate(self, forward: Forward, batches: Batches, device: torch.device) -> Figures:
-        """Figures of the held-out data, of all processes together."""
+    def evaluate(self, forward: Forward, batches: Batches, device: torch.device, part: str = "val") -> Figures:
+        """Figures of a part of the data, of all processes together; their names begin with the part's."""
         ...
 
     def finish(self, net: nn.Module, batches: Batches, folder: Path, device: torch.device) -> dict[str, Any]:
@@ -47,6 +52,34 @@ class Task(Protocol):
 
 def to(batch: Any, device: torch.device) -> Any:
     return [t.to(device, non_blocking=True) for t in batch]
+
+
+def _mean(device: torch.device) -> MeanMetric:
+    """The mean over what all processes saw; it is NaN if something was, which torchmetrics would leave out."""
+    return MeanMetric(nan_strategy=math.nan).to(device)
+
+
+def shares(parts: Tensor, wholes: Tensor) -> list[float | None]:
+    """Quotients of counts; None where there is nothing to have a share of."""
+    return [a / b if b else None for a, b in zip(parts.tolist(), wholes.tolist(), strict=True)]
+
+
+def ious(counts: Tensor) -> list[float | None]:
+    """The intersection over union of every class, by a confusion matrix (K, K); None of a class that is neither there nor
+    predicted."""
+    both = counts.diagonal()
+    return shares(both, counts.sum(0) + counts.sum(1) - both)
+
+
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """The mean of those that there are."""
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
+
+
+def _by_label(labels: Sequence[str], values: Iterable[float | None]) -> dict[str, float | None]:
+    rounded = [None if value is None else round(value, 4) for value in values]
+    return dict(zip(labels, rounded, strict=True))
 
 
 class Classification:
@@ -62,15 +95,15 @@ class Classification:
         x, y = batch
         return self.criterion(forward(x), y)
 
-    def evaluate(self, forward: Forward, batches: Batches, device: torch.device) -> Figures:
-        loss = MeanMetric().to(device)
+    def evaluate(self, forward: Forward, batches: Batches, device: torch.device, part: str = "val") -> Figures:
+        loss = _mean(device)
         accuracy = MulticlassAccuracy(self.classes, average="micro").to(device)
         for batch in batches:
             x, y = to(batch, device)
             scores = forward(x).float()
             loss.update(self.criterion(scores, y), len(y))
             accuracy.update(scores, y)
-        return {"val_loss": float(loss.compute()), "val_accuracy": float(accuracy.compute())}
+        return {f"{part}_loss": float(loss.compute()), f"{part}_accuracy": float(accuracy.compute())}
 
     def finish(self, net: nn.Module, batches: Batches, folder: Path, device: torch.device) -> dict[str, Any]:
         matrix = MulticlassConfusionMatrix(self.classes, sync_on_compute=False)
@@ -97,60 +130,71 @@ class Classification:
 
         draw(torch.linspace(0, len(truth) - 1, min(24, len(truth))).long().tolist(), "predictions.png")
         draw(wrong[:24], "mistakes.png")
-        recall = counts.diagonal() / counts.sum(1).clamp(min=1)
-        return {
-            "held_out": len(truth),
-            "wrong": len(wrong),
-            "recall": {label: round(float(r), 4) for label, r in zip(self.data.labels, recall, strict=True)},
-        }
+        recall = shares(counts.diagonal(), counts.sum(1))
+        return {"held_out": len(truth), "wrong": len(wrong), "recall": _by_label(self.data.labels, recall)}
 
 
 def dice_loss(scores: Tensor, truth: Tensor) -> Tensor:
-    """1 - 2 |A B| / (|A| + |B|), softly, over the classes that an image shows: (N, K, H, W) and (N, H, W) to the mean over N.
+    """1 - 2 |A B| / (|A| + |B|), softly, over the classes that an image shows: (N, K, H, W) and (N, H, W) to (N,).
 
     Classes that are not there do not count: theirs is 1 as soon as a few pixels hedge, which teaches a network of many classes
-    to see none. Source: F. Milletari, N. Navab, S.-A. Ahmadi, V-Net, 3DV 2016.
+    to see none. Ignored pixels belong to no set; an image of nothing else has no loss.
+    Source: F. Milletari, N. Navab, S.-A. Ahmadi, V-Net, 3DV 2016.
     """
-    p = scores.softmax(1)
-    t = F.one_hot(truth, scores.shape[1]).movedim(-1, 1).to(p.dtype)
+    counted = (truth != IGNORED).unsqueeze(1)
+    p = scores.softmax(1) * counted
+    t = (F.one_hot(truth.clamp(min=0), scores.shape[1]).movedim(-1, 1) * counted).to(p.dtype)
     there = t.sum((2, 3))
     both, sizes = (p * t).sum((2, 3)), p.sum((2, 3)) + there
     shown = (there > 0).to(p.dtype)
-    return ((1 - 2 * both / sizes.clamp(min=1)) * shown).sum(1).div(shown.sum(1)).mean()
+    return ((1 - 2 * both / sizes.clamp(min=1)) * shown).sum(1) / shown.sum(1).clamp(min=1)
+
+
+def pixel_loss(scores: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy, the mean over the pixels of an image that are not ignored: (N, K, H, W) and (N, H, W) to (N,).
+
+    An image of ignored pixels has no loss.
+    """
+    each = F.cross_entropy(scores, truth, ignore_index=IGNORED, reduction="none")
+    return each.flatten(1).sum(1) / (truth != IGNORED).flatten(1).sum(1).clamp(min=1)
 
 
 class Segmentation:
-    """One class a pixel: cross-entropy and Dice; the figure is the mean intersection over union."""
+    """One class a pixel: cross-entropy and Dice; the figure is the mean intersection over union of the classes that are there
+    or predicted."""
 
     key, larger = "val_iou", True
 
     def __init__(self, data: Data) -> None:
         self.data, self.classes = data, len(data.labels)
 
+    @staticmethod
+    def losses(scores: Tensor, truth: Tensor) -> Tensor:
+        """Of every image: (N,). Means over pixels come before those over images, so that processes can share a batch."""
+        return pixel_loss(scores, truth) + dice_loss(scores, truth)
+
     def loss(self, forward: Forward, batch: Any) -> Tensor:
         x, y = batch
-        scores = forward(x).float()
-        return F.cross_entropy(scores, y) + dice_loss(scores, y)
+        return self.losses(forward(x).float(), y).mean()
 
-    def evaluate(self, forward: Forward, batches: Batches, device: torch.device) -> Figures:
-        loss = MeanMetric().to(device)
-        accuracy = MulticlassAccuracy(self.classes, average="micro").to(device)
-        iou = MulticlassJaccardIndex(self.classes, average="macro").to(device)
+    def evaluate(self, forward: Forward, batches: Batches, device: torch.device, part: str = "val") -> Figures:
+        loss = _mean(device)
+        matrix = MulticlassConfusionMatrix(self.classes, ignore_index=IGNORED).to(device)
         for batch in batches:
             x, y = to(batch, device)
             scores = forward(x).float()
-            loss.update(F.cross_entropy(scores, y) + dice_loss(scores, y), len(y))
-            guess = scores.argmax(1)
-            accuracy.update(guess, y)
-            iou.update(guess, y)
+            loss.update(self.losses(scores, y), (y != IGNORED).flatten(1).any(1).float())
+            matrix.update(scores.argmax(1), y)
+        counts = matrix.compute()
+        (accuracy,) = shares(counts.diagonal().sum()[None], counts.sum()[None])
         return {
-            "val_loss": float(loss.compute()),
-            "val_accuracy": float(accuracy.compute()),
-            "val_iou": float(iou.compute()),
+            f"{part}_loss": float(loss.compute()),
+            f"{part}_accuracy": accuracy,
+            f"{part}_iou": mean_of(ious(counts)),
         }
 
     def finish(self, net: nn.Module, batches: Batches, folder: Path, device: torch.device) -> dict[str, Any]:
-        matrix = MulticlassConfusionMatrix(self.classes, sync_on_compute=False)
+        matrix = MulticlassConfusionMatrix(self.classes, ignore_index=IGNORED, sync_on_compute=False)
         shown: list[tuple[Tensor, Tensor, Tensor]] = []
         for x, y in batches:
             guess = net(x.to(device)).argmax(1).cpu()
@@ -160,19 +204,21 @@ class Segmentation:
         counts = matrix.compute()
         pictures.confusion(counts, self.data.labels, folder / "confusion.png")
         images, truth, guesses = zip(*shown[:4], strict=True)
-        pictures.overlays(images, truth, guesses, self.data.labels, folder / "overlays.png")
-        both = counts.diagonal()
-        iou = both / (counts.sum(0) + counts.sum(1) - both).clamp(min=1)
-        said: dict[str, Any] = {"iou": {k: round(float(v), 4) for k, v in zip(self.data.labels, iou, strict=True)}}
+        pictures.overlays(
+            images, truth, guesses, self.data.labels, folder / "overlays.png", given=self.data.colours
+        )  # fmt: skip
+        said: dict[str, Any] = {"iou": _by_label(self.data.labels, ious(counts))}
         if self.classes == 2 and self.data.preprocess.channels == 1:
-            said["threshold_iou"] = dict(zip(self.data.labels, threshold_iou(self.data), strict=True))
+            said["threshold_iou"] = _by_label(self.data.labels, threshold_iou(self.data))
         return said
 
 
-def threshold_iou(data: Data) -> list[float]:
-    """What a global threshold, chosen for each of two classes on the training images, reaches on the held-out ones."""
+def threshold_iou(data: Data) -> list[float | None]:
+    """What a global threshold, chosen for each of two classes on the training images, reaches on the held-out ones; None of a
+    class that they do not show."""
 
     def histograms(dataset: Dataset[Any]) -> Tensor:
+        """Pixels of either class at each level; ignored ones are of none."""
         counts = torch.zeros(2, 256)
         for i in range(len(dataset)):  # type: ignore[arg-type]
             x, y = dataset[i]
@@ -186,8 +232,11 @@ def threshold_iou(data: Data) -> list[float]:
         taken = torch.stack([below, total - below])
         return taken[:, c] / (total[c] + taken[:, 1 - c]).clamp(min=1)
 
-    train, val = histograms(data.train), histograms(data.val)
-    return [round(float(ious(val, c).flatten()[ious(train, c).argmax()]), 4) for c in (0, 1)]
+    # crops are drawn anew every time
+    train, val = histograms(Seeded(data.train, seed=0)), histograms(data.val)
+    return [
+        float(ious(val, c).flatten()[ious(train, c).argmax()]) if val[c].any() else None for c in (0, 1)
+    ]  # fmt: skip
 
 
 class Noised(Dataset[Any]):
@@ -208,27 +257,40 @@ class Denoising:
     """Image told from noise: the mean squared error of the velocity that the network says.
 
     Args:
+        data: images, normalised to values from -1 to 1; there may be few to hold out, or none.
+        diffusion: what is trained.
         judge: checkpoint of a classifier that says what it takes the samples for.
+
+    Raises:
+        CheckpointError: if the judge is no classifier, or says no probabilities.
     """
 
     key, larger = "val_loss", False
 
     def __init__(self, data: Data, diffusion: Diffusion, judge: str | None = None) -> None:
         steps = diffusion.steps
-        val = Seeded(Noised(data.val, steps), seed=0)
-        self.data = Data(Noised(data.train, steps), val, data.labels, data.preprocess)
-        self.diffuse, self.judge = diffusion.diffuse, judge
+
+        def judged(dataset: Dataset[Any]) -> Dataset[Any]:
+            return Seeded(Noised(dataset, steps), seed=0)
+
+        test = None if data.test is None else judged(data.test)
+        self.data = dataclasses.replace(data, train=Noised(data.train, steps), val=judged(data.val), test=test)
+        self.diffuse = diffusion.diffuse
+        self.judge = None if judge is None else Judge(Path(judge))
+        if self.judge is not None:
+            # what is wrong with it is said before the training
+            self.judge(data.preprocess.undo(data.train[0][0])[None])
 
     def loss(self, forward: Forward, batch: Any) -> Tensor:
         x, t, noise = batch
         noised, velocity = self.diffuse(x, t, noise)
         return F.mse_loss(forward(noised, t).float(), velocity)
 
-    def evaluate(self, forward: Forward, batches: Batches, device: torch.device) -> Figures:
-        loss = MeanMetric().to(device)
+    def evaluate(self, forward: Forward, batches: Batches, device: torch.device, part: str = "val") -> Figures:
+        loss = _mean(device)
         for batch in batches:
             loss.update(self.loss(forward, to(batch, device)), len(batch[0]))
-        return {"val_loss": float(loss.compute())}
+        return {f"{part}_loss": float(loss.compute())}
 
     def finish(self, net: nn.Module, batches: Batches, folder: Path, device: torch.device) -> dict[str, Any]:
         assert isinstance(net, Diffusion)
@@ -237,7 +299,8 @@ class Denoising:
         drawn = undo(net.sample(100, generator=generator).cpu())
         few = min(25, net.steps)
         quick = undo(net.sample(100, steps=few, eta=0.0, generator=generator).cpu())
-        real = torch.stack([undo(self.data.val[i][0]) for i in range(min(100, len(self.data.val)))])  # type: ignore[arg-type]
+        held_out = range(min(100, len(self.data.val)))  # type: ignore[arg-type]
+        real = torch.stack([undo(self.data.val[i][0]) for i in held_out]) if held_out else drawn[:0]
         groups = {"real": real, f"DDPM, {net.steps} steps": drawn, f"DDIM, {few} steps": quick}
         pictures.samples(groups, folder / "samples.png")
         way = list(net.denoise(8, steps=few, eta=0.0, generator=torch.Generator().manual_seed(1)))
@@ -245,12 +308,33 @@ class Denoising:
         pictures.samples({"what it is taken for, step by step": undo(stages.flatten(0, 1).cpu())}, folder / "steps.png")
         if self.judge is None:
             return {}
-        return {"recognised": {name: recognised(images, self.judge) for name, images in groups.items()}}
+        return {"recognised": {name: recognised(self.judge(images)) for name, images in groups.items() if len(images)}}
 
 
-def recognised(images: Tensor, judge: str, confidence: float = 0.9) -> float:
-    """The share of images, values from 0 to 1, for which a classifier's largest probability exceeds `confidence`."""
-    checkpoint = Checkpoint.load(Path(judge))
-    with torch.no_grad():
-        x = Preprocess(**checkpoint.preprocess)(images)
-        return float((checkpoint.model()(x).softmax(1).amax(1) > confidence).float().mean())
+class Judge:
+    """A classifier, to be asked for probabilities: images (N, C, H, W), values from 0 to 1, to (N, K).
+
+    Raises:
+        CheckpointError: if the file is of no classifier, does not take such images, or what it says is not finite.
+    """
+
+    def __init__(self, path: Path) -> None:
+        checkpoint = Checkpoint.load(path)
+        if checkpoint.net not in CLASSIFIERS:
+            raise CheckpointError(f"`judge` (={path}): must be one of {' or '.join(CLASSIFIERS)}, is {checkpoint.net}")
+        self.path, self.net, self.prepare = path, checkpoint.model(), Preprocess(**checkpoint.preprocess)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        try:
+            p: Tensor = self.net(self.prepare(images)).softmax(1)
+        except (RuntimeError, ValueError) as error:
+            raise CheckpointError(f"`judge` (={self.path}): {str(error).splitlines()[0]}") from error
+        if not p.isfinite().all():
+            raise CheckpointError(f"`judge` (={self.path}): says probabilities that are not finite")
+        return p
+
+
+def recognised(probabilities: Tensor, confidence: float = 0.9) -> float:
+    """The share of images whose largest probability, of (N, K), exceeds `confidence`."""
+    return float((probabilities.amax(1) > confidence).float().mean())

@@ -2,74 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.v2 import functional as V
 
-from .classes import FIFTH, DataError
+from torchops.files.images import MAX_PIXELS, SUFFIXES, ImageError, opened, turned
+
+from .classes import FIFTH
+from .found import DataError, Found, counted, listed
 from .loading import Data
-from .preprocess import Preprocess, read
+from .mask_files import LARGEST, Colour, Palettes, read_classes, read_mask
+from .preprocess import Preprocess
+from .trees import HIDDEN, PARTS
 
-SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg", ".webp", ".gif")
+IGNORED = -1
+"""The class of a pixel that counts for nothing: not in the loss, nor in figures and pictures."""
 MOST_CLASSES = 64
+"""The most values that masks may have if nothing names them."""
 CLASSES_FILE = "classes.txt"
+_UNKNOWN = -2
 
-
-def read_mask(path: Path, values: Mapping[int, int] | None = None) -> Tensor:
-    """A mask's values, or classes by `values`: (H, W), int64."""
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("1", "L", "P", "I", "I;16"):
-                raise DataError(f"{path}: a mask has one channel of class values, this is {image.mode}")
-            # 1-bit files become 0 and 1
-            mask = torch.from_numpy(np.array(image).astype(np.int64))
-    except OSError as error:
-        raise DataError(f"{path}: is no mask that can be read: {error}") from error
-    if values is None:
-        return mask
-    classes = torch.full_like(mask, -1)
-    for value, index in values.items():
-        classes[mask == value] = index
-    if (classes < 0).any():
-        unknown = int(mask[classes < 0][0])
-        raise DataError(f"{path}: the value {unknown} is none of {', '.join(map(str, values))}")
-    return classes
+Pair = tuple[Path, Path]
+"""An image and its mask."""
 
 
 class Pairs(Dataset[tuple[Tensor, Tensor]]):
-    """Whole images with their masks, or, where `crop` is given, turned and mirrored crops of them, `crops` of each."""
+    """Whole images with their masks, or, where `crop` is given, turned and mirrored crops of them, `crops` of each.
+
+    Args:
+        files: images and masks.
+        values: the class of every value; `IGNORED` for pixels that do not count.
+        preprocess: of the images.
+        crop: height and width; an image that is smaller is reflected at its border, as often as it takes.
+        crops: of each image.
+        max_pixels: the most pixels that an image may have.
+    """
 
     def __init__(
-        self, files: Sequence[tuple[Path, Path]], values: Mapping[int, int], preprocess: Preprocess,
-        crop: int | None = None, crops: int = 1,
+        self, files: Sequence[Pair], values: Mapping[int, int], preprocess: Preprocess,
+        crop: int | None = None, crops: int = 1, max_pixels: int = MAX_PIXELS,
     ) -> None:  # fmt: skip
-        self.files, self.values, self.preprocess = list(files), dict(values), preprocess
+        self.files, self.preprocess, self.max_pixels = list(files), preprocess, max_pixels
         self.crop, self.crops = crop, crops
+        self.class_of = torch.full((LARGEST + 1,), _UNKNOWN)
+        for value, index in values.items():
+            self.class_of[value] = index
 
     def __len__(self) -> int:
         return len(self.files) * self.crops
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         image_file, mask_file = self.files[index // self.crops]
-        image = self.preprocess.resize(read(image_file, gray=self.preprocess.channels == 1))
-        mask = read_mask(mask_file, self.values)
+        image = self.preprocess.resize(self.preprocess.read(image_file, max_pixels=self.max_pixels))
+        values = read_mask(mask_file, max_pixels=self.max_pixels).values
+        mask = self.class_of[values]
+        if (mask == _UNKNOWN).any():
+            raise DataError(f"{mask_file}: has changed: the value {int(values[mask == _UNKNOWN][0])} is new")
         if self.crop is not None:
-            h, w = mask.shape
-            # an image that is smaller than the crop is reflected at its border
-            right, bottom = max(0, self.crop - w), max(0, self.crop - h)
-            if right or bottom:
-                image, mask = (
-                    V.pad(t, [0, 0, right, bottom], padding_mode="symmetric") for t in (image, mask.unsqueeze(0))
-                )
-                mask = mask.squeeze(0)
-            top = int(torch.randint(max(h, self.crop) - self.crop + 1, ()))
-            left = int(torch.randint(max(w, self.crop) - self.crop + 1, ()))
+            image, mask = (_at_least(t, self.crop) for t in (image, mask))
+            top, left = (int(torch.randint(side - self.crop + 1, ())) for side in mask.shape)
             where = (..., slice(top, top + self.crop), slice(left, left + self.crop))
             turns, mirrored = int(torch.randint(4, ())), bool(torch.randint(2, ()))
             image, mask = (torch.rot90(t[where], turns, (-2, -1)) for t in (image, mask))
@@ -78,75 +77,259 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         return self.preprocess.normalize(image.contiguous()), mask.contiguous()
 
 
-def pairs(root: Path, *, channels: int = 1, crop: int = 128, crops: int = 8) -> Data:
-    """The folders `images` and `masks` of a folder, with files of the same stem; every fifth image is held out.
+def _at_least(x: Tensor, size: int) -> Tensor:
+    """(..., H, W) with sides of at least `size`: reflected below and to the right, the border's pixels included."""
+    below, right = (max(0, size - side) for side in x.shape[-2:])
+    if not below and not right:
+        return x
+    return torch.from_numpy(np.pad(x.numpy(), [(0, 0)] * (x.dim() - 2) + [(0, below), (0, right)], mode="symmetric"))
 
-    The classes are the values of the masks, in order, or those that a file `classes.txt` names: lines of a value and a name.
+
+@dataclass(frozen=True)
+class _Seen:
+    """What there is in an image and its mask."""
+
+    counts: dict[int, int]
+    """Pixels of the mask by value."""
+    palette: dict[int, Colour]
+    coloured: bool
+    pixels: int
+    total: Tensor
+    """(C,), float64: of the image's pixels, which are not kept."""
+    squares: Tensor
+
+
+def pairs(
+    root: Path, *, channels: int = 1, crop: int = 128, crops: int = 8, skip_corrupt: bool = False,
+    background: str = "white", max_pixels: int = MAX_PIXELS,
+) -> Data:  # fmt: skip
+    """The folders `images` and `masks` of a folder, with files of the same stem, or of its folders train, val and test.
+
+    Every fifth image is held out where there is no folder val. The classes are the values of the masks, in order, or those that
+    a file `classes.txt` names: lines of a value and a name, or of a value and "ignore" for pixels that do not count.
+
+    Args:
+        root: the folder.
+        channels: of the images, 1 or 3.
+        crop, crops: height and width of what is trained on, and how many of each image.
+        skip_corrupt: leave out what cannot be read.
+        background: "white" or "black"; what shines through where an image is transparent.
+        max_pixels: the most pixels that an image or a mask may have.
 
     Raises:
-        DataError: if a folder, an image or a mask is missing, sizes differ, or a value is unknown.
+        DataError: if a folder, an image or a mask is missing or cannot be read, sizes differ, or a value is unknown.
     """
-    files = _matched(root)
-    names = _named(root)
-    found: set[int] = set()
-    for image_file, mask_file in files:
-        mask = read_mask(mask_file)
-        size = tuple(read(image_file, gray=True).shape[-2:])
-        if size != tuple(mask.shape):
-            raise DataError(
-                f"{mask_file}: has {mask.shape[1]} x {mask.shape[0]} pixels, {image_file.name} has {size[1]} x {size[0]}"
-            )
-        here = set(mask.unique().tolist())
-        unknown = here - set(names)
-        if names and unknown:
-            raise DataError(f"{mask_file}: the value {min(unknown)} is not in {CLASSES_FILE}")
-        found |= here
-        if len(found) > MOST_CLASSES:
-            raise DataError(
-                f"{mask_file}: with it, masks have more than {MOST_CLASSES} values: "
-                "were they scaled or saved as JPEG? A mask holds a class in every pixel"
-            )
+    found = Found()
+    folders = _folders(root, found)
+    names, ignored = read_classes(root / CLASSES_FILE)
+    parts = {part: _matched(folder, found) for part, folder in folders.items()}
+    _check_all_differ(pair for files in parts.values() for pair in files)
+    plain = Preprocess(channels, background=background)
+    seen = _look([pair for files in parts.values() for pair in files], plain, max_pixels, skip_corrupt, found)
+    parts = {part: [pair for pair in files if pair in seen] for part, files in parts.items()}
+    palettes = _check_values(seen, names, ignored)
     if not names:
-        names = {value: str(value) for value in sorted(found)}
+        values = {value for one in seen.values() for value in one.counts} - ignored
+        names = {value: str(value) for value in sorted(values)}
+        _note_255(values, found)
     if len(names) < 2:
-        raise DataError(f"`data` (={root}): the masks hold one class only, {next(iter(names.values()))}")
-    values = {value: index for index, value in enumerate(names)}
-    val = files[FIFTH - 1 :: FIFTH] or files[-1:]
-    train = [pair for pair in files if pair not in val]
-    plain = Preprocess(channels)
-    pixels = torch.cat([plain.resize(read(f, gray=channels == 1)).flatten(1) for f, _ in train], dim=1)
-    mean, std = tuple(pixels.mean(1).tolist()), tuple(pixels.std(1).clamp(min=1e-3).tolist())
-    preprocess = Preprocess(channels, None, mean, std)
+        raise DataError(
+            f"`data` (={root}): the masks hold {'one class only, ' if names else 'no class'}{''.join(names.values())}"
+        )
+    if "val" in parts:
+        found.held_out = f"the images in {folders['val'].name}"
+    else:
+        found.held_out = "every fifth image"
+        files = parts["train"]
+        if len(files) < 2:
+            raise DataError(
+                f"`data` (={folders['train']}): holds {counted(len(files), 'image')}, at least two are needed"
+            )
+        parts["val"] = files[FIFTH - 1 :: FIFTH] or files[-1:]
+        parts["train"] = [pair for pair in files if pair not in parts["val"]]
+    for part in ("train", "val", "test"):
+        if part in parts:
+            _count(root, part, [seen[pair] for pair in parts[part]], names, found)
+    mean, std = _statistics([seen[pair] for pair in parts["train"]])
+    preprocess = Preprocess(channels, None, mean, std, background)
+    class_of = {value: index for index, value in enumerate(names)} | dict.fromkeys(ignored, IGNORED)
+    whole = {
+        part: Pairs(files, class_of, preprocess, max_pixels=max_pixels)
+        for part, files in parts.items()
+        if part != "train"
+    }
     return Data(
-        Pairs(train, values, preprocess, crop, crops), Pairs(val, values, preprocess), tuple(names.values()), preprocess
+        Pairs(parts["train"], class_of, preprocess, crop, crops, max_pixels), whole["val"], tuple(names.values()), preprocess,
+        test=whole.get("test"), found=found, values=tuple(names), colours=palettes.colours(names),
+    )  # fmt: skip
+
+
+def _folders(root: Path, found: Found) -> dict[str, Path]:
+    """The folder of every part: `root` for all, or its folders of these names."""
+    if not root.is_dir():
+        raise DataError(f"`data` (={root}): no such folder")
+    inside = sorted(path for path in root.iterdir() if path.is_dir())
+    parts: dict[str, Path] = {}
+    for path in inside:
+        part = PARTS.get(path.name.lower())
+        if part is not None and parts.setdefault(part, path) != path:
+            raise DataError(f"`data` (={root}): holds {parts[part].name} and {path.name}, which mean the same")
+    if all((root / name).is_dir() for name in ("images", "masks")):
+        for path in parts.values():
+            found.leave_out(path, "beside images and masks")
+        return {"train": root}
+    if "train" in parts:
+        return parts
+    missing = next(name for name in ("images", "masks") if not (root / name).is_dir())
+    there = listed([path.name for path in inside]) or "none"
+    raise DataError(
+        f"`data` (={root}): holds no folder {missing}, and no folder train that would hold one; folders: {there}"
     )
 
 
-def _matched(root: Path) -> list[tuple[Path, Path]]:
-    listings = []
+def _matched(root: Path, found: Found) -> list[Pair]:
+    """Images and masks of the same stem."""
     for name in ("images", "masks"):
-        directory = root / name
-        if not directory.is_dir():
+        if not (root / name).is_dir():
             raise DataError(f"`data` (={root}): holds no folder {name}")
-        listings.append({p.stem: p for p in sorted(directory.iterdir()) if p.suffix.lower() in SUFFIXES})
-    images, masks = listings
-    if len(images) < 2:
-        raise DataError(f"`data` (={root / 'images'}): holds {len(images)} images, at least two are needed")
+    if os.path.samefile(root / "images", root / "masks"):
+        raise DataError(f"`data` (={root}): images and masks are one folder")
+    images, masks = (_by_stem(root / name, found) for name in ("images", "masks"))
+    if not images:
+        inside = listed([path.name for path in sorted((root / "images").iterdir()) if path.is_dir()])
+        hint = f"; its folders are not looked into: {inside}" if inside else ""
+        raise DataError(f"`data` (={root / 'images'}): holds 0 images{hint}")
     alone = sorted(images.keys() ^ masks.keys())
     if alone:
         kind, other = ("mask", images) if alone[0] in images else ("image", masks)
-        raise DataError(f"{other[alone[0]]}: has no {kind}")
+        more = f", and {len(alone) - 1} more have none" if len(alone) > 1 else ""
+        raise DataError(f"{other[alone[0]]}: has no {kind}{more}; both are files of one name, but for its ending")
     return [(images[stem], masks[stem]) for stem in sorted(images)]
 
 
-def _named(root: Path) -> dict[int, str]:
-    file = root / CLASSES_FILE
-    names: dict[int, str] = {}
-    if file.exists():
-        for line in file.read_text().splitlines():
-            value, _, name = line.strip().partition(" ")
-            if value and not value.isdigit():
-                raise DataError(f"{file}: lines are a value and a name, got {line!r}")
-            if value:
-                names[int(value)] = name.strip() or value
-    return names
+def _by_stem(directory: Path, found: Found) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in sorted(directory.iterdir()):
+        if path.name.startswith(".") or path.name.lower() in HIDDEN:
+            found.leave_out(path, "hidden")
+        elif path.is_dir():
+            found.leave_out(path, "a folder")
+        elif path.suffix.lower() not in SUFFIXES:
+            found.leave_out(path, "no image by its name" + (f" ({path.suffix.lower()})" if path.suffix else ""))
+        elif (other := files.setdefault(path.stem, path)) != path:
+            raise DataError(f"{path}: {other.name} has the same stem: one of them must go, or get another name")
+    return files
+
+
+def _check_all_differ(files: Iterable[Pair]) -> None:
+    """Refuse one and the same file as two images, one of which might be held out, or as an image and a mask."""
+    seen: dict[tuple[int, int], Path] = {}
+    masks: dict[tuple[int, int], Path] = {}
+    for image, mask in files:
+        for path, known in ((image, seen), (mask, masks)):
+            try:
+                status = path.stat()
+            except OSError:  # reading it will say why
+                continue
+            other = known.setdefault((status.st_dev, status.st_ino), path)
+            if known is seen and other != path:
+                raise DataError(f"{path}: is one and the same file as {other}")
+    for key in seen.keys() & masks.keys():
+        raise DataError(f"{seen[key]}: is one and the same file as the mask {masks[key]}")
+
+
+def _look(
+    files: Sequence[Pair], plain: Preprocess, max_pixels: int, skip_corrupt: bool, found: Found
+) -> dict[Pair, _Seen]:
+    """What there is in all images and masks that can be read; the others are left out, if they may be."""
+
+    def look(pair: Pair) -> _Seen | ImageError:
+        try:
+            return _seen(*pair, plain, max_pixels)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        looks = dict(zip(files, pool.map(look, files), strict=True))
+    broken = [look for look in looks.values() if isinstance(look, ImageError)]
+    if broken and not skip_corrupt:
+        more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
+        raise DataError(f"{broken[0]}{more}; `skip_corrupt` leaves such files out")
+    for error in broken:
+        found.leave_out(error, "cannot be read")
+    return {pair: look for pair, look in looks.items() if isinstance(look, _Seen)}
+
+
+def _seen(image_file: Path, mask_file: Path, plain: Preprocess, max_pixels: int) -> _Seen:
+    mask = read_mask(mask_file, max_pixels=max_pixels)
+    image = plain.resize(plain.read(image_file, max_pixels=max_pixels))
+    (h, w), (mask_h, mask_w) = image.shape[-2:], mask.values.shape
+    if (h, w) != (mask_h, mask_w):
+        hint = ""
+        if (h, w) == (mask_w, mask_h):
+            with opened(image_file, max_pixels=max_pixels) as one, opened(mask_file, max_pixels=max_pixels) as other:
+                if turned(one) and not turned(other):
+                    hint = ": EXIF turns the image, and not the mask; save the image as it is seen, or turn the mask"
+        raise DataError(f"{mask_file}: has {mask_w} x {mask_h} pixels, {image_file.name} has {w} x {h}{hint}")
+    pixels = image.flatten(1).double()
+    return _Seen(
+        mask.counts(), mask.palette, mask.coloured, pixels.shape[1], pixels.sum(1), pixels.square().sum(1)
+    )  # fmt: skip
+
+
+def _check_values(seen: Mapping[Pair, _Seen], names: Mapping[int, str], ignored: set[int]) -> Palettes:
+    """Refuse values that nothing names, too many of them, and palettes that contradict each other."""
+    palettes, values = Palettes(), set[int]()
+    for (_, mask_file), one in seen.items():
+        unknown = one.counts.keys() - names.keys() - ignored
+        if names and unknown:
+            raise DataError(f"{mask_file}: the value {min(unknown)} is not in {CLASSES_FILE}")
+        values |= unknown
+        if len(values) > MOST_CLASSES:
+            raise DataError(
+                f"{mask_file}: with it, masks have more than {MOST_CLASSES} values: were they scaled, or saved as JPEG? "
+                f"A mask holds a class in every pixel; {CLASSES_FILE} can name more"
+            )
+        palettes.add(mask_file, one.palette, one.coloured, one.counts)
+    return palettes
+
+
+def _note_255(values: set[int], found: Found) -> None:
+    """Where 255 stands beside a few small numbers it is more often a border or what nobody has labelled than a class."""
+    others = values - {255}
+    if len(others) >= 2 and len(values) > len(others) and max(others) < MOST_CLASSES:
+        found.notes.append(f"255 counts as a class; a line `255 ignore` in {CLASSES_FILE} leaves it out")
+
+
+def _count(root: Path, part: str, seen: Sequence[_Seen], names: Mapping[int, str], found: Found) -> None:
+    """Say what a part holds; a part must hold a pixel that counts."""
+    kind = {"train": "train on", "val": "hold out", "test": "test"}[part]
+    if not seen:
+        raise DataError(f"`data` (={root}): no image to {kind} is left")
+    pixels: Counter[int] = Counter()
+    for one in seen:
+        pixels.update(one.counts)
+    total = sum(pixels[value] for value in names)
+    if not total:
+        raise DataError(f"`data` (={root}): all pixels of the masks to {kind} are ignored")
+    found.count(part, {name: sum(value in one.counts for one in seen) for value, name in names.items()}, len(seen))
+    if part == "train":
+        found.shares = {name: pixels[value] / total for value, name in names.items()}
+        absent = [name for value, name in names.items() if not pixels[value]]
+        if absent:
+            found.notes.append(
+                f"no pixel to train on is of {'the class' if len(absent) == 1 else 'these classes:'} {listed(absent)}"
+            )
+        left = sum(pixels.values()) - total
+        if left:
+            found.notes.append(f"{left / sum(pixels.values()):.1%} of the pixels to train on are ignored")
+
+
+def _statistics(seen: Sequence[_Seen]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the channels of images."""
+    count = sum(one.pixels for one in seen)
+    total = torch.stack([one.total for one in seen]).sum(0)
+    squares = torch.stack([one.squares for one in seen]).sum(0)
+    mean = total / count
+    variance = ((squares - count * mean.square()) / max(1, count - 1)).clamp(min=0)
+    return tuple(mean.tolist()), tuple(variance.sqrt().clamp(min=1e-3).tolist())
