@@ -34,8 +34,6 @@ ALPHA = 0.6
 """How much of a pixel is the colour of its class."""
 GRAY: Colour = (128, 128, 128)
 """The colour of pixels that do not count."""
-NAME = 24
-"""The most columns of a name; longer ones are cut."""
 CELLS, TICKS, ENTRIES = 48, 64, 40
 """A matrix is as large as one of so many classes at most, has as many names at an axis, and a legend as many entries."""
 
@@ -55,15 +53,6 @@ def palette(count: int, given: Sequence[Sequence[int]] = ()) -> list[Colour]:
 
 def _columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def named(text: str, most: int = NAME) -> str:
-    """A name as a figure can show it, cut to so many columns."""
-    if _columns(text) > most:
-        while _columns(text) >= most:
-            text = text[:-1]
-        text += "…"
-    return label(text)
 
 
 def _values(rows: Sequence[Mapping[str, float | None]], name: str) -> list[float]:
@@ -96,7 +85,7 @@ def curves(rows: Sequence[Mapping[str, float | None]], key: str, path: Path) -> 
 def confusion(matrix: Tensor, labels: Sequence[str], path: Path) -> Path:
     """How often a class (row) was taken for another (column); the shade is the share of the row."""
     count = len(labels)
-    names = [named(text) for text in labels]
+    names = [label(text) for text in labels]
     longest = max(map(_columns, names))
     room, cells = 0.085 * longest, min(count, CELLS)
     drawn = figure(1.8 + room + 0.45 * cells, 1.3 + (room if longest > 2 else 0.2) + 0.42 * cells)
@@ -137,7 +126,7 @@ def predictions(
         wrong = guess != right
         sure = f"{p:.0%}" if math.isfinite(p) else "n/a"
         # a title is no wider than its image
-        title = f"{named(guess, 13)}, {sure}\n" + (f"is {named(right, 15)}" if wrong else "")
+        title = f"{label(guess, 13)}, {sure}\n" + (f"is {label(right, 15)}" if wrong else "")
         show(axes, image, title, fontsize=8, color="firebrick" if wrong else "black")
     return save(drawn, path)
 
@@ -171,7 +160,7 @@ def overlays(
     # a legend of many classes is that of the classes to be seen
     entries = [i for i in range(count) if (i or count <= 2) and (count <= ENTRIES or i in seen)]
     colours = palette(count, given)
-    handles = [_patch(colours[i], named(labels[i])) for i in entries[:ENTRIES]]
+    handles = [_patch(colours[i], label(labels[i])) for i in entries[:ENTRIES]]
     if IGNORED in seen:
         handles.append(_patch(GRAY, "ignored"))
     if len(entries) > ENTRIES:
