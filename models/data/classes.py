@@ -223,7 +223,8 @@ def folder(
         absent = [name for label, name in enumerate(classes) if label not in present]
         where = root / tree.folders.get(part, "")
         if not samples or (absent and part == "train"):
-            raise DataError(f"`data` (={where}): no image{f' of the class {absent[0]}' if absent else ''} is left")
+            of = f" of the class {absent[0]}" if samples else ""
+            raise DataError(f"`data` (={where}): no image{of} is left")
         if absent:
             found.notes.append(
                 f"{tree.folders[part]} has no image of {counted(len(absent), 'class')}: {listed(absent)}"

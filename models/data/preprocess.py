@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,18 +53,22 @@ class Preprocess:
             ValueError: if a field cannot be.
         """
         if not _whole(self.channels) or self.channels not in (1, 3):
-            raise ValueError(f"`channels` must be 1 or 3, got {self.channels!r}")
+            raise ValueError(f"`channels` must be 1 or 3, got {reprlib.repr(self.channels)}")
         if self.size is not None and not (_whole(self.size) and 1 <= self.size <= math.isqrt(MAX_PIXELS)):
-            raise ValueError(f"`size` must be a whole number from 1 to {math.isqrt(MAX_PIXELS)}, got {self.size!r}")
+            raise ValueError(
+                f"`size` must be a whole number from 1 to {math.isqrt(MAX_PIXELS)}, got {reprlib.repr(self.size)}"
+            )
         for name, least in (("mean", -_LARGEST), ("std", _SMALLEST)):
             values = getattr(self, name)
             if not _numbers(values, least) or len(values) not in (1, self.channels):
                 kind = "positive" if name == "std" else "finite"
-                raise ValueError(f"`{name}` must be a {kind} number, or one for every channel, got {values!r}")
+                raise ValueError(
+                    f"`{name}` must be a {kind} number, or one for every channel, got {reprlib.repr(values)}"
+                )
             # lists, as files have them, become tuples
             object.__setattr__(self, name, tuple(map(float, values)))
         if self.background not in BACKGROUNDS:
-            raise ValueError(f"`background` must be {' or '.join(BACKGROUNDS)}, got {self.background!r}")
+            raise ValueError(f"`background` must be {' or '.join(BACKGROUNDS)}, got {reprlib.repr(self.background)}")
 
     def picture(self, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
         """An image file as it is stored: one channel if it is gray, or is to be; see :func:`read_image`."""

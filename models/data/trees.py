@@ -189,11 +189,11 @@ def _parts(root: Path, folders: list[_Folder], found: Found) -> dict[str, _Folde
         same = [folder for folder in named if folder.part == name]
         if len(same) > 1:
             raise DataError(f"`data` (={root}): holds {' and '.join(f.name for f in same)}: only one can be {name}")
-        if same and name == "test" and not same[0].nests:
+        if same and name == "test" and not (same[0].folders or same[0].links):
             found.leave_out(same[0].path, "without a folder for every class")
         elif same:
             parts[name] = same[0]
-    if "val" in parts and not parts["val"].nests:
+    if "val" in parts and not (parts["val"].folders or parts["val"].links):
         raise DataError(
             f"`data` (={root}): {parts['val'].name} holds no folders of classes, as {parts['train'].name} does"
         )

@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as F
 
-from torchops.models.data import DataError, Preprocess, Seeded, digits, folder, named, pages, pairs, read
+from torchops.files.images import ImageError
+from torchops.models.data import DataError, Preprocess, Seeded, digits, named, pages, pairs, read
 from torchops.models.data.classes import few, split
 from torchops.models.data.loading import Batches, train_loader, val_loader
 from torchops.models.data.masks import read_mask
@@ -23,15 +25,6 @@ def picture(path: Path, value: int = 128, size: tuple[int, int] = (20, 24), mode
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, value if mode == "L" else (value, 0, 255 - value)).save(path)
     return path
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """Five images of each of two classes; the classes differ in brightness."""
-    for label, value in (("dark", 10), ("light", 240)):
-        for i in range(5):
-            picture(tmp_path / label / f"{i}.png", value + i)
-    return tmp_path
 
 
 @pytest.fixture
@@ -63,6 +56,79 @@ def test_preprocess_is_undone_for_the_eye() -> None:
     assert Preprocess(**preprocess.as_dict()) == preprocess
     assert preprocess(torch.rand(1, 5, 5)).shape == (3, 5, 5)
     assert Preprocess(1)(x).shape == (2, 1, 5, 5)
+
+
+def test_preprocess_reads_as_it_was_trained(tmp_path: Path) -> None:
+    """Its own channels, and its own background under what is transparent."""
+    file = tmp_path / "clear.png"
+    Image.new("RGBA", (4, 3), (255, 0, 0, 0)).save(file)
+    for background, value in (("white", 1.0), ("black", 0.0)):
+        for channels in (1, 3):
+            x = Preprocess(channels, background=background).read(file)
+            assert torch.equal(x, torch.full((channels, 3, 4), value))
+    with pytest.raises(ImageError, match="4 x 3 pixels"):
+        Preprocess(1).read(file, max_pixels=11)
+    assert Preprocess(1).read(file, max_pixels=12).shape == (1, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"channels": 2}, "`channels` must be 1 or 3, got 2"),
+        ({"channels": "3"}, "`channels` must be 1 or 3, got '3'"),
+        ({"channels": True}, "`channels` must be 1 or 3, got True"),
+        ({"channels": [3]}, r"`channels` must be 1 or 3, got \[3\]"),
+        ({"size": 0}, "`size` must be a whole number from 1 to 13377, got 0"),
+        ({"size": 2.5}, "`size` must be a whole number from 1 to 13377, got 2.5"),
+        ({"size": 10**400}, "`size` must be a whole number from 1 to 13377, got 1000"),
+        ({"size": torch.tensor(8)}, "`size` must be a whole number"),
+        ({"mean": ()}, r"`mean` must be a finite number, or one for every channel, got \(\)"),
+        ({"mean": 0.5}, "`mean` must be a finite number, or one for every channel, got 0.5"),
+        ({"mean": (0.5, 0.5)}, "`mean` must be"),
+        ({"mean": (float("nan"),)}, r"`mean` must be .* got \(nan,\)"),
+        ({"mean": ["a"]}, "`mean` must be"),
+        ({"mean": "a"}, "`mean` must be"),
+        ({"mean": None}, "`mean` must be"),
+        ({"mean": [10**400]}, "`mean` must be"),
+        ({"mean": [0.5] * 10**6}, "`mean` must be"),
+        ({"std": (0.0,)}, r"`std` must be a positive number, or one for every channel, got \(0.0,\)"),
+        ({"std": (-1.0,)}, "`std` must be"),
+        ({"std": (float("inf"),)}, "`std` must be"),
+        ({"background": "green"}, "`background` must be white or black, got 'green'"),
+        ({"background": []}, r"`background` must be white or black, got \[\]"),
+    ],
+)  # fmt: skip
+def test_preprocess_refuses(fields: dict[str, object], message: str) -> None:
+    """What may come from a file that somebody has made up."""
+    with pytest.raises(ValueError, match=message) as caught:
+        Preprocess(**fields)  # type: ignore[arg-type]
+    assert len(str(caught.value)) < 200
+
+
+def test_preprocess_takes_what_files_hold() -> None:
+    assert Preprocess(3, 8, [0, 0.5, 1], [1, 1, 1]) == Preprocess(3, 8, (0.0, 0.5, 1.0), (1.0, 1.0, 1.0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("long", [5000, 5001])
+@pytest.mark.parametrize("short", [1, 2, 3, 50])
+def test_strips_are_resized_in_their_middle(long: int, short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the whole would be, but in little memory: no more than the middle is resized."""
+    ramp = torch.linspace(0, 1, long).sin().expand(1, short, long) + torch.rand(1, short, 1) / 8
+    real, sizes = F.resize, []
+
+    def resize(image: Tensor, size: list[int], antialias: bool) -> Tensor:
+        resized = real(image, size, antialias=antialias)
+        sizes.append(resized.numel())
+        return resized
+
+    monkeypatch.setattr("torchops.models.data.preprocess.V.resize", resize)
+    for strip in (ramp, ramp.mT):
+        whole = F.center_crop(real(strip, [16], antialias=True), [16, 16])
+        ours = Preprocess(1, 16).resize(strip)
+        assert ours.shape == (1, 16, 16)
+        # the longer side is rounded, so samples may lie a pixel of the 16 beside each other, on a slope of 1 a length
+        torch.testing.assert_close(ours, whole, atol=short / 16 / long, rtol=0)
+    assert max(sizes) <= 64 * 16 * 16
 
 
 def test_a_fifth_of_every_class_is_held_out() -> None:
@@ -117,71 +183,6 @@ def test_a_set_that_cannot_be_downloaded_says_what_to_do(
 def test_unknown_set() -> None:
     with pytest.raises(DataError, match="`dataset` must be one of digits, mnist, fashion-mnist, usps, got 'cifar'"):
         named("cifar", Path(), **SIZE)
-
-
-def test_folder_of_classes(tree: Path) -> None:
-    data = folder(tree, augment=False, **SIZE)
-    assert (data.labels, data.found.left_out) == (("dark", "light"), [])
-    assert len(data.train) == 8  # type: ignore[arg-type]
-    assert len(data.val) == 2  # type: ignore[arg-type]
-    for part in (data.train, data.val):
-        for i in range(len(part)):  # type: ignore[arg-type]
-            x, y = part[i]
-            assert x.shape == (1, 16, 16)
-            assert (float(x.mean()) > 0) == (y == 1)
-
-
-def test_folder_that_is_split_already(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    root = tmp_path_factory.mktemp("root")
-    (root / "train").symlink_to(tree)
-    for label in ("dark", "light"):
-        picture(root / "val" / label / "one.png")
-    data = folder(root, **SIZE)
-    assert (len(data.train), len(data.val)) == (10, 2)  # type: ignore[arg-type]
-    picture(root / "val" / "other" / "one.png")
-    with pytest.raises(DataError, match="val holds classes that train has not: other"):
-        folder(root, **SIZE)
-
-
-def test_empty_class(tree: Path) -> None:
-    (tree / "none").mkdir()
-    with pytest.raises(DataError, match=r"class.* none"):
-        folder(tree, **SIZE)
-
-
-def test_one_class(tmp_path: Path) -> None:
-    picture(tmp_path / "only" / "0.png")
-    with pytest.raises(DataError, match="one class only, only"):
-        folder(tmp_path, **SIZE)
-
-
-def test_one_image_of_a_class(tree: Path) -> None:
-    picture(tree / "rare" / "0.png")
-    with pytest.raises(DataError, match="the class rare has one image only"):
-        folder(tree, **SIZE)
-
-
-def test_no_classes(tmp_path: Path) -> None:
-    picture(tmp_path / "0.png")
-    with pytest.raises(DataError, match="holds 1 image, but no folder: one is needed for every class"):
-        folder(tmp_path, **SIZE)
-    with pytest.raises(DataError, match="no such folder"):
-        folder(tmp_path / "missing", **SIZE)
-
-
-def test_corrupt_images_are_named_and_skipped_when_asked(tree: Path) -> None:
-    broken = tree / "dark" / "3.png"
-    broken.write_bytes(broken.read_bytes()[:50])
-    with pytest.raises(DataError, match=rf"{broken}.*`skip_corrupt` leaves"):
-        folder(tree, **SIZE)
-    data = folder(tree, skip_corrupt=True, **SIZE)
-    ((path, _),) = data.found.left_out
-    assert str(broken) in path
-    assert len(data.train) + len(data.val) == 9  # type: ignore[arg-type]
-    for file in (tree / "dark").iterdir():
-        file.write_bytes(b"nothing")
-    with pytest.raises(DataError, match="no image of the class dark is left"):
-        folder(tree, skip_corrupt=True, **SIZE)
 
 
 def test_masks_follow_their_images(masked: Path) -> None:
