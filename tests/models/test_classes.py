@@ -236,13 +236,21 @@ def test_links_that_are_classes(tree: Path, tmp_path_factory: pytest.TempPathFac
     }
 
 
+def test_a_link_to_the_root_is_no_part(tree: Path) -> None:
+    (tree / "train").symlink_to(".")
+    data = folder(tree, **SIZE)
+    assert (data.labels, counts(data)) == (("dark", "light"), {"train": [4, 4], "val": [1, 1]})
+    assert left_out(data, tree) == {"a link to what is listed already": ["train"]}
+
+
 def test_links_that_are_parts(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     root = grow(tmp_path_factory.mktemp("root"), {"val/dark": 1, "val/light": 1})
     (root / "train").symlink_to(tree)
     (root / "val" / "gray").symlink_to("../train/dark")
+    (root / "val" / "same").symlink_to("../val/light/..")
     data = folder(root, **SIZE)
     assert counts(data) == {"train": [5, 5], "val": [1, 1]}
-    assert left_out(data, root) == {"a link to what is listed already": ["val/gray"]}
+    assert left_out(data, root) == {"a link to what is listed already": ["val/gray", "val/same"]}
     (root / "test").symlink_to("val")
     refused(root, "ROOT/val/dark/0.png and ROOT/test/dark/0.png are one file, in val and in test")
 
