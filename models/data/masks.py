@@ -97,6 +97,8 @@ class _Seen:
     total: Tensor
     """(C,), float64: of the image's pixels, which are not kept."""
     squares: Tensor
+    frames: int
+    """Of the image's file."""
 
 
 def pairs(
@@ -143,7 +145,7 @@ def pairs(
         files = parts["train"]
         if len(files) < 2:
             raise DataError(
-                f"`data` (={folders['train']}): holds {counted(len(files), 'image')}, at least two are needed"
+                f"`data` (={folders['train']}): holds {counted(len(files), 'image')} that can be read, at least two are needed"
             )
         parts["val"] = files[FIFTH - 1 :: FIFTH] or files[-1:]
         parts["train"] = [pair for pair in files if pair not in parts["val"]]
@@ -179,6 +181,9 @@ def _folders(root: Path, found: Found) -> dict[str, Path]:
             found.leave_out(path, "beside images and masks")
         return {"train": root}
     if "train" in parts:
+        test = parts.get("test")
+        if test is not None and not (test / "masks").is_dir():
+            found.leave_out(parts.pop("test"), "without masks")
         return parts
     missing = next(name for name in ("images", "masks") if not (root / name).is_dir())
     there = listed([path.name for path in inside]) or "none"
@@ -257,12 +262,17 @@ def _look(
         raise DataError(f"{broken[0]}{more}; `skip_corrupt` leaves such files out")
     for error in broken:
         found.leave_out(error, "cannot be read")
-    return {pair: look for pair, look in looks.items() if isinstance(look, _Seen)}
+    seen = {pair: look for pair, look in looks.items() if isinstance(look, _Seen)}
+    moving = [str(pair[0]) for pair, one in seen.items() if one.frames > 1]
+    if moving:
+        found.notes.append(f"of {counted(len(moving), 'file')} the first frame is read: {listed(moving)}")
+    return seen
 
 
 def _seen(image_file: Path, mask_file: Path, plain: Preprocess, max_pixels: int) -> _Seen:
     mask = read_mask(mask_file, max_pixels=max_pixels)
-    image = plain.resize(plain.read(image_file, max_pixels=max_pixels))
+    picture = plain.picture(image_file, max_pixels=max_pixels)
+    image = plain.resize(picture.pixels.float() / picture.white)
     (h, w), (mask_h, mask_w) = image.shape[-2:], mask.values.shape
     if (h, w) != (mask_h, mask_w):
         hint = ""
@@ -273,7 +283,7 @@ def _seen(image_file: Path, mask_file: Path, plain: Preprocess, max_pixels: int)
         raise DataError(f"{mask_file}: has {mask_w} x {mask_h} pixels, {image_file.name} has {w} x {h}{hint}")
     pixels = image.flatten(1).double()
     return _Seen(
-        mask.counts(), mask.palette, mask.coloured, pixels.shape[1], pixels.sum(1), pixels.square().sum(1)
+        mask.counts(), mask.palette, mask.coloured, pixels.shape[1], pixels.sum(1), pixels.square().sum(1), picture.frames
     )  # fmt: skip
 
 

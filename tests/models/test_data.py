@@ -13,10 +13,9 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
 from torchops.files.images import ImageError
-from torchops.models.data import DataError, Preprocess, Seeded, digits, named, pages, pairs, read
+from torchops.models.data import DataError, Preprocess, Seeded, digits, named, pages, read
 from torchops.models.data.classes import few, split
 from torchops.models.data.loading import Batches, train_loader, val_loader
-from torchops.models.data.masks import read_mask
 
 SIZE = {"size": 16, "channels": 1, "seed": 0}
 
@@ -25,18 +24,6 @@ def picture(path: Path, value: int = 128, size: tuple[int, int] = (20, 24), mode
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, value if mode == "L" else (value, 0, 255 - value)).save(path)
     return path
-
-
-@pytest.fixture
-def masked(tmp_path: Path) -> Path:
-    """Images whose pixels are the values of their masks, 0 and 255."""
-    for i in range(5):
-        values = np.zeros((24, 30), np.uint8)
-        values[i : i + 12, 5:20] = 255
-        for name in ("images", "masks"):
-            (tmp_path / name).mkdir(exist_ok=True)
-            Image.fromarray(values).save(tmp_path / name / f"{i:02}.png")
-    return tmp_path
 
 
 def test_preprocess_agrees_with_pillow(tmp_path: Path) -> None:
@@ -183,85 +170,6 @@ def test_a_set_that_cannot_be_downloaded_says_what_to_do(
 def test_unknown_set() -> None:
     with pytest.raises(DataError, match="`dataset` must be one of digits, mnist, fashion-mnist, usps, got 'cifar'"):
         named("cifar", Path(), **SIZE)
-
-
-def test_masks_follow_their_images(masked: Path) -> None:
-    """Crops, turns and mirrors hit both alike; whole images are held out."""
-    data = pairs(masked, crop=16, crops=4)
-    assert data.labels == ("0", "255")
-    assert (len(data.train), len(data.val)) == (16, 1)  # type: ignore[arg-type]
-    for i in range(16):
-        x, y = data.train[i]
-        assert x.shape == (1, 16, 16)
-        assert torch.equal((data.preprocess.undo(x)[0] > 0.5).long(), y)
-    x, y = data.val[0]
-    assert y.shape == (24, 30)
-    assert torch.equal((data.preprocess.undo(x)[0] > 0.5).long(), y)
-
-
-def test_crops_larger_than_the_image_are_reflected(masked: Path) -> None:
-    x, y = pairs(masked, crop=40).train[0]
-    assert x.shape == (1, 40, 40)
-    assert y.shape == (40, 40)
-
-
-def test_classes_file_names_values(masked: Path) -> None:
-    (masked / "classes.txt").write_text("255 ink\n0 paper\n")
-    data = pairs(masked, crop=16)
-    assert data.labels == ("ink", "paper")
-    assert set(data.val[0][1].unique().tolist()) == {0, 1}
-    (masked / "classes.txt").write_text("0 paper\n1 ink\n")
-    with pytest.raises(DataError, match=r"masks/00.png: the value 255 is not in classes.txt"):
-        pairs(masked)
-    (masked / "classes.txt").write_text("paper 0\n")
-    with pytest.raises(DataError, match="lines are a value and a name, got 'paper 0'"):
-        pairs(masked)
-
-
-def test_mask_of_another_size(masked: Path) -> None:
-    picture(masked / "masks" / "02.png", 0, (30, 23))
-    with pytest.raises(DataError, match=r"masks/02.png: has 30 x 23 pixels, 02.png has 30 x 24"):
-        pairs(masked)
-
-
-def test_masks_that_are_none(masked: Path) -> None:
-    picture(masked / "masks" / "02.png", 7, (30, 24), mode="RGB")
-    with pytest.raises(DataError, match=r"masks/02.png: a mask has one channel of class values, this is RGB"):
-        pairs(masked)
-    Image.fromarray(np.arange(720, dtype=np.uint8).reshape(24, 30)).save(masked / "masks" / "02.png")
-    with pytest.raises(DataError, match=r"masks/02.png: .*more than 64 values"):
-        pairs(masked)
-    (masked / "masks" / "02.png").write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"masks/02.png: is no mask that can be read"):
-        pairs(masked)
-    (masked / "masks" / "02.png").unlink()
-    with pytest.raises(DataError, match=r"images/02.png: has no mask"):
-        pairs(masked)
-
-
-def test_masks_of_one_class(masked: Path) -> None:
-    for file in (masked / "masks").iterdir():
-        picture(file, 0, (30, 24))
-    with pytest.raises(DataError, match="one class only"):
-        pairs(masked)
-    (masked / "masks" / "00.png").unlink()
-    with pytest.raises(DataError, match="has no mask"):
-        pairs(masked)
-
-
-def test_folders_that_are_missing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no folder images"):
-        pairs(tmp_path)
-    picture(tmp_path / "images" / "0.png")
-    (tmp_path / "masks").mkdir()
-    with pytest.raises(DataError, match="holds 1 images, at least two are needed"):
-        pairs(tmp_path)
-
-
-def test_bilevel_masks(tmp_path: Path) -> None:
-    file = tmp_path / "mask.png"
-    Image.fromarray(np.eye(4, dtype=bool)).save(file)
-    assert torch.equal(read_mask(file), torch.eye(4, dtype=torch.int64))
 
 
 def test_pages_know_every_pixel() -> None:
