@@ -321,7 +321,7 @@ class Judge:
     def __init__(self, path: Path) -> None:
         checkpoint = Checkpoint.load(path)
         if checkpoint.net not in CLASSIFIERS:
-            raise CheckpointError(f"`judge` (={path}): must be one of {' or '.join(CLASSIFIERS)}, is {checkpoint.net}")
+            raise CheckpointError(f"`judge` (={path}): must be {' or '.join(CLASSIFIERS)}, is {checkpoint.net}")
         self.path, self.net, self.prepare = path, checkpoint.model(), Preprocess(**checkpoint.preprocess)
 
     @torch.no_grad()
