@@ -21,21 +21,23 @@ Colour = tuple[int, int, int]
 """Red, green and blue, from 0 to 255."""
 
 _HEX = bytes.fromhex(
-    "000000 e69f00 56b4e9 009e73 f0e442 0072b2 d55e00 cc79a7 8700f0 5a2d00 c3ffa5 001e87 87005a 00ffd2 9678ff e1004b"
-    "96c369 4b693c 5a4bc3 a5f0ff ffb4a5 872d87 874b00 4b005a c3d25a ff4b78 002d1e b43c87 5a00b4 96c3e1 7896f0 874bf0"
-    "b4963c ff87a5 a51e5a e1ff0f a587c3 1e4b2d 3c1e3c a5695a 00d21e b43cb4 692d96 b45a2d a5ff87 87a55a 694b1e 0000c3"
-    "690078 78d2c3 a5e187 0000ff 2d2d0f 7887d2 7800a5 d2f0b4 5a5a78 780f69 a569a5 5ad2ff 5a9687 8700d2 6969d2 96e1b4"
+    "000000 e69f00 56b4e9 009e73 f0e442 0072b2 d55e00 cc79a7 8700f0 5a2d00 001e87 b4e196 87005a 9678ff e1004b ffb4d2"
+    "b4a54b 4b693c 5a4bc3 872d87 874b00 ff7896 c3d25a b43c87 69001e 5a0069 5a00b4 7896f0 874bf0 1ee1ff 003c4b 78b469"
+    "a587c3 4b960f 875a69 96e1b4 a5695a 00d21e b43cb4 a52d2d d2a5d2 692d96 5a0f2d 69d269 4b4b69 0000c3 783c4b 0000ff"
+    "5a4b1e e196b4 b4874b 7887d2 7800a5 a569a5 f05a78 8700d2 6969d2 87e1e1 a5c387 785ae1 5af078 69b496 c35a87 a55a2d"
 )
 COLOURS: tuple[Colour, ...] = tuple(zip(_HEX[::3], _HEX[1::3], _HEX[2::3], strict=True))
 """Colours that differ for every reader: eight of M. Okabe and K. Ito (Color Universal Design, 2008); each further one is the
 one of a grid that lies furthest from all before it in CIELAB, in normal sight and in protanopia, deuteranopia and tritanopia
-as G. Machado, M. Oliveira and L. Fernandes simulate them (IEEE TVCG 15, 2009). Grays are left out: gray is the image's."""
+as G. Machado, M. Oliveira and L. Fernandes simulate them (IEEE TVCG 15, 2009). Grays, and what is pale or nearly black, are left
+out: those are the image's."""
 ALPHA = 0.6
 """How much of a pixel is the colour of its class."""
 GRAY: Colour = (128, 128, 128)
 """The colour of pixels that do not count."""
-CELLS, TICKS, ENTRIES = 48, 64, 40
-"""A matrix is as large as one of so many classes at most, has as many names at an axis, and a legend as many entries."""
+NUMBERED, CELLS, TICKS, ENTRIES = 30, 48, 64, 40
+"""A matrix of so many classes has numbers; it is never larger than one of so many, nor has more names at an axis; and a legend
+has no more entries."""
 
 
 def palette(count: int, given: Sequence[Sequence[int]] = ()) -> list[Colour]:
@@ -77,7 +79,7 @@ def curves(rows: Sequence[Mapping[str, float | None]], key: str, path: Path) -> 
     right.set_ylabel(f"{key.removeprefix('val_')}, held out")
     for axes in (left, right):
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
     return save(drawn, path)
 
@@ -87,20 +89,20 @@ def confusion(matrix: Tensor, labels: Sequence[str], path: Path) -> Path:
     count = len(labels)
     names = [label(text) for text in labels]
     longest = max(map(_columns, names))
-    room, cells = 0.085 * longest, min(count, CELLS)
-    drawn = figure(1.8 + room + 0.45 * cells, 1.3 + (room if longest > 2 else 0.2) + 0.42 * cells)
+    numbered, cells = count <= NUMBERED, min(count, CELLS)
+    digits = len(str(int(matrix.max()))) if numbered else 1
+    room, side = 0.085 * longest, cells * max(0.43, 0.1 + 0.07 * digits)
+    drawn = figure(1.2 + room + side, 1.2 + (room if longest > 2 else 0.2) + side)
     axes = drawn.subplots()
     share = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
     axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
-    if count <= 30:
+    if numbered:
         for row in range(count):
             for column in range(count):
                 number = int(matrix[row, column])
                 if number:
                     colour = "white" if share[row, column] > 0.5 else "black"
-                    # a number of many digits is as wide as its cell
-                    size = min(8.0, 40 / len(str(number)))
-                    axes.text(column, row, str(number), ha="center", va="center", color=colour, fontsize=size)
+                    axes.text(column, row, str(number), ha="center", va="center", color=colour, fontsize=8)
     every = range(0, count, math.ceil(count / TICKS))
     shown, size = [names[i] for i in every], 10 * min(1.0, cells / len(every))
     axes.set_xticks(every, shown, rotation=90 if longest > 2 else 0, fontsize=size)
