@@ -29,8 +29,8 @@ _HEX = bytes.fromhex(
 COLOURS: tuple[Colour, ...] = tuple(zip(_HEX[::3], _HEX[1::3], _HEX[2::3], strict=True))
 """Colours that differ for every reader: eight of M. Okabe and K. Ito (Color Universal Design, 2008); each further one is the
 one of a grid that lies furthest from all before it in CIELAB, in normal sight and in protanopia, deuteranopia and tritanopia
-as G. Machado, M. Oliveira and L. Fernandes simulate them (IEEE TVCG 15, 2009). Grays, and what is pale or nearly black, are left
-out: those are the image's."""
+as G. Machado, M. Oliveira and L. Fernandes simulate them (IEEE TVCG 15, 2009). Grays, and what is pale or nearly black, are
+left out: those are the image's."""
 ALPHA = 0.6
 """How much of a pixel is the colour of its class."""
 GRAY: Colour = (128, 128, 128)
