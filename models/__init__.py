@@ -7,7 +7,7 @@ setup.py                                        what a configuration stands for:
 tasks.py                                        loss, figures and pictures of classification, segmentation, diffusion
 training.py  distributed.py  runs.py            the one loop, on any number of processes, and the folder it writes
 options.py                                      the options of training, for the shell and for Config
-pictures.py                                     curves, confusion, predictions, overlays, samples
+pictures.py  colours.py                         curves, confusion, predictions, overlays, samples; colours of classes
 
 The networks need torch alone, ResNet torchvision as well; data and training need the extra `models`.
 """

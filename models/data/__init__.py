@@ -3,7 +3,7 @@
 preprocess.py   from pixels to the input of a network
 classes.py      images of classes: digits, torchvision's sets, a folder a class
 pages.py        pages of digits with the class of every pixel
-masks.py        folders of images and masks
+masks.py        folders of images and masks; mask_files.py: values and palettes of a mask, classes.txt
 found.py        what was found, to be said before training
 loading.py      batches that depend on seed, epoch and step only
 """

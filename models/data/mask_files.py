@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from torch import Tensor
 
 from torchops.files import not_a_file
 from torchops.files.images import MAX_PIXELS, opened
+from torchops.models.colours import Colour, palette
 
 from .found import DataError, counted
 
-Colour = tuple[int, int, int]
 LARGEST = 65535
 """The largest value that a pixel of a mask may have."""
 _MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -128,12 +128,20 @@ class Palettes:
         if coloured:
             self._unused = {**palette, **self._unused}
 
-    def colours(self, values: Iterable[int]) -> tuple[Colour, ...]:
-        """The colours of the values; none, if masks came without colours, or two values would have one."""
-        known = self._unused | {value: colour for value, (colour, _) in self._colour_of.items()}
-        found = [known.get(value) for value in values]
-        colours = tuple(colour for colour in found if colour is not None)
-        return colours if len(set(colours)) == len(found) else ()
+    def colours(self, values: Collection[int]) -> tuple[Colour, ...]:
+        """The colours of the values, all different; none, if masks came without colours.
+
+        A value that no mask has, and that no palette gives a colour of its own, has one of this package's.
+        """
+        found = {value: colour for value, (colour, _) in self._colour_of.items()}
+        taken = set(found.values())
+        for value in values if found else ():
+            if value not in found:
+                own = self._unused.get(value)
+                spare = palette(len(taken) + 3)[1:]
+                found[value] = own if own is not None and own not in taken else next(c for c in spare if c not in taken)
+                taken.add(found[value])
+        return tuple(found[value] for value in values) if found else ()
 
 
 def read_classes(file: Path) -> tuple[dict[int, str], set[int]]:

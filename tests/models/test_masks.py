@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from torchops.files.images import ImageError
+from torchops.models.colours import COLOURS
 from torchops.models.data import DataError, Preprocess, pairs
 from torchops.models.data.mask_files import read_classes, read_mask
 from torchops.models.data.masks import IGNORED
@@ -217,6 +218,21 @@ def test_a_gray_palette_is_read_as_it_looks(masked: Path) -> None:
         assert torch.equal((data.preprocess.undo(x)[0] > 0.5).long(), y)
 
 
+def test_values_with_colours_may_lie_beside_a_gray_palette(masked: Path) -> None:
+    """As what a network has predicted beside what it was trained on."""
+    for i, file in enumerate(sorted((masked / "masks").iterdir())):
+        values = np.array(Image.open(file))
+        if i % 2:
+            save(file, values, palette=[*COLOURS[1], *[0] * (3 * 254), *COLOURS[2]])
+        else:
+            save(file, values // 255, palette=[0, 0, 0, 255, 255, 255])
+    data = pairs(masked, crop=16)
+    assert (data.values, data.colours) == ((0, 255), COLOURS[1:3])
+    for i in range(8):
+        x, y = data.train[i]
+        assert torch.equal((data.preprocess.undo(x)[0] > 0.5).long(), y)
+
+
 def test_indices_of_a_palette_of_colours_are_the_values(masked: Path) -> None:
     for file in sorted((masked / "masks").iterdir()):
         save(file, np.array(Image.open(file)) // 255 * 2, palette=VOC)
@@ -226,8 +242,9 @@ def test_indices_of_a_palette_of_colours_are_the_values(masked: Path) -> None:
     (masked / "classes.txt").write_text("0\n1\n2\n")
     save(masked / "masks" / "03.png", np.ones((24, 30), np.uint8))
     assert pairs(masked).colours == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
+    # the palette ends before 9
     (masked / "classes.txt").write_text("0\n2\n1\n9\n")
-    assert pairs(masked).colours == ()
+    assert pairs(masked).colours == ((0, 0, 0), (0, 128, 0), (128, 0, 0), COLOURS[1])
 
 
 def test_masks_of_other_kinds(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from torchops.models import pictures
+from torchops.models.colours import COLOURS, palette
 from torchops.models.data.masks import IGNORED
-from torchops.models.pictures import ALPHA, COLOURS, GRAY, coloured, palette
+from torchops.models.pictures import ALPHA, GRAY, coloured
 
 SIGHT = {
     "normal": np.eye(3),
