@@ -19,21 +19,21 @@ from .tasks import Classification, Denoising, Segmentation, Task
 def data_for(config: Config) -> Data:
     """What a run trains on and is judged by."""
     size, source = config.size, None if config.data is None else Path(config.data)
+    reading: dict[str, Any] = {
+        "background": config.background, "max_pixels": config.max_pixels, "skip_corrupt": config.skip_corrupt,
+    }  # fmt: skip
+    channels = 3 if config.net == "resnet" else config.options.get("channels", 1)
     if config.net == "unet":
         if source is None:
             return pages(size, 64 * config.crops)
-        return pairs(source, channels=config.options.get("channels", 1), crop=size, crops=config.crops)
-    channels = 3 if config.net == "resnet" else config.options.get("channels", 1)
+        return pairs(source, channels=channels, crop=size, crops=config.crops, **reading)
     shared: dict[str, Any] = {
         "size": size, "channels": channels, "seed": config.seed, "examples": config.examples,
         "augment": config.augment, "centred": config.net == "diffusion",
     }  # fmt: skip
     if source is None:
         return named(config.dataset, Path(config.root), **shared)
-    return folder(
-        source, background=config.background, max_pixels=config.max_pixels, skip_corrupt=config.skip_corrupt,
-        unlabelled=config.net == "diffusion", **shared,
-    )  # fmt: skip
+    return folder(source, unlabelled=config.net == "diffusion", **shared, **reading)
 
 
 def net_for(config: Config, data: Data) -> tuple[nn.Module, dict[str, Any]]:
