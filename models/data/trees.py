@@ -177,9 +177,9 @@ def _parts(root: Path, folders: list[_Folder], found: Found) -> dict[str, _Folde
     if not any(folder.part == "train" and folder.nests for folder in named):
         nesting = [folder.name for folder in named if folder.nests]
         if nesting:
-            raise DataError(
-                f"`data` (={root}): holds {' and '.join(nesting)}, but no train with a folder for every class"
-            )
+            own = [path for folder in named if folder.part == "train" for path in folder.images]
+            but = f"train holds images itself, as {own[0]}" if own else "no train with a folder for every class"
+            raise DataError(f"`data` (={root}): holds {' and '.join(nesting)}, but {but}")
         if len(named) == len(folders):
             names = " and ".join(folder.name for folder in named)
             raise DataError(f"`data` (={root}): {names} must hold a folder for every class, not the images themselves")
