@@ -279,5 +279,5 @@ def _readable(
         found.leave_out(text, "cannot be read")
     moving = [path for path, count in seen.items() if isinstance(count, int) and count > 1]
     if moving:
-        found.notes.append(f"of {counted(len(moving), 'file')} the first frame is read: {listed(moving)}")
+        found.notes.append(f"the first frame of {counted(len(moving), 'file')} is read: {listed(moving)}")
     return {part: [s for s in samples if s[0] not in problems] for part, samples in parts.items()}
