@@ -2,6 +2,8 @@
 
 lenet.py  resnet.py  unet.py  diffusion.py      one network a file, to be read at a sitting
 checkpoints.py                                  networks by name and as files
+archives.py  validation.py  weights.py          what such a file may hold, and whose weights a network can take
+trained.py                                      a trained network asked about an image
 data/                                           what they are trained on
 setup.py                                        what a configuration stands for: data, network, task, optimizer
 tasks.py                                        loss, figures and pictures of classification, segmentation, diffusion
@@ -15,7 +17,8 @@ The networks need torch alone, ResNet torchvision as well; data and training nee
 from .checkpoints import Checkpoint, CheckpointError, build, load
 from .diffusion import Diffusion
 from .lenet import LeNet
-from .resnet import load_backbone, resnet
+from .resnet import resnet
 from .unet import UNet
+from .weights import load_backbone
 
 __all__ = ["Checkpoint", "CheckpointError", "Diffusion", "LeNet", "UNet", "build", "load", "load_backbone", "resnet"]

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
+import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from io import FileIO, RawIOBase
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 import torchops.nn as layers
 from torchops.conversion import revert
-from torchops.files import replacing
+from torchops.files import not_a_file, replacing
 
+from .archives import Contents, Oversized, look
 from .diffusion import Diffusion
 from .lenet import LeNet
 from .resnet import resnet
+from .trained import furnish
 from .unet import UNet
+from .validation import what_is_wrong
+from .weights import fitted, shown
 
 POOLS: dict[str, Callable[..., nn.Module]] = {
     "max": layers.MaxPool2d,
@@ -30,7 +36,7 @@ FORMAT = 1
 
 
 def _lenet(pool: str = "max", **options: Any) -> LeNet:
-    if pool not in POOLS:
+    if not isinstance(pool, str) or pool not in POOLS:
         raise ValueError(f"`pool` must be one of {', '.join(POOLS)}, got {pool!r}")
     return LeNet(pool=POOLS[pool], **options)
 
@@ -50,7 +56,7 @@ def build(net: str, *, layers: str = "torchops", **options: Any) -> nn.Module:
     >>> sum(p.numel() for p in build("lenet", pool="min").parameters())
     431080
     """
-    if net not in NETS:
+    if not isinstance(net, str) or net not in NETS:
         raise ValueError(f"`net` must be one of {', '.join(NETS)}, got {net!r}")
     if layers not in ("torchops", "torch"):
         raise ValueError(f"`layers` must be 'torchops' or 'torch', got {layers!r}")
@@ -86,11 +92,12 @@ class Checkpoint:
         Raises:
             CheckpointError: if it cannot be written.
         """
+        content = {"torchops": FORMAT, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}}
         try:
-            with replacing(path) as beside:
-                torch.save(
-                    {"torchops": FORMAT, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}}, beside
-                )
+            with replacing(path) as beside, beside.open("wb", buffering=0) as file:
+                told = _Told(file)
+                torch.save(content, cast(IO[bytes], told))
+                told.check()
         except (OSError, RuntimeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
             raise CheckpointError(
@@ -102,54 +109,126 @@ class Checkpoint:
         """Read a file, or the best checkpoint of a run's folder. Only tensors, numbers and strings are unpickled.
 
         Raises:
-            CheckpointError: if it is missing, broken, or no checkpoint.
+            CheckpointError: if it is missing or broken, no checkpoint, of a newer torchops, or holds NaN or infinity.
         """
-        path = Path(path)
-        content = read(path / "best.pt" if path.is_dir() else path)
+        path = file_of(path)
+        return Checkpoint.of(read(path), path)
+
+    @staticmethod
+    def of(content: Any, path: Path) -> Checkpoint:
+        """What was read from a file, as a checkpoint.
+
+        Raises:
+            CheckpointError: as :meth:`load`.
+        """
         fields = dataclasses.fields(Checkpoint)
         # checkpoints of before lack what has a default
-        needed = {f.name for f in fields if f.default_factory is dataclasses.MISSING}
-        if not isinstance(content, dict) or content.get("torchops") != FORMAT or not needed <= content.keys():
-            raise CheckpointError(f"{path}: is no checkpoint of torchops train")
+        needed = [f.name for f in fields if f.default_factory is dataclasses.MISSING]
+        if (reason := what_is_wrong(content, NETS, needed, FORMAT)) is not None:
+            raise CheckpointError(f"{path}: {reason}")
         return Checkpoint(**{f.name: content[f.name] for f in fields if f.name in content})
 
     def model(self, **overrides: Any) -> nn.Module:
-        """The network with its weights, in eval mode."""
+        """The network with its weights, in eval mode, which knows its `classes`, and has `prepare` and `predict`.
+
+        Raises:
+            CheckpointError: if the weights do not fit the network that the options say, or are not finite.
+        """
+        options = {**self.options, **overrides}
         try:
-            model = build(self.net, **{**self.options, **overrides})
-            model.load_state_dict(self.state)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(
-                f"the weights do not fit {self.net}: {str(error).splitlines()[-1].strip()}"
-            ) from error
+            # this has shapes, but no memory: options may say anything
+            with torch.device("meta"):
+                own = build(self.net, **options).state_dict()
+            state = fitted(own, self.state)
+            model = build(self.net, **options)
+            model.load_state_dict(state, strict=False)
+        except ModuleNotFoundError:
+            raise
+        except Exception as error:  # options of a hostile file raise whatever the network stumbles over
+            raise CheckpointError(f"the weights do not fit {self.net}: {_last_line(error)}") from error
+        furnish(model, self.net, self.labels, self.preprocess)
         return model.eval()
+
+
+class _Told(RawIOBase):
+    """A file that remembers why it could not be written to: torch's writer would tell where it stood, and no reason."""
+
+    def __init__(self, file: FileIO) -> None:
+        super().__init__()
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        count = len(rest)
+        try:
+            while rest and self.error is None:
+                rest = rest[self.file.write(rest) :]
+        except OSError as error:
+            self.error = error
+        return count
+
+    def check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return shown(lines[-1].strip()) if lines else type(error).__name__
+
+
+def file_of(path: str | Path) -> Path:
+    """The checkpoint that a path means: the file, or a run's best."""
+    return Path(path) / "best.pt" if os.path.isdir(path) else Path(path)
 
 
 def read(path: Path) -> Any:
     """The content of a file that torch wrote, tensors on the CPU; nothing in it is run.
 
     Raises:
-        CheckpointError: if it is missing or broken.
+        CheckpointError: if it is missing or broken, holds more than weights, or would unpack to more than there is.
     """
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such file")
+    if (reason := not_a_file(path)) is not None:
+        raise CheckpointError(f"{path}: {reason}")
+    contents = Contents()
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: is no file of weights, or broken") from error
+        contents = look(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Oversized as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    except MemoryError as error:
+        raise CheckpointError(f"{path}: does not fit into memory") from error
+    except Exception as error:  # broken and hostile files make readers raise whatever they stumble over
+        reason = "is no file of weights, or broken"
+        if contents.classes:
+            reason = (
+                f"holds more than weights, as {shown(contents.classes[0])}, which is not read: "
+                "save torch.save(model.state_dict(), path)"
+            )
+        raise CheckpointError(f"{path}: {reason}") from error
 
 
 def load(path: str | Path, **overrides: Any) -> nn.Module:
     """A trained network from a checkpoint or a run's folder, in eval mode, on the CPU.
+
+    It knows what it was trained for: `classes`, the labels in the order of its outputs; `prepare(image)`, a batch of one from a
+    path, a Pillow image, a tensor or a NumPy array, as :class:`torchops.models.trained.Prepare` takes it; and `predict(image)`,
+    the probabilities by label, the likeliest first, or for a U-Net the index of the class of every pixel, (H, W). Those two
+    need the extra `models`.
 
     Args:
         path: what `torchops train` wrote.
         **overrides: of :func:`build`, as `layers="torch"`.
 
     Raises:
-        CheckpointError: if the file is missing, broken, or does not fit.
+        CheckpointError: if the file is missing, broken, or does not fit, or its weights are not finite.
     """
     return Checkpoint.load(path).model(**overrides)
 
 
-__all__ = ["NETS", "POOLS", "Checkpoint", "CheckpointError", "build", "load", "read"]
+__all__ = ["NETS", "POOLS", "Checkpoint", "CheckpointError", "build", "file_of", "load", "read"]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_whole
 from .unet import UNet
 
 
@@ -31,6 +32,10 @@ class Diffusion(nn.Module):
 
     Shape:
         x_t (N, channels, H, W) and t (N,), int64, to the velocity (N, channels, H, W).
+
+    Raises:
+        TypeError: if a number is no whole one.
+        ValueError: if one is too small or too large; when it is called, as the :class:`UNet`.
 
     Source: J. Ho, A. Jain, P. Abbeel, Denoising Diffusion Probabilistic Models, NeurIPS 2020; the cosine: A. Nichol, P.
         Dhariwal, Improved DDPM, ICML 2021; the velocity: T. Salimans, J. Ho, Progressive Distillation, ICLR 2022; fewer
@@ -59,8 +64,10 @@ class Diffusion(nn.Module):
         **layers: Any,
     ) -> None:
         super().__init__()
-        if steps < 2:
-            raise ValueError(f"`steps` must be at least 2, got {steps}")
+        check_whole(size=size, width=width)
+        check_whole(2, steps=steps, embedding=embedding)
+        if embedding % 2:
+            raise ValueError(f"`embedding` must be even, a sine and a cosine for every frequency, got {embedding}")
         if width % 8:
             raise ValueError(f"`width` must be a multiple of 8, the groups of the norm, got {width}")
         self.channels, self.size, self.steps, self.frequencies = channels, size, steps, embedding // 2
@@ -78,6 +85,8 @@ class Diffusion(nn.Module):
         self.register_buffer("noise", (1 - signal**2).sqrt().float())
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        if not isinstance(t, torch.fx.Proxy) and t.dim() != 1:
+            raise ValueError(f"`t` must be (N,), got {tuple(t.shape)}")
         half = self.frequencies
         frequencies = torch.exp(torch.arange(half, device=t.device) * (-math.log(1e4) / half))
         phases = t[:, None] * (1000 / self.steps) * frequencies

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from torchops.nn import Conv2d, MaxPool2d
 
+from .arguments import check_images, check_whole, check_wholes
+
 Layer = Callable[..., nn.Module]
 
 
@@ -29,7 +31,9 @@ class LeNet(nn.Module):
         (N, channels, size, size) to (N, classes).
 
     Raises:
-        ValueError: if `size` is too small, or `norm` is none of the three.
+        TypeError: if a number is no whole one.
+        ValueError: if `size` is too small, or `norm` is none of the three; when it is called, if the images are others than
+            those that it was made for.
 
     Source: Y. LeCun et al., Gradient-based learning applied to document recognition, Proc. IEEE 86(11), 1998; the widths are
         those of Caffe's LeNet.
@@ -53,6 +57,9 @@ class LeNet(nn.Module):
         pool: Layer = MaxPool2d,
     ) -> None:
         super().__init__()
+        check_whole(classes=classes, channels=channels, hidden=hidden)
+        check_whole(0, size=size)
+        check_wholes("widths", widths, range(2, 3))
         if size < 16:
             raise ValueError(f"`size` must be 16 or more, got {size}")
         if norm not in (None, "before", "after"):
@@ -65,6 +72,7 @@ class LeNet(nn.Module):
             # a norm right behind the convolution has a bias of its own
             return [conv(inputs, outputs, 5, bias=norm != "before"), *activation, pool(2)]
 
+        self.channels, self.size = channels, size
         side = ((size - 4) // 2 - 4) // 2
         self.features = nn.Sequential(*block(channels, widths[0]), *block(widths[0], widths[1]))
         self.classifier = nn.Sequential(
@@ -72,4 +80,7 @@ class LeNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        # TorchScript, which takes a network of torch.nn's layers, cannot ask
+        if not torch.jit.is_scripting():
+            check_images(x, self.channels, self.size)
         return torch.log_softmax(self.classifier(self.features(x)), dim=1)

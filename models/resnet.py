@@ -6,10 +6,12 @@ import urllib.error
 from collections.abc import Iterator
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from torchops.conversion import convert
+
+from .arguments import check_whole
+from .extra import needs
 
 DEPTHS = (18, 34, 50, 101, 152)
 STAGES = ("layer1", "layer2", "layer3", "layer4", "fc")
@@ -23,14 +25,16 @@ def resnet(depth: int = 18, classes: int = 1000, *, weights: str | None = None, 
         depth: 18, 34, 50, 101 or 152.
         classes: outputs. Other than 1000, the head is a new one.
         weights: name of torchvision's trained weights, as "IMAGENET1K_V1" or "DEFAULT", which are downloaded once; None for
-            none. Files are read by :func:`load_backbone`.
+            none. Files are taken over by :func:`load_backbone`.
         converted: False leaves torch.nn's layers.
 
     Shape:
         (N, 3, H, W) to (N, classes), logits.
 
     Raises:
+        TypeError: if `classes` is no whole number.
         ValueError: if the depth or the name of the weights is unknown.
+        ModuleNotFoundError: without torchvision.
         ConnectionError: if they cannot be downloaded.
 
     Source: K. He et al., Deep Residual Learning for Image Recognition, CVPR 2016.
@@ -39,8 +43,10 @@ def resnet(depth: int = 18, classes: int = 1000, *, weights: str | None = None, 
     >>> resnet(18, classes=5).fc
     Linear(in_features=512, out_features=5, bias=True)
     """
-    import torchvision
+    with needs("ResNet"):
+        import torchvision
 
+    check_whole(classes=classes)
     if depth not in DEPTHS:
         raise ValueError(f"`depth` must be one of {', '.join(map(str, DEPTHS))}, got {depth}")
     name = f"resnet{depth}"
@@ -58,23 +64,6 @@ def resnet(depth: int = 18, classes: int = 1000, *, weights: str | None = None, 
     if classes != model.fc.out_features:
         model.fc = nn.Linear(model.fc.in_features, classes)
     return convert(model, inplace=True)[0] if converted else model
-
-
-def load_backbone(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Take over all weights but a head of another number of classes.
-
-    Raises:
-        ValueError: if they are those of another network.
-    """
-    head = {k: v for k, v in state.items() if k.startswith("fc.")}
-    own = model.state_dict()
-    fits = all(k in own and own[k].shape == v.shape for k, v in head.items())
-    state = {**state} if fits else {k: v for k, v in state.items() if k not in head}
-    wrong = [k for k, v in state.items() if k not in own or own[k].shape != v.shape]
-    missing = [k for k in own if k not in state and not k.startswith("fc.")]
-    if wrong or missing:
-        raise ValueError(f"these are weights of another network: {(wrong or missing)[0]} does not fit")
-    model.load_state_dict(state, strict=False)
 
 
 def stages(model: nn.Module) -> Iterator[tuple[str, list[nn.Parameter]]]:

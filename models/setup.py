@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .checkpoints import CheckpointError, build, read
+from .checkpoints import Checkpoint, CheckpointError, build, file_of, read
 from .data import Data, folder, named, pages, pairs
 from .diffusion import Diffusion
 from .options import Config
-from .resnet import load_backbone, stages
+from .resnet import stages
 from .tasks import Classification, Denoising, Segmentation, Task
+from .weights import HEADS, take_over, unwrapped
 
 
 def data_for(config: Config) -> Data:
@@ -37,7 +38,13 @@ def data_for(config: Config) -> Data:
 
 
 def net_for(config: Config, data: Data) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a run, with its first weights, and the options of `build` that make it."""
+    """The network of a run, with its first weights, and the options of `build` that make it.
+
+    What there is to say of weights from a file, as that the head is a new one, is added to the notes of what was found.
+
+    Raises:
+        CheckpointError: if the weights cannot be read, or are of another network.
+    """
     options = dict(config.options)
     if config.net in ("lenet", "unet", "resnet"):
         options["classes"] = len(data.labels)
@@ -49,20 +56,24 @@ def net_for(config: Config, data: Data) -> tuple[nn.Module, dict[str, Any]]:
     path = Path(config.weights)
     if config.net == "resnet" and not path.exists() and path.suffix == "":
         return build(config.net, layers=config.layers, weights=config.weights, **options), options
-    content = read(path / "best.pt" if path.is_dir() else path)
-    of = content.get("net", config.net) if isinstance(content, dict) else None
-    if of != config.net:
-        raise CheckpointError(f"`weights` (={path}): is of another network, {of or 'no checkpoint'}, not {config.net}")
-    state = content.get("state", content)
     net = build(config.net, layers=config.layers, **options)
     try:
-        if config.net == "resnet":
-            load_backbone(net, state)
-        else:
-            net.load_state_dict(state)
-    except (ValueError, RuntimeError) as error:
-        raise CheckpointError(f"`weights` (={path}): {str(error).splitlines()[-1].strip()}") from error
+        notes = take_over(net, _weights(file_of(path), config.net), HEADS.get(config.net))
+    except ValueError as error:
+        raise CheckpointError(f"`weights` (={path}): {error}") from error
+    data.found.notes += [f"{path}: {note}" for note in notes]
     return net, options
+
+
+def _weights(path: Path, net: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, which must be of the same network, or of a file of another program."""
+    content = read(path)
+    if not isinstance(content, dict) or "torchops" not in content:
+        return unwrapped(content)
+    checkpoint = Checkpoint.of(content, path)
+    if checkpoint.net != net:
+        raise ValueError(f"is of another network, {checkpoint.net}, not {net}")
+    return checkpoint.state
 
 
 def task_for(config: Config, data: Data, net: nn.Module) -> Task:

@@ -10,8 +10,11 @@ from torch import Tensor, nn
 
 from torchops.nn import AvgPool2d, AvgUnpool2d, Conv2d, ConvTranspose2d, MaxPool2d, MaxUnpool2d
 
+from .arguments import check_images, check_whole, check_wholes
+
 Layer = Callable[..., nn.Module]
 UNPOOLS = ("max", "avg", "transpose")
+MOST_HALVINGS, MOST_DILATION, MOST_BLOCKS = 16, 256, 64
 
 
 class Block(nn.Module):
@@ -64,10 +67,11 @@ class UNet(nn.Module):
         classes: channels of the result.
         channels: of the images.
         width: channels of the first level; each further one has twice as many.
-        depth: how often the image is halved.
+        depth: how often the image is halved, 16 times at most.
         unpool: how the decoder doubles: "avg" spreads values over the windows of an average pool, "max" puts them back where
             the encoder's max pool found its maxima, "transpose" is a transposed convolution after a max pool.
-        dilations: of the blocks at the bottom; (1, 2, 4) sees seven times as far as (1,) at the same resolution.
+        dilations: of the blocks at the bottom; (1, 2, 4) sees seven times as far as (1,) at the same resolution. 64 blocks at
+            most, dilated by 256 at most.
         padding_mode: border of every 3x3 convolution, as :class:`torchops.nn.Conv2d`. "reflect" needs the bottom to be larger
             than the largest dilation.
         embedding: features of an embedding that every block adds, or 0.
@@ -76,12 +80,14 @@ class UNet(nn.Module):
             it has one.
 
     Shape:
-        (N, channels, H, W) to (N, classes, H, W), for every H and W; inside it is padded to a multiple of 2^depth. `embedding`
-        is (N, embedding). `torch.export` takes named H and W, `torch.export.Dim`, of more than 2^depth: torch exports images of
-        one pixel, as the bottom would have, by themselves.
+        (N, channels, H, W) to (N, classes, H, W), for every H and W that `padding_mode` allows; inside it is padded to a
+        multiple of 2^depth. `embedding` is (N, embedding). `torch.export` takes named H and W, `torch.export.Dim`, of more than
+        2^depth: torch exports images of one pixel, as the bottom would have, by themselves.
 
     Raises:
-        ValueError: if `unpool` is unknown, or a number is too small.
+        TypeError: if a number is no whole one.
+        ValueError: if `unpool` is unknown, or a number too small or too large; when it is called, if the images have other
+            channels, or are too small for `padding_mode`.
 
     Source: O. Ronneberger, P. Fischer, T. Brox, U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015;
         unpooling by indices: V. Badrinarayanan et al., SegNet, TPAMI 2017.
@@ -115,11 +121,10 @@ class UNet(nn.Module):
         super().__init__()
         if unpool not in UNPOOLS:
             raise ValueError(f"`unpool` must be one of {', '.join(UNPOOLS)}, got {unpool!r}")
-        for name, value in (("classes", classes), ("channels", channels), ("width", width), ("depth", depth)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}")
-        if not dilations or min(dilations) < 1:
-            raise ValueError(f"`dilations` must be numbers of at least 1, got {tuple(dilations)}")
+        check_whole(classes=classes, channels=channels, width=width)
+        check_whole(1, MOST_HALVINGS, depth=depth)
+        check_whole(0, embedding=embedding)
+        check_wholes("dilations", dilations, range(1, MOST_BLOCKS + 1), MOST_DILATION)
 
         def block(inputs: int, outputs: int, dilation: int = 1) -> Block:
             return Block(inputs, outputs, embedding, dilation, padding_mode, conv, norm, activation)
@@ -128,6 +133,9 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(block(a, b) for a, b in zip([channels, *widths], widths, strict=False))
         pool = avg_pool(2) if unpool == "avg" else max_pool(2, return_indices=True) if unpool == "max" else max_pool(2)
         self.pool, self.indexed = pool, unpool == "max"
+        # reflected are fewer pixels than there are, around go all: this many does the bottom need, which is 2^-depth as large
+        needed = {"reflect": max(dilations) + 1, "circular": max(dilations)}.get(padding_mode, 1)
+        self.channels, self.least, self.embedding = channels, (needed - 1) * 2**depth + 1, embedding
         bottom = 2 * widths[-1]
         inputs = [widths[-1]] + [bottom] * (len(dilations) - 1)
         self.bottom = nn.ModuleList(block(c, bottom, d) for c, d in zip(inputs, dilations, strict=True))
@@ -138,6 +146,9 @@ class UNet(nn.Module):
         self.head = conv(width, classes, 1)
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        check_images(x, self.channels, least=self.least)
+        if self.embedding and embedding is None:
+            raise ValueError(f"`embedding` must be (N, {self.embedding}), got None")
         h, w = x.shape[-2:]
         multiple = 2 ** len(self.down)
         # this is written so that export sees a multiple, which pools halve evenly: in n + -n % multiple it sees none
