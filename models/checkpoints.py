@@ -206,10 +206,7 @@ def read(path: Path) -> Any:
     except Exception as error:  # broken and hostile files make readers raise whatever they stumble over
         reason = "is no file of weights, or broken"
         if contents.classes:
-            reason = (
-                f"holds more than weights, as {shown(contents.classes[0])}, which is not read: "
-                "save torch.save(model.state_dict(), path)"
-            )
+            reason += f": it holds {shown(contents.classes[0])}; save torch.save(model.state_dict(), path)"
         raise CheckpointError(f"{path}: {reason}") from error
 
 
