@@ -99,7 +99,7 @@ class Checkpoint:
                 torch.save(content, cast(IO[bytes], told))
                 told.check()
         except (OSError, RuntimeError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+            reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{path}: ").splitlines()[0]
             raise CheckpointError(
                 f"{path}: cannot be written: {reason}; what was saved before is still there"
             ) from error

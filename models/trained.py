@@ -35,6 +35,7 @@ class Prepare:
     def preprocess(self) -> Preprocess:
         with needs("`prepare`"):
             from .data import Preprocess
+
         return Preprocess(**self.fields)
 
     def pixels(self, image: Any) -> Tensor:
@@ -63,18 +64,15 @@ class Prepare:
 
 def _values(image: Any, preprocess: Preprocess, max_pixels: int | None) -> Tensor:
     """(C, H, W), float32 from 0 to 1."""
-    with needs("`prepare`"):
-        import numpy as np
-        from PIL import Image
+    import numpy as np
+    from PIL import Image
 
-        from torchops.files.images import MAX_PIXELS
+    from torchops.files.images import MAX_PIXELS
 
-        from .data import read
-    gray, background = preprocess.channels == 1, preprocess.background
     if isinstance(image, (str, Path)):
-        return read(image, gray, background=background, max_pixels=max_pixels or MAX_PIXELS)
+        return preprocess.read(image, max_pixels=max_pixels or MAX_PIXELS)
     if isinstance(image, Image.Image):
-        return _drawn(image, gray, background)
+        return _drawn(image, preprocess)
     if isinstance(image, np.ndarray):
         if image.dtype not in (np.uint8, np.float16, np.float32, np.float64):
             raise TypeError(f"`image` must be of uint8 or floating point, got {image.dtype}")
@@ -86,8 +84,8 @@ def _values(image: Any, preprocess: Preprocess, max_pixels: int | None) -> Tenso
         raise TypeError(
             f"`image` must be a path, a Pillow image, a tensor or a NumPy array, got {type(image).__name__}"
         )
-    if image.dtype != torch.uint8 and not image.is_floating_point():
-        raise TypeError(f"`image` must be of uint8 or floating point, got {str(image.dtype).removeprefix('torch.')}")
+    if (image.dtype != torch.uint8 and not image.is_floating_point()) or image.layout != torch.strided:
+        raise TypeError(f"`image` must be dense, of uint8 or floating point, got {image.dtype}, {image.layout}")
     if image.dim() not in (2, 3) or (image.dim() == 3 and image.shape[0] not in (1, 3)) or image.numel() == 0:
         raise ValueError(f"`image` must be (H, W) or (C, H, W), C = 1 or 3, got {tuple(image.shape)}")
     return _scaled(image if image.dim() == 3 else image.unsqueeze(0))
@@ -106,10 +104,12 @@ def _scaled(image: Tensor) -> Tensor:
     return values
 
 
-def _drawn(image: Any, gray: bool, background: str) -> Tensor:
-    from torchops.files.images import _decode
+def _drawn(image: Any, preprocess: Preprocess) -> Tensor:
+    """A Pillow image, as files are read."""
+    from torchops.files.images import one_line, picture_of, upright
 
-    picture = _decode(image, gray)
+    with one_line(Path("`image`")):
+        picture = picture_of(upright(image), gray=preprocess.channels == 1, background=preprocess.background)
     return picture.pixels.float() / picture.white
 
 

@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Collection
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .weights import HEADS, shown, unusable
 
-LARGEST_IMAGE = 10_000
-"""The most rows and columns that a checkpoint may ask images to be brought to."""
+LARGEST_IMAGE = 13_377
+"""The most rows and columns that images may be brought to, as :class:`torchops.models.data.Preprocess` has it."""
+_FLOAT = torch.finfo(torch.float32)
 _LONGEST_LIST = 64
 _LONGEST_TEXT = 200
 
@@ -22,6 +24,11 @@ def _whole(value: Any, least: int, most: int) -> bool:
 
 def _number(value: Any) -> bool:
     return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
+def _float(value: Any) -> bool:
+    """Whether float32 can hold a number."""
+    return _number(value) and -_FLOAT.max <= value <= _FLOAT.max
 
 
 def _scalar(value: Any) -> bool:
@@ -41,7 +48,7 @@ def _option(value: Any) -> bool:
 
 
 def _numbers(value: Any) -> bool:
-    return _each(value, _number, (list, tuple)) and len(value) in (1, 3)
+    return _each(value, _float, (list, tuple)) and len(value) in (1, 3)
 
 
 Check = tuple[Callable[[Any], bool], str]
@@ -65,7 +72,7 @@ PREPROCESS: dict[str, Check] = {
     "channels": (lambda v: _whole(v, 1, 3) and v != 2, "1 or 3"),
     "size": (lambda v: v is None or _whole(v, 1, LARGEST_IMAGE), f"None or a whole number from 1 to {LARGEST_IMAGE}"),
     "mean": (_numbers, "one number or three"),
-    "std": (lambda v: _numbers(v) and min(v) > 0, "one positive number or three"),
+    "std": (lambda v: _numbers(v) and min(v) >= _FLOAT.tiny, "one positive number or three"),
     "background": (lambda v: type(v) is str and v in ("white", "black"), "white or black"),
 }
 """The fields of :class:`torchops.models.data.Preprocess`, and what they must be."""

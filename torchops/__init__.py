@@ -64,8 +64,16 @@ for _name in functional.__all__[1:]:
     torch.fx.wrap(_name)
 
 
+_LAZY = ("compile", "export", "models")
+"""What imports torch's compilers, or networks, when it is first asked for."""
+
+
 def __getattr__(name: str) -> Any:
-    """`torchops.compile` and `torchops.export`, which import torch's compilers, when they are first asked for."""
-    if name in ("compile", "export"):
+    """`torchops.compile`, `torchops.export` and `torchops.models`."""
+    if name in _LAZY:
         return importlib.import_module(f"torchops.{name}")
     raise AttributeError(f"module 'torchops' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -9,12 +9,15 @@ found.py        what was found, to be said before training
 loading.py      batches that depend on seed, epoch and step only
 """
 
-from .classes import DATASETS, digits, folder, named
-from .found import DataError, Found
-from .loading import Data, Images, Seeded, train_loader, val_loader
-from .masks import pairs
-from .pages import pages
-from .preprocess import Preprocess, read
+from torchops.models.extra import needs
+
+with needs("torchops.models.data"):
+    from .classes import DATASETS, digits, folder, named
+    from .found import DataError, Found
+    from .loading import Data, Images, Seeded, train_loader, val_loader
+    from .masks import pairs
+    from .pages import pages
+    from .preprocess import Preprocess, read
 
 __all__ = [
     "DATASETS", "Data", "DataError", "Found", "Images", "Preprocess", "Seeded",

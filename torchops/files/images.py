@@ -16,6 +16,7 @@ from .opening import FORMATS as FORMATS
 from .opening import MAX_PIXELS, ImageError, one_line, opened
 from .opening import SUFFIXES as SUFFIXES
 from .opening import turned as turned
+from .opening import upright as upright
 from .scale import counted, is_counted
 from .transparency import opaque
 
@@ -51,14 +52,19 @@ def read_image(path: Path, *, gray: bool = False, background: str = "white", max
     if background not in BACKGROUNDS:
         raise ValueError(f"`background` must be white or black, got {background!r}")
     with opened(path, max_pixels=max_pixels) as image, one_line(path):
-        if is_counted(image):
-            values, white = counted(image, background)
-            return Picture(values.unsqueeze(0), white, _frames(image))
-        image_gray = gray or image.mode in ("1", "L", "LA", "La")
-        decoded = opaque(image, background).convert("L" if image_gray else "RGB")
-        pixels = torch.from_numpy(np.array(decoded))
-        pixels = pixels.unsqueeze(0) if pixels.dim() == 2 else pixels.permute(2, 0, 1)
-        return Picture(pixels, 255.0, _frames(image))
+        return picture_of(image, gray=gray, background=background)
+
+
+def picture_of(image: Image.Image, *, gray: bool = False, background: str = "white") -> Picture:
+    """An image of Pillow's as :func:`read_image` reads it from a file; it must be upright."""
+    if is_counted(image):
+        values, white = counted(image, background)
+        return Picture(values.unsqueeze(0), white, _frames(image))
+    image_gray = gray or image.mode in ("1", "L", "LA", "La")
+    decoded = opaque(image, background).convert("L" if image_gray else "RGB")
+    pixels = torch.from_numpy(np.array(decoded))
+    pixels = pixels.unsqueeze(0) if pixels.dim() == 2 else pixels.permute(2, 0, 1)
+    return Picture(pixels, 255.0, _frames(image))
 
 
 def _frames(image: Image.Image) -> int:

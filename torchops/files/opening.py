@@ -65,7 +65,7 @@ def opened(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]
     """
     with contextlib.ExitStack() as closing:
         with one_line(path):
-            image = _upright(_loaded(path, max_pixels, closing))
+            image = upright(_loaded(path, max_pixels, closing))
         yield image
 
 
@@ -165,7 +165,8 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """An image as its EXIF orientation says that it is to be seen."""
     turn = _TURNS.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
 
