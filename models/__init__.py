@@ -4,6 +4,7 @@ lenet.py  resnet.py  unet.py  diffusion.py      one network a file, to be read a
 checkpoints.py                                  networks by name and as files
 archives.py  validation.py  weights.py          what such a file may hold, and whose weights a network can take
 trained.py                                      a trained network asked about an image
+arguments.py  extra.py                          what networks refuse, and what to install
 data/                                           what they are trained on
 setup.py                                        what a configuration stands for: data, network, task, optimizer
 tasks.py                                        loss, figures and pictures of classification, segmentation, diffusion

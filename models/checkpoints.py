@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import warnings
 from collections.abc import Callable
@@ -184,7 +185,7 @@ def file_of(path: str | Path) -> Path:
 
 
 def read(path: Path) -> Any:
-    """The content of a file that torch wrote, tensors on the CPU; nothing in it is run.
+    """The content of a file that torch wrote, or safetensors, tensors on the CPU; nothing in it is run.
 
     Raises:
         CheckpointError: if it is missing or broken, holds more than weights, or would unpack to more than there is.
@@ -193,12 +194,16 @@ def read(path: Path) -> Any:
         raise CheckpointError(f"{path}: {reason}")
     contents = Contents()
     try:
+        if path.suffix == ".safetensors":
+            return _safetensors(path)
         contents = look(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except Oversized as error:
         raise CheckpointError(f"{path}: {error}") from error
+    except CheckpointError:
+        raise
     except PermissionError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     except MemoryError as error:
@@ -210,13 +215,22 @@ def read(path: Path) -> Any:
         raise CheckpointError(f"{path}: {reason}") from error
 
 
+def _safetensors(path: Path) -> Any:
+    try:
+        reader = importlib.import_module("safetensors.torch")
+    except ModuleNotFoundError:
+        raise CheckpointError(f"{path}: needs safetensors: pip install safetensors") from None
+    return reader.load_file(path)
+
+
 def load(path: str | Path, **overrides: Any) -> nn.Module:
     """A trained network from a checkpoint or a run's folder, in eval mode, on the CPU.
 
     It knows what it was trained for: `classes`, the labels in the order of its outputs; `prepare(image)`, a batch of one from a
     path, a Pillow image, a tensor or a NumPy array, as :class:`torchops.models.trained.Prepare` takes it; and `predict(image)`,
     the probabilities by label, the likeliest first, or for a U-Net the index of the class of every pixel, (H, W). Those two
-    need the extra `models`.
+    need the extra `models`. Copies have them as well; what :func:`torchops.fuse` makes is another module, and is asked by
+    :class:`torchops.models.trained.Predict`.
 
     Args:
         path: what `torchops train` wrote.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -191,3 +192,18 @@ def test_checkpoints_of_ours_start_a_run(tmp_path: Path) -> None:
     assert torch.equal(found.state_dict()["features.0.weight"], net.state_dict()["features.0.weight"])
     with pytest.raises(CheckpointError, match="is of another network, lenet, not unet"):
         started("unet", tmp_path, 3)
+
+
+def test_safetensors_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = pytest.importorskip("safetensors.torch")
+    net, path = BUILT["lenet"](3), tmp_path / "a.safetensors"
+    written.save_file(net.state_dict(), path)
+    found, notes = started("lenet", path, 3)
+    assert notes == []
+    assert torch.equal(found.state_dict()["features.0.weight"], net.state_dict()["features.0.weight"])
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="is no file of weights, or broken"):
+        read(path)
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(CheckpointError, match="needs safetensors: pip install safetensors"):
+        read(path)
