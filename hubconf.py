@@ -1,5 +1,7 @@
 """torchops' networks for `torch.hub.load`, with or without a checkpoint of `torchops train`.
 
+With one they have `classes`, `prepare` and `predict`, as :func:`torchops.models.load` says.
+
 >>> import torch
 >>> lenet = torch.hub.load(".", "lenet", source="local", classes=26)
 >>> lenet(torch.rand(2, 1, 28, 28)).shape
