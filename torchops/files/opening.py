@@ -110,14 +110,15 @@ def _loaded(path: Path, max_pixels: int, closing: contextlib.ExitStack) -> Image
         if usual is None or image.width * image.height <= 2 * usual:
             guard.close()
         _check_strips(image)
-        # a PNG is decoded when it is asked for its orientation
         stored = image.tile[0][3] if image.tile else None
-        before = _orientation(image)
+        # Pillow turns TIFFs when they are decoded; and decodes others when they are asked
+        before = _orientation(image) if image.format == "TIFF" else 1
         image.load()
-    # Pillow turns TIFFs when they are decoded
     image.info[_TURNED] = before in _TURNS or _orientation(image) in _TURNS
-    if "transparency" in image.info:
-        image.info["transparency"] = _as_decoded(image.info["transparency"], stored)
+    key = image.info.pop("transparency", None)
+    # the texts in a PNG have names of their own choice
+    if isinstance(key, (int, bytes, tuple)):
+        image.info["transparency"] = _as_decoded(key, stored)
     return image
 
 
