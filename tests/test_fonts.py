@@ -34,6 +34,7 @@ def _caches() -> Iterator[None]:
         ("\udc80", r"\udc80"),
         ("\u200d", r"\u200d"),
         ("x" * 30, "x" * 12 + "…" + "x" * 11),
+        ("\n" * 20, r"\n\n\n\n\n\n…\n\n\n\n\n"),
         ("", ""),
     ],
 )
@@ -44,7 +45,7 @@ def test_what_is_drawn(name: str, drawn: str) -> None:
 @pytest.mark.usefixtures("_caches")
 def test_characters_that_no_font_has_are_spelt_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fonts, "_installed", dict)
-    assert label(f"{CAT}, \u0915, \U0001f9ff") == r"\u732b, \u0915, \U0001f9ff"
+    assert label(f"{CAT}, \u0915, \U0001f9ff", 40) == r"\u732b, \u0915, \U0001f9ff"
 
 
 def _image(name: str, tmp_path: Path, **options: Any) -> np.ndarray:
