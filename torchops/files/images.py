@@ -93,9 +93,10 @@ def stretched(values: Tensor, white: float) -> tuple[Tensor, float]:
     Returns:
         The values, not above `white`; and the factor, 1 if there is nothing but 0.
     """
-    flat = values.flatten()
-    # torch.quantile takes 16 million values
-    strong = float(flat.kthvalue(1 + (len(flat) - 1) * 99 // 100).values) or float(flat.max())
+    flat = values.flatten().numpy()
+    # torch.quantile takes 16 million values, and kthvalue memory for their places
+    rank = (len(flat) - 1) * 99 // 100
+    strong = float(np.partition(flat, rank)[rank]) or float(flat.max())
     factor = white / strong if strong > 0 else 1.0
     return (values * factor).clamp_(max=white), factor
 
