@@ -6,7 +6,6 @@ import contextlib
 import os
 import struct
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from torchops.files.images import (
     turned,
     write_image,
 )
-from torchops.files.quiet import quiet
 
 from .crafted import encoded, png, tiff
 
@@ -323,45 +321,6 @@ class TestLimit:
         for thread in threads:
             thread.join()
         assert not wrong
-
-
-class TestQuiet:
-    def test_only_in_this_thread(self) -> None:
-        inside, told = threading.Event(), threading.Event()
-        raised: list[Warning] = []
-
-        def other() -> None:
-            inside.wait()
-            try:
-                warnings.warn("of another thread", UserWarning, stacklevel=1)
-            except UserWarning as warning:
-                raised.append(warning)
-            told.set()
-
-        thread = threading.Thread(target=other)
-        thread.start()
-        with quiet():
-            inside.set()
-            told.wait()
-            warnings.warn("of this one", UserWarning, stacklevel=1)
-        thread.join()
-        assert [str(warning) for warning in raised] == ["of another thread"]
-
-    def test_in_the_block_alone(self) -> None:
-        with quiet(), quiet():
-            warnings.warn("in it", UserWarning, stacklevel=1)
-        with pytest.warns(UserWarning, match="after it"):
-            warnings.warn("after it", UserWarning, stacklevel=1)
-
-    def test_filters_set_since(self) -> None:
-        with quiet():
-            pass
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            with quiet():
-                warnings.warn("in it", UserWarning, stacklevel=1)
-            with pytest.raises(UserWarning):
-                warnings.warn("after it", UserWarning, stacklevel=1)
 
 
 def test_a_postscript_runs_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
