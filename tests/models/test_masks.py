@@ -301,6 +301,17 @@ def test_what_cannot_be_read_is_left_out_when_asked(masked: Path) -> None:
         pairs(masked, skip_corrupt=True)
 
 
+@pytest.mark.parametrize("place", [100, 300, 600, 900])
+def test_a_wrong_byte_of_a_png_is_no_other_class(place: int, tmp_path: Path) -> None:
+    """Decoding fails once, and must not be asked for again: what is left then is 0."""
+    file = save(tmp_path / "mask.png", np.random.default_rng(0).integers(0, 7, (40, 50)).astype(np.uint8))
+    content = bytearray(file.read_bytes())
+    content[place] ^= 0x55
+    file.write_bytes(content)
+    with pytest.raises(ImageError, match=r"mask.png: cannot be read: .* data stream"):
+        read_mask(file)
+
+
 def test_a_mask_that_changes_meanwhile(masked: Path) -> None:
     data = pairs(masked)
     save(masked / "masks" / "04.png", np.full((24, 30), 9, np.uint8))

@@ -109,7 +109,8 @@ def _loaded(path: Path, max_pixels: int, closing: contextlib.ExitStack) -> Image
         # some decoders ask Pillow for its limit again
         if usual is None or image.width * image.height <= 2 * usual:
             guard.close()
-        before = _orientation(image)
+        # asking a PNG for EXIF decodes it, and hides that it is broken
+        before = _orientation(image) if image.format == "TIFF" else 1
         stored = image.tile[0][3] if image.tile else None
         image.load()
     # Pillow turns TIFFs when they are decoded
