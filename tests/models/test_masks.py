@@ -497,6 +497,9 @@ def test_limits_of_pixels_hold_for_both(masked: Path) -> None:
 def test_folders_that_are_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such folder"):
         pairs(tmp_path / "missing")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file\): Not a directory"):
+        pairs(tmp_path / "file")
     with pytest.raises(
         DataError, match=r"holds no folder images, and no folder train that would hold one; folders: none"
     ):
