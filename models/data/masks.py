@@ -123,6 +123,11 @@ def pairs(
     """
     found = Found()
     folders = _folders(root, found)
+    for folder in folders.values():
+        if folder != root and (folder / CLASSES_FILE).exists():
+            raise DataError(
+                f"{folder / CLASSES_FILE}: belongs beside {folder.name}: the classes are those of all parts"
+            )
     names, ignored = read_classes(root / CLASSES_FILE)
     parts = {part: _matched(folder, found) for part, folder in folders.items()}
     _check_all_differ(pair for files in parts.values() for pair in files)

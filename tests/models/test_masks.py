@@ -466,6 +466,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "part without masks": (
         lambda r: (_split(r, "train", "val"), shutil.rmtree(r / "val/masks")), r"val\): holds no folder masks"
     ),
+    "classes of a part": (
+        lambda r: (_split(r, "train", "val"), (r / "train/classes.txt").write_text("0\n255\n")),
+        r"train/classes.txt: belongs beside train",
+    ),
     "val is train": (
         lambda r: (_split(r, "train"), (r / "val").symlink_to("train")),
         r"val/images/00.png: is one and the same file as .*train/images/00.png",
