@@ -146,14 +146,7 @@ def pairs(
     if "val" in parts:
         found.held_out = f"the images in {folders['val'].name}"
     else:
-        found.held_out = "every fifth image"
-        files = parts["train"]
-        if len(files) < 2:
-            raise DataError(
-                f"`data` (={folders['train']}): holds {counted(len(files), 'image')} that can be read, at least two are needed"
-            )
-        parts["val"] = files[FIFTH - 1 :: FIFTH] or files[-1:]
-        parts["train"] = [pair for pair in files if pair not in parts["val"]]
+        parts["train"], parts["val"] = _held_out(folders["train"], parts["train"], found)
     for part in ("train", "val", "test"):
         if part in parts:
             _count(root, part, [seen[pair] for pair in parts[part]], names, found)
@@ -169,6 +162,18 @@ def pairs(
         Pairs(parts["train"], class_of, preprocess, crop, crops, max_pixels), whole["val"], tuple(names.values()), preprocess,
         test=whole.get("test"), found=found, values=tuple(names), colours=palettes.colours(names),
     )  # fmt: skip
+
+
+def _held_out(root: Path, files: Sequence[Pair], found: Found) -> tuple[list[Pair], list[Pair]]:
+    """Pairs to train on and to hold out."""
+    if len(files) < 2:
+        raise DataError(
+            f"`data` (={root}): holds {counted(len(files), 'image')} that can be read, at least two are needed"
+        )
+    found.held_out = "every fifth image" if len(files) >= FIFTH else "the last image"
+    val = list(files[FIFTH - 1 :: FIFTH] or files[-1:])
+    held = set(val)
+    return [pair for pair in files if pair not in held], val
 
 
 def _folders(root: Path, found: Found) -> dict[str, Path]:
