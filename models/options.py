@@ -182,7 +182,10 @@ class Config:
         },
     )  # fmt: skip
     crops: int = option(
-        8, "Crops taken of every image in an epoch; of pages of digits, 64 times as many are made.", nets=["unet"], least=1
+        8,
+        "Crops taken of every image in an epoch; of pages of digits, 64 times as many are made.",
+        nets=["unet"],
+        least=1,
     )
     ema: float | None = option(
         None, "Share of the weights' moving average that stays in a step; the average is what is judged and kept.",
@@ -201,7 +204,9 @@ class Config:
             "path": False,
         },
     )  # fmt: skip
-    freeze: int = option(0, "Epochs at the beginning in which only the last layer is trained.", nets=["resnet"], least=0)
+    freeze: int = option(
+        0, "Epochs at the beginning in which only the last layer is trained.", nets=["resnet"], least=0
+    )
     layer_decay: float = option(
         1.0, "Learning rate of each stage as a share of that of the next stage.", nets=["resnet"]
     )
@@ -264,7 +269,9 @@ class Config:
         if self.ema is not None and not 0 <= self.ema < 1:
             raise ValueError(f"`ema` must lie within 0 and 1, got {self.ema}")
         if self.cycles != sorted({*self.cycles, 0, self.epochs})[1:-1]:
-            raise ValueError(f"`cycles` must rise from 1 to less than {self.epochs} epochs, got {shortened(self.cycles)}")
+            raise ValueError(
+                f"`cycles` must rise from 1 to less than {self.epochs} epochs, got {shortened(self.cycles)}"
+            )
 
     @classmethod
     def asked(cls, net: str, **asked: Any) -> Config:
@@ -294,7 +301,9 @@ class Config:
         values, others = here | self.options, {**vars(asked), **asked.options}
         counts = [*here, *sorted({*self.options, *asked.options})] if names is None else list(names)
         if "epochs" in counts and asked.epochs < self.epochs:
-            raise ValueError(f"`epochs` (={asked.epochs}): the run was asked for {self.epochs}, and only more can be added")
+            raise ValueError(
+                f"`epochs` (={asked.epochs}): the run was asked for {self.epochs}, and only more can be added"
+            )
         for name in counts:
             before, now = values.get(name), others.get(name)
             if name not in (*_FREE, "epochs") and not _same(before, now):

@@ -175,9 +175,7 @@ class Run:
         except Timeout:
             raise
         except OSError as error:
-            kept = (
-                "; what was saved before is still there, and `resume` goes on from it" if self.last.exists() else ""
-            )
+            kept = "; what was saved before is still there, and `resume` goes on from it" if self.last.exists() else ""
             raise CheckpointError(f"{self.path}: cannot be written: {error.strerror or error}{kept}") from error
 
     def write(self, name: str, text: str) -> None:

@@ -139,10 +139,9 @@ def fit(kept: Mapping[Any, Any], own: Mapping[str, Tensor], what: str) -> None:
         CheckpointError: if a name, a shape or a dtype differs.
     """
     for name in {**kept, **own}:
-        tensors = kept.get(name), own.get(name)
-        if not all(isinstance(t, Tensor) for t in tensors):
-            raise CheckpointError(f"does not fit the run: {what} {'lacks' if name in own else 'has'} {name}")
-        (old, new) = tensors
+        old, new = kept.get(name), own.get(name)
+        if not (isinstance(old, Tensor) and isinstance(new, Tensor)):
+            raise CheckpointError(f"does not fit the run: {what} {'has' if new is None else 'lacks'} {name}")
         if old.shape != new.shape or old.dtype != new.dtype:
             raise CheckpointError(
                 f"does not fit the run: {name} of {what} is {tuple(old.shape)}, {old.dtype}, "
