@@ -56,7 +56,7 @@ class Processes:
 
     def leave(self) -> None:
         """Leave the group, when nothing is left that uses it: what outlives it may wait for it for ever."""
-        if self.world > 1:
+        if self.world > 1 and dist.is_initialized():
             gc.collect()
             dist.destroy_process_group()
 

@@ -120,7 +120,7 @@ class NetworkOptions:
     )  # fmt: skip
     norm: Literal["none", "before", "after"] = option(
         "none", "Normalize batches, before or after the activations, or not at all.", nets=["lenet"],
-        read=lambda where: None if where == "none" else where, kept=str | None,
+        read=lambda where: None if where == "none" else where, kept=Literal["before", "after"] | None,
     )  # fmt: skip
     channels: int = option(
         1, "Channels of the images: 1 for shades of gray, 3 for colour.", nets=["lenet", "unet", "diffusion"]

@@ -148,6 +148,9 @@ class Trainer:
                     if self.processes.first:
                         self._save()
                         self.watcher.epoch(row)
+        # what is left to do, one does alone: figures are no longer those of all
+        self.forward = None
+        self.processes.leave()
         return self._finish() if self.processes.first else {}
 
     def _diverged(self, what: str, value: float) -> NoReturn:

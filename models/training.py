@@ -10,6 +10,7 @@ from typing import Any
 
 from torchops import backend
 
+from .checkpoints import CheckpointError
 from .distributed import Elsewhere, Processes
 from .options import Config
 from .runs import Run
@@ -103,4 +104,4 @@ def _joined(config: Config) -> Iterator[Processes]:
         processes.leave()
 
 
-__all__ = ["Diverged", "Elsewhere", "Interrupted", "Trainer", "Watcher", "look", "train"]
+__all__ = ["CheckpointError", "Diverged", "Elsewhere", "Interrupted", "Trainer", "Watcher", "look", "train"]

@@ -20,6 +20,8 @@ from torchops.models.schedule import rate
 from torchops.models.state import State, load_moments
 from torchops.models.training import Interrupted, train
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def stopping(epoch: int) -> Silent:
     """Looks on, and stops the run in an epoch as Ctrl-C does."""
@@ -30,7 +32,7 @@ def stopping(epoch: int) -> Silent:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def finished(undrawn: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = Run(tmp_path_factory.mktemp("runs") / "finished")
     train(tiny("lenet"), run, Silent())
     return run
