@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.models.test_commands import invoke
+from tests.models.shell import invoke
 from tests.models.test_training import Silent, tiny
 from torchops.models import Checkpoint
 from torchops.models.runs import Run
