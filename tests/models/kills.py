@@ -40,6 +40,13 @@ class Killed:
     differs: list[str] = field(default_factory=list)
 
 
+def forking() -> ForkServerContext:
+    """Processes begin where all is imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.models.kills"])
+    return context
+
+
 def child(net: str, path: str) -> None:
     """One process: begins, or goes on."""
     torch.set_num_threads(1)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.models.kills import forking
 from tests.models.test_training import ROOT, Silent, tiny
 from torchops.models import Checkpoint, CheckpointError
 from torchops.models.options import Config
@@ -195,45 +196,41 @@ def test_one_process_trains_in_a_folder(tmp_path: Path) -> None:
     assert not (tmp_path / ".lock").exists()
 
 
+def contend(path: str, seed: int, together: Any, said: Any) -> None:
+    """One process that begins a run at the same moment as another one."""
+    make = Trainer.__init__
+
+    def ready(*arguments: Any) -> None:
+        make(*arguments)
+        together.wait()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "__init__", ready)
+        try:
+            train(tiny("lenet", seed=seed), Run(Path(path)), Silent())
+        except CheckpointError as error:
+            said.put((seed, str(error)))
+
+
 def test_of_two_runs_in_one_folder_one_wins(tmp_path: Path) -> None:
-    """Both have seen that it is empty, and begin at the same moment."""
-    code = (
-        "import sys; from pathlib import Path; from tests.models.test_training import Silent, tiny\n"
-        "from torchops.models.runs import Run; from torchops.models.training import CheckpointError, Trainer, train\n"
-        "make = Trainer.__init__\n"
-        "def ready(*arguments):\n"
-        "    make(*arguments)\n"
-        "    print('ready', flush=True)\n"
-        "    sys.stdin.readline()\n"
-        "Trainer.__init__ = ready\n"
-        "try: train(tiny('lenet', seed=int(sys.argv[2])), Run(Path(sys.argv[1])), Silent())\n"
-        "except CheckpointError as error: sys.exit(str(error))"
-    )
-    out = tmp_path / "run"
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    both = [
-        subprocess.Popen([sys.executable, "-c", code, str(out), str(seed)], env=env, text=True, **pipes)
-        for seed in (0, 1)
-    ]
+    """Both have seen that it is empty."""
+    out, context = tmp_path / "run", forking()
+    together, said = context.Barrier(2), context.Queue()
+    both = [context.Process(target=contend, args=(str(out), seed, together, said)) for seed in (0, 1)]
     for process in both:
-        assert process.stdout.readline() == "ready\n"  # type: ignore[union-attr]
+        process.start()
     for process in both:
-        process.stdin.write("\n")  # type: ignore[union-attr]
-        process.stdin.flush()  # type: ignore[union-attr]
-    errors = [process.communicate(timeout=120)[1] for process in both]
-    codes = [process.returncode for process in both]
-    assert sorted(codes) == [0, 1], errors
-    said = errors[codes.index(1)].strip()
-    assert said in (
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    loser, why = said.get(timeout=10)
+    assert said.empty()
+    assert why in (
         f"{out}: is being trained by another process",
         f"{out}: holds a run already; `resume` goes on with it, another `path` starts anew",
     )
-    winner = codes.index(0)
-    run = Run(out)
-    assert run.config().seed == winner
-    alone = Run(tmp_path / "alone")
-    train(tiny("lenet", seed=winner), alone, Silent())
+    run, alone = Run(out), Run(tmp_path / "alone")
+    assert run.config().seed == 1 - loser
+    train(tiny("lenet", seed=1 - loser), alone, Silent())
     for one, other in ((run.last, alone.last), (run.best, alone.best)):
         states = Checkpoint.load(one).state, Checkpoint.load(other).state
         assert all(tensor.equal(states[1][name]) for name, tensor in states[0].items())
