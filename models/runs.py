@@ -95,11 +95,11 @@ class Run:
         """
         file = self.path / ".lock"
         lock = FileLock(file, timeout=0)
-        try:
-            with self.writing():
+        with self.writing():
+            try:
                 lock.acquire()
-        except Timeout:
-            raise CheckpointError(f"{self.path}: is being trained by another process") from None
+            except Timeout:
+                raise CheckpointError(f"{self.path}: is being trained by another process") from None
         try:
             yield
         finally:
@@ -172,8 +172,6 @@ class Run:
         """
         try:
             yield
-        except Timeout:
-            raise
         except OSError as error:
             kept = "; what was saved before is still there, and `resume` goes on from it" if self.last.exists() else ""
             raise CheckpointError(f"{self.path}: cannot be written: {error.strerror or error}{kept}") from error
