@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -99,12 +100,12 @@ def kill(net: str, folder: Path, kills: int, seed: int, context: ForkServerConte
 
     Args:
         net: the network.
-        folder: to work in.
-        kills: how often.
+        folder: to work in, an empty one.
+        kills: how often; less often if it is done before.
         seed: of the moments.
         context: how processes begin: "spawn" has each import all there is, so that some are killed at that.
     """
-    whole, halves = Run(folder / "whole"), Run(folder / "halves")
+    whole, pieces = Run(folder / "whole"), Run(folder / "pieces")
 
     def start(run: Run) -> Any:
         process = context.Process(target=child, args=(net, str(run.path)))
@@ -119,20 +120,17 @@ def kill(net: str, folder: Path, kills: int, seed: int, context: ForkServerConte
     moments = random.Random(seed)
     for _ in range(kills):
         moment = moments.uniform(0, result.seconds)
-        process = start(halves)
+        process = start(pieces)
         process.join(moment)
-        # one that is done is no longer killed, but stays
         if process.exitcode is None:
             process.kill()
             process.join()
-            result.moments.append((moment, _held(halves)))
-        else:
-            assert process.exitcode == 0, process.exitcode
-            result.moments.append((moment, "done before"))
-    process = start(halves)
+            result.moments.append((moment, _held(pieces)))
+        assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
+    process = start(pieces)
     process.join()
     assert process.exitcode == 0, process.exitcode
-    result.differs = compare(whole, halves)
+    result.differs = compare(whole, pieces)
     return result
 
 
@@ -140,13 +138,17 @@ def main(kills: int, seed: int) -> int:
     print(f"seed {seed}")
     failed = 0
     for net in LONGER:
-        # a run of so many pieces would be done after a few: every two kills are of a run of their own
-        for number in range(kills // 2):
+        done = 0
+        while done < kills:
+            # some while they import, more while they train
+            context = forking() if done % 4 else multiprocessing.get_context("spawn")
             with tempfile.TemporaryDirectory() as folder:
-                result = kill(net, Path(folder), 2, seed + number, multiprocessing.get_context("spawn"))
+                result = kill(net, Path(folder), min(3, kills - done), seed, context)
             told = "; ".join(f"at {moment:.1f} s: {held}" for moment, held in result.moments)
             print(f"{net} of {result.seconds:.1f} s, killed {told}: {result.differs or 'the same'}", flush=True)
             failed += bool(result.differs)
+            done += len(result.moments)
+            seed += 1
     return failed
 
 
