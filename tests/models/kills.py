@@ -26,7 +26,7 @@ from torchops.models import Checkpoint
 from torchops.models.runs import Run
 from torchops.models.training import train
 
-LONGER: dict[str, dict[str, Any]] = {"lenet": {"epochs": 6}, "unet": {"epochs": 3}}
+LONGER: dict[str, dict[str, Any]] = {"lenet": {"epochs": 12}, "unet": {"epochs": 4}}
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Killed:
 def forking() -> ForkServerContext:
     """Processes begin where all is imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.models.kills"])
+    context.set_forkserver_preload(["tests.models.test_training"])
     return context
 
 
@@ -112,6 +112,10 @@ def kill(net: str, folder: Path, kills: int, seed: int, context: ForkServerConte
         process.start()
         return process
 
+    # the first one waits for a server of forks
+    process = context.Process(target=int)
+    process.start()
+    process.join()
     began = time.monotonic()
     process = start(whole)
     process.join()
