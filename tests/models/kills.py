@@ -26,7 +26,7 @@ from torchops.models import Checkpoint
 from torchops.models.runs import Run
 from torchops.models.training import train
 
-LONGER: dict[str, dict[str, Any]] = {"lenet": {"epochs": 12}, "unet": {"epochs": 4}}
+LONGER: dict[str, dict[str, Any]] = {"lenet": {"epochs": 8, "examples": 60}, "unet": {"epochs": 5, "crops": 2}}
 
 
 @dataclass
