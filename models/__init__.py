@@ -8,7 +8,8 @@ arguments.py  extra.py                          what networks refuse, and what t
 data/                                           what they are trained on
 setup.py                                        what a configuration stands for: data, network, task, optimizer
 tasks.py                                        loss, figures and pictures of classification, segmentation, diffusion
-training.py  distributed.py  runs.py            the one loop, on any number of processes, and the folder it writes
+training.py  runs.py  state.py                  a run: its folder, what it goes on from, what is left of what fails
+trainer.py  schedule.py  distributed.py         the one loop, on any number of processes
 options.py                                      the options of training, for the shell and for Config
 pictures.py  colours.py                         curves, confusion, predictions, overlays, samples; colours of classes
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +13,10 @@ import torch.distributed as dist
 import torch.distributed.nn.functional as collective
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+
+class Elsewhere(Exception):  # noqa: N818 (the error is another one)
+    """Something failed in another process."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class Processes:
 
     def leave(self) -> None:
         """Leave the group, when nothing is left that uses it: what outlives it may wait for it for ever."""
-        if self.world > 1:
+        if self.world > 1 and dist.is_initialized():
             gc.collect()
             dist.destroy_process_group()
 
@@ -62,6 +68,21 @@ class Processes:
     def any(self, flag: bool) -> bool:
         """Whether any process says so."""
         return self.mean(float(flag)) > 0
+
+    @contextlib.contextmanager
+    def as_one(self) -> Iterator[None]:
+        """Around what may fail in one process: none waits for ever for one that failed. Not around what waits for others.
+
+        Raises:
+            Elsewhere: where it failed in another process, which says why.
+        """
+        try:
+            yield
+        except BaseException:
+            self.any(True)
+            raise
+        if self.any(False):
+            raise Elsewhere("another process could not go on")
 
     def mean(self, value: float) -> float:
         if self.world == 1:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from reprlib import repr as shortened
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from torchops.backend import Backend
 from torchops.files.images import MAX_PIXELS
@@ -32,7 +36,7 @@ class Option:
 
 def option(
     default: Any, help: str, *, nets: Collection[str] = NETS, path: bool = False, least: float | None = None,
-    read: Callable[[Any], Any] | None = None, **by_net: Mapping[str, Any],
+    read: Callable[[Any], Any] | None = None, kept: Any = None, **by_net: Mapping[str, Any],
 ) -> Any:  # fmt: skip
     """A field of a dataclass that is an option of `torchops train`.
 
@@ -43,11 +47,12 @@ def option(
         path: whether it names a file or folder.
         least: the smallest value that it may have.
         read: from the option's value to what the network takes.
+        kept: the type of what `read` gives.
         **by_net: by network, what differs there: "default", "help", "path" or "before" of :class:`Option`.
     """
     shared = {"default": default, "help": help, "path": path}
     options = {net: Option(**{**shared, "shown": net in nets, **by_net.get(net, {})}) for net in NETS}
-    return dataclasses.field(default=default, metadata={"options": options, "least": least, "read": read})
+    return dataclasses.field(default=default, metadata={"options": options, "least": least, "read": read, "kept": kept})
 
 
 def options_of(cls: type, net: str) -> dict[str, Option]:
@@ -55,12 +60,47 @@ def options_of(cls: type, net: str) -> dict[str, Option]:
     return {f.name: f.metadata["options"][net] for f in dataclasses.fields(cls) if "options" in f.metadata}
 
 
-def _check_least(config: Any) -> None:
-    """Raise ValueError where a number of a dataclass is smaller than its `least`."""
-    for f in dataclasses.fields(config):
-        least, value = f.metadata.get("least"), getattr(config, f.name)
-        if None not in (least, value) and value < least:
-            raise ValueError(f"`{f.name}` must be at least {least}, got {value}")
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "none"}
+
+
+def _in_words(hint: Any) -> str:
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(map(_in_words, get_args(hint)))
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, get_args(hint)))}"
+    if get_origin(hint) is list:
+        return "a list of whole numbers"
+    return _WORDS.get(hint, "options by name")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type, as far as configurations have types: JSON's, and choices."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is Literal:
+        return isinstance(value, str) and value in parts
+    if origin is list:
+        return isinstance(value, list) and all(_fits(v, parts[0]) for v in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _check(name: str, value: Any, hint: Any, least: float | None = None) -> None:
+    """Raise TypeError or ValueError, by name, where a value is of another type, out of range or no number."""
+    if not _fits(value, hint):
+        wrong = ValueError if isinstance(value, str) and "one of" in _in_words(hint) else TypeError
+        raise wrong(f"`{name}` must be {_in_words(hint)}, got {shortened(value)}")
+    # what torch takes: 64 bits
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"`{name}` must be less than 2^63, got {shortened(value)}")
+    if isinstance(value, float) and not abs(value) <= sys.float_info.max:
+        raise ValueError(f"`{name}` must be finite, got {value}")
+    if least is not None and value is not None and value < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {value}")
 
 
 def _numbers(text: str) -> list[int]:
@@ -74,22 +114,37 @@ def _numbers(text: str) -> list[int]:
 class NetworkOptions:
     """Arguments of the networks themselves, which :func:`torchops.models.build` takes."""
 
-    pool: Literal["max", "avg", "min"] = option("max", "Of both pools.", nets=["lenet"])
+    pool: Literal["max", "avg", "min"] = option(
+        "max", "What the two pooling layers keep of every 2 x 2 values: the largest, the mean or the smallest.",
+        nets=["lenet"],
+    )  # fmt: skip
     norm: Literal["none", "before", "after"] = option(
-        "none", "Batch norm before or after the activation.", nets=["lenet"],
-        read=lambda where: None if where == "none" else where,
+        "none", "Normalize batches, before or after the activations, or not at all.", nets=["lenet"],
+        read=lambda where: None if where == "none" else where, kept=Literal["before", "after"] | None,
     )  # fmt: skip
-    channels: int = option(1, "1: luminance; 3: colour.", nets=["lenet", "unet", "diffusion"])
-    steps: int = option(500, "From noise to image.", nets=["diffusion"])
-    width: int = option(16, "Channels of the first level.", nets=["unet", "diffusion"], diffusion={"default": 32})
+    channels: int = option(
+        1, "Channels of the images: 1 for shades of gray, 3 for colour.", nets=["lenet", "unet", "diffusion"]
+    )
+    steps: int = option(500, "Steps of the way from noise to an image.", nets=["diffusion"])
+    width: int = option(
+        16, "Width of the first level, in channels; every deeper level has twice as many.",
+        nets=["unet", "diffusion"], diffusion={"default": 32},
+    )  # fmt: skip
     depth: int = option(
-        3, "How often the image is halved.", nets=["resnet", "unet", "diffusion"],
-        resnet={"default": 18, "help": "18, 34, 50, 101 or 152."}, diffusion={"default": 2},
+        3, "How often the network halves the image's height and width.", nets=["resnet", "unet", "diffusion"],
+        resnet={"default": 18, "help": "Number of layers of the ResNet: 18, 34, 50, 101 or 152."},
+        diffusion={"default": 2},
     )  # fmt: skip
-    unpool: Literal["max", "avg", "transpose"] = option("avg", "How the decoder doubles.", nets=["unet", "diffusion"])
-    dilations: str = option("1", "Of the blocks at the bottom, as 1,2,4.", nets=["unet"], read=_numbers)
+    unpool: Literal["max", "avg", "transpose"] = option(
+        "avg", "How height and width are doubled again: by unpooling the largest values or means, "
+        "or by a transposed convolution.", nets=["unet", "diffusion"],
+    )  # fmt: skip
+    dilations: str = option(
+        "1", "Dilations of the convolutions at the deepest level, one for each, as 1,2,4.", nets=["unet"],
+        read=_numbers, kept=list[int],
+    )  # fmt: skip
     padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = option(
-        "zeros", "Border of the convolutions.", nets=["unet"]
+        "zeros", "What convolutions see beyond the image's border.", nets=["unet"]
     )
 
     @staticmethod
@@ -107,82 +162,116 @@ class Config:
     net: str
     _: KW_ONLY
     data: str | None = option(
-        None, "A folder with a folder of images for every class.", path=True,
-        unet={"help": "A folder with folders `images` and `masks`; pages of digits if left out."},
+        None, "Folder of your images, in it one folder for every class; without it, `dataset` is trained on.", path=True,
+        unet={"help": "Folder with the folders images and masks; without it, pages of digits are made up."},
     )  # fmt: skip
     dataset: Literal["digits", "mnist", "fashion-mnist", "usps"] = option(
-        "digits", "A set by its name, if there is no `data`.", nets=_OF_CLASSES
+        "digits", "Known data to train on, where no `data` is given.", nets=_OF_CLASSES
     )
     root: str = option(
-        "data", "Where torchvision keeps the files of its sets, or puts them.", nets=_OF_CLASSES, path=True
+        "data", "Folder that mnist, fashion-mnist and usps are kept in, or downloaded to.", nets=_OF_CLASSES, path=True
     )
     options: dict[str, Any] = field(default_factory=dict, kw_only=False)
     """Arguments of :func:`torchops.models.build`, without what the data decide."""
     size: int = option(
-        28, "Height and width that images are brought to.", least=8,
+        28, "Height and width that images are brought to, in pixels.", least=8,
         resnet={"default": 224},
-        unet={"default": 64, "help": "Height and width of pages, or of the crops to train on."},
-        diffusion={"default": 8, "help": "Height and width of the images; a multiple of 2^depth.", "before": "steps"},
+        unet={"default": 64, "help": "Height and width of the pages, or of the crops to train on, in pixels."},
+        diffusion={
+            "default": 8, "help": "Height and width of the images, in pixels; a multiple of 2^depth.", "before": "steps"
+        },
     )  # fmt: skip
-    crops: int = option(8, "Of each image in an epoch; 64 times as many pages.", nets=["unet"], least=1)
+    crops: int = option(
+        8,
+        "Crops taken of every image in an epoch; of pages of digits, 64 times as many are made.",
+        nets=["unet"],
+        least=1,
+    )
     ema: float | None = option(
-        None, "Share that the average of the weights keeps in a step.", nets=["diffusion"], diffusion={"default": 0.995}
-    )
+        None, "Share of the weights' moving average that stays in a step; the average is what is judged and kept.",
+        nets=["diffusion"], diffusion={"default": 0.995},
+    )  # fmt: skip
     judge: str | None = option(
-        None, "Checkpoint of a classifier, to say what it takes samples for.", nets=["diffusion"], path=True
-    )
+        None, "Checkpoint or run of a classifier that says at the end how many samples it recognises.",
+        nets=["diffusion"], path=True,
+    )  # fmt: skip
     weights: str | None = option(
-        None, "Checkpoint or run to start from.", path=True,
+        None, "Checkpoint or run whose weights are started from; random weights without it.", path=True,
         lenet={"before": "epochs"},
         resnet={
-            "help": "To start from: a file, a run, or torchvision's weights by name, as DEFAULT; none if left out.",
+            "help": "Weights to start from: a checkpoint, a run, or torchvision's by name, as DEFAULT; "
+            "random weights without it.",
             "path": False,
         },
     )  # fmt: skip
-    freeze: int = option(0, "Epochs in which only the head is trained.", nets=["resnet"], least=0)
-    layer_decay: float = option(1.0, "Rate of a stage over that of the next one.", nets=["resnet"])
+    freeze: int = option(
+        0, "Epochs at the beginning in which only the last layer is trained.", nets=["resnet"], least=0
+    )
+    layer_decay: float = option(
+        1.0, "Learning rate of each stage as a share of that of the next stage.", nets=["resnet"]
+    )
     examples: int | None = option(
-        None, "To train on, of each class; all by default.", nets=["lenet", "resnet"], least=1
+        None, "Images to train on, of each class; all of them without it.", nets=["lenet", "resnet"], least=1
     )
     augment: bool = option(
-        True, "Change images at random while training.", nets=["lenet", "resnet"], diffusion={"default": False}
+        True, "Change the images at random while training.", nets=["lenet", "resnet"], diffusion={"default": False}
     )
-    background: Literal["white", "black"] = option("white", "What shines through transparent pixels.")
-    max_pixels: int = option(MAX_PIXELS, "The most pixels that an image may have.", least=1)
-    skip_corrupt: bool = option(False, "Leave out images that cannot be read.", nets=_OF_CLASSES)
+    background: Literal["white", "black"] = option("white", "Colour that is put behind transparent pixels.")
+    max_pixels: int = option(MAX_PIXELS, "Largest number of pixels that an image may have.", least=1)
+    skip_corrupt: bool = option(False, "Leave out images that cannot be read, instead of stopping.")
     epochs: int = option(
-        20, "How often the training images are gone through.", least=1,
+        20, "Number of epochs: how often all training images are gone through.", least=1,
         resnet={"default": 10}, diffusion={"default": 300},
     )  # fmt: skip
     batch_size: int = option(
-        64, "Images a step, of all processes together.", least=1,
+        64, "Number of images in a step, of all processes together.", least=1,
         resnet={"default": 32}, unet={"default": 16}, diffusion={"default": 128},
     )  # fmt: skip
     lr: float = option(
-        1e-3, "The largest rate; it rises for a twentieth of the steps, then falls as a cosine.",
+        1e-3, "Largest learning rate; it is reached after a twentieth of the steps, then falls as a cosine to zero.",
         lenet={"default": 2e-3}, unet={"default": 3e-3}, diffusion={"default": 2e-3},
     )  # fmt: skip
     weight_decay: float = 1e-4
-    seed: int = option(0, "Of weights, order, changes and noise.")
-    patience: int | None = option(None, "Stop after so many epochs without a better figure.", least=1)
-    layers: Literal["torchops", "torch"] = option("torchops", "Whose convolutions and pools.")
-    backend: Backend | None = option(  # noqa: RUF009 (it is a field)
-        None, "Which implementation runs; by default TORCHOPS_BACKEND's, or auto."
+    seed: int = option(0, "Seed of the first weights, the order of the images, their random changes and the noise.")
+    patience: int | None = option(
+        None, "Stop after this many epochs without a better figure; never without it.", least=1
     )
-    compile: bool = option(False, "torch.compile the network.")
-    amp: bool | None = option(None, "Autocast; by default on a GPU.")
-    channels_last: bool | None = option(None, "Memory format; by default for ResNet, U-Net and on a GPU.")
-    device: str | None = option(None, "cpu, cuda or cuda:1; a GPU by default, if there is one.")
-    workers: int = option(0, "Processes that read images.", least=0)
+    layers: Literal["torchops", "torch"] = option(
+        "torchops", "Library whose convolutions and pooling layers the network is built of."
+    )
+    backend: Backend | None = option(  # noqa: RUF009 (it is a field)
+        None, "Implementation of the operators; TORCHOPS_BACKEND's without it, or auto."
+    )
+    compile: bool = option(False, "Compile the network with torch.compile.")
+    amp: bool | None = option(None, "Compute in 16 bits where it is safe (autocast); done on a GPU by default.")
+    channels_last: bool | None = option(
+        None, "Keep the channels of a pixel side by side in memory; done for ResNet, U-Net and on a GPU by default."
+    )
+    device: str | None = option(None, "Device to compute on: cpu, cuda or cuda:1; a GPU by default, if there is one.")
+    workers: int = option(0, "Number of processes that read images; without any, the training process does.", least=0)
+    cycles: list[int] = field(default_factory=list)
+    """Numbers of epochs that were asked for before the run was extended; after each, the learning rate rises again."""
 
     def __post_init__(self) -> None:
-        _check_least(self)
-        if not 0 < self.lr < float("inf"):
+        hints = get_type_hints(type(self))
+        for f in dataclasses.fields(self):
+            _check(f.name, getattr(self, f.name), hints[f.name], f.metadata.get("least"))
+        if self.net not in NETS:
+            raise ValueError(f"`net` must be one of {', '.join(NETS)}, got {shortened(self.net)}")
+        networks = get_type_hints(NetworkOptions)
+        for f in dataclasses.fields(NetworkOptions):
+            if f.name in self.options:
+                _check(f.name, self.options[f.name], f.metadata["kept"] or networks[f.name])
+        if not self.lr > 0:
             raise ValueError(f"`lr` must be positive, got {self.lr}")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"`layer_decay` must lie within 0 and 1, got {self.layer_decay}")
         if self.ema is not None and not 0 <= self.ema < 1:
             raise ValueError(f"`ema` must lie within 0 and 1, got {self.ema}")
+        if self.cycles != sorted({*self.cycles, 0, self.epochs})[1:-1]:
+            raise ValueError(
+                f"`cycles` must rise from 1 to less than {self.epochs} epochs, got {shortened(self.cycles)}"
+            )
 
     @classmethod
     def asked(cls, net: str, **asked: Any) -> Config:
@@ -195,6 +284,57 @@ class Config:
         options = NetworkOptions.read(net, asked)
         defaults = {name: found.default for name, found in options_of(cls, net).items()}
         return cls(net, options, **(defaults | {k: v for k, v in asked.items() if k not in options}))
+
+    def changed(self, asked: Config, names: Iterable[str] | None = None) -> Config:
+        """The configuration of a run that goes on as it is asked for now: elsewhere perhaps, or for more epochs.
+
+        More epochs are a cycle of their own: those that were asked for before keep their learning rates.
+
+        Args:
+            asked: what is asked for now.
+            names: the options that count in it; all by default.
+
+        Raises:
+            ValueError: if anything differs but `device`, `workers` and a larger number of `epochs`.
+        """
+        here = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("options", "cycles")}
+        values, others = here | self.options, {**vars(asked), **asked.options}
+        counts = [*here, *sorted({*self.options, *asked.options})] if names is None else list(names)
+        if "epochs" in counts and asked.epochs < self.epochs:
+            raise ValueError(
+                f"`epochs` (={asked.epochs}): the run was asked for {self.epochs}, and only more can be added"
+            )
+        for name in counts:
+            before, now = values.get(name), others.get(name)
+            if name not in (*_FREE, "epochs") and not _same(before, now):
+                free = " and ".join(f"`{name}`" for name in _FREE)
+                raise ValueError(
+                    f"`{name}` (={_told(now)}): the run was started with {_told(before)}; "
+                    f"only {free} may differ, and `epochs` may grow"
+                )
+        moved: dict[str, Any] = {name: getattr(asked, name) for name in _FREE if name in counts}
+        if "epochs" in counts and asked.epochs > self.epochs:
+            moved |= {"epochs": asked.epochs, "cycles": [*self.cycles, self.epochs]}
+        return dataclasses.replace(self, **moved)
+
+
+_FREE = ("device", "workers")
+"""Options that say where a run is trained, not what is."""
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, str) and isinstance(other, str):
+        # a folder may be spelled with a slash at its end
+        return one == other or Path(one) == Path(other)
+    return bool(one == other)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    if value is None or isinstance(value, bool):
+        return "none" if value is None else "yes" if value else "no"
+    return str(value)
 
 
 __all__ = ["Config", "NetworkOptions", "Option", "option", "options_of"]

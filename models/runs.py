@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import json
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torchops.files import replacing
+from filelock import FileLock, Timeout
+
+from torchops.files import not_a_file, replacing
 
 from .checkpoints import CheckpointError
 from .options import Config
+
+Row = dict[str, float | None]
+"""What an epoch came to; None where there is nothing to count, as the IoU of classes that are not there."""
+LARGEST_CONFIG = 1 << 20
+"""Bytes that a configuration may have."""
+
+
+def best_row(rows: Sequence[Row], key: str, larger: bool) -> int:
+    """The index of the best epoch: the first of those with the best figure; the last of all if none has any.
+
+    Args:
+        rows: at least one.
+        key: the figure that epochs are compared by.
+        larger: whether more of it is better.
+    """
+    sign = 1 if larger else -1
+    values = [-math.inf if (value := row[key]) is None else sign * value for row in rows]
+    best = max(values)
+    return len(rows) - 1 if best == -math.inf else values.index(best)
 
 
 @dataclass(frozen=True)
@@ -29,23 +54,83 @@ class Run:
         """
         run = Run(path)
         run.check_unused()
-        try:
+        with run.writing():
             path.mkdir(parents=True, exist_ok=True)
-            run.write("config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-        except OSError as error:
-            raise CheckpointError(f"{path}: cannot be written: {error.strerror}") from error
+        run.write_config(config)
         return run
 
+    @contextlib.contextmanager
+    def begun(self, config: Config) -> Iterator[None]:
+        """The folder, made for a new run that is trained in the block. If it fails before its first checkpoint, nothing stays.
+
+        Raises:
+            CheckpointError: if the folder holds a run already, another process trains in it, or it cannot be made.
+        """
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            with self.writing():
+                self.path.mkdir(parents=True, exist_ok=True)
+            with self.locked():
+                Run.create(self.path, config)
+                try:
+                    yield
+                except BaseException:
+                    if not self.last.exists():
+                        # what was not there before, as is checked
+                        for file in (self.config_file, self.best, self.metrics_file):
+                            file.unlink(missing_ok=True)
+                    raise
+        finally:
+            for folder in made:
+                # those that hold something stay
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other process trains in the folder during the block; the lock of a process that was killed is gone with it.
+
+        Raises:
+            CheckpointError: if another process does.
+        """
+        file = self.path / ".lock"
+        lock = FileLock(file, timeout=0)
+        with self.writing():
+            try:
+                lock.acquire()
+            except Timeout:
+                raise CheckpointError(f"{self.path}: is being trained by another process") from None
+        try:
+            yield
+        finally:
+            # not all systems remove what is open
+            with contextlib.suppress(OSError):
+                file.unlink()
+            lock.release()
+
     def check_unused(self) -> None:
-        """Raise `CheckpointError` if something was trained here."""
-        if self.last.exists():
+        """Raise `CheckpointError` if something was trained here, or if `config.json` is of something else.
+
+        The configuration of a run that was killed in its first epoch is no obstacle.
+        """
+        if any(file.exists() for file in (self.last, self.best, self.metrics_file)):
             raise CheckpointError(
                 f"{self.path}: holds a run already; `resume` goes on with it, another `path` starts anew"
             )
+        if self.config_file.exists():
+            self.config()
 
     @property
     def config_file(self) -> Path:
         return self.path / "config.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def summary_file(self) -> Path:
+        return self.path / "summary.json"
 
     @property
     def last(self) -> Path:
@@ -63,22 +148,54 @@ class Run:
         Raises:
             CheckpointError: if the folder holds no run.
         """
+        file = self.config_file
         try:
-            return Config(**json.loads(self.config_file.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{self.path}: holds no run of torchops train that can be read") from error
+            reason = not_a_file(file)
+            if reason is not None:
+                raise ValueError(f"{file.name} {reason}" if reason.startswith("is ") else f"{reason}, {file.name}")
+            if file.stat().st_size > LARGEST_CONFIG:
+                raise ValueError(f"{file.name} is larger than {LARGEST_CONFIG:,} bytes")
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError(f"{file.name} holds no fields")
+            return Config(**content)
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            reason = str(error).removeprefix("Config.__init__() ") or type(error).__name__
+            raise CheckpointError(f"{self.path}: holds no run of torchops train that can be read: {reason}") from error
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around what writes to the folder: why it could not.
+
+        Raises:
+            CheckpointError: if it could not.
+        """
+        try:
+            yield
+        except OSError as error:
+            kept = "; what was saved before is still there, and `resume` goes on from it" if self.last.exists() else ""
+            raise CheckpointError(f"{self.path}: cannot be written: {error.strerror or error}{kept}") from error
 
     def write(self, name: str, text: str) -> None:
-        with replacing(self.path / name) as beside:
-            beside.write_text(text)
+        with self.writing(), replacing(self.path / name) as beside:
+            beside.write_text(text, encoding="utf-8")
 
-    def write_metrics(self, rows: list[dict[str, float]]) -> None:
-        """metrics.csv: a row an epoch."""
-        with replacing(self.path / "metrics.csv") as beside, beside.open("w", newline="") as file:
+    def write_config(self, config: Config) -> None:
+        self.write(self.config_file.name, json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        self.write(self.summary_file.name, json.dumps(summary, indent=2) + "\n")
+
+    def write_metrics(self, rows: list[Row]) -> None:
+        """metrics.csv: a row an epoch; the cell of what has no value is empty."""
+        with self.writing(), replacing(self.metrics_file) as beside, beside.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
 
-    def metrics(self) -> list[dict[str, float]]:
-        with (self.path / "metrics.csv").open(newline="") as file:
-            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    def metrics(self) -> list[Row]:
+        with self.metrics_file.open(newline="") as file:
+            return [{name: float(v) if v else None for name, v in row.items()} for row in csv.DictReader(file)]
+
+
+__all__ = ["Row", "Run", "best_row"]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from torchops.models import Checkpoint
-from torchops.models.runs import Run
+from torchops.models.data import Found
+from torchops.models.runs import Row, Run
 from torchops.models.setup import data_for
 
 # Measured on ten pairs of runs of the tiny U-Net, five seeds with AVX-512 and without: one process and two differ by rounding;
@@ -33,8 +34,11 @@ class Keeper:
     def step(self, epoch: int, step: int, steps: int, loss: float, images_per_second: float) -> None:
         pass
 
-    def epoch(self, figures: dict[str, float]) -> None:
-        shutil.copy(self.run.last, kept(self.run, int(figures["epoch"])))
+    def found(self, found: Found) -> None:
+        pass
+
+    def epoch(self, figures: Row) -> None:
+        shutil.copy(self.run.last, kept(self.run, int(figures["epoch"] or 0)))
 
     def note(self, text: str) -> None:
         pass
@@ -44,7 +48,7 @@ def kept(run: Run, epoch: int) -> Path:
     return run.path / f"epoch-{epoch}.pt"
 
 
-def figures(run: Run) -> list[dict[str, float]]:
+def figures(run: Run) -> list[Row]:
     """What a run came to, without how long it took."""
     return [{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics()]
 

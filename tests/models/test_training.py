@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from tests.models.rounding import Keeper, assert_same_but_for_rounding, figures
 from torchops.models import Checkpoint, CheckpointError, load
 from torchops.models.checkpoints import read
-from torchops.models.data import DataError
+from torchops.models.data import DataError, Found
 from torchops.models.distributed import SyncBatchNorm2d
 from torchops.models.options import Config
-from torchops.models.runs import Run
+from torchops.models.runs import Row, Run
 from torchops.models.training import Interrupted, Trainer, train
 
 ROOT = Path(__file__).parent.parent.parent
@@ -52,7 +52,10 @@ class Silent:
     def step(self, epoch: int, step: int, steps: int, loss: float, images_per_second: float) -> None:
         self.act(epoch, step)
 
-    def epoch(self, figures: dict[str, float]) -> None:
+    def found(self, found: Found) -> None:
+        pass
+
+    def epoch(self, figures: Row) -> None:
         pass
 
     def note(self, text: str) -> None:
@@ -80,10 +83,10 @@ def test_a_run_fills_its_folder(net: str, tmp_path: Path) -> None:
     assert [row["epoch"] for row in rows] == [1, 2]
     key = {"unet": "val_iou", "diffusion": "val_loss"}.get(net, "val_accuracy")
     better = min if net == "diffusion" else max
-    assert summary[f"best_{key}"] == pytest.approx(better(row[key] for row in rows))
+    assert summary[f"best_{key}"] == pytest.approx(better(row[key] or 0.0 for row in rows))
     checkpoint = Checkpoint.load(run.path)
     assert checkpoint.net == net
-    assert checkpoint.training == {}
+    assert checkpoint.training == {"epoch": summary["best_epoch"]}
     assert not load(run.path).training
     assert load(run.best).state_dict().keys() == checkpoint.state.keys()
 
@@ -223,8 +226,7 @@ def test_frozen_epochs_train_the_head_alone(tmp_path: Path) -> None:
 
     trainer = Trainer(run.config(), run, Processes.join("cpu"), Silent(look))
     first = {k: v.clone() for k, v in trainer.net.state_dict().items()}
-    rates = [group["initial_lr"] for group in trainer.optimizer.param_groups]
-    assert rates == pytest.approx([1e-3 * 0.5**k for k in (4, 3, 2, 1, 0)])
+    assert trainer.rates == pytest.approx([1e-3 * 0.5**k for k in (4, 3, 2, 1, 0)])
     trainer.train()
     changed = {name for name in first if not torch.equal(first[name], states[0][name])}
     assert changed == {"fc.weight", "fc.bias"}
@@ -247,16 +249,11 @@ def test_fine_tuning_starts_from_a_run(tmp_path: Path) -> None:
         train(deeper, Run.create(tmp_path / "deeper", deeper), Silent())
 
 
-def test_a_rate_that_is_too_large_is_named(tmp_path: Path) -> None:
-    config = tiny("lenet", lr=1e30, options={})
-    with pytest.raises(FloatingPointError, match=r"the loss of epoch \d is .*: try a smaller `lr` than 1e\+30"):
-        train(config, Run.create(tmp_path / "run", config), Silent())
-
-
 def test_few_images_make_smaller_batches(tmp_path: Path) -> None:
     config, watcher = tiny("lenet", epochs=1, batch_size=500), Silent()
     train(config, Run.create(tmp_path / "run", config), watcher)
-    assert watcher.notes == ["batches of 40: there are no more images to train on"]
+    assert watcher.notes[0] == "batches of 40: there are no more images to train on"
+    assert watcher.notes[1].startswith("lenet of 56,120 parameters, 1 step of 40 images an epoch, on ")
 
 
 def test_a_folder_is_not_used_twice(tmp_path: Path) -> None:
@@ -339,16 +336,6 @@ def test_too_many_processes(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", tiny("lenet"))
     with pytest.raises(ValueError, match="`batch_size` must be a multiple of the 3 processes, got 10"):
         Trainer(run.config(), run, Processes(torch.device("cpu"), 0, 3), Silent())
-
-
-def test_labels_of_other_data(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", tiny("lenet", epochs=1))
-    train(run.config(), run, Silent())
-    checkpoint = Checkpoint.load(run.last)
-    checkpoint.labels[0] = "zero"
-    checkpoint.save(run.last)
-    with pytest.raises(CheckpointError, match="was trained on other classes"):
-        train(run.config(), run, Silent(), resume=True)
 
 
 def test_missing_data(tmp_path: Path) -> None:

@@ -19,6 +19,14 @@ from rich.table import Table
 class Refused(Exception):  # noqa: N818 (it is what a command says)
     """Ends a command: one line on standard error, exit code 2."""
 
+    code = 2
+
+
+class Failed(Refused):
+    """Ends a command that was asked for what can be, and went wrong: exit code 1."""
+
+    code = 1
+
 
 # a value may hold parentheses, as "photos (1)", and what follows it is no part of a word
 _ARGUMENT = re.compile(r"`(\w+)`(?: \(=((?:[^()]|\([^()]*\))*)\)(?=[\s:;,]|$))?")
@@ -44,7 +52,7 @@ class Commands(typer.core.TyperGroup):
             parameters = self.commands[ctx.invoked_subcommand].params
             flags = {p.name: p.opts[0] for p in parameters if p.name and p.param_type_name == "option"}
             typer.echo(f"torchops: {in_flags(' '.join(str(refused).split()), flags)}", err=True)
-            raise typer.Exit(2) from None
+            raise typer.Exit(refused.code) from None
 
 
 app = typer.Typer(

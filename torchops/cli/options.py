@@ -14,8 +14,12 @@ from torchops.models.options import Config, NetworkOptions, Option, options_of
 
 from .console import Backend, choices, in_flags
 
-_PATH = Option(None, "The run's folder; runs/NET-TIME by default.", path=True)
-_RESUME = Option(None, "Go on with the run in this folder, as it was asked for then.", path=True)
+_PATH = Option(None, "Folder that the run is written to; runs/NET-TIME by default.", path=True)
+_RESUME = Option(
+    None, "Folder of a run to go on with, as it was asked for; beside it, `epochs` may ask for more, "
+    "`device` and `workers` may differ.", path=True,
+)  # fmt: skip
+_LIST = Option(False, "Say which images, classes and network would be trained, and stop.")
 
 
 def _flag(name: str) -> str:
@@ -43,7 +47,7 @@ def with_options(net: str) -> Callable[[Callable[..., None]], Callable[..., None
     """Give a function of any keywords those that the command of a network takes, in the order in which it shows them.
 
     They are the shown fields of :class:`Config` and, where it has its `options`, the run's folder as `path` and the fields of
-    :class:`NetworkOptions`; `resume` comes last.
+    :class:`NetworkOptions`; `list` and `resume` come last. The function also gets the names of those that were `given`.
     """
     found: dict[str, tuple[Any, Option]] = {}
     own, networks = (
@@ -55,7 +59,7 @@ def with_options(net: str) -> Callable[[Callable[..., None]], Callable[..., None
             found |= {"path": (str | None, _PATH), **networks}
         elif field.name in own:
             found[field.name] = own[field.name]
-    found["resume"] = (str | None, _RESUME)
+    found |= {"list": (bool, _LIST), "resume": (str | None, _RESUME)}
     order = list(found)
     for name, (_, option) in found.items():
         if option.before is not None:
@@ -64,9 +68,16 @@ def with_options(net: str) -> Callable[[Callable[..., None]], Callable[..., None
     flags = {name: _flag(name) for name in found} | {"path": "--out"}
     parameters = [_parameter(name, *found[name], flags) for name in order]
 
+    context = Parameter("ctx", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+
     def give(function: Callable[..., None]) -> Callable[..., None]:
-        function.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-        return function
+        def command(ctx: typer.Context, **asked: Any) -> None:
+            # an enumeration of typer's own or of click, by typer's version
+            sources = {name: getattr(ctx.get_parameter_source(name), "name", None) for name in asked}
+            function(**asked, given=[name for name in asked if sources[name] == "COMMANDLINE"])
+
+        command.__signature__ = Signature([context, *parameters])  # type: ignore[attr-defined]
+        return command
 
     return give
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.progress import Progress
+from rich.text import Text
 
 from torchops.models.options import Config
-from torchops.models.runs import Run
+from torchops.models.runs import Row, Run
 
-from .console import Commands, app, bar, console, table
+from .console import Commands, Failed, app, bar, console, table
 from .networks import failing, plain
 from .options import with_options
+
+if TYPE_CHECKING:
+    from torchops.models.data import Found
 
 train = typer.Typer(
     cls=Commands, help="Train a network; what comes of it is in a folder of its own.", no_args_is_help=True
@@ -22,52 +28,110 @@ train = typer.Typer(
 app.add_typer(train, name="train")
 
 
-class _Screen:
-    """A progress bar, and a line for every epoch."""
+def _line(text: str) -> None:
+    console.print(Text(text), soft_wrap=True)
 
-    def __init__(self, progress: Progress, epochs: int) -> None:
+
+def _figure(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"
+
+
+class _Screen:
+    """What was found, a progress bar, and a line for every epoch.
+
+    Args:
+        progress: the bar.
+        epochs: so many will be trained.
+        all_of_it: whether all classes and all files that are left out are shown, however many there are.
+    """
+
+    def __init__(self, progress: Progress, epochs: int, *, all_of_it: bool = False) -> None:
         self.progress, self.epochs = progress, epochs
+        self.most: dict[str, Any] = {"most": None} if all_of_it else {}
         self.bar = progress.add_task("", total=None)
         self.figure = ""
+
+    def found(self, found: Found) -> None:
+        headings, rows = found.table(**self.most)
+        if found.images:
+            shown = table("")
+            for heading in headings:
+                shown.add_column(heading, justify="left" if heading == headings[0] else "right", overflow="fold")
+            for row in rows:
+                shown.add_row(*map(Text, row))
+            console.print(shown)
+        for sentence in found.sentences(**self.most):
+            self.note(sentence)
 
     def step(self, epoch: int, step: int, steps: int, loss: float, images_per_second: float) -> None:
         text = f"epoch {epoch}/{self.epochs}  loss {loss:.3f}{self.figure}  {images_per_second:.0f} images/s"
         self.progress.update(self.bar, total=steps, completed=step, description=text)
 
-    def epoch(self, figures: dict[str, float]) -> None:
+    def epoch(self, figures: Row) -> None:
         held_out = {name: value for name, value in figures.items() if name.startswith("val_")}
-        best = list(held_out)[-1]
-        self.figure = f"  {best} {held_out[best]:.4f}"
-        text = "  ".join(f"{name} {value:.4f}" for name, value in held_out.items())
-        self.progress.console.print(
-            f"epoch {figures['epoch']:>3.0f}  train_loss {figures['train_loss']:.4f}  {text}  {figures['seconds']:.1f} s",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        last = list(held_out)[-1]
+        self.figure = f"  {last} {_figure(held_out[last])}"
+        text = "  ".join(f"{name} {_figure(value)}" for name, value in held_out.items())
+        seconds = figures["seconds"] or 0.0
+        self.note(
+            f"epoch {figures['epoch']:>3.0f}  train_loss {_figure(figures['train_loss'])}  {text}  {seconds:.1f} s"
+        )
 
     def note(self, text: str) -> None:
-        self.progress.console.print(text, highlight=False, soft_wrap=True)
+        _line(text)
 
 
-def run(net: str, path: Path | None, resume: Path | None, **asked: Any) -> Run:
-    """Train, or go on; exit code 130 after Ctrl-C."""
+def run(
+    net: str, path: Path | None, resume: Path | None, *, list: bool = False, given: Collection[str] = (), **asked: Any
+) -> Run:
+    """Train, or go on; exit code 130 after Ctrl-C, 1 where the loss is none any more.
+
+    Args:
+        net: the network.
+        path, resume: the folder of a new run, or of one to go on with.
+        list: only say what there is to train on.
+        given: the options that were given; beside `resume` the others are the run's own.
+        **asked: options of the network and of :class:`Config`.
+    """
     with failing():
-        from torchops.models.training import Interrupted, train
+        from torchops.models.training import Diverged, Elsewhere, Interrupted, look, train
 
-        if resume is not None:
-            run = Run(resume)
-            config = run.config()
-            if config.net != net:
-                raise ValueError(f"--resume {resume}: is a run of {config.net}, not of {net}")
-        else:
-            config = Config.asked(net, **asked)
+        config = Config.asked(net, **{name: asked[name] for name in asked if resume is None or name in given})
+        if resume is None:
             run = Run(path or Path("runs") / f"{net}-{time.strftime('%Y%m%d-%H%M%S')}")
-            run.check_unused()
+            if not list:
+                run.check_unused()
+        else:
+            run = Run(resume)
+            before = run.config()
+            if before.net != net:
+                raise ValueError(f"`resume` (={resume}): is a run of {before.net}, not of {net}")
+            if path is not None and path.absolute() != resume.absolute():
+                raise ValueError(f"`path` (={path}): a run goes on in its own folder, which `resume` names")
+            config = before.changed(config, [name for name in given if name in asked])
+        # of several processes that stop as one, one says so
+        first = os.environ.get("RANK", "0") == "0"
         try:
             with bar() as progress:
-                summary = train(config, run, _Screen(progress, config.epochs), resume=resume is not None)
+                screen = _Screen(progress, config.epochs, all_of_it=list)
+                if list:
+                    look(config, screen)
+                    return run
+                summary = train(config, run, screen, resume=resume is not None)
         except (Interrupted, KeyboardInterrupt) as stopped:
-            typer.echo(f"torchops: stopped ({stopped}): torchops train {net} --resume {run.path} goes on", err=True)
+            if first:
+                where = f" ({stopped})" if str(stopped) else ""
+                goes_on = f"torchops train {net} --resume {run.path} goes on"
+                typer.echo(
+                    f"torchops: stopped{where}: {goes_on if run.last.exists() else 'nothing was saved'}", err=True
+                )
             raise typer.Exit(130) from None
+        except Diverged as error:
+            if first:
+                raise Failed(error) from error
+            raise typer.Exit(Failed.code) from None
+        except Elsewhere:
+            raise typer.Exit(Failed.code) from None
         if summary:
             _print_summary(run, summary)
         return run
@@ -79,17 +143,17 @@ def _print_summary(run: Run, summary: dict[str, Any]) -> None:
     shown.add_column("", justify="right")
     for name, value in summary["last"].items():
         if name.startswith("val_"):
-            shown.add_row(f"{name}, last epoch", f"{value:.4f}")
-    for name in summary:
-        if name.startswith("best_"):
-            shown.add_row(name, f"{summary[name]:.4f}" if isinstance(summary[name], float) else str(summary[name]))
+            shown.add_row(f"{name}, last epoch", _figure(value))
+    for name, value in summary.items():
+        if name.startswith(("best_", "test_")):
+            shown.add_row(name, str(value) if isinstance(value, int) else _figure(value))
     for name in ("iou", "threshold_iou", "recognised"):
         for label, value in summary.get(name, {}).items():
-            shown.add_row(f"{name}, {label}", f"{value:.4f}")
+            shown.add_row(Text(f"{name}, {label}"), _figure(value))
     shown.add_row("seconds of training", f"{summary['last']['seconds']:.1f}")
     console.print(shown)
     pictures = sorted(path.name for path in run.path.glob("*.png"))
-    console.print(f"in {run.path}: {', '.join(pictures)}", highlight=False, soft_wrap=True)
+    _line(f"in {run.path}: {', '.join(pictures)}")
 
 
 def _add(net: str, help: str) -> None:
