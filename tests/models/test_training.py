@@ -253,7 +253,7 @@ def test_few_images_make_smaller_batches(tmp_path: Path) -> None:
     config, watcher = tiny("lenet", epochs=1, batch_size=500), Silent()
     train(config, Run.create(tmp_path / "run", config), watcher)
     assert watcher.notes[0] == "batches of 40: there are no more images to train on"
-    assert watcher.notes[1].startswith("lenet of 56,120 parameters, 1 step of 40 images an epoch, on ")
+    assert watcher.notes[1].startswith("lenet of 56,150 parameters, 1 step of 40 images an epoch, on ")
 
 
 def test_a_folder_is_not_used_twice(tmp_path: Path) -> None:
