@@ -110,6 +110,10 @@ def _loaded(path: Path, max_pixels: int, closing: contextlib.ExitStack) -> Image
         if usual is None or image.width * image.height <= 2 * usual:
             guard.close()
         _check_strips(image)
+        if image.format == "PNG":
+            # the decoder does not ask for the checksums of pixels
+            with Image.open(path, formats=("PNG",)) as twin:
+                twin.verify()
         stored = image.tile[0][3] if image.tile else None
         # Pillow turns TIFFs when they are decoded; and decodes others when they are asked
         before = _orientation(image) if image.format == "TIFF" else 1
