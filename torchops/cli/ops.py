@@ -109,24 +109,33 @@ def _print_warning(lines: list[str]) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-_Op = Annotated[OpName, typer.Argument(help="The op whose kernels to look into.")]  # type: ignore[valid-type]
+_Op = Annotated[OpName, typer.Argument(metavar="OP", help="The op whose kernels to look into.")]  # type: ignore[valid-type]
 _Arch = Annotated[
-    str, typer.Option(help="sm_80, sm_89, sm_90, sm_100, sm_120, gfx942, or a GPU as H200; it need not be there.")
+    str,
+    typer.Option(
+        help="The GPU: sm_80, sm_89, sm_90, sm_100, sm_120, gfx942, or its name, as H200; it need not be there."
+    ),
 ]
-_Dtype = Annotated[str, typer.Option(help="Of the input: float32, bfloat16, float16, float64 or uint8.")]
-_Shape = Annotated[str | None, typer.Option(help="N,C,H,W of the input; a real load by default.")]
+_Dtype = Annotated[
+    str, typer.Option(help="The kind of numbers of the input: float32, bfloat16, float16, float64 or uint8.")
+]
+_Shape = Annotated[str | None, typer.Option(help="The sizes of the input, N,C,H,W; those of a real load by default.")]
 _Weight = Annotated[
     str | None,
-    typer.Option(help="K,C,R,S of the weight, with C of one group; C,K,R,S for conv_transpose2d. 3x3 by default."),
+    typer.Option(
+        help="The sizes of the weight, K,C,R,S, with C of one group; C,K,R,S for conv_transpose2d. 3x3 by default."
+    ),
 ]
-_Last = Annotated[bool, typer.Option("--channels-last", help="Memory format of input and weight.")]
-_Indices = Annotated[str | None, typer.Option(help="Of max_unpool2d: offset or position; offset by default.")]
+_Last = Annotated[bool, typer.Option("--channels-last", help="Input and weight lie in memory channels last.")]
+_Indices = Annotated[
+    str | None, typer.Option(help="What the indices of max_unpool2d count: offset or position; offset by default.")
+]
 _Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A further argument of the op, as stride=2; may be repeated."),
 ]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print rows as JSON.")]
-ModelInput = Annotated[str, typer.Option(help="NxCxHxW of the model's input.")]
+ModelInput = Annotated[str, typer.Option(help="The sizes of the model's input, NxCxHxW.")]
 _REFUSED = (ValueError, TypeError, OverflowError, RuntimeError, OSError, ModuleNotFoundError)
 
 
@@ -208,7 +217,9 @@ def inspect_command(
     indices: _Indices = None,
     settings: _Settings = None,
     as_json: _AsJson = False,
-    dump: Annotated[Path | None, typer.Option(help="Folder for TTIR, TTGIR, PTX, SASS.")] = None,
+    dump: Annotated[
+        Path | None, typer.Option(help="The folder to write what the compilers make: TTIR, TTGIR, PTX, SASS.")
+    ] = None,
 ) -> None:
     """Compile an op's kernels for a GPU that is not there, through the real launcher, and report on each launch."""
     try:

@@ -12,13 +12,11 @@ from rich.progress import Progress
 from torchops.models.options import Config
 from torchops.models.runs import Run
 
-from .console import Commands, app, bar, console, table
+from .console import App, app, bar, console, table
 from .networks import failing, plain
 from .options import with_options
 
-train = typer.Typer(
-    cls=Commands, help="Train a network; what comes of it is in a folder of its own.", no_args_is_help=True
-)
+train = App(help="Train a network; what comes of it is in a folder of its own.")
 app.add_typer(train, name="train")
 
 
