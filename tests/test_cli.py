@@ -73,7 +73,7 @@ def test_edges_are_kornias(name: str, photo: Image.Image, tmp_path: Path) -> Non
             pixels = torch.from_numpy(np.array(converted)).float().div(255)
             pixels = pixels.permute(2, 0, 1) if pixels.dim() == 3 else pixels[None]
     expected = kornia.filters.sobel(pixels[None])[0]
-    result = invoke("sobel", tmp_path / name, tmp_path / "edges.png")
+    result = invoke("sobel", tmp_path / name, tmp_path / "edges.png", "--raw")
     assert result.exit_code == 0, result.output
     with Image.open(tmp_path / "edges.png") as edges:
         assert (edges.width, edges.height) == (pixels.shape[2], pixels.shape[1])
@@ -90,6 +90,93 @@ def test_gray_raw_and_borders(photo: Image.Image, tmp_path: Path) -> None:
     assert invoke("sobel", tmp_path / "in.png", tmp_path / "out.jpg", *arguments).exit_code == 0
     with Image.open(tmp_path / "out.jpg") as edges:
         assert edges.mode == "L"
+
+
+class TestBrightness:
+    """A ramp of 1 a pixel, with a step in the midst, where gradients are (160 - 8) / 2 and (161 - 9) / 2."""
+
+    @pytest.fixture
+    def ramp(self, tmp_path: Path) -> Path:
+        row = np.where(np.arange(20) < 10, 0, 160) + np.arange(20) % 10
+        Image.fromarray(np.tile(row.astype(np.uint8), (12, 1))).save(tmp_path / "in.png")
+        return tmp_path / "in.png"
+
+    def drawn(self, file: Path, *arguments: object) -> tuple[list[int], str]:
+        result = invoke("sobel", file, file.parent / "out.png", *arguments)
+        assert result.exit_code == 0, result.output
+        with Image.open(file.parent / "out.png") as edges:
+            (line,) = result.stdout.splitlines()
+            return np.array(edges)[5, 4:11].tolist(), line.removeprefix(f"{file.parent / 'out.png'}: ")
+
+    def test_by_itself_the_strongest_are_white(self, ramp: Path) -> None:
+        edges, said = self.drawn(ramp)
+        assert edges == [3, 3, 3, 3, 3, 255, 255]
+        assert said == (
+            "20 x 12, gray, 8 bits a channel; edges 3.36 times as bright, which makes the strongest hundredth white"
+        )
+
+    def test_raw(self, ramp: Path) -> None:
+        assert self.drawn(ramp, "--raw") == (
+            [1, 1, 1, 1, 1, 76, 76],
+            "20 x 12, gray, 8 bits a channel; edges as they are computed",
+        )
+
+    @pytest.mark.parametrize(
+        ("gain", "edges"),
+        [("2", [2, 2, 2, 2, 2, 152, 152]), ("8", [8, 8, 8, 8, 8, 255, 255]), ("0.5", [0, 0, 0, 0, 0, 38, 38])],
+    )
+    def test_gain(self, gain: str, edges: list[int], ramp: Path) -> None:
+        assert self.drawn(ramp, "--gain", gain) == (
+            edges,
+            f"20 x 12, gray, 8 bits a channel; edges {gain} times as bright",
+        )
+
+    @pytest.mark.parametrize("shade", [0, 90])
+    def test_a_plain_surface_stays_black(self, shade: int, tmp_path: Path) -> None:
+        Image.new("L", (20, 12), shade).save(tmp_path / "in.png")
+        edges, said = self.drawn(tmp_path / "in.png")
+        assert not any(edges)
+        assert said == "20 x 12, gray, 8 bits a channel; no edges: all of it is black"
+
+    def test_sixteen_bits_stay(self, tmp_path: Path) -> None:
+        _sixteen_bits().save(tmp_path / "in.png")
+        result = invoke("sobel", tmp_path / "in.png", tmp_path / "out.png")
+        assert "120 x 100, gray, 16 bits a channel" in result.stdout
+        with Image.open(tmp_path / "out.png") as edges:
+            values = np.array(edges)
+        assert values.max() == 65535
+        assert 0.01 <= (values == 65535).mean() < 0.02
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (("--gain", "2", "--raw"), "--raw leaves edges as they are computed, and --gain brightens them: give one"),
+            (("--gain", "0"), r"--gain 0 must be positive and finite"),
+            (("--gain", "-1.5"), r"--gain -1.5 must be positive and finite"),
+            (("--gain", "nan"), r"--gain nan must be positive and finite"),
+            (("--gain", "inf"), r"--gain inf must be positive and finite"),
+        ],
+    )
+    def test_what_contradicts_is_refused(self, arguments: tuple[str, ...], said: str, ramp: Path) -> None:
+        refused(invoke("sobel", ramp, ramp.parent / "out.png", *arguments), said)
+        assert not (ramp.parent / "out.png").exists()
+
+
+def test_background_and_frames(tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (20, 12), (0, 0, 0, 0))
+    clear.paste((255, 255, 255, 255), (0, 0, 10, 12))
+    clear.save(tmp_path / "in.png", save_all=True, append_images=[clear.rotate(180)])
+    white = invoke("sobel", tmp_path / "in.png", tmp_path / "out.png")
+    assert "no edges: all of it is black" in white.stdout
+    assert white.stdout.endswith("; the first of 2 frames\n")
+    black = invoke("sobel", tmp_path / "in.png", tmp_path / "out.png", "--background", "black")
+    assert "edges 2 times as bright" in black.stdout
+
+
+def test_names_are_printed_as_they_are(photo: Image.Image, tmp_path: Path) -> None:
+    photo.save(tmp_path / "in.png")
+    result = invoke("sobel", tmp_path / "in.png", tmp_path / "[b]a[red] :cat:\x1b.png")
+    assert result.stdout.startswith(f"{tmp_path}/[b]a[red] :cat:\\x1b.png: 160 x 128, colour, 8 bits")
 
 
 def test_photo_is_turned_upright(photo: Image.Image, tmp_path: Path) -> None:
@@ -151,13 +238,16 @@ class TestBadFiles:
         result = invoke("sobel", tmp_path / "in.png", tmp_path / "out.png", "--padding-mode", "reflect")
         refused(result, r"--padding-mode 'reflect' .* at least 2 x 2 pixels")
 
-    def test_larger_than_the_limit(self, tmp_path: Path) -> None:
+    def test_larger_than_the_limit_and_the_memory(self, tmp_path: Path) -> None:
         # a bitmap whose header promises 200000 x 200000 pixels
-        header = b"P5 200000 200000 255\n"
-        (tmp_path / "huge.pgm").write_bytes(header)
+        (tmp_path / "huge.pgm").write_bytes(b"P5 200000 200000 255\n")
+        arguments = ("sobel", tmp_path / "huge.pgm", tmp_path / "out.png")
         refused(
-            invoke("sobel", tmp_path / "huge.pgm", tmp_path / "out.png"),
-            r"200000 x 200000 pixels are more than .*178956970",
+            invoke(*arguments), r"200000 x 200000 pixels are more than --max-pixels 178956970, which can be raised$"
+        )
+        refused(
+            invoke(*arguments, "--max-pixels", 10**11),
+            r"200000 x 200000 pixels need 596\.0 GiB of memory, \d+\.\d GiB are free",
         )
 
     def test_torch_out_of_memory(self, photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,14 +259,15 @@ class TestBadFiles:
         monkeypatch.setattr("torchops.sobel", exhausted)
         refused(invoke("sobel", tmp_path / "in.png", tmp_path / "out.png"), r"can't allocate memory: you tried")
 
-    def test_encoder_fails(self, photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_disk_full(self, photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         photo.save(tmp_path / "in.png")
 
-        def disk_full(self: Image.Image, path: Path) -> None:
-            path.write_bytes(b"half")
+        def disk_full(self: Path, content: bytes) -> None:
+            with self.open("wb") as file:
+                file.write(content[:10])
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(Image.Image, "save", disk_full)
+        monkeypatch.setattr(Path, "write_bytes", disk_full)
         refused(invoke("sobel", tmp_path / "in.png", tmp_path / "out.png"), r"cannot be written: .*No space left")
 
 

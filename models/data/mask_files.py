@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import functools
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class Mask:
 
     values: Tensor
     """(H, W), int64, from 0 to `LARGEST`."""
-    palette: dict[int, Colour] = field(default_factory=dict)
+    palette: Mapping[int, Colour] = field(default_factory=dict)
     """The colour of every value that the palette knows; empty for files without one."""
     coloured: bool = False
     """Whether a colour of the palette is no gray."""
@@ -60,22 +61,36 @@ def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> Mask:
         if image.mode not in _MODES:
             hint = "; the three are equal: save it as gray" if _is_gray(pixels) else ""
             raise DataError(f"{path}: a mask has one channel of class values, this is {image.mode}{hint}")
-        entries = np.array(image.getpalette() if image.mode == "P" else [], dtype=np.int64).reshape(-1, 3)
+        colours = _colours(bytes(image.getpalette() or ())) if image.mode == "P" else ()
     values = pixels.astype(np.int64)
     if not values.size:
         raise DataError(f"{path}: has no pixels")
     least, most = int(values.min()), int(values.max())
     if least < 0 or most > LARGEST:
         raise DataError(f"{path}: the value {least if least < 0 else most} is not one from 0 to {LARGEST}")
-    if not len(entries):
+    if image.mode != "P":
         return Mask(torch.from_numpy(values))
-    if most >= len(entries):
-        raise DataError(f"{path}: a pixel has the index {most}, the palette {counted(len(entries), 'colour')} only")
-    colours: list[Colour] = [(r, g, b) for r, g, b in entries.tolist()]
-    _check_one_to_one(path, colours, np.unique(values).tolist())
-    if (entries == entries[:, :1]).all():
-        return Mask(torch.from_numpy(entries[:, 0][values]), {colour[0]: colour for colour in colours})
-    return Mask(torch.from_numpy(values), dict(enumerate(colours)), coloured=True)
+    if most >= len(colours):
+        raise DataError(f"{path}: a pixel has the index {most}, the palette {counted(len(colours), 'colour')} only")
+    _check_one_to_one(path, colours, np.flatnonzero(np.bincount(values.ravel())).tolist())
+    palette, coloured = _by_value(colours)
+    if not coloured:
+        values = np.array([level for level, _, _ in colours])[values]
+    return Mask(torch.from_numpy(values), palette, coloured)
+
+
+@functools.lru_cache(maxsize=64)
+def _colours(palette: bytes) -> tuple[Colour, ...]:
+    return tuple(zip(palette[::3], palette[1::3], palette[2::3], strict=True))
+
+
+# masks of one palette share what was made of it
+@functools.lru_cache(maxsize=64)
+def _by_value(colours: tuple[Colour, ...]) -> tuple[Mapping[int, Colour], bool]:
+    """The colour of every value, and whether there is one that is no gray."""
+    if all(r == g == b for r, g, b in colours):
+        return {colour[0]: colour for colour in colours}, False
+    return dict(enumerate(colours)), True
 
 
 def _is_jpeg(path: Path, image: Image.Image) -> bool:
@@ -108,7 +123,7 @@ class Palettes:
         self._value_of: dict[Colour, tuple[int, Path]] = {}
         self._unused: dict[int, Colour] = {}
 
-    def add(self, path: Path, palette: dict[int, Colour], coloured: bool, values: Iterable[int]) -> None:
+    def add(self, path: Path, palette: Mapping[int, Colour], coloured: bool, values: Iterable[int]) -> None:
         """Take what a mask's palette says of the values that the mask has.
 
         Raises:

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from torchops.files.images import MAX_PIXELS, SUFFIXES, ImageError, opened, turned
+from torchops.files.images import MAX_PIXELS, ImageError, opened, turned
 
 from .classes import FIFTH
 from .found import DataError, Found, counted, listed
 from .loading import Data
 from .mask_files import LARGEST, Colour, Palettes, read_classes, read_mask
 from .preprocess import Preprocess
-from .trees import HIDDEN, PARTS
+from .trees import PARTS, look
 
 IGNORED = -1
 """The class of a pixel that counts for nothing: not in the loss, nor in figures and pictures."""
@@ -91,7 +91,7 @@ class _Seen:
 
     counts: dict[int, int]
     """Pixels of the mask by value."""
-    palette: dict[int, Colour]
+    palette: Mapping[int, Colour]
     coloured: bool
     pixels: int
     total: Tensor
@@ -123,11 +123,16 @@ def pairs(
     """
     found = Found()
     folders = _folders(root, found)
+    for folder in folders.values():
+        if folder != root and (folder / CLASSES_FILE).exists():
+            raise DataError(
+                f"{folder / CLASSES_FILE}: belongs beside {folder.name}: the classes are those of all parts"
+            )
     names, ignored = read_classes(root / CLASSES_FILE)
     parts = {part: _matched(folder, found) for part, folder in folders.items()}
     _check_all_differ(pair for files in parts.values() for pair in files)
     plain = Preprocess(channels, background=background)
-    seen = _look([pair for files in parts.values() for pair in files], plain, max_pixels, skip_corrupt, found)
+    seen = _looked([pair for files in parts.values() for pair in files], plain, max_pixels, skip_corrupt, found)
     parts = {part: [pair for pair in files if pair in seen] for part, files in parts.items()}
     palettes = _check_values(seen, names, ignored)
     if not names:
@@ -141,14 +146,7 @@ def pairs(
     if "val" in parts:
         found.held_out = f"the images in {folders['val'].name}"
     else:
-        found.held_out = "every fifth image"
-        files = parts["train"]
-        if len(files) < 2:
-            raise DataError(
-                f"`data` (={folders['train']}): holds {counted(len(files), 'image')} that can be read, at least two are needed"
-            )
-        parts["val"] = files[FIFTH - 1 :: FIFTH] or files[-1:]
-        parts["train"] = [pair for pair in files if pair not in parts["val"]]
+        parts["train"], parts["val"] = _held_out(folders["train"], parts["train"], found)
     for part in ("train", "val", "test"):
         if part in parts:
             _count(root, part, [seen[pair] for pair in parts[part]], names, found)
@@ -166,11 +164,22 @@ def pairs(
     )  # fmt: skip
 
 
+def _held_out(root: Path, files: Sequence[Pair], found: Found) -> tuple[list[Pair], list[Pair]]:
+    """Pairs to train on and to hold out."""
+    if len(files) < 2:
+        raise DataError(
+            f"`data` (={root}): holds {counted(len(files), 'image')} that can be read, at least two are needed"
+        )
+    found.held_out = "every fifth image" if len(files) >= FIFTH else "the last image"
+    val = list(files[FIFTH - 1 :: FIFTH] or files[-1:])
+    held = set(val)
+    return [pair for pair in files if pair not in held], val
+
+
 def _folders(root: Path, found: Found) -> dict[str, Path]:
     """The folder of every part: `root` for all, or its folders of these names."""
-    if not root.is_dir():
-        raise DataError(f"`data` (={root}): no such folder")
-    inside = sorted(path for path in root.iterdir() if path.is_dir())
+    top = look(str(root))
+    inside = sorted(map(Path, [*top.folders, *top.links]))
     parts: dict[str, Path] = {}
     for path in inside:
         part = PARTS.get(path.name.lower())
@@ -201,27 +210,27 @@ def _matched(root: Path, found: Found) -> list[Pair]:
         raise DataError(f"`data` (={root}): images and masks are one folder")
     images, masks = (_by_stem(root / name, found) for name in ("images", "masks"))
     if not images:
-        inside = listed([path.name for path in sorted((root / "images").iterdir()) if path.is_dir()])
-        hint = f"; its folders are not looked into: {inside}" if inside else ""
+        inside = look(str(root / "images"))
+        names = [Path(path).name for path in sorted([*inside.folders, *inside.links])]
+        hint = f"; its folders are not looked into: {listed(names)}" if names else ""
         raise DataError(f"`data` (={root / 'images'}): holds 0 images{hint}")
     alone = sorted(images.keys() ^ masks.keys())
     if alone:
         kind, other = ("mask", images) if alone[0] in images else ("image", masks)
-        more = f", and {len(alone) - 1} more have none" if len(alone) > 1 else ""
+        more = f", nor have {len(alone) - 1} more files a partner" if len(alone) > 1 else ""
         raise DataError(f"{other[alone[0]]}: has no {kind}{more}; both are files of one name, but for its ending")
     return [(images[stem], masks[stem]) for stem in sorted(images)]
 
 
 def _by_stem(directory: Path, found: Found) -> dict[str, Path]:
+    inside = look(str(directory))
+    inside.leave_out(found)
+    for folder in (*inside.folders, *inside.links):
+        found.leave_out(folder, "a folder")
     files: dict[str, Path] = {}
-    for path in sorted(directory.iterdir()):
-        if path.name.startswith(".") or path.name.lower() in HIDDEN:
-            found.leave_out(path, "hidden")
-        elif path.is_dir():
-            found.leave_out(path, "a folder")
-        elif path.suffix.lower() not in SUFFIXES:
-            found.leave_out(path, "no image by its name" + (f" ({path.suffix.lower()})" if path.suffix else ""))
-        elif (other := files.setdefault(path.stem, path)) != path:
+    for path in map(Path, inside.images):
+        other = files.setdefault(path.stem, path)
+        if other != path:
             raise DataError(f"{path}: {other.name} has the same stem: one of them must go, or get another name")
     return files
 
@@ -243,26 +252,26 @@ def _check_all_differ(files: Iterable[Pair]) -> None:
         raise DataError(f"{seen[key]}: is one and the same file as the mask {masks[key]}")
 
 
-def _look(
+def _looked(
     files: Sequence[Pair], plain: Preprocess, max_pixels: int, skip_corrupt: bool, found: Found
 ) -> dict[Pair, _Seen]:
     """What there is in all images and masks that can be read; the others are left out, if they may be."""
 
-    def look(pair: Pair) -> _Seen | ImageError:
+    def seen_or_broken(pair: Pair) -> _Seen | ImageError:
         try:
             return _seen(*pair, plain, max_pixels)
         except ImageError as error:
             return error
 
     with ThreadPoolExecutor() as pool:
-        looks = dict(zip(files, pool.map(look, files), strict=True))
-    broken = [look for look in looks.values() if isinstance(look, ImageError)]
+        looks = dict(zip(files, pool.map(seen_or_broken, files), strict=True))
+    broken = [one for one in looks.values() if isinstance(one, ImageError)]
     if broken and not skip_corrupt:
         more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
         raise DataError(f"{broken[0]}{more}; `skip_corrupt` leaves such files out")
     for error in broken:
         found.leave_out(error, "cannot be read")
-    seen = {pair: look for pair, look in looks.items() if isinstance(look, _Seen)}
+    seen = {pair: one for pair, one in looks.items() if isinstance(one, _Seen)}
     moving = [str(pair[0]) for pair, one in seen.items() if one.frames > 1]
     if moving:
         found.notes.append(f"of {counted(len(moving), 'file')} the first frame is read: {listed(moving)}")

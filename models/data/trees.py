@@ -86,7 +86,7 @@ def find(root: Path, found: Found, *, unlabelled: bool = False) -> Tree:
     Raises:
         DataError: if it is no such tree, or a file is in two classes or parts.
     """
-    top = _look(str(root))
+    top = look(str(root))
     real = Path(os.path.realpath(root))
     inside = _followed(_inner(top), real, (), found)
     if not inside:
@@ -135,7 +135,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _look(path: str) -> _Folder:
+def look(path: str) -> _Folder:
     """List a folder, but nothing that lies deeper."""
     folder = _Folder(path)
     try:
@@ -155,7 +155,7 @@ def _look(path: str) -> _Folder:
 
 
 def _inner(folder: _Folder) -> list[_Folder]:
-    return [_look(path) for path in sorted([*folder.folders, *folder.links])]
+    return [look(path) for path in sorted([*folder.folders, *folder.links])]
 
 
 def _followed(folders: Iterable[_Folder], root: Path, places: Iterable[Path], found: Found) -> list[_Folder]:
@@ -238,7 +238,7 @@ def _below(top: _Folder) -> tuple[int, list[str]]:
         if not waiting:
             break
         folder, fits = waiting.pop()
-        inner = [_look(path) for path in folder.folders]
+        inner = [look(path) for path in folder.folders]
         if folder is not top and not fits:
             split = any(f.part == "train" and f.nests for f in inner)
             fits = split or sum(bool(f.images) for f in inner) > 1
@@ -255,7 +255,7 @@ def _files(top: _Folder, found: Found) -> Iterator[str]:
         folder = waiting.pop()
         folders.append(folder)
         # a folder that is called x.png is an image that cannot be read
-        waiting += [_look(path) for path in folder.folders if not _is_image(path)]
+        waiting += [look(path) for path in folder.folders if not _is_image(path)]
     for folder in sorted(folders, key=lambda folder: folder.path):
         folder.leave_out(found)
         for path in folder.links:

@@ -99,7 +99,7 @@ def size(path: Path) -> tuple[int, int]:
         return image.size
 
 
-@pytest.mark.parametrize("count", [1, 2, 11, 30, 31, 200])
+@pytest.mark.parametrize("count", [1, 30, 200])
 def test_confusion_of_any_number_of_classes(count: int, tmp_path: Path) -> None:
     names = [f"{NAMES[i % len(NAMES)]} {i}" for i in range(count)]
     matrix = torch.randint(0, 10**6, (count, count))
@@ -108,7 +108,7 @@ def test_confusion_of_any_number_of_classes(count: int, tmp_path: Path) -> None:
     assert max(width, height) < 3000
 
 
-@pytest.mark.parametrize("count", [2, 3, 11, 200])
+@pytest.mark.parametrize("count", [2, 3, 200])
 def test_overlays_of_any_size(count: int, tmp_path: Path) -> None:
     shapes = [(1, 1), (5, 90), (64, 64), (120, 7)]
     images = [torch.rand(1 + 2 * (i % 2), *shape) for i, shape in enumerate(shapes)]
@@ -131,7 +131,7 @@ def test_what_differs_is_counted_without_ignored_pixels(tmp_path: Path, monkeypa
     assert "differ: n/a" in shown
 
 
-@pytest.mark.parametrize("count", [0, 1, 5, 24])
+@pytest.mark.parametrize("count", [0, 1, 24])
 def test_predictions_of_any_number(count: int, tmp_path: Path) -> None:
     truth, guess = [NAMES[i % 11] for i in range(count)], [NAMES[i % 7] for i in range(count)]
     images = torch.rand(count, 3, 9, 9) if count else torch.empty(0)

@@ -15,6 +15,7 @@ from rich.progress import track
 from skimage import data
 
 from torchops import functional
+from torchops.files.images import stretched
 from torchops.files.plots import figure, save
 from torchops.measure.race import race, ratio
 from torchops.measure.rivals import sobel_providers, threads
@@ -29,8 +30,7 @@ def draw_edges(path: Path) -> Path:
     drawn = figure(12, 4.2)
     titles = ("photo", "edges by channel", "edges of the luminance")
     for axes, image, title in zip(drawn.subplots(1, 3), (photo.permute(1, 2, 0), edges, gray), titles, strict=True):
-        # the strongest hundredth of the edges is white
-        bright = image if title == "photo" else (image / image.quantile(0.99)).clamp(0, 1)
+        bright = image if title == "photo" else stretched(image, 1.0)[0]
         axes.imshow(bright.numpy(), cmap="gray", interpolation="nearest")
         axes.set_title(title)
         axes.set_axis_off()

@@ -11,11 +11,21 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 import torchops
 from torchops import catalog, inspect
-from torchops.files.images import ImageError, check_target, read_image, write_image
+from torchops.files.images import (
+    BACKGROUNDS,
+    FORMATS,
+    MAX_PIXELS,
+    ImageError,
+    check_target,
+    read_image,
+    stretched,
+    write_image,
+)
+from torchops.files.names import printable
 from torchops.inspect import check, ptxas
 from torchops.recording import Spec
 
@@ -23,43 +33,77 @@ from .console import app, choices, console, fail, table
 from .options import BackendOption
 
 PaddingMode = choices("PaddingMode", torchops.functional.PADDING_MODES)
+Background = choices("Background", BACKGROUNDS)
 OpName = choices("OpName", tuple(catalog.OPS))
 
 
 @app.command()
 def sobel(
-    input: Annotated[Path, typer.Argument(metavar="IN", help="Any image that Pillow reads; its first frame.")],
+    input: Annotated[
+        Path, typer.Argument(metavar="IN", help=f"An image: {', '.join(FORMATS)}. Of several frames, the first.")
+    ],
     output: Annotated[
         Path, typer.Argument(metavar="OUT", help="The suffix decides the format. Replaced if it exists.")
     ],
     gray: Annotated[
         bool, typer.Option("--gray", help="One channel of luminance instead of colour by channel.")
     ] = False,
-    raw: Annotated[bool, typer.Option("--raw", help="Do not divide the filters by 8: brighter, clipped.")] = False,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="Edges as they are computed, filters divided by 8: nearly black for most photos."),
+    ] = False,
+    gain: Annotated[
+        float | None, typer.Option(help="Brighten the edges so many times, instead of as much as the picture needs.")
+    ] = None,
     padding_mode: Annotated[PaddingMode, typer.Option(help="What lies beyond the border.")] = PaddingMode["replicate"],  # type: ignore[valid-type]
     padding_value: Annotated[float, typer.Option(help="From 0 (black) to 1 (white), for constant.")] = 0.0,
+    background: Annotated[Background, typer.Option(help="What shows where the image is transparent.")] = Background[  # type: ignore[valid-type]
+        "white"
+    ],
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Refuse images of more pixels, width times height.")
+    ] = MAX_PIXELS,
     backend: BackendOption = None,
 ) -> None:
-    """Draw the edges of an image: the magnitude of its Sobel gradients. Alpha is dropped."""
+    """Draw the edges of an image: the magnitude of its Sobel gradients.
+
+    They are brightened until the strongest hundredth is white, unless --raw or --gain says otherwise.
+    """
     try:
-        check_target(output)
-        picture = read_image(input, gray=gray)
+        if gain is not None and raw:
+            raise ValueError("--raw leaves edges as they are computed, and --gain brightens them: give one of the two")
+        if gain is not None and not 0 < gain < math.inf:
+            raise ValueError(f"`gain` (={gain:g}) must be positive and finite")
         if not math.isfinite(padding_value):
             raise ValueError(f"--padding-value must be finite, got {padding_value}")
+        check_target(output)
+        picture = read_image(input, gray=gray, background=background.value, max_pixels=max_pixels)  # type: ignore[attr-defined]
         name = backend.value if backend else torchops.get_backend()  # type: ignore[attr-defined]
         device = "cuda" if torch.cuda.is_available() and name != "aten" else "cpu"
         with torchops.use_backend(name):
-            # pixels keep their scale, so eps takes it on: the result is that of an image from 0 to 1, times white
+            # pixels keep their scale, so eps takes it on: the result is that of an image from 0 to 1, times white;
+            # where edges are brightened, a plain surface is to stay black
             edges = torchops.sobel(
                 picture.pixels.to(device),
-                normalized=not raw,
-                eps=1e-6 * picture.white**2,
+                eps=1e-6 * picture.white**2 if raw else 0.0,
                 padding_mode=padding_mode.value,  # type: ignore[attr-defined]
                 padding_value=padding_value * picture.white,
-            )
-        write_image(output, edges.cpu(), picture.white)
+            ).cpu()
+        if raw:
+            how = "edges as they are computed"
+        elif gain is not None:
+            edges, how = edges * gain, f"edges {gain:g} times as bright"
+        else:
+            edges, factor = stretched(edges, picture.white)
+            bright = f"edges {factor:.3g} times as bright, which makes the strongest hundredth white"
+            how = bright if edges.any() else "no edges: all of it is black"
+        bits = write_image(output, edges, picture.white)
     except (ImageError, OSError, ValueError, RuntimeError, MemoryError) as error:
         fail(error)
+    channels, height, width = edges.shape
+    kind = f"{width} x {height}, {'gray' if channels == 1 else 'colour'}, {bits} bits a channel"
+    first = f"; the first of {picture.frames} frames" if picture.frames > 1 else ""
+    console.print(Text(f"{printable(output)}: {kind}; {how}{first}"), soft_wrap=True)
 
 
 @app.command("check")
@@ -95,7 +139,7 @@ def print_check(rows: list[check.Row], verdicts: Sequence[ptxas.Verdict] = ()) -
     for row in rows:
         error, grad = ("-" if e is None else f"{e:.1e}" for e in (row.error, row.grad_error))
         colour = {"ok": "green"}.get(row.verdict, "red" if row.verdict.startswith("FAILED") else "yellow")
-        verdict = f"[{colour}]{'not run' if row.verdict in notes else escape(row.verdict)}[/]"
+        verdict = Text("not run" if row.verdict in notes else row.verdict, colour)
         shown.add_row(row.op, row.dtype, row.backend, error, grad, f"{row.tolerance:.0e}", verdict)
     console.print(shown)
     _print_warning(ptxas.warning(verdicts))
@@ -103,7 +147,7 @@ def print_check(rows: list[check.Row], verdicts: Sequence[ptxas.Verdict] = ()) -
 
 def _print_warning(lines: list[str]) -> None:
     if lines:
-        console.print(f"[yellow]warning:[/] {escape(lines[0])}", highlight=False)
+        console.print(Text.assemble(("warning:", "yellow"), f" {lines[0]}"))
     for line in lines[1:]:
         # paths are not wrapped, so that they can be copied
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
@@ -18,11 +19,23 @@ def label(text: object, most: int = 24) -> str:
     Characters that no installed font has, and those that no font can have, as line ends, become escapes. What is longer than
     `most` characters loses its middle.
     """
-    shown = "".join(c if _has(_default(), c) or _fonts_with(c) else ascii(c)[1:-1] for c in printable(text))
-    if len(shown) > most:
-        shown = f"{shown[: most // 2]}…{shown[len(shown) - (most - 1) // 2 :]}"
+    pieces = [c if _is_drawn(c) else ascii(c)[1:-1] for c in str(text)]
+    if sum(map(len, pieces)) > most:
+        start, end = _first(pieces, most // 2), _first(pieces[::-1], (most - 1) // 2)
+        pieces = [*start, "…", *reversed(end)]
+    shown = "".join(pieces)
     # a line whose name begins with _ would have no place in a legend
     return (" " if shown.startswith("_") else "") + shown.replace("$", r"\$")
+
+
+def _first(pieces: Sequence[str], most: int) -> Sequence[str]:
+    """As many as have `most` characters; no escape is cut in two."""
+    lengths = itertools.accumulate(map(len, pieces))
+    return pieces[: sum(length <= most for length in lengths)]
+
+
+def _is_drawn(character: str) -> bool:
+    return printable(character) == character and (_has(_default(), character) or bool(_fonts_with(character)))
 
 
 def choose(figure: Figure) -> None:

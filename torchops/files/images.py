@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import replacing
+from . import not_replaceable, replacing
+from .names import printable
 from .opening import FORMATS as FORMATS
 from .opening import MAX_PIXELS, ImageError, one_line, opened
 from .opening import SUFFIXES as SUFFIXES
 from .opening import turned as turned
 from .opening import upright as upright
+from .quiet import quiet
 from .scale import counted, is_counted
 from .transparency import opaque
 
@@ -78,20 +81,39 @@ def _frames(image: Image.Image) -> int:
 def check_target(path: Path) -> None:
     """Raise `ImageError` if no image can be written to path."""
     Image.init()
-    if path.is_dir():
-        raise ImageError(f"{path}: is a directory, not a file to write")
-    if not path.parent.is_dir():
-        raise ImageError(f"{path}: the folder {path.parent} does not exist")
+    shown = printable(path)
+    if (reason := not_replaceable(path)) is not None:
+        raise ImageError(f"{shown}: {reason}")
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        raise ImageError(f"{shown}: the folder {printable(folder)} does not exist")
     if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
-        raise ImageError(f"{path}: {path.suffix or 'no suffix'} is no image format that Pillow writes")
-    if not os.access(path.parent, os.W_OK):
-        raise ImageError(f"{path}: the folder {path.parent} cannot be written to")
+        raise ImageError(f"{shown}: {printable(path.suffix) or 'no suffix'} is no image format that Pillow writes")
+    if not os.access(folder, os.W_OK):
+        raise ImageError(f"{shown}: the folder {printable(folder)} cannot be written to")
 
 
-def write_image(path: Path, values: Tensor, white: float) -> None:
+def stretched(values: Tensor, white: float) -> tuple[Tensor, float]:
+    """Values times the factor that makes the strongest hundredth of them white, or only the strongest if fewer are not 0.
+
+    Returns:
+        The values, not above `white`; and the factor, 1 if there is nothing but 0.
+    """
+    flat = values.flatten().numpy()
+    # torch.quantile takes 16 million values, and kthvalue memory for their places
+    rank = (len(flat) - 1) * 99 // 100
+    strong = float(np.partition(flat, rank)[rank]) or float(flat.max())
+    factor = white / strong if strong > 0 else 1.0
+    return (values * factor).clamp_(max=white), factor
+
+
+def write_image(path: Path, values: Tensor, white: float) -> int:
     """Write (C, H, W) values from 0 to `white`: 16 bits where the values have them and the format can, else 8.
 
     The file appears whole or not at all.
+
+    Returns:
+        The number of bits.
 
     Raises:
         ImageError: if it cannot be written.
@@ -101,8 +123,14 @@ def write_image(path: Path, values: Tensor, white: float) -> None:
     top = 65535 if deep else 255
     pixels = (values * (top / white)).round_().clamp_(0, top).permute(1, 2, 0).squeeze(-1)
     image = Image.fromarray(pixels.contiguous().numpy().astype(np.uint16 if deep else np.uint8))
-    with replacing(path) as beside:
-        try:
-            image.save(beside)
-        except Exception as error:  # encoders raise whatever they stumble over
-            raise ImageError(f"{path}: cannot be written: {error}") from error
+    encoded = io.BytesIO()
+    try:
+        # not into the file: where the disk is full, the encoder of JPEG 2000 never ends (Pillow 13)
+        with quiet():
+            image.save(encoded, Image.registered_extensions()[path.suffix.lower()])
+        with replacing(path) as beside:
+            beside.write_bytes(encoded.getbuffer())
+    except Exception as error:  # encoders raise whatever they stumble over
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageError(f"{printable(path)}: cannot be written: {printable(reason)}") from error
+    return 16 if deep else 8

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from . import not_a_file
 from .names import printable
@@ -19,7 +19,7 @@ FORMATS = {
     "PNG": (".png", ".apng"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     "TIFF": (".tif", ".tiff"),
-    "BMP": (".bmp", ".dib"),
+    "BMP": (".bmp",),
     "GIF": (".gif",),
     "WEBP": (".webp",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
@@ -92,7 +92,7 @@ def one_line(path: Path) -> Iterator[None]:
         raise ImageError(f"{printable(path)}: cannot be read: {reason}") from error
 
 
-def _loaded(path: Path, max_pixels: int, closing: contextlib.ExitStack) -> Image.Image:
+def _loaded(path: Path, max_pixels: int, closing: contextlib.ExitStack) -> ImageFile.ImageFile:
     if (reason := not_a_file(path)) is not None:
         raise ImageError(reason)
     if not path.stat().st_size:
@@ -109,13 +109,16 @@ def _loaded(path: Path, max_pixels: int, closing: contextlib.ExitStack) -> Image
         # some decoders ask Pillow for its limit again
         if usual is None or image.width * image.height <= 2 * usual:
             guard.close()
-        before = _orientation(image)
+        _check_strips(image)
         stored = image.tile[0][3] if image.tile else None
+        # Pillow turns TIFFs when they are decoded; and decodes others when they are asked
+        before = _orientation(image) if image.format == "TIFF" else 1
         image.load()
-    # Pillow turns TIFFs when they are decoded
     image.info[_TURNED] = before in _TURNS or _orientation(image) in _TURNS
-    if "transparency" in image.info:
-        image.info["transparency"] = _as_decoded(image.info["transparency"], stored)
+    key = image.info.pop("transparency", None)
+    # the texts in a PNG have names of their own choice
+    if isinstance(key, (int, bytes, tuple)):
+        image.info["transparency"] = _as_decoded(key, stored)
     return image
 
 
@@ -156,6 +159,15 @@ def _check_memory(image: Image.Image) -> None:
         raise ImageError(
             f"{width} x {height} pixels need {need / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free"
         )
+
+
+def _check_strips(image: ImageFile.ImageFile) -> None:
+    """Refuse a TIFF whose strips are fewer than its height wants: Pillow leaves the rest black."""
+    if image.format == "TIFF":
+        extents = [tile[1] for tile in image.tile if tile[1] is not None]
+        covered = sum((right - left) * (bottom - top) for left, top, right, bottom in extents)
+        if covered < image.width * image.height:
+            raise ImageError(f"is broken: it promises {image.width} x {image.height} pixels and holds {covered}")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -39,7 +39,6 @@ def counted(image: Image.Image, background: str) -> tuple[Tensor, float]:
     values = np.array(image)
     if image.mode == "I" and tags.get(_BITS) == (32,) and tags.get(_FORMAT, (1,)) == (1,):
         values = values.view(np.uint32)
-    values = values.astype(np.float64)
     key = image.info.get("transparency")
     clear = values == key if isinstance(key, int) else None
     black, white = _range(image, tags)
@@ -48,10 +47,13 @@ def counted(image: Image.Image, background: str) -> tuple[Tensor, float]:
     least, most = values.min(), values.max()
     if least < black or most > white:
         raise ImageError(f"has values from {least:.7g} to {most:.7g}, while black is {black:.7g} and white {white:.7g}")
-    values = white - values if tags.get(_WHITE_IS_ZERO) == 0 else values - black
+    if values.dtype in (np.int32, np.uint32):
+        # float32 has 24 bits; what is close to white is to stay apart
+        values = values.astype(np.float64)
+    scaled = np.asarray(white - values if tags.get(_WHITE_IS_ZERO) == 0 else values - black, np.float32)
     if clear is not None:
-        values[clear] = white - black if background == "white" else 0
-    return torch.from_numpy(values.astype(np.float32)), white - black
+        scaled[clear] = white - black if background == "white" else 0
+    return torch.from_numpy(scaled), white - black
 
 
 def _range(image: Image.Image, tags: Mapping[int, Any]) -> tuple[float, float]:
