@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torchops.files import not_replaceable
 from torchops.files.images import SUFFIXES
 from torchops.files.names import printable
 
@@ -73,7 +74,7 @@ def _images(folder: Path, leave_out: Path | None) -> list[Path]:
 
 
 def check_apart(files: Sequence[Input], made: Sequence[Sequence[Path]]) -> None:
-    """Raise ValueError if two of them would be written to one file, or one over another that is to be read.
+    """Raise ValueError if two of them would be written to one file, one over another that is to be read, or one to no file.
 
     Args:
         files: what is read.
@@ -84,6 +85,8 @@ def check_apart(files: Sequence[Input], made: Sequence[Sequence[Path]]) -> None:
     for file, outputs in zip(files, made, strict=True):
         for output in outputs:
             real = os.path.realpath(output)
+            if (reason := not_replaceable(output)) is not None:
+                raise ValueError(f"{printable(output)}: {reason}")
             if real in read:
                 raise ValueError(
                     f"{printable(file.path)} would be written over {printable(read[real])}, which is to be read"

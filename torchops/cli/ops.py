@@ -25,11 +25,10 @@ from torchops.files.images import (
     stretched,
     write_image,
 )
-from torchops.files.names import printable
 from torchops.inspect import check, ptxas
 from torchops.recording import Spec
 
-from .console import app, choices, console, fail, table
+from .console import app, choices, console, fail, say, table
 from .options import BackendOption
 
 PaddingMode = choices("PaddingMode", torchops.functional.PADDING_MODES)
@@ -103,7 +102,7 @@ def sobel(
     channels, height, width = edges.shape
     kind = f"{width} x {height}, {'gray' if channels == 1 else 'colour'}, {bits} bits a channel"
     first = f"; the first of {picture.frames} frames" if picture.frames > 1 else ""
-    console.print(Text(f"{printable(output)}: {kind}; {how}{first}"), soft_wrap=True)
+    say(f"{output}: {kind}; {how}{first}")
 
 
 @app.command("check")
@@ -126,9 +125,9 @@ def check_command(
 
 def print_check(rows: list[check.Row], verdicts: Sequence[ptxas.Verdict] = ()) -> None:
     for name, value in check.machine().items():
-        console.print(f"{name:>9}  {value}", highlight=False)
+        say(f"{name:>9}  {value}")
     if verdicts:
-        console.print(f"    ptxas  {'; '.join(map(str, verdicts))}", highlight=False, markup=False)
+        say(f"    ptxas  {'; '.join(map(str, verdicts))}")
     notes = {row.verdict for row in rows if row.verdict.startswith("not run")}
     shown = table("torchops check", caption="\n".join(("errors: the largest, relative to float64", *sorted(notes))))
     for heading in ("op", "dtype", "backend"):
@@ -150,7 +149,7 @@ def _print_warning(lines: list[str]) -> None:
         console.print(Text.assemble(("warning:", "yellow"), f" {lines[0]}"))
     for line in lines[1:]:
         # paths are not wrapped, so that they can be copied
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(line)
 
 
 _Op = Annotated[OpName, typer.Argument(metavar="OP", help="The op whose kernels to look into.")]  # type: ignore[valid-type]
@@ -294,10 +293,10 @@ def inspect_command(
         for name, value in _INSPECT_ROWS.items():
             shown.add_row(name, *(value(report) for report in some))
         console.print(shown)
-    console.print(f"total: {inspect.total(reports)}", highlight=False)
+    say(f"total: {inspect.total(reports)}")
     _print_warning(ptxas.hit(reports))
     for file in files:
-        console.print(str(file), highlight=False, soft_wrap=True)
+        say(file)
 
 
 def _short(config: str) -> str:

@@ -6,18 +6,24 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from . import not_a_file
+from . import not_replaceable
 from .names import printable
+
+
+def not_writable(path: Path) -> str | None:
+    """Why no file can be put at a path, as "the folder no does not exist"; None if one can. Links are followed."""
+    if (reason := not_replaceable(path)) is not None:
+        return reason
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        return f"the folder {printable(folder)} does not exist"
+    # what is beside it is written first
+    return None if os.access(folder, os.W_OK) else f"the folder {printable(folder)} cannot be written to"
 
 
 def check_writable(path: Path, suffixes: Collection[str] = ()) -> None:
     """Raise ValueError if a file cannot be put at a path, or its name ends in none of the suffixes, if there are some."""
-    name, folder = printable(path), printable(path.parent)
-    if os.path.exists(path) and (reason := not_a_file(path)) is not None:
-        raise ValueError(f"{name}: {reason} to write")
-    if not path.parent.is_dir():
-        raise ValueError(f"{name}: the folder {folder} does not exist")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ValueError(f"{name}: the folder {folder} cannot be written to")
+    if (reason := not_writable(path)) is not None:
+        raise ValueError(f"{printable(path)}: {reason}")
     if suffixes and path.suffix.lower() not in suffixes:
-        raise ValueError(f"{name}: must end in {' or '.join(suffixes)}")
+        raise ValueError(f"{printable(path)}: must end in {' or '.join(suffixes)}")
