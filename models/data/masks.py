@@ -28,6 +28,8 @@ IGNORED = -1
 MOST_CLASSES = 64
 """The most values that masks may have if nothing names them."""
 CLASSES_FILE = "classes.txt"
+READERS = 4
+"""So many images are looked at together before training; each takes memory."""
 _UNKNOWN = -2
 
 Pair = tuple[Path, Path]
@@ -94,9 +96,9 @@ class _Seen:
     palette: Mapping[int, Colour]
     coloured: bool
     pixels: int
-    total: Tensor
-    """(C,), float64: of the image's pixels, which are not kept."""
-    squares: Tensor
+    total: list[float]
+    """By channel, of the image's pixels. Neither they are kept nor any tensor: small ones keep the memory around them."""
+    squares: list[float]
     frames: int
     """Of the image's file."""
 
@@ -263,7 +265,7 @@ def _looked(
         except ImageError as error:
             return error
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(READERS) as pool:
         looks = dict(zip(files, pool.map(seen_or_broken, files), strict=True))
     broken = [one for one in looks.values() if isinstance(one, ImageError)]
     if broken and not skip_corrupt:
@@ -280,9 +282,12 @@ def _looked(
 
 def _seen(image_file: Path, mask_file: Path, plain: Preprocess, max_pixels: int) -> _Seen:
     mask = read_mask(mask_file, max_pixels=max_pixels)
+    (mask_h, mask_w), counts, palette, coloured = mask.values.shape, mask.counts(), mask.palette, mask.coloured
+    # of large images one at a time is in memory
+    del mask
     picture = plain.picture(image_file, max_pixels=max_pixels)
     image = plain.resize(picture.pixels.float() / picture.white)
-    (h, w), (mask_h, mask_w) = image.shape[-2:], mask.values.shape
+    h, w = image.shape[-2:]
     if (h, w) != (mask_h, mask_w):
         hint = ""
         if (h, w) == (mask_w, mask_h):
@@ -290,10 +295,8 @@ def _seen(image_file: Path, mask_file: Path, plain: Preprocess, max_pixels: int)
                 if turned(one) and not turned(other):
                     hint = ": EXIF turns the image, and not the mask; save the image as it is seen, or turn the mask"
         raise DataError(f"{mask_file}: has {mask_w} x {mask_h} pixels, {image_file.name} has {w} x {h}{hint}")
-    pixels = image.flatten(1).double()
-    return _Seen(
-        mask.counts(), mask.palette, mask.coloured, pixels.shape[1], pixels.sum(1), pixels.square().sum(1), picture.frames
-    )  # fmt: skip
+    total, squares = (x.sum((1, 2), dtype=torch.float64).tolist() for x in (image, image.square()))
+    return _Seen(counts, palette, coloured, h * w, total, squares, picture.frames)
 
 
 def _check_values(seen: Mapping[Pair, _Seen], names: Mapping[int, str], ignored: set[int]) -> Palettes:
@@ -347,8 +350,7 @@ def _count(root: Path, part: str, seen: Sequence[_Seen], names: Mapping[int, str
 def _statistics(seen: Sequence[_Seen]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the channels of images."""
     count = sum(one.pixels for one in seen)
-    total = torch.stack([one.total for one in seen]).sum(0)
-    squares = torch.stack([one.squares for one in seen]).sum(0)
+    total, squares = (np.sum(sums, axis=0) for sums in ([one.total for one in seen], [one.squares for one in seen]))
     mean = total / count
-    variance = ((squares - count * mean.square()) / max(1, count - 1)).clamp(min=0)
-    return tuple(mean.tolist()), tuple(variance.sqrt().clamp(min=1e-3).tolist())
+    variance = (squares - count * mean**2) / max(1, count - 1)
+    return tuple(mean.tolist()), tuple(np.sqrt(variance.clip(min=1e-6)).tolist())
