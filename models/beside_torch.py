@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from torchops.conversion import revert
-from torchops.measure.race import ratio
+from torchops.files.plots import figure
+from torchops.files.targets import check_writable
 
 from . import pictures
 from .data import Seeded, train_loader
@@ -38,13 +39,20 @@ class Comparison:
     losses: dict[str, list[float]]
     seconds: dict[str, list[float]]
 
-    def median(self, layers: str) -> float:
-        return statistics.median(self.seconds[layers])
+    def milliseconds(self, layers: str) -> float:
+        """The median step, to a microsecond."""
+        return round(1e3 * statistics.median(self.seconds[layers]), 3)
 
     @property
     def ratio(self) -> float:
-        """torchops' time over torch.nn's, the median over the steps."""
-        return ratio(self.seconds, "torchops", "torch.nn")
+        """torchops' time over torch.nn's: of the two medians, as they are shown."""
+        return self.milliseconds("torchops") / self.milliseconds("torch.nn")
+
+    @property
+    def times(self) -> str:
+        """How long the two take, in words."""
+        ours, theirs = (f"{self.milliseconds(layers):.3f}" for layers in ("torchops", "torch.nn"))
+        return f"torchops takes {self.ratio:.3f}x of torch.nn's time, {ours} against {theirs} ms a step"
 
     @property
     def difference(self) -> float:
@@ -65,7 +73,12 @@ def compare(
         compile: `torch.compile` both.
         device: "cpu" or "cuda"; a GPU by default, if there is one.
         path: a picture of the two curves.
+
+    Raises:
+        ValueError: before anything is trained, if no picture can be written to `path`.
     """
+    if path is not None:
+        check_writable(path, [f".{suffix}" for suffix in figure(1, 1).canvas.get_supported_filetypes()])
     where = Processes.choose(device)
     config = copy.deepcopy(SETTINGS[net])
     config.seed, config.batch_size = seed, batch_size or config.batch_size
@@ -98,5 +111,5 @@ def compare(
             seconds[name].append(time.perf_counter() - began)
     result = Comparison(losses, seconds)
     if path is not None:
-        pictures.compared(losses, seconds, f"{net}: torchops takes {result.ratio:.3f}x of torch.nn's time", path)
+        pictures.compared(losses, seconds, f"{net}: {result.times}", path)
     return result

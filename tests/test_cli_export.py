@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import torchops
-from torchops.cli import export as command
+from torchops.files import targets
 from torchops.models import load
 
 from .test_cli import invoke, refused
@@ -109,7 +109,7 @@ def test_mistakes(lenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "folder.pt2").mkdir()
     refused(invoke("export", lenet, tmp_path / "folder.pt2"), "folder.pt2: is a directory, not a file to write")
     with monkeypatch.context() as patch:
-        patch.setattr(command.os, "access", lambda path, mode: path != tmp_path)
+        patch.setattr(targets.os, "access", lambda path, mode: path != tmp_path)
         refused(invoke("export", lenet, file), "cannot be written to")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "onnxruntime", None)

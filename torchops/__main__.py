@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # a terminal that lacks a character shows its number
+            stream.reconfigure(errors="backslashreplace")
     try:
         from torchops import cli
     except ModuleNotFoundError as error:
@@ -14,7 +20,19 @@ def main() -> None:
             raise
         print(f"torchops: the command line needs {missing}: pip install 'torchops[cli]'", file=sys.stderr)
         sys.exit(2)
-    cli.app()
+    try:
+        try:
+            cli.app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError as error:
+        # the interpreter flushes once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # who reads the output, as head, may have seen enough
+        if not isinstance(error, BrokenPipeError):
+            print(f"torchops: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

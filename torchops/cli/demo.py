@@ -10,7 +10,7 @@ import typer
 
 from torchops.inspect import check
 
-from .console import app, console, fail, table
+from .console import app, console, fail, say, table
 from .ops import print_check
 from .train import run
 
@@ -34,7 +34,11 @@ def demo(
     except (OSError, RuntimeError) as error:
         fail(error)
     shown = table(
-        "Sobel of a 4K frame, one channel", caption="medians of interleaved runs; below 1x, torchops is faster"
+        "Sobel of a 4K frame, one channel",
+        caption=(
+            "ms: medians of the rounds; torchops takes: the median of its time over theirs, round by round; "
+            "below 1x, it is faster"
+        ),
     )
     for heading in ("", "dtype", "threads", "ms", "torchops takes"):
         shown.add_column(heading, justify="left" if not heading else "right")
@@ -43,18 +47,17 @@ def demo(
         shown.add_row(timing.provider, timing.dtype, str(timing.threads), f"{timing.milliseconds:.1f}", share)
     console.print(shown)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    console.print("LeNet on handwritten digits")
+    say("LeNet on handwritten digits")
     letters = run("lenet", out / f"lenet-{stamp}", None, epochs=8)
-    console.print("U-Net on pages of handwritten digits")
+    say("U-Net on pages of handwritten digits")
     pages = run("unet", out / f"unet-{stamp}", None, epochs=12)
-    console.print(f"what LeNet got wrong: {letters.path / 'mistakes.png'}", soft_wrap=True)
-    console.print(f"digits on a page, as the U-Net sees them: {pages.path / 'overlays.png'}", soft_wrap=True)
-    console.print(f"the photo and its edges: {picture}", soft_wrap=True)
-    console.print(f"the photo convolved: {filters}", soft_wrap=True)
-    console.print(f"a photo pooled and unpooled: {pooling}", soft_wrap=True)
-    console.print(
-        "more: torchops train lenet, torchops sobel IN OUT, torchops explain conv2d, torchops inspect conv2d, make bench",
-        highlight=False,
+    say(f"what LeNet got wrong: {letters.path / 'mistakes.png'}")
+    say(f"digits on a page, as the U-Net sees them: {pages.path / 'overlays.png'}")
+    say(f"the photo and its edges: {picture}")
+    say(f"the photo convolved: {filters}")
+    say(f"a photo pooled and unpooled: {pooling}")
+    say(
+        "more: torchops train lenet, torchops sobel IN OUT, torchops explain conv2d, torchops inspect conv2d, make bench"
     )
     if any(row.verdict.startswith("FAILED") for row in rows):
         raise typer.Exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +10,10 @@ import torch
 import typer
 from torch import Tensor
 
-from .console import app, console, fail
-from .networks import failing
+from torchops.files.targets import check_writable
+
+from .console import app, fail, say
+from .networks import FUSE_HELP, failing
 
 SUFFIXES = ".onnx", ".pt2"
 
@@ -24,16 +25,20 @@ def export(
         Path,
         typer.Argument(
             metavar="OUT",
-            help="A file .onnx, which needs the extra onnx, or .pt2, for torch.export.load; replaced if it exists.",
+            help="The file to write, which is replaced if it exists: .onnx, which needs the extra onnx, or .pt2, for "
+            "torch.export.load.",
         ),
     ],
-    fuse: Annotated[bool, typer.Option(help="Batch norm and activations into the convolutions.")] = True,
+    fuse: Annotated[bool, typer.Option(help=FUSE_HELP)] = True,
     dynamic: Annotated[
-        bool, typer.Option("--dynamic/--static", help="Any batch, and for U-Nets any height and width.")
+        bool,
+        typer.Option(
+            "--dynamic/--static", help="Take any number of images, of a U-Net any height and width; or those of the example."
+        ),
     ] = True,
-    batch: Annotated[int, typer.Option(help="Images of the example; of every call, if static.", min=1)] = 2,
+    batch: Annotated[int, typer.Option(help="How many images the example has; with --static, every call.", min=1)] = 2,
     size: Annotated[
-        int | None, typer.Option(help="Height and width of the example; as in training by default.", min=8)
+        int | None, typer.Option(help="Height and width of the example's images; those of the training by default.", min=8)
     ] = None,
     aoti: Annotated[
         bool,
@@ -50,21 +55,14 @@ def export(
             said = _write_onnx(network, args, shapes, out)
         else:
             said = _write_program(network, args, shapes, out, aoti)
-        console.print(f"{out}: {said}", highlight=False, soft_wrap=True)
+        say(f"{out}: {said}")
 
 
 def _check_target(out: Path, aoti: bool) -> None:
     """Refuse a file that cannot be written, before anything takes time."""
-    if out.suffix not in SUFFIXES:
-        raise ValueError(f"{out}: must end in {' or '.join(SUFFIXES)}")
+    check_writable(out, SUFFIXES)
     if aoti and out.suffix != ".pt2":
-        raise ValueError(f"{out}: --aoti writes a .pt2")
-    if out.is_dir():
-        raise ValueError(f"{out}: is a directory, not a file to write")
-    if not out.parent.is_dir():
-        raise ValueError(f"{out}: the folder {out.parent} does not exist")
-    if not os.access(out.parent, os.W_OK):
-        raise ValueError(f"{out}: the folder {out.parent} cannot be written to")
+        raise ValueError(f"{out}: `aoti` writes a .pt2")
 
 
 def _example(

@@ -9,31 +9,27 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import fail
+from .console import fail, one_line_errors
 from .options import help_of
 
 SeedOption = Annotated[int, typer.Option(help=help_of("seed"))]
+FUSE_HELP = "Compute batch norm and activations within the convolutions: the same values, faster."
 CompileOption = Annotated[bool, typer.Option("--compile", help=help_of("compile"))]
 DeviceOption = Annotated[str | None, typer.Option(help=help_of("device"))]
 
 
 @contextmanager
-def failing() -> Iterator[None]:
-    """One line for what a user can get wrong."""
+def failing(stopped: str = "stopped") -> Iterator[None]:
+    """One line for what a user can get wrong, and `stopped` for Ctrl-C."""
+    lacking = "networks need {0}: pip install 'torchops[models]'"
     try:
         from torchops.files.images import ImageError
         from torchops.models import CheckpointError
         from torchops.models.data import DataError
     except ModuleNotFoundError as error:
-        fail(f"networks need {error.name}: pip install 'torchops[models]'")
-    try:
+        fail(lacking.format(error.name))
+    with one_line_errors(stopped, lacking=lacking, refused=(CheckpointError, DataError, ImageError)):
         yield
-    except typer.Exit:  # this is a RuntimeError, too
-        raise
-    except ModuleNotFoundError as error:
-        fail(f"networks need {error.name}: pip install 'torchops[models]'")
-    except (CheckpointError, DataError, ImageError, ValueError, OSError, FloatingPointError, RuntimeError) as error:
-        fail(error)
 
 
 def plain(value: Any) -> Any:

@@ -25,11 +25,10 @@ from torchops.files.images import (
     stretched,
     write_image,
 )
-from torchops.files.names import printable
 from torchops.inspect import check, ptxas
 from torchops.recording import Spec
 
-from .console import app, choices, console, fail, table
+from .console import app, choices, console, fail, say, table
 from .options import BackendOption
 
 PaddingMode = choices("PaddingMode", torchops.functional.PADDING_MODES)
@@ -103,7 +102,7 @@ def sobel(
     channels, height, width = edges.shape
     kind = f"{width} x {height}, {'gray' if channels == 1 else 'colour'}, {bits} bits a channel"
     first = f"; the first of {picture.frames} frames" if picture.frames > 1 else ""
-    console.print(Text(f"{printable(output)}: {kind}; {how}{first}"), soft_wrap=True)
+    say(f"{output}: {kind}; {how}{first}")
 
 
 @app.command("check")
@@ -126,9 +125,9 @@ def check_command(
 
 def print_check(rows: list[check.Row], verdicts: Sequence[ptxas.Verdict] = ()) -> None:
     for name, value in check.machine().items():
-        console.print(f"{name:>9}  {value}", highlight=False)
+        say(f"{name:>9}  {value}")
     if verdicts:
-        console.print(f"    ptxas  {'; '.join(map(str, verdicts))}", highlight=False, markup=False)
+        say(f"    ptxas  {'; '.join(map(str, verdicts))}")
     notes = {row.verdict for row in rows if row.verdict.startswith("not run")}
     shown = table("torchops check", caption="\n".join(("errors: the largest, relative to float64", *sorted(notes))))
     for heading in ("op", "dtype", "backend"):
@@ -150,27 +149,36 @@ def _print_warning(lines: list[str]) -> None:
         console.print(Text.assemble(("warning:", "yellow"), f" {lines[0]}"))
     for line in lines[1:]:
         # paths are not wrapped, so that they can be copied
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(line)
 
 
-_Op = Annotated[OpName, typer.Argument(help="The op whose kernels to look into.")]  # type: ignore[valid-type]
+_Op = Annotated[OpName, typer.Argument(metavar="OP", help="The op whose kernels to look into.")]  # type: ignore[valid-type]
 _Arch = Annotated[
-    str, typer.Option(help="sm_80, sm_89, sm_90, sm_100, sm_120, gfx942, or a GPU as H200; it need not be there.")
+    str,
+    typer.Option(
+        help="The GPU: sm_80, sm_89, sm_90, sm_100, sm_120, gfx942, or its name, as H200; it need not be there."
+    ),
 ]
-_Dtype = Annotated[str, typer.Option(help="Of the input: float32, bfloat16, float16, float64 or uint8.")]
-_Shape = Annotated[str | None, typer.Option(help="N,C,H,W of the input; a real load by default.")]
+_Dtype = Annotated[
+    str, typer.Option(help="The kind of numbers of the input: float32, bfloat16, float16, float64 or uint8.")
+]
+_Shape = Annotated[str | None, typer.Option(help="The sizes of the input, N,C,H,W; those of a real load by default.")]
 _Weight = Annotated[
     str | None,
-    typer.Option(help="K,C,R,S of the weight, with C of one group; C,K,R,S for conv_transpose2d. 3x3 by default."),
+    typer.Option(
+        help="The sizes of the weight, K,C,R,S, with C of one group; C,K,R,S for conv_transpose2d. 3x3 by default."
+    ),
 ]
-_Last = Annotated[bool, typer.Option("--channels-last", help="Memory format of input and weight.")]
-_Indices = Annotated[str | None, typer.Option(help="Of max_unpool2d: offset or position; offset by default.")]
+_Last = Annotated[bool, typer.Option("--channels-last", help="Input and weight lie in memory channels last.")]
+_Indices = Annotated[
+    str | None, typer.Option(help="What the indices of max_unpool2d count: offset or position; offset by default.")
+]
 _Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A further argument of the op, as stride=2; may be repeated."),
 ]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print rows as JSON.")]
-ModelInput = Annotated[str, typer.Option(help="NxCxHxW of the model's input.")]
+ModelInput = Annotated[str, typer.Option(help="The sizes of the model's input, NxCxHxW.")]
 _REFUSED = (ValueError, TypeError, OverflowError, RuntimeError, OSError, ModuleNotFoundError)
 
 
@@ -252,7 +260,9 @@ def inspect_command(
     indices: _Indices = None,
     settings: _Settings = None,
     as_json: _AsJson = False,
-    dump: Annotated[Path | None, typer.Option(help="Folder for TTIR, TTGIR, PTX, SASS.")] = None,
+    dump: Annotated[
+        Path | None, typer.Option(help="The folder to write what the compilers make: TTIR, TTGIR, PTX, SASS.")
+    ] = None,
 ) -> None:
     """Compile an op's kernels for a GPU that is not there, through the real launcher, and report on each launch."""
     try:
@@ -283,10 +293,10 @@ def inspect_command(
         for name, value in _INSPECT_ROWS.items():
             shown.add_row(name, *(value(report) for report in some))
         console.print(shown)
-    console.print(f"total: {inspect.total(reports)}", highlight=False)
+    say(f"total: {inspect.total(reports)}")
     _print_warning(ptxas.hit(reports))
     for file in files:
-        console.print(str(file), highlight=False, soft_wrap=True)
+        say(file)
 
 
 def _short(config: str) -> str:

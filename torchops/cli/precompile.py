@@ -15,7 +15,7 @@ import typer
 from torchops import precompile, recording
 from torchops.precompile import archives
 
-from .console import app, bar, console, one_line_errors
+from .console import app, bar, console, one_line, one_line_errors, say
 from .ops import ModelInput, parse_floating, parse_sizes
 
 if TYPE_CHECKING:
@@ -27,33 +27,52 @@ if TYPE_CHECKING:
 def precompile_command(
     arch: Annotated[
         list[str] | None,
-        typer.Option(help="sm_90, or a GPU as H200, whose block sizes may differ; may be repeated. sm_90 by default."),
+        typer.Option(
+            help="The GPU to compile for, as sm_90, or H200, whose block sizes may differ. May be repeated; sm_90 by default."
+        ),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option("--model", help="All kernels of a model: torchvision:resnet50, timm:resnet18d, untrained."),
+        typer.Option(
+            "--model",
+            help="Compile all kernels of a model, as torchvision:resnet50 or timm:resnet18d; its weights are not loaded.",
+        ),
     ] = None,
     input: ModelInput = "8x3x224x224",
-    dtype: Annotated[str, typer.Option(help="Of the model: float16, bfloat16, float32 or float64.")] = "bfloat16",
-    channels_last: Annotated[bool, typer.Option("--channels-last/--nchw", help="Memory format of the model.")] = True,
-    tf32: Annotated[bool, typer.Option("--tf32/--no-tf32", help="Whether float32 is multiplied as TF32.")] = True,
-    train: Annotated[bool, typer.Option("--train", help="The gradients of the model too.")] = False,
-    fuse: Annotated[bool, typer.Option("--fuse", help="The model after torchops.fuse.")] = False,
+    dtype: Annotated[
+        str, typer.Option(help="The kind of numbers of the model: float16, bfloat16, float32 or float64.")
+    ] = "bfloat16",
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last/--nchw", help="How the model's tensors lie in memory.")
+    ] = True,
+    tf32: Annotated[
+        bool,
+        typer.Option("--tf32/--no-tf32", help="Whether float32 is multiplied as TF32, which is faster and less exact."),
+    ] = True,
+    train: Annotated[bool, typer.Option("--train", help="Compile the computation of gradients, too.")] = False,
+    fuse: Annotated[
+        bool, typer.Option("--fuse", help="Compile the model as torchops.fuse makes it, for inference.")
+    ] = False,
     calls: Annotated[
-        list[Path] | None, typer.Option(help="A file of torchops.recording.write_calls; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="Compile the calls in a file that torchops.recording.write_calls wrote; may be repeated."),
     ] = None,
     cases: Annotated[
         list[str] | None,
         typer.Option(
-            help="From a checkout: smoke, telling, tune, tests or bench, as the GPU check runs them; may be repeated."
+            help="Compile what the GPU check runs, in a checkout of torchops: smoke, telling, tune, tests or bench. May be "
+            "repeated."
         ),
     ] = None,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder, to be used as TRITON_CACHE_DIR; Triton's own by default.")
+        Path | None,
+        typer.Option(help="The folder for kernels, to be named in TRITON_CACHE_DIR later; Triton's own by default."),
     ] = None,
-    processes: Annotated[int | None, typer.Option(help="As many as cores by default.", min=1)] = None,
-    unpack: Annotated[Path | None, typer.Option(help="First unpack this archive into the cache.")] = None,
-    pack: Annotated[Path | None, typer.Option(help="At last pack the cache into this archive, an .xz.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="How many processes compile; as many as cores by default.", min=1)
+    ] = None,
+    unpack: Annotated[Path | None, typer.Option(help="Before that, unpack this archive into the folder.")] = None,
+    pack: Annotated[Path | None, typer.Option(help="In the end, pack the folder into this archive, an .xz.")] = None,
 ) -> None:
     """Compile kernels for a GPU that need not be there, so that nothing is compiled when they are first launched.
 
@@ -83,7 +102,7 @@ def precompile_command(
         if pack is not None:
             packed = archives.pack(folder, pack, {device.arch for device in devices} if arch else None)
             megabytes = pack.stat().st_size / 1e6
-            console.print(f"{pack}: {_held(packed)}, {megabytes:.1f} MB", highlight=False, soft_wrap=True)
+            say(f"{pack}: {_held(packed)}, {megabytes:.1f} MB")
     if failed:
         raise typer.Exit(1)
 
@@ -104,7 +123,7 @@ def _unpack(file: Path, folder: Path, archs: set[str] | None) -> None:
         major, minor = torch.cuda.get_device_capability()
         archs = {f"sm_{major}{minor}"}
     manifest = archives.unpack(file, folder, archs or ())
-    console.print(f"{file}: {_held(manifest)}", highlight=False, soft_wrap=True)
+    say(f"{file}: {_held(manifest)}")
 
 
 def _kernels(work: list[recording.Call], cases: list[str], devices: list[Device]) -> list[Kernel]:
@@ -141,8 +160,7 @@ def compile_ahead(
             outcomes.append(outcome)
             progress.advance(task)
             if outcome.error:
-                text = f"{outcome.kernel.name}, {outcome.kernel.arch}: {outcome.error}"
-                progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+                say(f"{outcome.kernel.name}, {outcome.kernel.arch}: {one_line(outcome.error)}")
     return outcomes
 
 
@@ -157,9 +175,8 @@ def _compile(
     outcomes = compile_ahead(kernels, folder, processes)
     failed = sum(bool(o.error) for o in outcomes)
     found = sum(o.found for o in outcomes)
-    console.print(
+    say(
         f"{len(outcomes)} kernels: {len(outcomes) - found - failed} compiled, {found} found, {failed} failed; "
-        f"{recorded:.0f} s to record launches, {time.monotonic() - began - recorded:.0f} s to compile; in {folder}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        f"{recorded:.0f} s to record launches, {time.monotonic() - began - recorded:.0f} s to compile; in {folder}"
+    )
     return failed > 0

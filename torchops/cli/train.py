@@ -10,26 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.progress import Progress
-from rich.text import Text
 
+from torchops.files.names import printable
 from torchops.models.options import Config
 from torchops.models.runs import Row, Run
 
-from .console import Commands, Failed, app, bar, console, table
+from .console import App, Failed, app, bar, console, say, table, warn
 from .networks import failing, plain
 from .options import with_options
 
 if TYPE_CHECKING:
     from torchops.models.data import Found
 
-train = typer.Typer(
-    cls=Commands, help="Train a network; what comes of it is in a folder of its own.", no_args_is_help=True
-)
+train = App(help="Train a network; what comes of it is in a folder of its own.")
 app.add_typer(train, name="train")
-
-
-def _line(text: str) -> None:
-    console.print(Text(text), soft_wrap=True)
 
 
 def _figure(value: float | None) -> str:
@@ -56,9 +50,9 @@ class _Screen:
         if found.images:
             shown = table("")
             for heading in headings:
-                shown.add_column(heading, justify="left" if heading == headings[0] else "right", overflow="fold")
+                shown.add_column(heading, justify="left" if heading == headings[0] else "right")
             for row in rows:
-                shown.add_row(*map(Text, row))
+                shown.add_row(*row)
             console.print(shown)
         for sentence in found.sentences(**self.most):
             self.note(sentence)
@@ -78,7 +72,7 @@ class _Screen:
         )
 
     def note(self, text: str) -> None:
-        _line(text)
+        say(text)
 
 
 def run(
@@ -122,9 +116,7 @@ def run(
             if first:
                 where = f" ({stopped})" if str(stopped) else ""
                 goes_on = f"torchops train {net} --resume {run.path} goes on"
-                typer.echo(
-                    f"torchops: stopped{where}: {goes_on if run.last.exists() else 'nothing was saved'}", err=True
-                )
+                warn(f"stopped{where}: {goes_on if run.last.exists() else 'nothing was saved'}")
             raise typer.Exit(130) from None
         except Diverged as error:
             if first:
@@ -138,7 +130,7 @@ def run(
 
 
 def _print_summary(run: Run, summary: dict[str, Any]) -> None:
-    shown = table(str(run.path))
+    shown = table(printable(run.path))
     shown.add_column("")
     shown.add_column("", justify="right")
     for name, value in summary["last"].items():
@@ -149,11 +141,11 @@ def _print_summary(run: Run, summary: dict[str, Any]) -> None:
             shown.add_row(name, str(value) if isinstance(value, int) else _figure(value))
     for name in ("iou", "threshold_iou", "recognised"):
         for label, value in summary.get(name, {}).items():
-            shown.add_row(Text(f"{name}, {label}"), _figure(value))
+            shown.add_row(printable(f"{name}, {label}"), _figure(value))
     shown.add_row("seconds of training", f"{summary['last']['seconds']:.1f}")
     console.print(shown)
     pictures = sorted(path.name for path in run.path.glob("*.png"))
-    _line(f"in {run.path}: {', '.join(pictures)}")
+    say(f"in {run.path}: {', '.join(pictures)}")
 
 
 def _add(net: str, help: str) -> None:

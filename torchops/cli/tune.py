@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from torchops import precompile, recording
+from torchops.files.names import printable
 from torchops.inspect import LaunchReport
 from torchops.measure import tune as tuning
 
-from .console import app, bar, console, fail, one_line_errors, table
+from .console import app, bar, console, fail, one_line, one_line_errors, say, table
 from .ops import ModelInput, parse_floating, parse_sizes
 from .precompile import compile_ahead
 
@@ -30,31 +31,39 @@ _TOP = 8
 @app.command("tune")
 def tune_command(
     case: Annotated[
-        list[str] | None, typer.Option(help=f"{', '.join(recording.NAMED)}; may be repeated. All by default.")
+        list[str] | None,
+        typer.Option(help=f"A convolution by its name: {', '.join(recording.NAMED)}. May be repeated; all by default."),
     ] = None,
     name: Annotated[
         str | None,
         typer.Option(
-            "--model", help="All convolutions of a model instead: torchvision:resnet50, timm:resnet18d, untrained."
+            "--model",
+            help="All convolutions of a model instead, as torchvision:resnet50 or timm:resnet18d; its weights are not loaded.",
         ),
     ] = None,
     input: ModelInput = "8x3x224x224",
-    dtype: Annotated[str, typer.Option(help="float16, bfloat16, float32 or float64.")] = "bfloat16",
-    channels_last: Annotated[bool, typer.Option("--channels-last/--nchw", help="Memory format.")] = True,
-    backward: Annotated[bool, typer.Option(help="The gradients too.")] = True,
+    dtype: Annotated[
+        str, typer.Option(help="The kind of numbers: float16, bfloat16, float32 or float64.")
+    ] = "bfloat16",
+    channels_last: Annotated[bool, typer.Option("--channels-last/--nchw", help="How tensors lie in memory.")] = True,
+    backward: Annotated[bool, typer.Option(help="Tune the computation of gradients, too.")] = True,
     top: Annotated[
         int | None,
-        typer.Option(help=f"Configs of each problem, the model's best; {_TOP}, or all in a dry run.", min=1),
+        typer.Option(
+            help=f"How many configs of each problem to time, those first that should be fastest; {_TOP}, or all in a dry run.",
+            min=1,
+        ),
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Measure what the table has measured rows of, too.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Measure again what was measured before.")] = False,
     into_source: Annotated[
-        bool, typer.Option("--into-source", help="Write the package's table, not the user's.")
+        bool,
+        typer.Option("--into-source", help="Write the table into the package's source, not into the user's folder."),
     ] = False,
     journal: Annotated[
-        Path | None, typer.Option(help="A file that every config's time is added to, one as JSON a line, as it comes.")
+        Path | None, typer.Option(help="A file to add every config's time to as it comes, a line of JSON each.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compile and rank the configs; run nothing.")] = False,
-    arch: Annotated[str | None, typer.Option(help="Of a dry run: sm_90, or a GPU as H200; sm_90 by default.")] = None,
+    arch: Annotated[str | None, typer.Option(help="The GPU of a dry run, as sm_90 or H200; sm_90 by default.")] = None,
 ) -> None:
     """Time the block sizes of convolutions on this GPU, and keep the fastest in a table that calls read.
 
@@ -120,7 +129,7 @@ def _dry_run(work: list[tuning.Task], device: Device, top: int | None) -> None:
     for task in work:
         rows = [(config, found[n]) for n, (other, config) in enumerate(jobs) if other is task]
         console.print(_ranking(task, device, rows))
-    console.print(f"{len(jobs)} configs of {len(work)} problems compiled; nothing was run", highlight=False)
+    say(f"{len(jobs)} configs of {len(work)} problems compiled; nothing was run")
 
 
 def _ranking(task: tuning.Task, device: Device, rows: list[tuple[Config, LaunchReport | str]]):  # type: ignore[no-untyped-def]
@@ -132,14 +141,14 @@ def _ranking(task: tuning.Task, device: Device, rows: list[tuple[Config, LaunchR
     for heading in headings:
         shown.add_column(heading, justify="left" if heading in ("tile", "bound") else "right", no_wrap=True)
     for c, r in rows:
-        cells = [_tile(c), str(c.num_warps), str(c.num_stages), str(c.taps), str(c.splits)]
+        cells: list[str | Text] = [_tile(c), str(c.num_warps), str(c.num_stages), str(c.taps), str(c.splits)]
         if isinstance(r, str):
-            shown.add_row(*cells, *["-"] * 5, f"[red]{escape(re.split('[:(]', r)[0])}[/]")
+            shown.add_row(*cells, *["-"] * 5, Text(one_line(re.split("[:(]", r)[0]), "red"))
             continue
         spills = r.spills + r.stack_bytes
-        cells += [str(r.registers), f"[red]{r.spills}[/]" if spills else "0", str(r.shared_bytes)]
-        cells += [str(r.loop_instructions), f"{r.modelled_us:.1f}", f"{r.bound}{' [red]spills[/]' if spills else ''}"]
-        shown.add_row(*cells)
+        cells += [str(r.registers), Text(str(r.spills), "red") if spills else "0", str(r.shared_bytes)]
+        cells += [str(r.loop_instructions), f"{r.modelled_us:.1f}"]
+        shown.add_row(*cells, Text.assemble(r.bound, (" spills" if spills else "", "red")))
     return shown
 
 
@@ -170,7 +179,7 @@ def _tune(
     jobs = [(task, config) for task in new for config in ranking(task.problem, device)[:top]]
     launches = (launch for task, config in jobs for launch in tuning.launches_with(task, config, device))
     compile_ahead(precompile.kernels_of(launches))
-    shown = table(f"measured on {device.name}", caption=f"the table: {kept.file}")
+    shown = table(f"measured on {device.name}", caption=f"the table: {printable(kept.file)}")
     for heading in ("call", "tile", "warps", "stages", "taps", "splits", "us", "second", "dropped"):
         shown.add_column(heading, justify="left" if heading in ("call", "tile") else "right")
     failed = 0
@@ -184,8 +193,7 @@ def _tune(
                 _write(journal, task, trials, device)
             dropped = [t for t in trials if t.us is None]
             for t in dropped:
-                text = f"{task.call.name}: {t.config} is dropped: {t.dropped}"
-                progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+                say(f"{task.call.name}: {t.config} is dropped: {one_line(t.dropped)}")
             if len(dropped) == len(trials):
                 failed += 1
                 continue
@@ -197,6 +205,6 @@ def _tune(
             )  # fmt: skip
     console.print(shown)
     if len(new) < len(work):
-        console.print(f"{len(work) - len(new)} problems were measured before: --again measures them", highlight=False)
+        say(f"{len(work) - len(new)} problems were measured before: --again measures them")
     if failed:
         fail(f"no config of {failed} problems ran and was right")

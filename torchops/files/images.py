@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import not_replaceable, replacing
+from . import replacing
 from .names import printable
 from .opening import FORMATS as FORMATS
 from .opening import MAX_PIXELS, ImageError, one_line, opened
@@ -21,6 +20,7 @@ from .opening import turned as turned
 from .opening import upright as upright
 from .quiet import quiet
 from .scale import counted, is_counted
+from .targets import not_writable
 from .transparency import opaque
 
 BACKGROUNDS = ("white", "black")
@@ -82,15 +82,10 @@ def check_target(path: Path) -> None:
     """Raise `ImageError` if no image can be written to path."""
     Image.init()
     shown = printable(path)
-    if (reason := not_replaceable(path)) is not None:
+    if (reason := not_writable(path)) is not None:
         raise ImageError(f"{shown}: {reason}")
-    folder = Path(os.path.realpath(path)).parent
-    if not folder.is_dir():
-        raise ImageError(f"{shown}: the folder {printable(folder)} does not exist")
     if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
         raise ImageError(f"{shown}: {printable(path.suffix) or 'no suffix'} is no image format that Pillow writes")
-    if not os.access(folder, os.W_OK):
-        raise ImageError(f"{shown}: the folder {printable(folder)} cannot be written to")
 
 
 def stretched(values: Tensor, white: float) -> tuple[Tensor, float]:
