@@ -237,6 +237,27 @@ class TestUpright:
         with opened(file) as image:
             assert turned(image) == (orientation > 1)
 
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_gray_tiffs(self, orientation: int, dtype: type, tmp_path: Path) -> None:
+        """Pillow reads them past its decoders where it knows the file's name, and with the sides mixed up."""
+        stored = (np.arange(6).reshape(2, 3) / (1 if dtype is not np.float32 else 8)).astype(dtype)
+        turns = {
+            1: stored, 2: stored[:, ::-1], 3: stored[::-1, ::-1], 4: stored[::-1],
+            5: stored.T, 6: np.rot90(stored, -1), 7: stored[::-1, ::-1].T, 8: np.rot90(stored),
+        }  # fmt: skip
+        file = tmp_path / "image.tif"
+        Image.fromarray(stored).save(file, tiffinfo={0x0112: orientation})
+        assert read_image(file).pixels[0].tolist() == turns[orientation].tolist()
+
+    def test_a_png_of_other_checksums(self, tmp_path: Path) -> None:
+        """A broken download may end in zeros, which decode to pixels all the same."""
+        whole = encoded(RGB, "PNG")
+        for where in (len(whole) // 2, len(whole) - 20):
+            for content in (whole[:where] + bytes(len(whole) - where), whole[:where] + b"?" + whole[where + 1 :]):
+                with pytest.raises(ImageError, match="cannot be read"):
+                    read_image(put(tmp_path, content))
+
     def test_no_orientation(self, tmp_path: Path) -> None:
         with opened(put(tmp_path, encoded(RGB, "PNG"))) as image:
             assert not turned(image)

@@ -100,7 +100,9 @@ def _loaded(path: Path, max_pixels: int, closing: contextlib.ExitStack) -> Image
     with contextlib.ExitStack() as guard:
         usual = guard.enter_context(_guarded(max_pixels))
         try:
-            image = closing.enter_context(Image.open(path, formats=tuple(FORMATS)))
+            # Pillow 13 maps a file that it is given the name of, and then mixes up the sides of TIFFs that are to be turned
+            file = closing.enter_context(path.open("rb"))
+            image = closing.enter_context(Image.open(file, formats=tuple(FORMATS)))
         except Image.DecompressionBombError as error:
             raise _too_large(_size_in(error), max_pixels) from None
         if image.width * image.height > max_pixels:
