@@ -109,6 +109,15 @@ def test_many_classes_are_listed_in_full_only_when_asked_for(tmp_path: Path) -> 
     assert "120" in output
 
 
+def test_a_new_head_is_said_before_training(finished: Path, tmp_path: Path) -> None:
+    root = photos(tmp_path / "photos", {".": {"dark": 4, "light": 4}})
+    options = ("--data", root, "--size", 16, "--epochs", 1, "--out", tmp_path / "run")
+    result = invoke("train", "lenet", *options, "--weights", finished)
+    assert result.exit_code == 0, result.output
+    said = f"{finished}: the weights are of 10 classes, not 2: the head is a new one"
+    assert 0 <= result.output.find(said) < result.output.find("train_loss"), result.output
+
+
 def test_the_best_network_is_judged_on_a_test_part(tmp_path: Path) -> None:
     """Once, at the end: the figure is what the kept network says of these images."""
     counts = {"train": {"dark": 8, "light": 8}, "val": {"dark": 2, "light": 2}, "test": {"dark": 7, "light": 4}}
