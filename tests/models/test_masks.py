@@ -279,7 +279,7 @@ def test_a_wrong_byte_of_a_png_is_no_other_class(place: int, tmp_path: Path) -> 
     content = bytearray(file.read_bytes())
     content[place] ^= 0x55
     file.write_bytes(content)
-    with pytest.raises(ImageError, match=r"mask.png: cannot be read: .* data stream"):
+    with pytest.raises(ImageError, match=r"mask.png: cannot be read: broken"):
         read_mask(file)
 
 
