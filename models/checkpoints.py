@@ -8,16 +8,16 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from io import FileIO, RawIOBase
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import torchops.nn as layers
 from torchops.conversion import revert
-from torchops.files import not_a_file, replacing
+from torchops.files import not_a_file
+from torchops.files.tensors import save_tensors
 
 from .archives import Contents, Oversized, look
 from .diffusion import Diffusion
@@ -95,10 +95,7 @@ class Checkpoint:
         """
         content = {"torchops": FORMAT, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}}
         try:
-            with replacing(path) as beside, beside.open("wb", buffering=0) as file:
-                told = _Told(file)
-                torch.save(content, cast(IO[bytes], told))
-                told.check()
+            save_tensors(content, path)
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{path}: ").splitlines()[0]
             raise CheckpointError(
@@ -149,29 +146,6 @@ class Checkpoint:
             raise CheckpointError(f"the weights do not fit {self.net}: {_last_line(error)}") from error
         furnish(model, self.net, self.labels, self.preprocess)
         return model.eval()
-
-
-class _Told(RawIOBase):
-    """A file that remembers why it could not be written to: torch's writer would tell where it stood, and no reason."""
-
-    def __init__(self, file: FileIO) -> None:
-        super().__init__()
-        self.file = file
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        rest = memoryview(data).cast("B")
-        count = len(rest)
-        try:
-            while rest and self.error is None:
-                rest = rest[self.file.write(rest) :]
-        except OSError as error:
-            self.error = error
-        return count
-
-    def check(self) -> None:
-        if self.error is not None:
-            raise self.error
 
 
 def _last_line(error: Exception) -> str:
