@@ -188,7 +188,15 @@ class TestMasks:
 
     def test_lie_as_their_images_do(self, tmp_path: Path) -> None:
         net = unet(tmp_path / "net.pt")
-        for name in ("a/1.png", "b/1.png", "b/deep/1.PNG", ".hidden/2.png", "__MACOSX/2.png", "b/.2.png"):
+        for name in (
+            "a/1.png",
+            "b/1.png",
+            "b/deep/1.PNG",
+            ".hidden/2.png",
+            "__MACOSX/2.png",
+            "@eaDir/2.png",
+            "b/.2.png",
+        ):
             gray(tmp_path / "photos" / name)
         (tmp_path / "photos" / "notes.txt").write_text("no image")
         (tmp_path / "photos" / "a" / "up").symlink_to("..")
