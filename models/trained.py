@@ -110,7 +110,7 @@ def _drawn(image: Any, preprocess: Preprocess) -> Tensor:
 
     with image_errors(Path("`image`")):
         picture = picture_of(upright(image), gray=preprocess.channels == 1, background=preprocess.background)
-    return picture.pixels.float() / picture.white
+    return picture.scaled()
 
 
 def probabilities(net: nn.Module, batch: Tensor) -> Tensor:

@@ -37,6 +37,10 @@ class Picture:
     frames: int = 1
     """How many there are in the file; the pixels are the first one's."""
 
+    def scaled(self) -> Tensor:
+        """The pixels as float32 from 0, black, to 1, white: (C, H, W)."""
+        return self.pixels.float() / self.white
+
 
 def read_image(path: Path, *, gray: bool = False, background: str = "white", max_pixels: int = MAX_PIXELS) -> Picture:
     """Read an image: upright, its first frame, opaque; colour as RGB unless `gray`.
