@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 import torchops.nn as layers
 from torchops.conversion import revert
 from torchops.files import not_a_file
+from torchops.files.quiet import quiet
 from torchops.files.tensors import save_tensors
 
 from .archives import Contents, Oversized, look
@@ -171,8 +171,7 @@ def read(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return _safetensors(path)
         contents = look(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return torch.load(path, map_location="cpu", weights_only=True)
     except Oversized as error:
         raise CheckpointError(f"{path}: {error}") from error
