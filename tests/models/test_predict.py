@@ -15,13 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.shell import invoke, refused
 from torchops.models import Checkpoint, build
 from torchops.models.data import Preprocess, digits, read
 from torchops.models.data.mask_files import read_mask
 from torchops.models.predict import Predictor
 from torchops.models.setup import Config, data_for
-
-from .shell import invoke, refused
 
 
 @pytest.fixture(scope="module")

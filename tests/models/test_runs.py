@@ -202,7 +202,7 @@ def contend(path: str, seed: int, together: Any, said: Any) -> None:
 
     def ready(*arguments: Any) -> None:
         make(*arguments)
-        together.wait()
+        together.wait(60)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "__init__", ready)

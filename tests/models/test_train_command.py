@@ -11,13 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.shell import invoke, refused
 from torchops.cli import app
 from torchops.models import Checkpoint
 from torchops.models.checkpoints import NETS
 from torchops.models.data import Preprocess
 from torchops.models.runs import Run
-
-from .shell import invoke, refused
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 QUICK = ("--examples", 4, "--size", 16, "--epochs", 2)
