@@ -272,7 +272,7 @@ class Trainer:
             "epoch": len(self.rows) + 1,
             "train_loss": train_loss,
             **held_out,
-            # of the last step
+            # this is the last step's
             "lr": self.rates[-1] * rate((len(self.rows) + 1) * self.steps - 1, self.cycles),
             "seconds": round(self.seconds, 3),
         }

@@ -125,7 +125,7 @@ def named(
         preprocess = Preprocess(channels, size, **IMAGENET)
     else:
         preprocess = Preprocess(channels, size, (float(x.mean()),), (float(x.std()),))
-    change = (_flipped() if name == "fashion-mnist" else _written(size)) if augment else None
+    change = (_flipped() if name == "fashion-mnist" else _written()) if augment else None
     for part, targets in (("train", y), ("val", val_y)):
         found.count(part, by_class(labels, targets))
     return Data(Images(x, y, preprocess, change), Images(val_x, val_y, preprocess), labels, preprocess, found=found)
@@ -147,7 +147,7 @@ def _torchvision(name: str, root: Path) -> tuple[list[tuple[Tensor, Tensor]], tu
     return parts, tuple(map(str, getattr(data, "classes", range(10))))
 
 
-def _written(size: int) -> v2.Transform:
+def _written() -> v2.Transform:
     """Random changes for handwriting, which leans and is not quite in the middle."""
     return v2.RandomAffine(
         degrees=12, translate=(0.08, 0.08), scale=(0.9, 1.1), shear=8, interpolation=v2.InterpolationMode.BILINEAR

@@ -144,7 +144,7 @@ def main(kills: int, seed: int) -> int:
     for net in LONGER:
         done = 0
         while done < kills:
-            # some while they import, more while they train
+            # some are killed while they import, more while they train
             context = forking() if done % 4 else multiprocessing.get_context("spawn")
             with tempfile.TemporaryDirectory() as folder:
                 result = kill(net, Path(folder), min(3, kills - done), seed, context)

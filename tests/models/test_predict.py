@@ -211,7 +211,7 @@ class TestMasks:
             rows = list(csv.DictReader(file))
         assert sum(float(row["share"]) for row in rows) == pytest.approx(3)
         assert {row["value"] for row in rows} <= {"0", "1", "2"}
-        # files, named one by one, in two folders; one of them twice
+        # files are named one by one, in two folders; one of them twice
         files = [tmp_path / "photos" / name for name in ("a/1.png", "b/1.png", "a/../a/1.png")]
         assert invoke("predict", net, *files, "--out", tmp_path / "files").exit_code == 0
         assert files_in(tmp_path / "files") == {name for name in made if "deep" not in name}

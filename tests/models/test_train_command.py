@@ -95,7 +95,7 @@ def test_list_says_what_was_found_and_stops(tmp_path: Path, monkeypatch: pytest.
     assert "12 images of 2 classes to train on, 5 held out" in result.output
     assert "notes.txt" in result.output
     assert re.search(r"lenet of 52,072 parameters, 3 steps of 4 images an epoch, on ", result.output), result.output
-    # nothing of the training
+    # nothing is said of the training
     assert "train_loss" not in result.output
 
 

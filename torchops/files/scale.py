@@ -14,7 +14,7 @@ from torch import Tensor
 from .opening import ImageError
 
 _BITS, _WHITE_IS_ZERO, _FORMAT = 258, 262, 339
-# smallest and largest sample, in the tags for any type, and in those for unsigned integers
+# these tags say the smallest and the largest sample: two are of any type, two of unsigned integers
 _RANGES = ((340, 341), (280, 281))
 
 
