@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from tests.models.rounding import figures
-from tests.models.test_training import Silent, tiny
+from tests.models.tiny import Silent, tiny
 from torchops.models import Checkpoint
 from torchops.models.runs import Run
 from torchops.models.training import train
@@ -44,7 +44,7 @@ class Killed:
 def forking() -> ForkServerContext:
     """Processes begin where all is imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.models.test_training"])
+    context.set_forkserver_preload(["tests.models.tiny", "torchops.models.training"])
     return context
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.models.rounding import figures
-from tests.models.test_training import Silent, tiny
+from tests.models.tiny import Silent, tiny
 from torchops.models import Checkpoint, CheckpointError
 from torchops.models.options import Config
 from torchops.models.runs import Run
