@@ -4,6 +4,7 @@ lenet.py  resnet.py  unet.py  diffusion.py      one network a file, to be read a
 checkpoints.py                                  networks by name and as files
 archives.py  validation.py  weights.py          what such a file may hold, and whose weights a network can take
 trained.py                                      a trained network asked about an image
+predict.py  inputs.py                           one at work on files, and which files these are
 arguments.py  extra.py                          what networks refuse, and what to install
 data/                                           what they are trained on
 setup.py                                        what a configuration stands for: data, network, task, optimizer
@@ -11,6 +12,7 @@ tasks.py                                        loss, figures and pictures of cl
 training.py  runs.py  state.py                  a run: its folder, what it goes on from, what is left of what fails
 trainer.py  schedule.py  distributed.py         the one loop, on any number of processes
 options.py                                      the options of training, for the shell and for Config
+beside_torch.py                                 the same training with torch.nn's layers, step by step
 pictures.py  colours.py                         curves, confusion, predictions, overlays, samples; colours of classes
 
 The networks need torch alone, ResNet torchvision as well; data and training need the extra `models`.

@@ -5,19 +5,19 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from io import FileIO, RawIOBase
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import torchops.nn as layers
 from torchops.conversion import revert
-from torchops.files import not_a_file, replacing
+from torchops.files import not_a_file
+from torchops.files.quiet import quiet
+from torchops.files.tensors import save_tensors
 
 from .archives import Contents, Oversized, look
 from .diffusion import Diffusion
@@ -95,10 +95,7 @@ class Checkpoint:
         """
         content = {"torchops": FORMAT, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}}
         try:
-            with replacing(path) as beside, beside.open("wb", buffering=0) as file:
-                told = _Told(file)
-                torch.save(content, cast(IO[bytes], told))
-                told.check()
+            save_tensors(content, path)
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{path}: ").splitlines()[0]
             raise CheckpointError(
@@ -151,29 +148,6 @@ class Checkpoint:
         return model.eval()
 
 
-class _Told(RawIOBase):
-    """A file that remembers why it could not be written to: torch's writer would tell where it stood, and no reason."""
-
-    def __init__(self, file: FileIO) -> None:
-        super().__init__()
-        self.file = file
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        rest = memoryview(data).cast("B")
-        count = len(rest)
-        try:
-            while rest and self.error is None:
-                rest = rest[self.file.write(rest) :]
-        except OSError as error:
-            self.error = error
-        return count
-
-    def check(self) -> None:
-        if self.error is not None:
-            raise self.error
-
-
 def _last_line(error: Exception) -> str:
     lines = str(error).splitlines()
     return shown(lines[-1].strip()) if lines else type(error).__name__
@@ -197,8 +171,7 @@ def read(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return _safetensors(path)
         contents = look(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return torch.load(path, map_location="cpu", weights_only=True)
     except Oversized as error:
         raise CheckpointError(f"{path}: {error}") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torchops.files import not_replaceable
 from torchops.files.images import SUFFIXES
-from torchops.files.names import printable
+from torchops.files.names import is_hidden, printable
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ def _images(folder: Path, leave_out: Path | None) -> list[Path]:
         raise error
 
     def is_left_out(where: str, name: str) -> bool:
-        return name.startswith(".") or name == "__MACOSX" or os.path.realpath(os.path.join(where, name)) == out
+        return is_hidden(name) or os.path.realpath(os.path.join(where, name)) == out
 
     out = None if leave_out is None else os.path.realpath(leave_out)
     found = []
     for where, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not is_left_out(where, name)]
-        found += [Path(where, n) for n in files if not n.startswith(".") and n.lower().endswith(SUFFIXES)]
+        found += [Path(where, n) for n in files if not is_hidden(n) and n.lower().endswith(SUFFIXES)]
     return sorted(found)
 
 

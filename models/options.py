@@ -94,7 +94,7 @@ def _check(name: str, value: Any, hint: Any, least: float | None = None) -> None
     if not _fits(value, hint):
         wrong = ValueError if isinstance(value, str) and "one of" in _in_words(hint) else TypeError
         raise wrong(f"`{name}` must be {_in_words(hint)}, got {shortened(value)}")
-    # what torch takes: 64 bits
+    # torch takes 64 bits
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError(f"`{name}` must be less than 2^63, got {shortened(value)}")
     if isinstance(value, float) and not abs(value) <= sys.float_info.max:

@@ -106,11 +106,11 @@ def _scaled(image: Tensor) -> Tensor:
 
 def _drawn(image: Any, preprocess: Preprocess) -> Tensor:
     """A Pillow image, as files are read."""
-    from torchops.files.images import one_line, picture_of, upright
+    from torchops.files.images import image_errors, picture_of, upright
 
-    with one_line(Path("`image`")):
+    with image_errors(Path("`image`")):
         picture = picture_of(upright(image), gray=preprocess.channels == 1, background=preprocess.background)
-    return picture.pixels.float() / picture.white
+    return picture.scaled()
 
 
 def probabilities(net: nn.Module, batch: Tensor) -> Tensor:

@@ -58,9 +58,10 @@ class Trainer:
         self.config, self.run_folder, self.processes, self.watcher = config, run, processes, watcher
         device = self.device = processes.device
         self.data = data = data_for(config)
+        net, self.options = net_for(config, data)
+        # what there is to say of the first weights is among it
         if processes.first:
             watcher.found(data.found)
-        net, self.options = net_for(config, data)
         on_gpu = device.type == "cuda"
         self.amp = on_gpu if config.amp is None else config.amp
         # channels_last takes half as many conversions on GPUs with matrix units; on CPUs U-Net and ResNet are faster in it too
@@ -271,7 +272,7 @@ class Trainer:
             "epoch": len(self.rows) + 1,
             "train_loss": train_loss,
             **held_out,
-            # of the last step
+            # this is the last step's
             "lr": self.rates[-1] * rate((len(self.rows) + 1) * self.steps - 1, self.cycles),
             "seconds": round(self.seconds, 3),
         }

@@ -14,26 +14,20 @@ import pytest
 import torch
 from PIL import Image
 from skimage import data
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import torchops
 from torchops import files
-from torchops.cli import app
 from torchops.cli.console import in_flags
 
-runner = CliRunner()
-
-
-def invoke(*arguments: object) -> Result:
-    return runner.invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+from . import shell
+from .shell import invoke
 
 
 def refused(result: Result, match: str) -> None:
     """Exit code 2, nothing on standard output, one line on standard error."""
-    assert result.exit_code == 2, result.output
+    shell.refused(result, match)
     assert result.stdout == ""
-    (line,) = result.stderr.strip().splitlines()
-    assert re.search(match, line), line
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from torch.utils.data import Dataset
 from torchvision.datasets import MNIST, USPS, FashionMNIST
 from torchvision.transforms import v2
 
-from torchops.files.images import MAX_PIXELS, ImageError
+from torchops.files.images import MAX_PIXELS
 
-from .found import DataError, Found, counted, listed
+from .found import DataError, Found, counted, listed, readable
 from .loading import Data, Images
 from .preprocess import Preprocess
 from .trees import find
@@ -126,7 +125,7 @@ def named(
         preprocess = Preprocess(channels, size, **IMAGENET)
     else:
         preprocess = Preprocess(channels, size, (float(x.mean()),), (float(x.std()),))
-    change = (_flipped() if name == "fashion-mnist" else _written(size)) if augment else None
+    change = (_flipped() if name == "fashion-mnist" else _written()) if augment else None
     for part, targets in (("train", y), ("val", val_y)):
         found.count(part, by_class(labels, targets))
     return Data(Images(x, y, preprocess, change), Images(val_x, val_y, preprocess), labels, preprocess, found=found)
@@ -148,7 +147,7 @@ def _torchvision(name: str, root: Path) -> tuple[list[tuple[Tensor, Tensor]], tu
     return parts, tuple(map(str, getattr(data, "classes", range(10))))
 
 
-def _written(size: int) -> v2.Transform:
+def _written() -> v2.Transform:
     """Random changes for handwriting, which leans and is not quite in the middle."""
     return v2.RandomAffine(
         degrees=12, translate=(0.08, 0.08), scale=(0.9, 1.1), shear=8, interpolation=v2.InterpolationMode.BILINEAR
@@ -258,26 +257,18 @@ def folder(
 
 
 def _readable(
-    parts: Mapping[str, list[tuple[str, int]]], preprocess: Preprocess, max_pixels: int, skip: bool, found: Found
+    parts: Mapping[str, list[tuple[str, int]]],
+    preprocess: Preprocess,
+    max_pixels: int,
+    skip_corrupt: bool,
+    found: Found,
 ) -> dict[str, list[tuple[str, int]]]:
     """The samples whose images can be decoded, as is tried with all of them."""
-
-    def frames(path: str) -> int | str:
-        try:
-            return preprocess.picture(path, max_pixels=max_pixels).frames
-        except ImageError as error:
-            return str(error)
-
     paths = [path for samples in parts.values() for path, _ in samples]
-    with ThreadPoolExecutor() as pool:
-        seen = dict(zip(paths, pool.map(frames, paths), strict=True))
-    problems = {path: count for path, count in seen.items() if isinstance(count, str)}
-    if problems and not skip:
-        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-        raise DataError(f"{next(iter(problems.values()))}{more}; `skip_corrupt` leaves such files out")
-    for text in problems.values():
-        found.leave_out(text, "cannot be read")
-    moving = [path for path, count in seen.items() if isinstance(count, int) and count > 1]
-    if moving:
-        found.notes.append(f"the first frame of {counted(len(moving), 'file')} is read: {listed(moving)}")
-    return {part: [s for s in samples if s[0] not in problems] for part, samples in parts.items()}
+
+    def frames(path: str) -> int:
+        return preprocess.picture(path, max_pixels=max_pixels).frames
+
+    seen = readable(paths, frames, found, skip_corrupt=skip_corrupt)
+    found.note_frames([path for path, count in seen.items() if count > 1])
+    return {part: [s for s in samples if s[0] in seen] for part, samples in parts.items()}

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from torchops.files.images import ImageError
 from torchops.files.names import printable
+
+Thing = TypeVar("Thing", bound=Hashable)
+Seen = TypeVar("Seen")
 
 EXAMPLES = 3
 """So many of the files that are left out for one reason are named."""
@@ -57,6 +63,11 @@ class Found:
     def leave_out(self, path: object, reason: str) -> None:
         self.left_out.append((str(path), reason))
 
+    def note_frames(self, files: list[str]) -> None:
+        """Say which files have more frames than the one that is read, if there are some."""
+        if files:
+            self.notes.append(f"the first frame of {counted(len(files), 'file')} is read: {listed(files)}")
+
     def reasons(self) -> Counter[str]:
         """How many files and folders were left out, by reason."""
         return Counter(reason for _, reason in self.left_out)
@@ -106,3 +117,41 @@ class Found:
             names = [path for path, why in self.left_out if why == reason]
             lines.append(f"{count:,} left out, {reason}: {listed(names, most)}")
         return [printable(line) for line in (*lines, *self.notes)]
+
+
+def readable(
+    things: Sequence[Thing],
+    look: Callable[[Thing], Seen],
+    found: Found,
+    *,
+    skip_corrupt: bool,
+    threads: int | None = None,
+) -> dict[Thing, Seen]:
+    """What there is in files that can be read; the others are left out, if they may be.
+
+    Args:
+        things: files, or what stands for some that belong together.
+        look: reads one; raises `ImageError` if it cannot.
+        found: where to say what is left out.
+        skip_corrupt: whether it may be.
+        threads: so many are looked at together; as many as there are CPUs by default, and a few more.
+
+    Raises:
+        DataError: if something cannot be read and is not to be skipped.
+    """
+
+    def seen_or_broken(thing: Thing) -> Seen | ImageError:
+        try:
+            return look(thing)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(threads) as pool:
+        looks = dict(zip(things, pool.map(seen_or_broken, things), strict=True))
+    broken = [one for one in looks.values() if isinstance(one, ImageError)]
+    if broken and not skip_corrupt:
+        more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
+        raise DataError(f"{broken[0]}{more}; `skip_corrupt` leaves such files out")
+    for error in broken:
+        found.leave_out(error, "cannot be read")
+    return {thing: one for thing, one in looks.items() if not isinstance(one, ImageError)}

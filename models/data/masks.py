@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from torchops.files.images import MAX_PIXELS, ImageError, opened, turned
+from torchops.files.images import MAX_PIXELS, opened, turned
 
 from .classes import FIFTH
-from .found import DataError, Found, counted, listed
+from .found import DataError, Found, counted, listed, readable
 from .loading import Data
 from .mask_files import LARGEST, Colour, Palettes, read_classes, read_mask
 from .preprocess import Preprocess
@@ -258,25 +257,10 @@ def _looked(
     files: Sequence[Pair], plain: Preprocess, max_pixels: int, skip_corrupt: bool, found: Found
 ) -> dict[Pair, _Seen]:
     """What there is in all images and masks that can be read; the others are left out, if they may be."""
-
-    def seen_or_broken(pair: Pair) -> _Seen | ImageError:
-        try:
-            return _seen(*pair, plain, max_pixels)
-        except ImageError as error:
-            return error
-
-    with ThreadPoolExecutor(READERS) as pool:
-        looks = dict(zip(files, pool.map(seen_or_broken, files), strict=True))
-    broken = [one for one in looks.values() if isinstance(one, ImageError)]
-    if broken and not skip_corrupt:
-        more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
-        raise DataError(f"{broken[0]}{more}; `skip_corrupt` leaves such files out")
-    for error in broken:
-        found.leave_out(error, "cannot be read")
-    seen = {pair: one for pair, one in looks.items() if isinstance(one, _Seen)}
-    moving = [str(pair[0]) for pair, one in seen.items() if one.frames > 1]
-    if moving:
-        found.notes.append(f"of {counted(len(moving), 'file')} the first frame is read: {listed(moving)}")
+    seen = readable(
+        files, lambda pair: _seen(*pair, plain, max_pixels), found, skip_corrupt=skip_corrupt, threads=READERS
+    )
+    found.note_frames([str(pair[0]) for pair, one in seen.items() if one.frames > 1])
     return seen
 
 
@@ -286,7 +270,7 @@ def _seen(image_file: Path, mask_file: Path, plain: Preprocess, max_pixels: int)
     # of large images one at a time is in memory
     del mask
     picture = plain.picture(image_file, max_pixels=max_pixels)
-    image = plain.resize(picture.pixels.float() / picture.white)
+    image = plain.resize(picture.scaled())
     h, w = image.shape[-2:]
     if (h, w) != (mask_h, mask_w):
         hint = ""

@@ -80,7 +80,7 @@ class Preprocess:
         Raises:
             torchops.files.images.ImageError: if it cannot be read.
         """
-        return _scaled(self.picture(path, max_pixels=max_pixels))
+        return self.picture(path, max_pixels=max_pixels).scaled()
 
     def resize(self, image: Tensor) -> Tensor:
         """Channels and size: (..., C, H, W) to (..., channels, size, size)."""
@@ -126,8 +126,4 @@ def read(path: str | Path, gray: bool = False, *, background: str = "white", max
     Raises:
         torchops.files.images.ImageError: if it cannot be read.
     """
-    return _scaled(read_image(Path(path), gray=gray, background=background, max_pixels=max_pixels))
-
-
-def _scaled(picture: Picture) -> Tensor:
-    return picture.pixels.float() / picture.white
+    return read_image(Path(path), gray=gray, background=background, max_pixels=max_pixels).scaled()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from torchops.files.images import SUFFIXES
+from torchops.files.names import is_hidden
 
 from .found import DataError, Found, counted, listed
 
@@ -17,13 +18,6 @@ PARTS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 """What a folder of classes is for, by its name in small letters."""
-HIDDEN = frozenset(
-    {
-        "__macosx", "__pycache__", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "lost+found",
-        "$recycle.bin", "system volume information",
-    }
-)  # fmt: skip
-"""What systems put beside a user's files, in small letters; names that begin with a dot are hidden, too."""
 MOST_LOOKED = 10_000
 """Folders that are looked through for one that would have fitted."""
 
@@ -120,10 +114,6 @@ def find(root: Path, found: Found, *, unlabelled: bool = False) -> Tree:
     return Tree(names, _once(samples, names, found), {part: folder.name for part, folder in parts.items()})
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in HIDDEN
-
-
 def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
@@ -141,7 +131,7 @@ def look(path: str) -> _Folder:
     try:
         with os.scandir(path) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                if _is_hidden(entry.name):
+                if is_hidden(entry.name):
                     kind = folder.hidden
                 elif _is_folder(entry):
                     kind = folder.links if entry.is_symlink() else folder.folders

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from tests.models.rounding import figures
-from tests.models.test_training import Silent, tiny
+from tests.models.tiny import Silent, tiny
 from torchops.models import Checkpoint
 from torchops.models.runs import Run
 from torchops.models.training import train
@@ -44,7 +44,7 @@ class Killed:
 def forking() -> ForkServerContext:
     """Processes begin where all is imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.models.test_training"])
+    context.set_forkserver_preload(["tests.models.tiny", "torchops.models.training"])
     return context
 
 
@@ -144,7 +144,7 @@ def main(kills: int, seed: int) -> int:
     for net in LONGER:
         done = 0
         while done < kills:
-            # some while they import, more while they train
+            # some are killed while they import, more while they train
             context = forking() if done % 4 else multiprocessing.get_context("spawn")
             with tempfile.TemporaryDirectory() as folder:
                 result = kill(net, Path(folder), min(3, kills - done), seed, context)

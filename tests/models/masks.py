@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from tests import crafted
 
 VOC = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]
 """The first colours of PASCAL VOC's palette."""
@@ -41,12 +41,6 @@ def paired(root: Path, count: int = 5) -> Path:
 
 def png(indices: np.ndarray, palette: bytes) -> bytes:
     """A PNG with a palette that may be too short, which Pillow would not write."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
     height, width = indices.shape
-    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in indices))
-    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"PLTE", palette), (b"IDAT", rows), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
+    rows = b"".join(b"\0" + row.tobytes() for row in indices)
+    return crafted.png(width, height, 8, 3, rows, (b"PLTE", palette))

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.models.tiny import Silent
 from torchops.models import Checkpoint
-from torchops.models.data import Found
 from torchops.models.runs import Row, Run
 from torchops.models.setup import data_for
 
@@ -25,23 +25,15 @@ ROUNDING = 1e-5
 """How far a score may move when the same network computes it in a batch of another size; 5e-7 was seen."""
 
 
-class Keeper:
+class Keeper(Silent):
     """Looks on, and keeps the network of every epoch."""
 
     def __init__(self, run: Run) -> None:
+        super().__init__()
         self.run = run
-
-    def step(self, epoch: int, step: int, steps: int, loss: float, images_per_second: float) -> None:
-        pass
-
-    def found(self, found: Found) -> None:
-        pass
 
     def epoch(self, figures: Row) -> None:
         shutil.copy(self.run.last, kept(self.run, int(figures["epoch"] or 0)))
-
-    def note(self, text: str) -> None:
-        pass
 
 
 def kept(run: Run, epoch: int) -> Path:

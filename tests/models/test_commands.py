@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.shell import invoke, refused
 from torchops.models import Checkpoint
 from torchops.models.runs import Run
-
-from .shell import invoke, refused
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.shell import invoke, refused
 from torchops.models import beside_torch
 from torchops.models.beside_torch import Comparison
-
-from .shell import invoke, refused
 
 
 def test_compares_layers(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.models.shell import invoke
-from tests.models.test_training import Silent, tiny
+from tests.models.tiny import Silent, tiny
+from tests.shell import invoke
 from torchops.models import Checkpoint
 from torchops.models.runs import Run
 from torchops.models.trainer import Trainer

@@ -258,6 +258,14 @@ def test_transparent_images_lie_on_the_background(masked: Path) -> None:
         assert (data.preprocess.undo(data.val[0][0]) == level).all()
 
 
+def test_of_moving_images_the_first_frame_is_read_and_it_is_said(masked: Path) -> None:
+    first, *others = (Image.new("L", (30, 24), level) for level in (10, 90, 200))
+    (masked / "images" / "02.png").unlink()
+    first.save(masked / "images" / "02.gif", save_all=True, append_images=others)
+    data = pairs(masked)
+    assert data.found.notes == [f"the first frame of 1 file is read: {masked}/images/02.gif"]
+
+
 def test_what_cannot_be_read_is_left_out_when_asked(masked: Path) -> None:
     (masked / "masks" / "01.png").write_bytes(b"nothing")
     (masked / "images" / "03.png").write_bytes(b"")
@@ -279,7 +287,7 @@ def test_a_wrong_byte_of_a_png_is_no_other_class(place: int, tmp_path: Path) -> 
     content = bytearray(file.read_bytes())
     content[place] ^= 0x55
     file.write_bytes(content)
-    with pytest.raises(ImageError, match=r"mask.png: cannot be read: "):
+    with pytest.raises(ImageError, match=r"mask.png: cannot be read: broken"):
         read_mask(file)
 
 

@@ -15,13 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.shell import invoke, refused
 from torchops.models import Checkpoint, build
 from torchops.models.data import Preprocess, digits, read
 from torchops.models.data.mask_files import read_mask
 from torchops.models.predict import Predictor
 from torchops.models.setup import Config, data_for
-
-from .shell import invoke, refused
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +187,15 @@ class TestMasks:
 
     def test_lie_as_their_images_do(self, tmp_path: Path) -> None:
         net = unet(tmp_path / "net.pt")
-        for name in ("a/1.png", "b/1.png", "b/deep/1.PNG", ".hidden/2.png", "__MACOSX/2.png", "b/.2.png"):
+        for name in (
+            "a/1.png",
+            "b/1.png",
+            "b/deep/1.PNG",
+            ".hidden/2.png",
+            "__MACOSX/2.png",
+            "@eaDir/2.png",
+            "b/.2.png",
+        ):
             gray(tmp_path / "photos" / name)
         (tmp_path / "photos" / "notes.txt").write_text("no image")
         (tmp_path / "photos" / "a" / "up").symlink_to("..")
@@ -204,7 +211,7 @@ class TestMasks:
             rows = list(csv.DictReader(file))
         assert sum(float(row["share"]) for row in rows) == pytest.approx(3)
         assert {row["value"] for row in rows} <= {"0", "1", "2"}
-        # files, named one by one, in two folders; one of them twice
+        # files are named one by one, in two folders; one of them twice
         files = [tmp_path / "photos" / name for name in ("a/1.png", "b/1.png", "a/../a/1.png")]
         assert invoke("predict", net, *files, "--out", tmp_path / "files").exit_code == 0
         assert files_in(tmp_path / "files") == {name for name in made if "deep" not in name}

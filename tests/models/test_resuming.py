@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.models.rounding import figures
-from tests.models.test_training import Silent, tiny
+from tests.models.tiny import Silent, tiny
 from torchops.models import Checkpoint, CheckpointError
 from torchops.models.options import Config
 from torchops.models.runs import Run
@@ -156,6 +156,7 @@ HOSTILE: dict[str, tuple[Callable[[Checkpoint], None], str]] = {
     "row-other": (lambda c: _of_rows(c, other=1.0), "its rows is not what it should be"),
     "loss-text": (_set(loss_sum="1"), "its loss_sum is not what it should be"),
     "loss-nan": (_set(loss_sum=float("nan")), "its loss_sum is not what it should be"),
+    "loss-huge": (_set(loss_sum=10**400), "its loss_sum is not what it should be"),
     "seconds": (_set(seconds=-1.0), "its seconds is not what it should be"),
     "net-number": (_set(net=1), "its net is not what it should be"),
     "net-shape": (_of_net, r"does not fit the run: .* of the network is \(3,\), torch.float32, not"),

@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 
 from tests.models.kills import forking
-from tests.models.test_training import ROOT, Silent, tiny
+from tests.models.tiny import Silent, tiny
 from torchops.models import Checkpoint, CheckpointError
 from torchops.models.options import Config
 from torchops.models.runs import Row, Run, best_row
 from torchops.models.tasks import Classification
 from torchops.models.trainer import Trainer
 from torchops.models.training import train
+
+ROOT = Path(__file__).parent.parent.parent
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -202,7 +204,7 @@ def contend(path: str, seed: int, together: Any, said: Any) -> None:
 
     def ready(*arguments: Any) -> None:
         make(*arguments)
-        together.wait()
+        together.wait(60)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "__init__", ready)

@@ -11,13 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.shell import invoke, refused
 from torchops.cli import app
 from torchops.models import Checkpoint
 from torchops.models.checkpoints import NETS
 from torchops.models.data import Preprocess
 from torchops.models.runs import Run
-
-from .shell import invoke, refused
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 QUICK = ("--examples", 4, "--size", 16, "--epochs", 2)
@@ -96,7 +95,7 @@ def test_list_says_what_was_found_and_stops(tmp_path: Path, monkeypatch: pytest.
     assert "12 images of 2 classes to train on, 5 held out" in result.output
     assert "notes.txt" in result.output
     assert re.search(r"lenet of 52,072 parameters, 3 steps of 4 images an epoch, on ", result.output), result.output
-    # nothing of the training
+    # nothing is said of the training
     assert "train_loss" not in result.output
 
 
@@ -107,6 +106,15 @@ def test_many_classes_are_listed_in_full_only_when_asked_for(tmp_path: Path) -> 
     output = invoke("train", "lenet", *options).output
     assert len(re.findall("class-", output)) <= 30, output
     assert "120" in output
+
+
+def test_a_new_head_is_said_before_training(finished: Path, tmp_path: Path) -> None:
+    root = photos(tmp_path / "photos", {".": {"dark": 4, "light": 4}})
+    options = ("--data", root, "--size", 16, "--epochs", 1, "--out", tmp_path / "run")
+    result = invoke("train", "lenet", *options, "--weights", finished)
+    assert result.exit_code == 0, result.output
+    said = f"{finished}: the weights are of 10 classes, not 2: the head is a new one"
+    assert 0 <= result.output.find(said) < result.output.find("train_loss"), result.output
 
 
 def test_the_best_network_is_judged_on_a_test_part(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,53 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from tests.models.rounding import Keeper, assert_same_but_for_rounding, figures
+from tests.models.tiny import TINY, Silent, tiny
 from torchops.models import Checkpoint, CheckpointError, load
 from torchops.models.checkpoints import read
-from torchops.models.data import DataError, Found
+from torchops.models.data import DataError
 from torchops.models.distributed import SyncBatchNorm2d
-from torchops.models.options import Config
-from torchops.models.runs import Row, Run
+from torchops.models.runs import Run
 from torchops.models.training import Interrupted, Trainer, train
 
 ROOT = Path(__file__).parent.parent.parent
-TINY: dict[str, dict[str, Any]] = {
-    "lenet": {"options": {"norm": "before"}, "examples": 4, "size": 16, "batch_size": 10, "epochs": 2},
-    "resnet": {"options": {"depth": 18}, "examples": 2, "size": 32, "batch_size": 10, "epochs": 2},
-    "unet": {"options": {"width": 4, "depth": 2}, "size": 32, "crops": 1, "batch_size": 16, "epochs": 2},
-    "diffusion": {
-        "options": {"width": 8, "depth": 1, "steps": 10, "embedding": 8}, "examples": 4, "size": 8, "batch_size": 10,
-        "epochs": 2, "ema": 0.9, "augment": False,
-    },
-}  # fmt: skip
 each_net = pytest.mark.parametrize("net", TINY)
 
 
 class Foreign:
     """No tensor, number or string."""
-
-
-class Silent:
-    """Looks on, and may do something in a step."""
-
-    def __init__(self, act: Callable[[int, int], None] = lambda epoch, step: None) -> None:
-        self.act = act
-        self.notes: list[str] = []
-
-    def step(self, epoch: int, step: int, steps: int, loss: float, images_per_second: float) -> None:
-        self.act(epoch, step)
-
-    def found(self, found: Found) -> None:
-        pass
-
-    def epoch(self, figures: Row) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
-def tiny(net: str, **changes: Any) -> Config:
-    return Config(net, **{**TINY[net], **changes})
 
 
 @each_net
@@ -146,7 +112,7 @@ def test_two_processes_train_as_one(net: str, tmp_path: Path) -> None:
     """torchrun over gloo: batch norm sees both halves of a batch, so that every step is that of one process."""
     code = (
         "import sys; from pathlib import Path\n"
-        "from tests.models.rounding import Keeper; from tests.models.test_training import tiny\n"
+        "from tests.models.rounding import Keeper; from tests.models.tiny import tiny\n"
         "from torchops.models.runs import Run; from torchops.models.training import train\n"
         "run, net = Run(Path(sys.argv[1])), sys.argv[2]\n"
         "train(tiny(net, lr=2e-3), run, Keeper(run))"

@@ -72,7 +72,7 @@ def with_options(net: str) -> Callable[[Callable[..., None]], Callable[..., None
 
     def give(function: Callable[..., None]) -> Callable[..., None]:
         def command(ctx: typer.Context, **asked: Any) -> None:
-            # an enumeration of typer's own or of click, by typer's version
+            # it is an enumeration of typer's own or of click, by typer's version
             sources = {name: getattr(ctx.get_parameter_source(name), "name", None) for name in asked}
             function(**asked, given=[name for name in asked if sources[name] == "COMMANDLINE"])
 

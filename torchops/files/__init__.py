@@ -1,4 +1,18 @@
-"""Files that appear whole or not at all."""
+"""Files: what is read is looked at first, what is written appears whole or not at all, which is done here.
+
+names.py          names as they are shown, and which are hidden
+targets.py        what is wrong with a file to write, before anything takes time
+tensors.py        files of tensors
+images.py         images as tensors, and back
+opening.py        which images are opened, how large, which way up
+scale.py          images of more than 8 bits
+transparency.py   what is transparent shows a background
+quiet.py          warnings of who reads a file are dropped, in this thread alone
+plots.py          figures
+fonts.py          the texts in them
+
+Names, targets and tensors need torch alone, images the extra `cli`, figures matplotlib.
+"""
 
 from __future__ import annotations
 

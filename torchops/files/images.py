@@ -14,12 +14,12 @@ from torch import Tensor
 from . import replacing
 from .names import printable
 from .opening import FORMATS as FORMATS
-from .opening import MAX_PIXELS, ImageError, one_line, opened
+from .opening import MAX_PIXELS, ImageError, image_errors, opened
 from .opening import SUFFIXES as SUFFIXES
 from .opening import turned as turned
 from .opening import upright as upright
 from .quiet import quiet
-from .scale import counted, is_counted
+from .scale import deep_values, is_deep
 from .targets import not_writable
 from .transparency import opaque
 
@@ -36,6 +36,10 @@ class Picture:
     """255; 65535, 1 or what the file says for formats of more than 8 bits."""
     frames: int = 1
     """How many there are in the file; the pixels are the first one's."""
+
+    def scaled(self) -> Tensor:
+        """The pixels as float32 from 0, black, to 1, white: (C, H, W)."""
+        return self.pixels.float() / self.white
 
 
 def read_image(path: Path, *, gray: bool = False, background: str = "white", max_pixels: int = MAX_PIXELS) -> Picture:
@@ -54,14 +58,14 @@ def read_image(path: Path, *, gray: bool = False, background: str = "white", max
     """
     if background not in BACKGROUNDS:
         raise ValueError(f"`background` must be white or black, got {background!r}")
-    with opened(path, max_pixels=max_pixels) as image, one_line(path):
+    with opened(path, max_pixels=max_pixels) as image, image_errors(path):
         return picture_of(image, gray=gray, background=background)
 
 
 def picture_of(image: Image.Image, *, gray: bool = False, background: str = "white") -> Picture:
     """An image of Pillow's as :func:`read_image` reads it from a file; it must be upright."""
-    if is_counted(image):
-        values, white = counted(image, background)
+    if is_deep(image):
+        values, white = deep_values(image, background)
         return Picture(values.unsqueeze(0), white, _frames(image))
     image_gray = gray or image.mode in ("1", "L", "LA", "La")
     decoded = opaque(image, background).convert("L" if image_gray else "RGB")

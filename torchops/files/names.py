@@ -1,6 +1,19 @@
-"""Names as they are shown: nothing in them is taken for a command."""
+"""Names of files: as they are shown, and which of them are no user's own."""
 
 from __future__ import annotations
+
+HIDDEN = frozenset(
+    {
+        "__macosx", "__pycache__", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "lost+found",
+        "$recycle.bin", "system volume information",
+    }
+)  # fmt: skip
+"""What systems put beside a user's files, in small letters."""
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is not to be looked at: its name begins with a dot, or is one of `HIDDEN`."""
+    return name.startswith(".") or name.lower() in HIDDEN
 
 
 def printable(text: object) -> str:

@@ -64,7 +64,7 @@ def opened(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]
         ImageError: if the file is missing, no image, broken, or larger than `max_pixels` or the memory allow.
     """
     with contextlib.ExitStack() as closing:
-        with one_line(path):
+        with image_errors(path):
             image = upright(_loaded(path, max_pixels, closing))
         yield image
 
@@ -75,7 +75,7 @@ def turned(image: Image.Image) -> bool:
 
 
 @contextlib.contextmanager
-def one_line(path: Path) -> Iterator[None]:
+def image_errors(path: Path) -> Iterator[None]:
     """Whatever decoders raise in the block becomes an `ImageError`; what they warn of is dropped."""
     try:
         with quiet():

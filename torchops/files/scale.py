@@ -14,22 +14,22 @@ from torch import Tensor
 from .opening import ImageError
 
 _BITS, _WHITE_IS_ZERO, _FORMAT = 258, 262, 339
-# smallest and largest sample, in the tags for any type, and in those for unsigned integers
+# these tags say the smallest and the largest sample: two are of any type, two of unsigned integers
 _RANGES = ((340, 341), (280, 281))
 
 
-def is_counted(image: Image.Image) -> bool:
+def is_deep(image: Image.Image) -> bool:
     """Whether an image has values of more than 8 bits."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
-def counted(image: Image.Image, background: str) -> tuple[Tensor, float]:
+def deep_values(image: Image.Image, background: str) -> tuple[Tensor, float]:
     """Values (H, W), float32, from 0 for black; and the one of white.
 
     White is what a TIFF's tags say; else the largest value of 12 or 16 bits, and 1 for floating point.
 
     Args:
-        image: of which :func:`is_counted`.
+        image: of which :func:`is_deep`.
         background: "white" or "black"; of pixels that are marked as transparent.
 
     Raises:

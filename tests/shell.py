@@ -1,4 +1,4 @@
-"""Commands as a user meets them, for the tests of the networks' commands."""
+"""Commands as a user meets them, for tests."""
 
 from __future__ import annotations
 
