@@ -86,6 +86,13 @@ def test_gray_raw_and_borders(photo: Image.Image, tmp_path: Path) -> None:
         assert edges.mode == "L"
 
 
+def test_a_padding_value_is_told_as_it_was_given(tmp_path: Path) -> None:
+    Image.new("L", (9, 9)).save(tmp_path / "in.png")
+    result = invoke("sobel", tmp_path / "in.png", tmp_path / "out.png", "--padding-value", 0.5)
+    assert result.exit_code == 2
+    assert result.stderr == "torchops: --padding-value 0.5 needs --padding-mode 'constant', got 'replicate'\n"
+
+
 class TestBrightness:
     """A ramp of 1 a pixel, with a step in the midst, where gradients are (160 - 8) / 2 and (161 - 9) / 2."""
 

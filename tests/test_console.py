@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import os
@@ -98,6 +99,8 @@ class TestMessages:
                     raise ValueError(f"`lr` (={lr}): is\n  wrong in \x1b[31m[b]a  b[/b]\n")
                 if kind == "memory":
                     raise MemoryError
+                if kind == "full":
+                    raise OSError(errno.ENOSPC, "No space left on device", "a\nb.png")
                 if kind == "module":
                     raise ModuleNotFoundError("No module named 'nothing'", name="nothing")
                 if kind == "key":
@@ -113,6 +116,7 @@ class TestMessages:
         [
             ("value", 2, r"--lr 2.0: is wrong in \x1b[31m[b]a  b[/b]"),
             ("memory", 2, "MemoryError"),
+            ("full", 2, r"a\nb.png: No space left on device"),
             ("module", 2, "nothing is not installed: pip install nothing"),
             ("key", 130, "stopped; nothing is lost"),
         ],

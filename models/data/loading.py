@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .found import Found
+from torchops.files.opening import ImageError
+
+from .found import DataError, Found
 from .preprocess import Preprocess
 
 
@@ -97,13 +99,29 @@ class Batches(Sampler[list[int]]):
             yield batch[self.rank :: self.world].tolist()
 
 
+class _Loader(DataLoader[Any]):
+    """Tells what is wrong with a file as the file's reader did, whether it is read here or in another process."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except (DataError, ImageError) as error:
+            kind = type(error)
+            # what a worker raised arrives as the traceback that it had there, which ends with the message
+            _, raised, told = str(error).rpartition(f"{kind.__module__}.{kind.__qualname__}: ")
+            if not raised:
+                raise
+            # DataError has escaped the traceback's line ends
+            raise kind(told.removesuffix("\n").removesuffix("\\n")) from error
+
+
 def train_loader(
     dataset: Seeded, batch_size: int, epoch: int, *, start: int = 0, rank: int = 0, world: int = 1, workers: int = 0
 ) -> DataLoader[Any]:
     """Batches of an epoch, from step `start` on: this process's share of `batch_size` samples each."""
     dataset.epoch = epoch
     batches = Batches(len(dataset), batch_size, dataset.seed, epoch, start, rank, world)
-    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available())
+    return _Loader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available())
 
 
 def val_loader(
@@ -112,4 +130,4 @@ def val_loader(
     """Every held-out sample once, in order, shared among the processes."""
     mine = list(range(rank, len(dataset), world))  # type: ignore[arg-type]
     batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
-    return DataLoader(dataset, batch_sampler=batches, num_workers=workers)
+    return _Loader(dataset, batch_sampler=batches, num_workers=workers)

@@ -18,6 +18,8 @@ PARTS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 """What a folder of classes is for, by its name in small letters."""
+TRAINED = (".lock", "last.pt", "best.pt", "metrics.csv")
+"""What of a run lies beside its config.json, as soon as it is trained."""
 MOST_LOOKED = 10_000
 """Folders that are looked through for one that would have fitted."""
 
@@ -45,6 +47,8 @@ class _Folder:
     images: list[str] = field(default_factory=list)
     """What is an image by its name, and no folder."""
     others: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+    """Folders of runs, whose pictures are no images of a class."""
     hidden: list[str] = field(default_factory=list)
 
     @property
@@ -64,6 +68,8 @@ class _Folder:
         """Name what is hidden, and the files that are no images by their names; or all files, where `why` says so."""
         for path in self.hidden:
             found.leave_out(path, "hidden")
+        for path in self.runs:
+            found.leave_out(path, "the folder of a run")
         for path in self.others if why is None else [*self.images, *self.others]:
             suffix = os.path.splitext(path)[1]
             found.leave_out(path, why or "no image by its name" + (f" ({suffix.lower()})" if suffix else ""))
@@ -125,6 +131,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def _is_run(folder: str) -> bool:
+    """Whether something is, or was, trained into it."""
+    there = {name for name in ("config.json", *TRAINED) if os.path.exists(os.path.join(folder, name))}
+    return "config.json" in there and len(there) > 1
+
+
 def look(path: str) -> _Folder:
     """List a folder, but nothing that lies deeper."""
     folder = _Folder(path)
@@ -134,7 +146,8 @@ def look(path: str) -> _Folder:
                 if is_hidden(entry.name):
                     kind = folder.hidden
                 elif _is_folder(entry):
-                    kind = folder.links if entry.is_symlink() else folder.folders
+                    inner = folder.runs if _is_run(entry.path) else folder.folders
+                    kind = folder.links if entry.is_symlink() else inner
                 else:
                     kind = folder.images if _is_image(entry.name) else folder.others
                 kind.append(entry.path)

@@ -129,6 +129,24 @@ def test_files_that_are_no_images_by_their_names(tree: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("place", ["run", "dark/run"])
+def test_pictures_of_a_run_are_no_class(place: str, tree: Path) -> None:
+    """A run that was written into the data, or is trained there now, changes nothing of them."""
+    expected = parts(folder(tree, **SIZE))
+    for name in ("curves.png", "confusion.png"):
+        picture(tree / place / name)
+    for name in ("config.json", ".lock"):
+        (tree / place / name).write_text("{}")
+    data = folder(tree, **SIZE)
+    assert parts(data) == expected
+    assert left_out(data, tree) == {"the folder of a run": [place]}
+    (tree / place / ".lock").rename(tree / place / "last.pt")
+    assert parts(folder(tree, **SIZE)) == expected
+    # a folder of images may hold a file of this name
+    (tree / place / "last.pt").unlink()
+    assert parts(folder(tree, **SIZE)) != expected
+
+
 def test_what_lies_beside_the_parts_is_named(tmp_path: Path) -> None:
     grow(tmp_path, {"train/a": 2, "train/b": 2, "val/a": 1, "val/b": 1, "more": 3, "test": 3})
     picture(tmp_path / "val" / "loose.png")

@@ -221,6 +221,28 @@ def test_shares_of_processes_make_up_the_batches(world: int) -> None:
     assert list(Batches(45, 8, seed=0, epoch=4, start=0, rank=0, world=1)) != whole
 
 
+class Broken(Dataset[Tensor]):
+    """A file that was there when the data were looked at, and is gone."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Tensor:
+        raise self.error
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("error", [ImageError("a: b.png: no such file"), DataError("a: b.png has no mask")], ids=repr)
+def test_a_file_that_is_gone_is_told_alike_by_workers(error: Exception, workers: int) -> None:
+    for loader in (train_loader(Seeded(Broken(error), 0), 2, epoch=0, workers=workers), val_loader(Broken(error), 2)):
+        with pytest.raises(type(error)) as caught:
+            list(loader)
+        assert str(caught.value) == str(error)
+
+
 def test_loaders_give_everything_once() -> None:
     seeded = Seeded(Drawn(), 0)
     batches = list(train_loader(seeded, 5, epoch=0))

@@ -66,6 +66,31 @@ def test_options_beside_resume(finished: Path, tmp_path: Path) -> None:
     assert said.exit_code == 0, said.output
 
 
+def test_a_run_of_relative_data_goes_on_where_it_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos(tmp_path / "photos", {"": {"a": 4, "b": 4}})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert invoke("train", "lenet", "--data", "photos", *QUICK, "--out", "run").exit_code == 0
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    match = "^torchops: --data photos: no such folder here; start from the folder that the run was started in$"
+    refused(invoke("train", "lenet", "--resume", tmp_path / "run", "--epochs", 3), match)
+    monkeypatch.chdir(tmp_path)
+    assert invoke("train", "lenet", "--resume", tmp_path / "run", "--epochs", 3).exit_code == 0
+
+
+def test_how_to_go_on_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names with spaces are quoted."""
+    assert invoke("train", "lenet", *QUICK, "--out", tmp_path / "my [b] run").exit_code == 0
+
+    def stop(*arguments: object, **settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torchops.models.training.train", stop)
+    result = invoke("train", "lenet", "--resume", tmp_path / "my [b] run", "--epochs", 3)
+    assert result.exit_code == 130
+    assert result.stderr == f"torchops: stopped: torchops train lenet --resume '{tmp_path}/my [b] run' goes on\n"
+
+
 def test_epochs_beside_resume_extend_a_run(tmp_path: Path) -> None:
     assert invoke("train", "lenet", *QUICK, "--out", tmp_path / "run").exit_code == 0
     result = invoke("train", "lenet", "--resume", tmp_path / "run", "--epochs", 3)

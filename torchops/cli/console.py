@@ -158,6 +158,8 @@ def one_line_errors(
     except ModuleNotFoundError as error:
         fail(lacking.format(error.name))
     except told as error:
+        if isinstance(error, OSError) and error.filename is not None and error.strerror:
+            fail(f"{printable(error.filename)}: {error.strerror}")
         fail(str(error) or type(error).__name__)
 
 

@@ -75,6 +75,10 @@ def sobel(
             raise ValueError(f"`gain` (={gain:g}) must be positive and finite")
         if not math.isfinite(padding_value):
             raise ValueError(f"--padding-value must be finite, got {padding_value}")
+        if padding_value and padding_mode.value != "constant":  # type: ignore[attr-defined]
+            raise ValueError(
+                f"`padding_value` (={padding_value:g}) needs `padding_mode` 'constant', got '{padding_mode.value}'"  # type: ignore[attr-defined]
+            )
         check_target(output)
         picture = read_image(input, gray=gray, background=background.value, max_pixels=max_pixels)  # type: ignore[attr-defined]
         name = backend.value if backend else torchops.get_backend()  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -103,6 +104,10 @@ def run(
             if path is not None and path.absolute() != resume.absolute():
                 raise ValueError(f"`path` (={path}): a run goes on in its own folder, which `resume` names")
             config = before.changed(config, [name for name in given if name in asked])
+            if config.data is not None and not os.path.isabs(config.data) and not os.path.lexists(config.data):
+                raise ValueError(
+                    f"`data` (={config.data}): no such folder here; start from the folder that the run was started in"
+                )
         # of several processes that stop as one, one says so
         first = os.environ.get("RANK", "0") == "0"
         try:
@@ -115,7 +120,7 @@ def run(
         except (Interrupted, KeyboardInterrupt) as stopped:
             if first:
                 where = f" ({stopped})" if str(stopped) else ""
-                goes_on = f"torchops train {net} --resume {run.path} goes on"
+                goes_on = f"torchops train {net} --resume {shlex.quote(str(run.path))} goes on"
                 warn(f"stopped{where}: {goes_on if run.last.exists() else 'nothing was saved'}")
             raise typer.Exit(130) from None
         except Diverged as error:
