@@ -31,6 +31,9 @@ class Prepare:
     def __init__(self, fields: Mapping[str, Any], *, max_pixels: int | None = None) -> None:
         self.fields, self.max_pixels = dict(fields), max_pixels
 
+    def __repr__(self) -> str:
+        return f"Prepare({', '.join(f'{name}={value!r}' for name, value in self.fields.items())})"
+
     @property
     def preprocess(self) -> Preprocess:
         with needs("`prepare`"):

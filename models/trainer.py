@@ -321,6 +321,11 @@ class Trainer:
                 raise CheckpointError("was trained on other classes than the data have now")
             state = State.read(checkpoint.training)
             state.check(key=self.task.key, epochs=self.config.epochs, steps=self.steps, data=self.identity)
+            if not state.data and self.config.data and len(state.rows) < self.config.epochs and self.processes.first:
+                self.watcher.note(
+                    f"{last} does not say which images it was trained on, as those of earlier versions do not: "
+                    "more may be found now, and others be held out"
+                )
             fit(state.net, self.net.state_dict(), "the network")
             if self.average is not None:
                 fit(state.average or {}, self.average.state_dict(), "the average")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.models.rounding import figures
 from tests.models.tiny import Silent, tiny
@@ -210,3 +211,26 @@ def test_moments_come_back_and_rates_do_not() -> None:
 def test_a_state_is_read_back(finished: Run) -> None:
     state = State.read(Checkpoint.load(finished.last).training)
     assert (state.step, len(state.rows), state.data["train"], state.data["steps"]) == (0, 2, 40, 4)
+
+
+def test_a_checkpoint_that_does_not_know_its_images_says_so(tmp_path: Path) -> None:
+    """Those of earlier versions: they left out other files, and so held out others."""
+    for i in range(12):
+        file = tmp_path / "photos" / "ab"[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (16, 16), 20 * i).save(file)
+    run = Run(tmp_path / "run")
+    train(tiny("lenet", data=str(tmp_path / "photos")), run, Silent())
+    said = "last.pt does not say which images it was trained on"
+    for known, expected in ((True, False), (False, True)):
+        checkpoint = Checkpoint.load(run.last)
+        if not known:
+            del checkpoint.training["data"]
+            checkpoint.save(run.last)
+        for epochs in (len(run.metrics()), len(run.metrics()) + 1):
+            watcher = Silent()
+            config = run.config().changed(tiny("lenet", epochs=epochs), ["epochs"])
+            before = len(run.metrics())
+            train(config, run, watcher, resume=True)
+            # what is at its end is trained on nothing
+            assert any(said in note for note in watcher.notes) == (expected and epochs > before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import re
 import subprocess
 import sys
 import warnings
@@ -85,6 +86,11 @@ def test_prepare_gives_one_batch_for_every_way_in(
         assert batch.shape == (1, 1, 16, 16), name
         assert not batch.requires_grad
         torch.testing.assert_close(batch, expected, rtol=0, atol=3e-6, msg=name)
+
+
+def test_prepare_says_what_it_does(files: dict[str, Path]) -> None:
+    net: Any = load(files["resnet"])
+    assert re.match(r"Prepare\(channels=3, size=32, mean=\(0\.5, 0\.4, 0\.3\), std=", repr(net.prepare)), net.prepare
 
 
 def test_prepare_brings_images_to_channels_and_size(files: dict[str, Path]) -> None:
