@@ -186,6 +186,7 @@ def compared(
     left.legend()
     middle.plot([abs(a - b) for a, b in zip(losses[one], losses[other], strict=True)], color="C2")
     middle.set_yscale("symlog", linthresh=1e-7)
+    middle.set_ylim(bottom=0)
     middle.set_ylabel("difference of the losses")
     right.boxplot([[1e3 * s for s in seconds[name]] for name in losses], tick_labels=list(losses), showfliers=False)
     right.set_ylabel("ms a step")

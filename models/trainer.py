@@ -133,7 +133,7 @@ class Trainer:
             Diverged: where the loss, a held-out figure or a weight is nan or infinite. What was saved before stays.
         """
         with self._signals():
-            while len(self.rows) < self.config.epochs and not self.stale():
+            while not self.ended():
                 self._epoch()
                 loss = self.processes.mean(float(self.loss_sum) / self.steps)
                 if not math.isfinite(loss):
@@ -165,6 +165,10 @@ class Trainer:
         """See that what is saved is sound: the last step may have left what no loss has seen."""
         if not finite(self.net.state_dict(), self.judged.state_dict()):
             self._diverged("a weight", math.nan)
+
+    def ended(self) -> bool:
+        """Whether all epochs that were asked for are done, or further ones are not worth while."""
+        return len(self.rows) >= self.config.epochs or self.stale()
 
     def stale(self) -> bool:
         """Whether there was no better epoch for so long that it is to stop."""

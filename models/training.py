@@ -52,6 +52,10 @@ def train(config: Config, run: Run, watcher: Watcher, *, resume: bool = False) -
             if resume:
                 if processes.first and config.epochs != before.epochs:
                     _extend(trainer, before)
+                elif processes.first and trainer.ended():
+                    watcher.note(
+                        "nothing is left to train" + ("" if trainer.stale() else ": more epochs extend the run")
+                    )
             elif processes.first:
                 # the folder is made only now: a run that is refused leaves none
                 stack.enter_context(run.begun(config))
@@ -81,7 +85,7 @@ def _extend(trainer: Trainer, before: Config) -> None:
     if trainer.stale():
         raise ValueError(
             f"`epochs` (={epochs}): the run was stopped by `patience` (={patience}) after {len(trainer.rows)} epochs, "
-            f"the best of which is {trainer.best + 1}; a new run can start from its `weights`"
+            f"the best of which is {trainer.best + 1}; a new run can have its best.pt as `weights`"
         )
     kept = dataclasses.replace(before, epochs=epochs, cycles=trainer.config.cycles)
     run.write_config(kept)

@@ -234,3 +234,11 @@ def test_a_checkpoint_that_does_not_know_its_images_says_so(tmp_path: Path) -> N
             train(config, run, watcher, resume=True)
             # what is at its end is trained on nothing
             assert any(said in note for note in watcher.notes) == (expected and epochs > before)
+
+
+def test_a_run_that_is_done_says_so(tmp_path: Path) -> None:
+    config, watcher = tiny("lenet", epochs=1), Silent()
+    train(config, Run(tmp_path / "run"), watcher)
+    assert not any("nothing is left" in note for note in watcher.notes)
+    train(config, Run(tmp_path / "run"), watcher, resume=True)
+    assert "nothing is left to train: more epochs extend the run" in watcher.notes

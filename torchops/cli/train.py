@@ -136,6 +136,7 @@ def run(
 
 def _print_summary(run: Run, summary: dict[str, Any]) -> None:
     shown = table(printable(run.path))
+    shown.show_header = False
     shown.add_column("")
     shown.add_column("", justify="right")
     for name, value in summary["last"].items():
