@@ -173,12 +173,12 @@ class Predict:
             image: as :meth:`Prepare.pixels` takes it.
 
         Raises:
-            TypeError, ValueError, torchops.files.images.ImageError: as :meth:`Prepare.pixels`.
+            TypeError, ValueError, torchops.files.images.ImageError: as :meth:`Prepare.pixels`; TypeError of a diffusion model,
+                too.
             FloatingPointError: if the network's scores are not finite.
-            NotImplementedError: of a diffusion model.
         """
         if self.kind == "diffusion":
-            raise NotImplementedError("a diffusion model draws images by `sample`, it does not predict")
+            raise TypeError("a diffusion model draws images by `sample`, it does not predict")
         p = probabilities(self.net, self.prepare(image))[0]
         return p.argmax(0) if self.kind == "unet" else likeliest(self.labels, p)
 

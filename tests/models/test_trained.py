@@ -176,7 +176,7 @@ def test_predicts_the_class_of_every_pixel(files: dict[str, Path], pixels: np.nd
 
 def test_a_diffusion_model_does_not_predict(files: dict[str, Path]) -> None:
     model: Any = load(files["diffusion"])
-    with pytest.raises(NotImplementedError, match="draws images by `sample`, it does not predict"):
+    with pytest.raises(TypeError, match="draws images by `sample`, it does not predict"):
         model.predict(torch.zeros(8, 8))
 
 
