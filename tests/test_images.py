@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from torchops.files.images import (
     FORMATS,
@@ -322,26 +322,57 @@ class TestLimit:
         assert torch.equal(read_image(file).pixels, expected)
         assert usual == Image.MAX_IMAGE_PIXELS
 
-    def test_threads_have_limits_of_their_own(self, tmp_path: Path) -> None:
-        file = put(tmp_path, encoded(RGB, "PNG"))
-        wrong: list[int] = []
+    @pytest.mark.parametrize("usual", [None, 10**6, 100])
+    @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+    def test_threads_have_limits_of_their_own(
+        self, kind: str, usual: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # a switch after every few instructions, so that each thread stands everywhere while the others run
+        interval = sys.getswitchinterval()
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", usual)
+        file = put(tmp_path, encoded(RGB, kind))
+        wrong: list[str] = []
 
         def read(most: int) -> None:
-            for _ in range(50):
-                refused = False
-                with contextlib.suppress(ImageError):
-                    refused = True
-                    read_image(file, max_pixels=most)
-                    refused = False
-                if refused != (most < 480):
-                    wrong.append(most)
+            try:
+                read_image(file, max_pixels=most)
+                if most < 480:
+                    wrong.append(f"{most}: read")
+            except ImageError as error:
+                if most >= 480 or f"`max_pixels` (={most})" not in str(error):
+                    wrong.append(f"{most}: {error}")
 
-        threads = [threading.Thread(target=read, args=(most,)) for most in (10, 480, 479, 10**9)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        def reads(most: int) -> None:
+            for _ in range(50):
+                read(most)
+
+        threads = [threading.Thread(target=reads, args=(most,)) for most in (10, 480, 479, 10**9)]
+        sys.setswitchinterval(1e-6)
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(interval)
         assert not wrong
+        assert usual == Image.MAX_IMAGE_PIXELS
+
+    def test_other_readers_are_not_limited(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        file = put(tmp_path, encoded(RGB, "PNG"))
+        usual = Image.MAX_IMAGE_PIXELS
+        assert usual is not None
+        seen: list[int | None] = []
+        load = ImageFile.ImageFile.load
+
+        def watched(image: ImageFile.ImageFile) -> object:
+            seen.append(Image.MAX_IMAGE_PIXELS)
+            return load(image)
+
+        monkeypatch.setattr(ImageFile.ImageFile, "load", watched)
+        read_image(file, max_pixels=480)
+        assert seen
+        assert all(limit == usual for limit in seen)
 
 
 def test_a_postscript_runs_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

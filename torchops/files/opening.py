@@ -98,7 +98,7 @@ def _loaded(path: Path, max_pixels: int, closing: contextlib.ExitStack) -> Image
     if not path.stat().st_size:
         raise ImageError("is empty")
     with contextlib.ExitStack() as guard:
-        usual = guard.enter_context(_guarded(max_pixels))
+        usual = guard.enter_context(_raised(max_pixels))
         try:
             # Pillow 13 maps a file that it is given the name of, and then mixes up the sides of TIFFs that are to be turned
             file = closing.enter_context(path.open("rb"))
@@ -132,18 +132,21 @@ _lock = threading.RLock()
 
 
 @contextlib.contextmanager
-def _guarded(max_pixels: int) -> Iterator[int | None]:
-    """In the block, Pillow refuses images that are larger by more than a pixel; gives what holds outside of it.
+def _raised(max_pixels: int) -> Iterator[int | None]:
+    """In the block, Pillow reads images of `max_pixels`; gives its own limit, at twice of which it refuses.
 
-    Pillow knows one limit for the whole process, and raises at twice as many; so one thread at a time.
+    Pillow knows one limit for the whole process. It is never lowered, since other threads read images too; and one thread
+    at a time raises it, since each puts back what it has found.
     """
-    with _lock:
+    with contextlib.ExitStack() as held:
+        held.enter_context(_lock)
         usual = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2
-        try:
-            yield usual
-        finally:
-            Image.MAX_IMAGE_PIXELS = usual
+        if usual is None or max_pixels <= 2 * usual:
+            held.close()
+        else:
+            held.callback(setattr, Image, "MAX_IMAGE_PIXELS", usual)
+            Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2
+        yield usual
 
 
 def _too_large(size: tuple[int, int] | None, max_pixels: int) -> ImageError:
