@@ -1,0 +1,128 @@
+"""What the checker asks of lesson 8, unpooling: cases, mistakes that it knows by name, hints."""
+
+import torch
+
+import torchops
+from torchops import reference
+from torchops.course.lesson import Case, Lesson, Mistake, Step
+
+
+def spec(x, tap, kernel, stride):
+    """Every value to the pixel that its tap points to, zeros elsewhere; of several values the last window's."""
+    return reference.max_unpool2d(x, tap, kernel, stride)
+
+
+def problem(n, c, p, q, kernel, stride, why=""):
+    """x counts the windows, so that a wrong pixel says whose value it holds."""
+
+    def inputs():
+        x = torch.arange(1, n * c * p * q + 1, dtype=torch.float32).view(n, c, p, q)
+        tap = torch.randint(kernel * kernel, (n, c, p, q)).to(torch.uint8)
+        return x, tap, kernel, stride
+
+    return Case(f"{p}x{q} windows of {kernel}x{kernel}, stride {stride}", inputs, why)
+
+
+def explain(inputs, first, got, want):
+    x, tap, kernel, stride = inputs
+    n, c, h, w = first
+    P, Q = x.shape[2:]
+
+    def whose(v):
+        if v == 0:
+            return "nobody's"
+        i = int(v) - 1
+        if v != int(v) or not 0 <= i < x.numel():
+            return "no window's"
+        plane, k = divmod(i, P * Q)
+        here = plane == n * x.shape[1] + c
+        return f"window ({k // Q}, {k % Q})'s" + ("" if here else f" of plane {plane}")
+
+    return f"That is {whose(got)} value; the pixel is {whose(want)}."
+
+
+def _positions(x, tap, kernel, stride):
+    P, Q = x.shape[2:]
+    H, W = (P - 1) * stride + kernel, (Q - 1) * stride + kernel
+    p, q = torch.arange(P)[:, None], torch.arange(Q)
+    t = tap.long()
+    return (p * stride + t // kernel) * W + q * stride + t % kernel, H, W
+
+
+def first_wins(x, tap, kernel, stride):
+    pos, H, W = _positions(x, tap, kernel, stride)
+    y = x.new_zeros(*x.shape[:2], H * W)
+    return y.scatter_(2, pos.flatten(2).flip(2), x.flatten(2).flip(2)).unflatten(2, (H, W))
+
+
+def summed(x, tap, kernel, stride):
+    pos, H, W = _positions(x, tap, kernel, stride)
+    return x.new_zeros(*x.shape[:2], H * W).scatter_add_(2, pos.flatten(2), x.flatten(2)).unflatten(2, (H, W))
+
+
+def turned(x, tap, kernel, stride):
+    return spec(x, tap % kernel * kernel + tap // kernel, kernel, stride)
+
+
+def one_window(x, tap, kernel, stride):
+    inside = (tap // kernel < stride) & (tap % kernel < stride)
+    return spec(torch.where(inside, x, 0), torch.where(inside, tap, 0), kernel, stride)
+
+
+def overlap():
+    """Two windows of one row, the last of a program and the first of the next, point to one pixel."""
+    x = torch.arange(1.0, 33.0).view(1, 1, 1, 32)
+    tap = torch.zeros(1, 1, 1, 32, dtype=torch.uint8)
+    tap[..., 15] = 2
+    return x, tap, 3, 2
+
+
+OVERLAP = Case("1x32 windows of 3x3, stride 2", overlap, "windows that overlap")
+TURNED = Mistake("turned", turned, "Your taps are turned: a tap is r * KERNEL + s, row first.")
+STEPS = (
+    Step(
+        "1", "scatter: a program owns windows", 10, "unpool_scatter", spec,
+        (
+            problem(1, 1, 2, 2, 2, 2, "the picture of the page"),
+            problem(2, 3, 3, 7, 2, 2, "several planes, rows and columns that differ"),
+            problem(1, 2, 5, 9, 2, 2, "more windows than a block"),
+            problem(1, 1, 3, 4, 2, 3, "a stride beyond the window: pixels that are nobody's"),
+        ),
+        (TURNED,),
+        (
+            "k counts all windows of a plane. How many are there?",
+            "Window (p, q) begins at pixel (p * STRIDE, q * STRIDE). A tap counts the pixels of a window row by row.",
+            "Most pixels get no value. What must be there before the kernel runs?",
+        ),
+        explain,
+    ),
+    Step(
+        "2", "experiment: windows that overlap", 5, "unpool_scatter", spec,
+        (OVERLAP,), expect="race",
+        seen="Your kernel is right for windows that do not overlap, and cannot be right here: on to step 3.",
+    ),
+    Step(
+        "3", "gather: a program owns pixels", 20, "unpool", spec,
+        (
+            problem(1, 1, 2, 2, 2, 2, "the picture of the page"),
+            problem(1, 1, 2, 3, 3, 2, "windows that overlap: the last one's value stays"),
+            problem(2, 3, 3, 7, 3, 2, "several planes, rows and columns that differ"),
+            problem(1, 1, 3, 20, 3, 1, "nine windows over a pixel, several programs a row"),
+            problem(1, 1, 3, 4, 2, 3, "a stride beyond the window: pixels that are nobody's"),
+        ),
+        (
+            TURNED,
+            Mistake("first", first_wins, "Where windows overlap, yours keeps the first one's value. Later windows come later in your loop."),
+            Mistake("sum", summed, "Yours adds up what points to a pixel. That is the gradient of pooling; unpooling keeps the last."),
+            Mistake("one", one_window, "Yours looks at one window a pixel. Up to OVER * OVER lie over it."),
+        ),
+        (
+            "Which windows lie over pixel h? Draw rows 0 to 6 with KERNEL 3 and STRIDE 2.",
+            "Some of the windows that the loop goes through do not exist: p or q below 0, or beyond P or Q. And r or s may lie outside the window.",
+            "A pixel that no window points to keeps the 0 that y began with: so the store's mask asks for the image only.",
+        ),
+        explain,
+    ),
+)  # fmt: skip
+
+LESSON = Lesson("Unpooling: who writes this pixel?", 35, True, ("kernels/max_unpool2d.py",), STEPS)

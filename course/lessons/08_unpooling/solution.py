@@ -1,0 +1,70 @@
+"""Unpooling, solved. The gather is kernels/max_unpool2d.py of torchops, less what makes it general."""
+
+import torch
+import triton
+import triton.language as tl
+
+
+# Step 1. A program owns windows, and scatters their values.
+@triton.jit
+def scatter_kernel(
+    x_ptr, tap_ptr,  # in:  [planes, P, Q]
+    y_ptr,  # out: [planes, H, W]
+    P, Q, H, W,
+    KERNEL: tl.constexpr, STRIDE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    plane = tl.program_id(0)
+    k = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)  # windows of this plane, counted row by row
+    mask = k < P * Q  #: 1a which of these are windows?
+    p, q = k // Q, k % Q
+    x = tl.load(x_ptr + plane * P * Q + k, mask=mask)
+    tap = tl.load(tap_ptr + plane * P * Q + k, mask=mask).to(tl.int32)
+    h = p * STRIDE + tap // KERNEL  #: 1b the row that the tap points to, and the column
+    w = q * STRIDE + tap % KERNEL  #: 1b
+    tl.store(y_ptr + plane * H * W + h * W + w, x, mask=mask)
+
+
+def unpool_scatter(x, tap, kernel, stride):
+    N, C, P, Q = x.shape
+    H, W = (P - 1) * stride + kernel, (Q - 1) * stride + kernel
+    y = x.new_zeros(N, C, H, W)  #: 1c most pixels are nobody's
+    grid = (N * C, triton.cdiv(P * Q, 16))
+    scatter_kernel[grid](x, tap, y, P, Q, H, W, KERNEL=kernel, STRIDE=stride, BLOCK=16)
+    return y
+
+
+# Step 3. A program owns pixels, and looks at the windows over each.
+@triton.jit
+def gather_kernel(
+    x_ptr, tap_ptr,  # in:  [planes, P, Q]
+    y_ptr,  # out: [planes, H, W]
+    P, Q, H, W,
+    KERNEL: tl.constexpr, STRIDE: tl.constexpr, OVER: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    plane, h = tl.program_id(0) // H, tl.program_id(0) % H
+    w = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    y = tl.zeros((BLOCK,), tl.float32)
+    for i in range(OVER * OVER):
+        # of the OVER * OVER windows that may lie over a pixel, the i-th, first to last
+        p = h // STRIDE - (OVER - 1 - i // OVER)
+        q = w // STRIDE - (OVER - 1 - i % OVER)
+        r, s = h - p * STRIDE, w - q * STRIDE
+        there = (
+            (p >= 0) & (p < P) & (q >= 0) & (q < Q) & (r < KERNEL) & (s < KERNEL)
+        )  #: 3a does this window exist, and lie over the pixel?
+        k = plane * P * Q + p * Q + q
+        x = tl.load(x_ptr + k, mask=there, other=0)
+        tap = tl.load(tap_ptr + k, mask=there, other=0).to(tl.int32)
+        y = tl.where(
+            there & (tap == r * KERNEL + s), x, y
+        )  #: 3b the value, where the window's tap points to this pixel
+    tl.store(y_ptr + tl.program_id(0) * W + w, y, mask=w < W)  #: 3c every pixel of the image, and nothing else
+
+
+def unpool(x, tap, kernel, stride):
+    N, C, P, Q = x.shape
+    H, W = (P - 1) * stride + kernel, (Q - 1) * stride + kernel
+    y = x.new_empty(N, C, H, W)
+    grid = (N * C * H, triton.cdiv(W, 16))
+    gather_kernel[grid](x, tap, y, P, Q, H, W, KERNEL=kernel, STRIDE=stride, OVER=triton.cdiv(kernel, stride), BLOCK=16)
+    return y
