@@ -1,7 +1,10 @@
 """The student's file, made of a solution: what is marked is left out.
 
-A mark is a comment `#: 1a what to think of` at the end of a statement's last line. Left out, and replaced by `...`, are the value of an
-assignment, what is returned, the last argument of a call, or the whole body of a function whose head is marked.
+A mark is a comment `#: 1a what to think of` at the end of a statement, or of a function's head. Left out, and replaced by `...`, are
+the value of an assignment, what is returned, the last argument of a call, or the body of a function whose head is marked: its docstring
+and the comments before its first statement stay.
+
+    python -m torchops.course.skeleton      # writes exercise.py of every lesson
 """
 
 from __future__ import annotations
@@ -16,14 +19,20 @@ HOLE = re.compile(r"# TODO (\d+)([a-z]?)")
 
 
 def exercise(lesson: Lesson) -> str:
-    """The student's file of a lesson."""
+    """The student's file of a lesson.
+
+    Raises:
+        ValueError: if the solution has no docstring, which is replaced, or a mark stands at what cannot be left out.
+    """
     head = f"""Lesson {lesson.number}, {lesson.name}. Fill in what is marked TODO, in order; page.md says what it is about.
 
     torchops course check {lesson.number}      (or watch: it checks whenever you save)
 """
     body = skeleton(lesson.solution)
-    docstring = ast.parse(body).body[0]
-    return f'"""{head}"""\n' + "\n".join(body.splitlines()[docstring.end_lineno :]) + "\n"
+    tree = ast.parse(body)
+    if ast.get_docstring(tree) is None:
+        raise ValueError(f"solution.py of lesson {lesson.number} begins with no docstring")
+    return f'"""{head}"""\n' + "\n".join(body.splitlines()[tree.body[0].end_lineno :]) + "\n"
 
 
 def skeleton(solution: str) -> str:
@@ -38,38 +47,58 @@ def skeleton(solution: str) -> str:
     for n in sorted(marked, reverse=True):
         name, question = marked[n].groups()
         todo = f"# TODO {name}" + (f": {question}" if question else "")
-        here = [node for node in statements if _mark_line(node) == n]
-        if not here:
-            raise ValueError(f"line {n}: `{marked[n][0]}` stands at the end of no statement")
-        hole = _hole(min(here, key=lambda node: node.end_lineno - node.lineno if node.end_lineno else 0), n)
-        first, start, last, end = hole
-        head, tail = lines[first - 1][:start], lines[last - 1][end:]
-        tail = tail[: tail.index("#:")].rstrip() if "#:" in tail else tail
-        lines[first - 1 : max(last, n)] = [f"{head}...{tail}  {todo}"]
-        if first > n:  # the head of a function keeps its line
-            lines[n - 1] = lines[n - 1][: lines[n - 1].index("#:")].rstrip()
+        heads = [node for node in statements if isinstance(node, ast.FunctionDef) and n in _head(node)]
+        ends = [node for node in statements if not isinstance(node, _COMPOUND) and node.end_lineno == n]
+        lines[n - 1] = lines[n - 1][: marked[n].start()].rstrip()
+        if heads:
+            node = heads[-1]
+            body = node.body[1:] if ast.get_docstring(node) is not None and len(node.body) > 1 else node.body
+            lines[body[0].lineno - 1 : body[-1].end_lineno] = [f"{' ' * body[0].col_offset}...  {todo}"]
+        elif ends:
+            (first, start), (last, end) = _value(ends[-1], lines, n)
+            lines[first - 1 : last] = [f"{lines[first - 1][:start]}...{lines[last - 1][end:]}"]
+            lines[first - 1 + n - last] += f"  {todo}"
+        else:
+            raise ValueError(f"line {n}: `{marked[n][0]}` stands at the end of no statement and of no function's head")
     return "\n".join(lines) + "\n"
 
 
-def _mark_line(node: ast.stmt) -> int | None:
-    if isinstance(node, ast.FunctionDef):
-        return node.body[0].lineno - 1
-    return None if isinstance(node, ast.If | ast.For | ast.While | ast.With | ast.ClassDef) else node.end_lineno
+_COMPOUND = (ast.FunctionDef, ast.ClassDef, ast.If, ast.For, ast.While, ast.With, ast.Try)
 
 
-def _hole(node: ast.stmt, n: int) -> tuple[int, int, int, int]:
-    """What is left out: first line, column, last line, column behind it."""
-    if isinstance(node, ast.FunctionDef):
-        body = node.body[1:] if ast.get_docstring(node) is not None and len(node.body) > 1 else node.body
-        return body[0].lineno, body[0].col_offset, body[-1].end_lineno or 0, body[-1].end_col_offset or 0
-    value = getattr(node, "value", None)
-    if isinstance(node, ast.Expr) and isinstance(value, ast.Call):
-        value = value.keywords[-1].value if value.keywords else value.args[-1]
-    if value is None:
-        raise ValueError(f"line {n}: there is nothing to be left out")
-    return value.lineno, value.col_offset, value.end_lineno, value.end_col_offset
+def _head(node: ast.FunctionDef) -> range:
+    """The lines of a function's head."""
+    return range(node.lineno, node.body[0].lineno)
+
+
+def _value(node: ast.stmt, lines: list[str], n: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Where what is left out begins and ends, with the parentheses around it: lines from 1, columns from 0."""
+
+    def place(row: int | None, column: int | None) -> tuple[int, int]:
+        """Python counts columns in bytes."""
+        assert row is not None
+        return row, len(lines[row - 1].encode()[:column].decode())
+
+    end = place(node.end_lineno, node.end_col_offset)
+    if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) and node.value is not None:
+        before = node.targets[-1] if isinstance(node, ast.Assign) else node.target
+        if isinstance(node, ast.AnnAssign):
+            before = node.annotation
+        row, column = place(before.end_lineno, before.end_col_offset)
+        return (row, lines[row - 1].index("=", column) + 2), end
+    if isinstance(node, ast.Return) and node.value is not None:
+        return place(node.lineno, node.col_offset + len("return ")), end
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and (node.value.args or node.value.keywords):
+        call = node.value
+        value = call.keywords[-1].value if call.keywords else call.args[-1]
+        return place(value.lineno, value.col_offset), place(value.end_lineno, value.end_col_offset)
+    raise ValueError(f"line {n}: nothing of `{lines[n - 1].strip()}` can be left out")
+
+
+def main() -> None:
+    for folder in folders():
+        (folder / "exercise.py").write_text(exercise(load(folder.name)), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    for folder in folders():
-        (folder / "exercise.py").write_text(exercise(load(folder.name)), encoding="utf-8")
+    main()
