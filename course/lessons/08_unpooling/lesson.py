@@ -4,7 +4,7 @@ import torch
 
 import torchops
 from torchops import reference
-from torchops.course.lesson import Case, Lesson, Mistake, Step
+from torchops.course.lesson import Case, Lesson, Mistake, Picture, Step
 
 
 def spec(x, tap, kernel, stride):
@@ -12,7 +12,7 @@ def spec(x, tap, kernel, stride):
     return reference.max_unpool2d(x, tap, kernel, stride)
 
 
-def problem(n, c, p, q, kernel, stride, why=""):
+def problem(n, c, p, q, kernel, stride, why="", block=None):
     """x counts the windows, so that a wrong pixel says whose value it holds."""
 
     def inputs():
@@ -20,13 +20,13 @@ def problem(n, c, p, q, kernel, stride, why=""):
         tap = torch.randint(kernel * kernel, (n, c, p, q)).to(torch.uint8)
         return x, tap, kernel, stride
 
-    return Case(f"{p}x{q} windows of {kernel}x{kernel}, stride {stride}", inputs, why)
+    return Case(f"{p}x{q} windows of {kernel}x{kernel}, stride {stride}", inputs, why, block)
 
 
 def explain(inputs, first, got, want):
-    x, tap, kernel, stride = inputs
-    n, c, h, w = first
-    P, Q = x.shape[2:]
+    x = inputs[0]
+    C, P, Q = x.shape[1:]
+    here = first[0] * C + first[1]
 
     def whose(v):
         if v == 0:
@@ -35,8 +35,7 @@ def explain(inputs, first, got, want):
         if v != int(v) or not 0 <= i < x.numel():
             return "no window's"
         plane, k = divmod(i, P * Q)
-        here = plane == n * x.shape[1] + c
-        return f"window ({k // Q}, {k % Q})'s" + ("" if here else f" of plane {plane}")
+        return f"window ({k // Q}, {k % Q})'s" + ("" if plane == here else f" of plane {plane}")
 
     return f"That is {whose(got)} value; the pixel is {whose(want)}."
 
@@ -77,52 +76,84 @@ def overlap():
     return x, tap, 3, 2
 
 
-OVERLAP = Case("1x32 windows of 3x3, stride 2", overlap, "windows that overlap")
+def pictured():
+    x = torch.arange(1.0, 7.0).view(1, 1, 2, 3)
+    return x, torch.tensor([[[[0, 8, 6], [2, 0, 3]]]], dtype=torch.uint8), 3, 2
+
+
+def many():
+    """70,000 planes, whose 2.4 * 10^9 windows no int32 can count."""
+    x = torch.empty(70_000, 1, 180, 190, device="meta")
+    return x, torch.empty(x.shape, dtype=torch.uint8, device="meta"), 2, 2
+
+
 TURNED = Mistake("turned", turned, "Your taps are turned: a tap is r * KERNEL + s, row first.")
-STEPS = (
-    Step(
-        "1", "scatter: a program owns windows", 10, "unpool_scatter", spec,
-        (
-            problem(1, 1, 2, 2, 2, 2, "the picture of the page"),
-            problem(2, 3, 3, 7, 2, 2, "several planes, rows and columns that differ"),
-            problem(1, 2, 5, 9, 2, 2, "more windows than a block"),
-            problem(1, 1, 3, 4, 2, 3, "a stride beyond the window: pixels that are nobody's"),
-        ),
-        (TURNED,),
-        (
-            "k counts all windows of a plane. How many are there?",
-            "Window (p, q) begins at pixel (p * STRIDE, q * STRIDE). A tap counts the pixels of a window row by row.",
-            "Most pixels get no value. What must be there before the kernel runs?",
-        ),
-        explain,
+FIRST = Mistake(
+    "first",
+    first_wins,
+    "Where windows overlap, yours keeps the first one's value. Later windows come later in your loop.",
+)
+SUM = Mistake(
+    "sum", summed, "Yours adds up what points to a pixel. That is the gradient of pooling; unpooling keeps the last."
+)
+ONE = Mistake("one", one_window, "Yours looks at one window a pixel. Up to OVER * OVER lie over it.")
+
+SCATTER = Step(
+    "1", "scatter: a program owns windows", 10, "unpool_scatter", spec,
+    (
+        problem(1, 1, 2, 2, 2, 2, "the picture of the page"),
+        problem(2, 3, 3, 7, 2, 2, "several planes, rows and columns that differ"),
+        problem(1, 2, 5, 9, 2, 2, "more windows than a block", block=8),
+        problem(1, 1, 3, 4, 2, 3, "a stride beyond the window: pixels that are nobody's"),
+        problem(1, 2, 1, 1, 3, 3, "a single window a plane", block=4),
     ),
-    Step(
-        "2", "experiment: windows that overlap", 5, "unpool_scatter", spec,
-        (OVERLAP,), expect="race",
-        seen="Your kernel is right for windows that do not overlap, and cannot be right here: on to step 3.",
+    (TURNED,),
+    (
+        "k counts all windows of a plane. How many are there?",
+        "Window (p, q) begins at pixel (p * STRIDE, q * STRIDE). A tap counts the pixels of a window row by row.",
+        "Most pixels get no value. What must be there before the kernel runs?",
     ),
-    Step(
-        "3", "gather: a program owns pixels", 20, "unpool", spec,
-        (
-            problem(1, 1, 2, 2, 2, 2, "the picture of the page"),
-            problem(1, 1, 2, 3, 3, 2, "windows that overlap: the last one's value stays"),
-            problem(2, 3, 3, 7, 3, 2, "several planes, rows and columns that differ"),
-            problem(1, 1, 3, 20, 3, 1, "nine windows over a pixel, several programs a row"),
-            problem(1, 1, 3, 4, 2, 3, "a stride beyond the window: pixels that are nobody's"),
-        ),
-        (
-            TURNED,
-            Mistake("first", first_wins, "Where windows overlap, yours keeps the first one's value. Later windows come later in your loop."),
-            Mistake("sum", summed, "Yours adds up what points to a pixel. That is the gradient of pooling; unpooling keeps the last."),
-            Mistake("one", one_window, "Yours looks at one window a pixel. Up to OVER * OVER lie over it."),
-        ),
-        (
-            "Which windows lie over pixel h? Draw rows 0 to 6 with KERNEL 3 and STRIDE 2.",
-            "Some of the windows that the loop goes through do not exist: p or q below 0, or beyond P or Q. And r or s may lie outside the window.",
-            "A pixel that no window points to keeps the 0 that y began with: so the store's mask asks for the image only.",
-        ),
-        explain,
+    explain, far=many, mirror=torchops.max_unpool2d,
+)  # fmt: skip
+
+EXPERIMENT = Step(
+    "2", "experiment: windows that overlap", 5, "unpool_scatter", spec,
+    (Case("1x32 windows of 3x3, stride 2", overlap, "windows that overlap"),), expect="race",
+    seen="Your kernel is right for windows that do not overlap, and cannot be right here: on to step 3.",
+)  # fmt: skip
+
+GATHER = Step(
+    "3", "gather: a program owns pixels", 20, "unpool", spec,
+    (
+        problem(1, 1, 2, 2, 2, 2, "the picture of the page"),
+        problem(1, 1, 2, 3, 3, 2, "windows that overlap: the last one's value stays"),
+        problem(2, 3, 3, 7, 3, 2, "several planes, rows and columns that differ"),
+        problem(1, 1, 3, 20, 3, 1, "nine windows over a pixel, several programs a row", block=8),
+        problem(1, 1, 3, 4, 2, 3, "a stride beyond the window: pixels that are nobody's"),
+        problem(1, 2, 1, 1, 3, 2, "a single window a plane", block=32),
+    ),
+    (TURNED, FIRST, SUM, ONE),
+    (
+        "Which windows lie over pixel h? Draw rows 0 to 6 with KERNEL 3 and STRIDE 2.",
+        "Some of the windows that the loop goes through do not exist: p or q below 0, or beyond P or Q. "
+        "And r or s may lie outside the window.",
+        "A pixel that no window points to keeps the 0 that y began with: so the store's mask asks for the image only.",
+    ),
+    explain, far=many, mirror=torchops.max_unpool2d,
+)  # fmt: skip
+
+PICTURES = (
+    Picture(
+        "scatter", "scatter: a program owns a window, and stores one pixel", "2", pictured,
+        {"x_ptr": "x: windows it loads"}, {"y_ptr": "y: pixels it stores"},
+        ((0, 0, 0), (0, 1, 0), (0, 2, 0), (0, 4, 0)), block=1,
+    ),
+    Picture(
+        "gather", "gather: a program owns a row of pixels, and looks at the windows over it", "3", pictured,
+        {"x_ptr": "x: windows it loads"}, {"y_ptr": "y: pixels it stores"}, ((0, 0, 0), (2, 0, 0), (4, 0, 0)), block=8,
     ),
 )  # fmt: skip
 
-LESSON = Lesson("Unpooling: who writes this pixel?", 35, True, ("kernels/max_unpool2d.py",), STEPS)
+LESSON = Lesson(
+    "Unpooling: who writes this pixel?", 35, True, ("kernels/max_unpool2d.py",), (SCATTER, EXPERIMENT, GATHER), PICTURES
+)

@@ -1,6 +1,5 @@
 """Unpooling, solved. The gather is kernels/max_unpool2d.py of torchops, less what makes it general."""
 
-import torch
 import triton
 import triton.language as tl
 
@@ -13,7 +12,7 @@ def scatter_kernel(
     P, Q, H, W,
     KERNEL: tl.constexpr, STRIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    plane = tl.program_id(0)
+    plane = tl.program_id(0).to(tl.int64)
     k = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)  # windows of this plane, counted row by row
     mask = k < P * Q  #: 1a which of these are windows?
     p, q = k // Q, k % Q
@@ -24,12 +23,12 @@ def scatter_kernel(
     tl.store(y_ptr + plane * H * W + h * W + w, x, mask=mask)
 
 
-def unpool_scatter(x, tap, kernel, stride):
+def unpool_scatter(x, tap, kernel, stride, block=16):
     N, C, P, Q = x.shape
     H, W = (P - 1) * stride + kernel, (Q - 1) * stride + kernel
     y = x.new_zeros(N, C, H, W)  #: 1c most pixels are nobody's
-    grid = (N * C, triton.cdiv(P * Q, 16))
-    scatter_kernel[grid](x, tap, y, P, Q, H, W, KERNEL=kernel, STRIDE=stride, BLOCK=16)
+    grid = (N * C, triton.cdiv(P * Q, block))
+    scatter_kernel[grid](x, tap, y, P, Q, H, W, KERNEL=kernel, STRIDE=stride, BLOCK=block)
     return y
 
 
@@ -41,7 +40,8 @@ def gather_kernel(
     P, Q, H, W,
     KERNEL: tl.constexpr, STRIDE: tl.constexpr, OVER: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    plane, h = tl.program_id(0) // H, tl.program_id(0) % H
+    plane = (tl.program_id(0) // H).to(tl.int64)
+    h = tl.program_id(0) % H
     w = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     y = tl.zeros((BLOCK,), tl.float32)
     for i in range(OVER * OVER):
@@ -49,22 +49,20 @@ def gather_kernel(
         p = h // STRIDE - (OVER - 1 - i // OVER)
         q = w // STRIDE - (OVER - 1 - i % OVER)
         r, s = h - p * STRIDE, w - q * STRIDE
-        there = (
-            (p >= 0) & (p < P) & (q >= 0) & (q < Q) & (r < KERNEL) & (s < KERNEL)
-        )  #: 3a does this window exist, and lie over the pixel?
+        exists = (p >= 0) & (p < P) & (q >= 0) & (q < Q)  #: 3a is there such a window?
+        over = exists & (r < KERNEL) & (s < KERNEL)  #: 3a does it lie over the pixel?
         k = plane * P * Q + p * Q + q
-        x = tl.load(x_ptr + k, mask=there, other=0)
-        tap = tl.load(tap_ptr + k, mask=there, other=0).to(tl.int32)
-        y = tl.where(
-            there & (tap == r * KERNEL + s), x, y
-        )  #: 3b the value, where the window's tap points to this pixel
-    tl.store(y_ptr + tl.program_id(0) * W + w, y, mask=w < W)  #: 3c every pixel of the image, and nothing else
+        x = tl.load(x_ptr + k, mask=over, other=0)
+        tap = tl.load(tap_ptr + k, mask=over, other=0).to(tl.int32)
+        y = tl.where(over & (tap == r * KERNEL + s), x, y)  #: 3b its value, where its tap points here
+    tl.store(y_ptr + plane * H * W + h * W + w, y, mask=w < W)  #: 3c every pixel of the image, and nothing else
 
 
-def unpool(x, tap, kernel, stride):
+def unpool(x, tap, kernel, stride, block=16):
     N, C, P, Q = x.shape
     H, W = (P - 1) * stride + kernel, (Q - 1) * stride + kernel
     y = x.new_empty(N, C, H, W)
-    grid = (N * C * H, triton.cdiv(W, 16))
-    gather_kernel[grid](x, tap, y, P, Q, H, W, KERNEL=kernel, STRIDE=stride, OVER=triton.cdiv(kernel, stride), BLOCK=16)
+    grid = (N * C * H, triton.cdiv(W, block))
+    over = triton.cdiv(kernel, stride)
+    gather_kernel[grid](x, tap, y, P, Q, H, W, KERNEL=kernel, STRIDE=stride, OVER=over, BLOCK=block)
     return y
