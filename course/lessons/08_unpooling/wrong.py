@@ -37,7 +37,8 @@ WRONG = (
           (("over = triton.cdiv(kernel, stride)", "over = 1"),)),
     Wrong("gather_still_scatters", "lanes", "within one program",
           ((LAUNCHED, "grid = (N * C, triton.cdiv(P * Q, block))\n    y.zero_()\n"
-                      "    scatter_kernel[grid](x, tap, y, P, Q, H, W, KERNEL=kernel, STRIDE=stride, BLOCK=block)"),), SCATTERED),
+                      "    scatter_kernel[grid](x, tap, y, P, Q, H, W, KERNEL=kernel, STRIDE=stride, BLOCK=block)"),),
+          SCATTERED),
     Wrong("gather_store_unmasked", "oob_write", "behind the end of `y_ptr`",
           ((GATHERED, "y)"),), "h * W + w, y)"),
     Wrong("gather_summed", "values", "the gradient of pooling",
