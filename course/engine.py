@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .lesson import Case, Lesson, Step, module
+from .lesson import Case, Complaint, Lesson, Step, module
 from .machine import Machine
 from .report import Fault, Finding, Patch, Ran, Report, StepReport
 from .skeleton import HOLE
@@ -150,6 +150,11 @@ def _judge(ran: Ran, step: Step, inputs: Sequence[Any], clones: Sequence[Any]) -
     stored = any(launch.accesses is None or any(a.stores for a in launch.accesses) for launch in ran.launches)
     if step.kernels and not stored:
         return Finding("nokernel")
+    try:
+        if step.after is not None:
+            step.after(ran.launches, *clones)
+    except Complaint as said:
+        return Finding("says", detail=str(said))
     return found
 
 

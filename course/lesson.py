@@ -70,6 +70,11 @@ class Step:
     """The same by torchops's own operator, whose kernel the solution mirrors; tests compare both."""
     kernels: bool = True
     """Whether the result has to be written by a kernel of the student's."""
+    after: Callable[..., None] | None = None
+    """(the launches of a case, *inputs), once its values are right; it may raise :class:`Complaint`: of the bytes that were
+    moved, say."""
+    look: tuple[Case, ...] = ()
+    """Calls at sizes and blocks as they are in earnest; they are compiled for a GPU that need not be there, and not run."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,11 @@ class Buffer:
     strides: tuple[int, ...]
     offset: int
     """The element of its memory at which the tensor begins."""
+    values: np.ndarray | None = None
+    """All of its memory after the launch, as float64; None where it is large, or has none."""
+
+    LARGE = 4096
+    """Elements whose values are not kept."""
 
 
 @dataclass(frozen=True)

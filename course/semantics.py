@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import triton
 from torch import Tensor
 from ttsem import harness, sanitize
@@ -93,7 +94,7 @@ def _watching(kept: list[_Kept], file: Path) -> Iterator[None]:
         finally:
             harness.Interp = interp
         if done.memory is not None:
-            kept[-1].launch = _launch(record, done.memory.access_log, ir, file)
+            kept[-1].launch = _launch(record, done.memory, ir, file)
         return done
 
     harness.execute = watched
@@ -108,9 +109,13 @@ def _grid(grid: Any) -> Program:
     return x, y, z
 
 
-def _launch(record: Any, log: Any, ir: str, file: Path) -> Launch:
+def _launch(record: Any, memory: Any, ir: str, file: Path) -> Launch:
+    log, after = memory.access_log, memory.buffers()
     tensors = {name: value for name, value in record.bound.items() if isinstance(value, Tensor)}
-    buffers = {name: Buffer(tuple(t.shape), t.stride(), t.storage_offset()) for name, t in tensors.items()}
+    buffers = {
+        name: Buffer(tuple(t.shape), t.stride(), t.storage_offset(), _values(t, after.get(record.bases.get(name))))
+        for name, t in tensors.items()
+    }
     spans = {name: (base, base + record.pre[name].nbytes) for name, base in record.bases.items()}
 
     @functools.cache
@@ -126,6 +131,13 @@ def _launch(record: Any, log: Any, ir: str, file: Path) -> Launch:
             elements = (np.asarray(addresses, np.int64) - spans[inside][0]) // itemsize
             accesses.append(Access(_grid(program), kind != "r", inside, elements, line(op), itemsize))
     return Launch(record.fn_name, _grid(record.grid), buffers, None if log is None else tuple(accesses))
+
+
+def _values(tensor: Tensor, memory: np.ndarray | None) -> np.ndarray | None:
+    """The memory of a tensor in float64, if it is small; NumPy has no bfloat16, and holds it as other numbers of its size."""
+    if memory is None or memory.size > Buffer.LARGE:
+        return None
+    return np.asarray(torch.from_numpy(memory).view(tensor.dtype).double().numpy())
 
 
 def _fault(error: Exception, file: Path, limit: float) -> Fault:
