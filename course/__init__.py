@@ -11,6 +11,7 @@ machine.py      which of the two runs kernels here:
 semantics.py      Triton's own compiler, and ttsem for what it compiles to
 standin.py        Triton's language over NumPy, where there is no Triton
 trace.py        what the programs of a launch touched, and how many bytes that are
+trial.py        kernels of a student's file, tried out in a notebook
 virtual.py      problems of more than 2^31 elements, without their memory
 server.py       a warm process that forks for every check, and outlives whatever a student's file does
 progress.py     the student's folder and what is done in it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
+import os
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -36,12 +37,13 @@ class Semantics:
     def prepare(self) -> None:
         """Triton is what it is."""
 
-    def run(self, call: Callable[[], Any], file: Path, limit: float) -> Ran:
+    def run(self, call: Callable[[], Any], file: Path, limit: float, *, order: str = "") -> Ran:
         kept: list[_Kept] = []
         value, fault = None, None
-        with uninitialised():
+        races = "record" if order else "raise"
+        with uninitialised(), _order(order):
             try:
-                with _time(limit), _watching(kept, file), sanitize.session(cuda_is_cpu=False):
+                with _time(limit), _watching(kept, file), sanitize.session(cuda_is_cpu=False, races=races):
                     value = call()
             except Exception as error:  # whatever a student's file raises
                 fault = _fault(error, file, limit)
@@ -53,6 +55,17 @@ class Semantics:
 
     def far(self, call: Callable[[], Any], file: Path) -> Fault | None:
         return Fault("unchecked", detail="offsets beyond 2^31 were not looked at")
+
+
+@contextlib.contextmanager
+def _order(order: str) -> Iterator[None]:
+    """The order in which ttsem runs the programs of a launch."""
+    before = os.environ.get("TTSEM_GRID_ORDER", "")
+    os.environ["TTSEM_GRID_ORDER"] = "reverse" if order == "backward" else ""
+    try:
+        yield
+    finally:
+        os.environ["TTSEM_GRID_ORDER"] = before
 
 
 @contextlib.contextmanager
