@@ -1,0 +1,257 @@
+"""`python -m torchops.course.draw`: the pictures of all lessons, in their folders. Needs matplotlib.
+
+Nothing in them is drawn by hand: they show what the programs of a run load and store.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyArrow, Rectangle
+from PIL.PngImagePlugin import PngInfo
+
+from torchops.files import replacing
+from torchops.files.fonts import choose
+from torchops.files.plots import figure
+from torchops.models.colours import COLOURS
+
+from .lesson import Lesson, folders, load
+from .machine import Machine, machine
+from .scene import Cell, Grid, Plane, Scene, scenes
+
+INK, FAINT, LINE, PAPER, MARK = "#26323d", "#8895a1", "#c3ccd4", "#ffffff", "#c1121f"
+HUES = tuple(tuple((channel / 255) * 0.62 + 0.38 for channel in COLOURS[n]) for n in (2, 1, 3, 7, 4, 5, 6))
+"""Of Okabe and Ito, who chose them for all readers, and so pale that values stand out."""
+LARGEST, SMALLEST = 0.42, 0.07
+"""A cell's side, in inches."""
+WIDE, TALL = 8.4, 5.6
+"""What cells may take of a picture, in inches."""
+NUMBERS, APART, BESIDE = 0.3, 0.22, 0.45
+"""Room for the numbers of rows, between planes, and between tensors, in inches."""
+
+
+def draw(file: Path, lesson: Lesson, out: Path, by: Machine | None = None) -> list[Path]:
+    """Run the steps of a file that a lesson has pictures of, and write these to a folder.
+
+    Raises:
+        ValueError: if there is none to be drawn; the message says why.
+    """
+    shown, undrawn = scenes(file, lesson, by or machine())
+    if not shown:
+        raise ValueError("; ".join(undrawn) or f"lesson {lesson.number} has no pictures")
+    return [write(one, out / f"{one.name}.png") for one in shown]
+
+
+def write(scene: Scene, path: Path) -> Path:
+    """Draw a scene; the file's description is the scene as JSON."""
+    described = PngInfo()
+    described.add_text("Description", content(scene), zip=True)
+    drawn = _Drawing(scene).figure
+    choose(drawn)
+    with replacing(path) as beside:
+        drawn.savefig(beside, dpi=120, pil_kwargs={"pnginfo": described, "optimize": True})
+    return path
+
+
+def content(scene: Scene) -> str:
+    """All that a scene shows, whatever draws it."""
+    return json.dumps(dataclasses.asdict(scene), separators=(",", ":"))
+
+
+class _Drawing:
+    """A scene on paper: tensors beside each other, cells of one size; all positions are in inches, down from the top."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.side = next(side for side in _sides() if self._fits(side) or side <= SMALLEST)
+        rows = self._rows(self.side)
+        heights = [max(self._height(grid) for grid in row) for row in rows]
+        width = max(6.4, max(self._row_width(row) for row in rows) + 0.5)
+        legend = self._legend(width)
+        title = textwrap.wrap(scene.title, int(width / 0.092)) or [""]
+        top = 0.35 + 0.2 * len(title)
+        height = top + sum(heights) + 0.25 * (len(rows) - 1) + 0.2 + 0.24 * len(legend) + 0.32
+        self.figure = figure(width, height)
+        self.figure.set_layout_engine("none")
+        self.axes: Axes = self.figure.add_axes((0, 0, 1, 1))
+        self.axes.set(xlim=(0, width), ylim=(height, 0))
+        self.axes.set_axis_off()
+        for n, line in enumerate(title):
+            self._text(width / 2, 0.27 + 0.2 * n, line, 11, INK, weight="bold")
+        for row, tall in zip(rows, heights, strict=True):
+            self._row(row, top, tall, width)
+            top += tall + 0.25
+        top -= 0.05
+        for entries in legend:
+            self._legend_line(entries, top + 0.1, width)
+            top += 0.24
+        self._text(width / 2, height - 0.18, scene.caption, 7.5, FAINT)
+
+    def _fits(self, side: float) -> bool:
+        self.side = side
+        rows = self._rows(side)
+        return (
+            max(self._row_width(row) for row in rows) <= WIDE
+            and sum(max(self._height(grid) for grid in row) for row in rows) <= TALL
+        )
+
+    def _rows(self, side: float) -> list[list[Grid]]:
+        """All tensors in one row; or what is loaded in one and what is stored in another, where that makes cells larger."""
+        one = [list(self.scene.grids)]
+        two = [[g for g in self.scene.grids if g.stores is stores] for stores in (False, True)]
+        two = [row for row in two if row]
+        widest = [max(self._row_width(row) for row in rows) for rows in (one, two)]
+        return one if widest[0] <= WIDE or len(two) < 2 else two
+
+    def _plane_lines(self, grid: Grid) -> list[list[Plane]]:
+        """Planes beside each other, in as few lines of equal length as there is room for."""
+        for count in range(1, len(grid.planes) + 1):
+            per = -(-len(grid.planes) // count)
+            lines = [list(grid.planes[i : i + per]) for i in range(0, len(grid.planes), per)]
+            if max(map(self._line_width, lines)) <= WIDE * 0.6:
+                break
+        return lines
+
+    def _line_width(self, planes: Sequence[Plane]) -> float:
+        return NUMBERS + sum(self.side * _columns(plane) for plane in planes) + APART * (len(planes) - 1)
+
+    def _width(self, grid: Grid) -> float:
+        return max(map(self._line_width, self._plane_lines(grid)))
+
+    def _title(self, grid: Grid) -> list[str]:
+        return textwrap.wrap(grid.title, max(16, int(self._width(grid) / 0.075))) or [""]
+
+    def _line_height(self, planes: Sequence[Plane]) -> float:
+        return max(self.side * len(plane.cells) for plane in planes) + (0.38 if planes[0].label else 0.2)
+
+    def _height(self, grid: Grid) -> float:
+        lines = self._plane_lines(grid)
+        return 0.18 * len(self._title(grid)) + sum(map(self._line_height, lines)) + 0.1 * (len(lines) - 1)
+
+    def _row_width(self, row: Sequence[Grid]) -> float:
+        return sum(map(self._width, row)) + BESIDE * (len(row) - 1)
+
+    def _row(self, row: Sequence[Grid], top: float, tall: float, width: float) -> None:
+        left = (width - self._row_width(row)) / 2 - 0.1
+        for n, grid in enumerate(row):
+            if n and grid.stores and not row[n - 1].stores:
+                self._arrow(left - 0.34, top + tall / 2)
+            self._grid(grid, left, top + (tall - self._height(grid)) / 2)
+            left += self._width(grid) + BESIDE
+
+    def _arrow(self, left: float, middle: float) -> None:
+        shape = {"width": 0.035, "head_width": 0.14, "head_length": 0.12, "length_includes_head": True}
+        self.axes.add_patch(FancyArrow(left, middle, 0.26, 0, color=FAINT, lw=0, **shape))
+
+    def _grid(self, grid: Grid, left: float, top: float) -> None:
+        across = left + NUMBERS + (self._width(grid) - NUMBERS) / 2
+        for title in self._title(grid):
+            self._text(across, top + 0.06, title, 9, INK)
+            top += 0.18
+        for line in self._plane_lines(grid):
+            begin = left + NUMBERS
+            for n, plane in enumerate(line):
+                self._plane(plane, grid.stores, begin, top + (0.18 if plane.label else 0), n == 0)
+                begin += self.side * _columns(plane) + APART
+            top += self._line_height(line) + 0.1
+
+    def _plane(self, plane: Plane, stores: bool, left: float, top: float, first: bool) -> None:
+        side, columns = self.side, _columns(plane)
+        if plane.label:
+            self._text(left + side * columns / 2, top - 0.1, plane.label, 7.5, FAINT)
+        top += 0.17
+        every = next(n for n in (1, 2, 4, 8, 16, 32, 64) if n * side >= 0.2 or n == 64)
+        for w in range(0, columns, every):
+            self._text(left + side * (w + 0.5), top - 0.08, str(w), 6, FAINT)
+        for h in range(0, len(plane.cells) if first else 0, every):
+            self._text(left - 0.06, top + side * (h + 0.5), str(plane.rows[h]), 6, FAINT, ha="right")
+        longest = max((len(cell.text) for row in plane.cells for cell in row), default=0)
+        size = min(9.0, side * 72 * 0.46, side * 72 * 0.86 / (0.62 * max(1, longest)))
+        for h, row in enumerate(plane.cells):
+            for w, cell in enumerate(row):
+                self._cell(cell, left + side * w, top + side * h, size)
+        for h, row in enumerate(plane.cells):
+            for w, cell in enumerate(row):
+                if stores and len(cell.programs) > 1:
+                    self._box(left + side * w, top + side * h, side, side, "none", MARK, 2.4)
+
+    def _cell(self, cell: Cell, x: float, y: float, size: float) -> None:
+        side, count = self.side, len(cell.programs)
+        for n, program in enumerate(cell.programs):
+            self._box(x + side * n / count, y, side / count, side, HUES[program % len(HUES)], "none", 0)
+        self._box(x, y, side, side, "none" if count else PAPER, LINE, 0.7)
+        if cell.text and size >= 4.2:
+            self._text(x + side / 2, y + side / 2, cell.text, size, INK if cell.text != "0" or count else LINE)
+
+    def _box(self, x: float, y: float, w: float, h: float, face: object, edge: str, line: float) -> None:
+        self.axes.add_patch(Rectangle((x, y), w, h, facecolor=face, edgecolor=edge, linewidth=line))
+
+    def _text(
+        self, x: float, y: float, text: str, size: float, colour: str, ha: str = "center", weight: str = "normal"
+    ) -> None:
+        self.axes.text(x, y, text.replace("$", r"\$"), fontsize=size, color=colour, ha=ha, va="center", weight=weight)
+
+    def _legend(self, width: float) -> list[list[tuple[str, int]]]:
+        """Lines of entries: a text, and the number of a program, -1 for what two store, or -2 for what several load."""
+        entries = [(name, n) for n, name in enumerate(self.scene.programs)]
+        if self._shared(True):
+            entries.append(("stored by two programs: a race", -1))
+        if self._shared(False):
+            entries.append(("loaded by several", -2))
+        lines: list[list[tuple[str, int]]] = [[]]
+        for entry in entries:
+            if lines[-1] and sum(map(_entry_width, [*lines[-1], entry])) > width - 0.3:
+                lines.append([])
+            lines[-1].append(entry)
+        return lines
+
+    def _shared(self, stores: bool) -> bool:
+        planes = (plane for grid in self.scene.grids if grid.stores is stores for plane in grid.planes)
+        return any(len(cell.programs) > 1 for cell in _cells(planes))
+
+    def _legend_line(self, line: Sequence[tuple[str, int]], y: float, width: float) -> None:
+        left = (width - sum(map(_entry_width, line))) / 2
+        for text, n in line:
+            if n == -1:
+                self._box(left, y - 0.07, 0.14, 0.14, "none", MARK, 2)
+            elif n == -2:
+                self._box(left, y - 0.07, 0.07, 0.14, HUES[0], "none", 0)
+                self._box(left + 0.07, y - 0.07, 0.07, 0.14, HUES[1], "none", 0)
+            else:
+                self._box(left, y - 0.07, 0.14, 0.14, HUES[n % len(HUES)], "none", 0)
+            self._text(left + 0.2, y, text, 8.5, INK, ha="left")
+            left += _entry_width((text, n))
+
+
+def _sides() -> Iterable[float]:
+    """Sides of a cell, from the largest."""
+    side = LARGEST
+    while side > SMALLEST:
+        yield side
+        side *= 0.94
+    yield SMALLEST
+
+
+def _columns(plane: Plane) -> int:
+    return max((len(row) for row in plane.cells), default=0)
+
+
+def _cells(planes: Iterable[Plane]) -> Iterable[Cell]:
+    return (cell for plane in planes for row in plane.cells for cell in row)
+
+
+def _entry_width(entry: tuple[str, int]) -> float:
+    return 0.2 + 0.064 * len(entry[0]) + 0.25
+
+
+if __name__ == "__main__":
+    for folder in folders():
+        lesson = load(folder.name)
+        if lesson.pictures:
+            for path in draw(folder / "solution.py", lesson, folder):
+                print(f"written: {path}")
