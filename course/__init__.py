@@ -9,6 +9,7 @@ report.py       what was found, as data
 words.py        what was found, in words; table.py draws got beside expected
 machine.py      which of the two runs kernels here:
 semantics.py      Triton's own compiler, and ttsem for what it compiles to
+places.py           the lines of a student's file that its operations come from
 standin.py        Triton's language over NumPy, where there is no Triton
 trace.py        what the programs of a launch touched, and how many bytes that are
 trial.py        kernels of a student's file, tried out in a notebook

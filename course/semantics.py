@@ -21,6 +21,7 @@ from ttsem import harness, sanitize
 from .engine import line_in
 from .lesson import Complaint
 from .memory import uninitialised
+from .places import of_callees
 from .report import Access, Buffer, Fault, Launch, Program, Ran
 
 
@@ -112,7 +113,8 @@ def _watching(kept: list[_Kept], file: Path) -> Iterator[None]:
 
     harness.execute = watched
     try:
-        yield
+        with of_callees():
+            yield
     finally:
         harness.execute = execute
 

@@ -7,6 +7,7 @@ from .table import table
 
 _COMPILER = {
     "ambiguous": "An `if` takes one value, and this is a whole block of them: use tl.where, or put the condition into the mask.",
+    "multiple comparison": "In Python & binds closer than <: put every comparison into parentheses, (a >= 0) & (a < n).",
     "power of 2": "Blocks have 2, 4, 8, ... elements: take the next power of two, and mask what is too much.",
 }
 _RACE = "Programs run in any order and at the same time: which value stays is chance. Let every element have one owner."
