@@ -5,11 +5,15 @@ lessons/        a folder a lesson: the page, the solution, the skeleton made of 
 lesson.py       what a lesson consists of: steps, cases, mistakes that are known by name
 skeleton.py     the student's file, made of a solution by its marks
 engine.py       a student's file run on the cases of a lesson, and what is found
+source.py       the text of a student's file: how it is read, and what of it is not filled in
+compare.py      a result beside the specification's
+faults.py       time that is over, and exceptions of a student's code, as what is found
+memory.py       memory that nobody has written to
 report.py       what was found, as data
 words.py        what was found, in words; table.py draws got beside expected
 machine.py      which of the two runs kernels here:
-semantics.py      Triton's own compiler, and ttsem for what it compiles to
-places.py           the lines of a student's file that its operations come from
+semantics.py      Triton's own compiler (compiler.py), and ttsem for what it compiles to
+places.py         the lines of a student's file that its operations come from
 standin.py        Triton's language over NumPy, where there is no Triton
 trace.py        what the programs of a launch touched, and how many bytes that are
 trial.py        kernels of a student's file, tried out in a notebook

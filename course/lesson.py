@@ -153,7 +153,7 @@ class Lesson:
     @property
     def wrong(self) -> tuple[Wrong, ...]:
         """Of the file wrong.py."""
-        return module(self.folder / "wrong.py", f"torchops_course_{self.name}_wrong").WRONG  # type: ignore[no-any-return]
+        return module(self.folder / "wrong.py", f"torchops_course_{self.name}_wrong").WRONG
 
 
 def folders() -> list[Path]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .memory import Memory
+
 Program = tuple[int, int, int]
 
 
@@ -24,6 +26,8 @@ class Access:
     """Elements of the buffer, counted from where its memory begins; those of lanes that are masked off are not among them."""
     line: int
     itemsize: int
+    loads: bool = False
+    """Whether it reads; an atomic update does both."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class Ran:
     printed: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
     """What could not be looked at, in words: each is said, and none of it counts as passed."""
+    memory: Memory | None = None
+    """Which elements of what the function has made are written, where the machine keeps count."""
 
 
 @dataclass(frozen=True)

@@ -7,26 +7,25 @@ import functools
 import importlib.metadata
 import os
 import re
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 import triton
 from torch import Tensor
+from triton.runtime.jit import JITFunction
 from ttsem import harness, sanitize
+from ttsem.memory import ACCESS_BUDGET
 
-from .engine import line_in
-from .lesson import Complaint
-from .memory import uninitialised
+from . import virtual
+from .compiler import CAPABILITY, Compiler, complaint, parse
+from .faults import SECONDS, Expired, Stopped, fault_of, line_in, time_limit
+from .memory import Memory
 from .places import of_callees
 from .report import Access, Buffer, Fault, Launch, Program, Ran
-
-
-class Expired(Exception):  # noqa: N818 (it is what has happened)
-    """The time of a case is over; ttsem takes it for an op that it cannot judge, and says where that stands."""
 
 
 class Semantics:
@@ -34,28 +33,53 @@ class Semantics:
 
     def __init__(self) -> None:
         self.name = f"triton {importlib.metadata.version('triton')}, ttsem {importlib.metadata.version('ttsem')}"
+        self._compiler = Compiler()
 
     def prepare(self) -> None:
         """Triton is what it is."""
 
     def run(self, call: Callable[[], Any], file: Path, limit: float, *, order: str = "") -> Ran:
-        kept: list[_Kept] = []
-        value, fault = None, None
+        memory = Memory()
+        run = _Run(memory, self._compiler, file)
         races = "record" if order else "raise"
-        with uninitialised(), _order(order):
-            try:
-                with _time(limit), _watching(kept, file), sanitize.session(cuda_is_cpu=False, races=races):
-                    value = call()
-            except Exception as error:  # whatever a student's file raises
-                fault = _fault(error, file, limit)
-        launches = tuple(one.launch for one in kept if one.launch is not None)
-        printed = tuple(str(line) for one in kept for line in getattr(one.interp, "output", []))
-        many = [one.launch.kernel for one in kept if one.launch is not None and one.launch.accesses is None]
-        unchecked = tuple(f"{kernel} makes more accesses than are kept: races were not looked for" for kernel in many)
-        return Ran(value, fault, launches, printed, unchecked)
+        value, fault = None, None
+        try:
+            with (
+                _order(order),
+                memory,
+                sanitize.session(
+                    CAPABILITY, cuda_is_cpu=False, races=races, on_stop=run.stop, on_unchecked=run.unchecked
+                ),
+                run.watching(),
+                time_limit(limit),
+            ):
+                value = call()
+        except BaseException as error:  # whatever a student's file raises
+            fault = _fault(error, file, limit)
+        # an exception of ttsem that a student's file, or torch, has caught
+        fault = run.stopped if run.stopped is not None else fault
+        launches = tuple(one.launch for one in run.kept if one.launch is not None)
+        printed = tuple(str(line) for one in run.kept for line in getattr(one.interp, "output", []))
+        return Ran(value, fault, launches, printed, tuple(dict.fromkeys(run.notes)), memory)
 
     def far(self, call: Callable[[], Any], file: Path) -> Fault | None:
-        return Fault("unchecked", detail="offsets beyond 2^31 were not looked at")
+        try:
+            with time_limit(SECONDS), virtual.plan() as launches:
+                call()
+        except BaseException as error:
+            fault = _fault(error, file, SECONDS)
+            # what a function cannot do without values is no mistake
+            return Fault("unchecked", fault.line, detail=fault.detail) if fault.kind == "exception" else fault
+        if not launches:
+            return Fault("unchecked", detail="no kernel was launched")
+        try:
+            with time_limit(SECONDS):
+                faults = (virtual.astray(record, self._compiler, file) for record in launches)
+                return next((fault for fault in faults if fault is not None), None)
+        except triton.CompilationError as error:
+            return complaint(error, file)
+        except (Exception, Expired) as error:  # what ttsem cannot execute
+            return Fault("unchecked", detail=f"{type(error).__name__} {error}".strip())
 
 
 @contextlib.contextmanager
@@ -69,54 +93,110 @@ def _order(order: str) -> Iterator[None]:
         os.environ["TTSEM_GRID_ORDER"] = before
 
 
-@contextlib.contextmanager
-def _time(limit: float) -> Iterator[None]:
-    def expire(*_: Any) -> None:
-        raise Expired
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, limit)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 class _Kept:
     """A launch as it runs: what ttsem knows of it."""
 
     def __init__(self, interp: Any) -> None:
         self.interp = interp
         self.launch: Launch | None = None
+        self.blank: Fault | None = None
 
 
-@contextlib.contextmanager
-def _watching(kept: list[_Kept], file: Path) -> Iterator[None]:
-    """Keep what every launch in the block touches and prints, one program or many."""
-    execute, interp = harness.execute, harness.Interp
+class _Run:
+    """One call: its launches as they run, and what stops it."""
 
-    class Watched(interp):  # type: ignore[misc, valid-type]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            kept.append(_Kept(self))
+    def __init__(self, memory: Memory, compiler: Compiler, file: Path) -> None:
+        self.memory, self.compiler, self.file = memory, compiler, file
+        self.kept: list[_Kept] = []
+        self.notes: list[str] = []
+        self.stopped: Fault | None = None
 
-    def watched(record: Any, ir: str, **options: Any) -> Any:
-        harness.Interp = Watched
-        try:
-            done = execute(record, ir, **{**options, "trace_access": True})
-        finally:
-            harness.Interp = interp
-        if done.memory is not None:
-            kept[-1].launch = _launch(record, done.memory, ir, file)
-        return done
+    def stop(self, error: sanitize.KernelFault | sanitize.Unjudged) -> None:
+        """What ttsem raises next; a student's file may catch it."""
+        if self.stopped is None:
+            self.stopped = _fault(error, self.file, 0)
 
-    harness.execute = watched
-    try:
-        with of_callees():
+    def unchecked(self) -> None:
+        """Called for a launch in which races cannot be ruled out."""
+        self.notes.append(f"races: {_MANY}")
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Keep what every launch in the block touches and prints, one program or many, and look for loads of blank memory."""
+        execute, interp, run = harness.execute, harness.Interp, JITFunction.run
+        kept, file = self.kept, self.file
+
+        class Watched(interp):  # type: ignore[misc, valid-type]
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                self.loop = ""
+                kept.append(_Kept(self))
+
+            def eval_op(self, op: Any) -> None:
+                try:
+                    super().eval_op(op)
+                except Expired:
+                    # of the loops that it is in, the innermost; before one over a range, which ends, one that need not
+                    if (op.name == "scf.while" and "scf.while" not in self.loop) or (
+                        op.name == "scf.for" and not self.loop
+                    ):
+                        self.loop = op.text
+                    raise
+
+        def watched(record: Any, ir: str, **options: Any) -> Any:
+            try:
+                done = execute(record, ir, **{**options, "trace_access": True})
+            except Expired as error:
+                error.line = int(sanitize._source_of(kept[-1].interp.loop, ir, str(file))[1]) if kept else 0
+                raise
+            if done.memory is not None:
+                kept[-1].launch = _launch(record, done.memory, ir, file)
+                kept[-1].blank = self._blank(record, kept[-1].launch)
+            return done
+
+        def launched(function: Any, *args: Any, **kwargs: Any) -> Any:
+            n = len(kept)
+            done = run(function, *args, **kwargs)
+            for one in kept[n:]:
+                if one.blank is not None:
+                    raise Stopped(one.blank)
+            return done
+
+        with (
+            mock.patch.multiple(harness, execute=watched, Interp=Watched, ir_for_launch=self.compiler),
+            mock.patch.object(harness.mlir, "parse", parse),
+            mock.patch.object(JITFunction, "run", launched),
+            of_callees(),
+        ):
             yield
-    finally:
-        harness.execute = execute
+
+    def _blank(self, record: Any, launch: Launch) -> Fault | None:
+        """The first load of what nobody has stored; what the launch stores is noted."""
+        if launch.accesses is None:
+            self.notes.append(f"loads of what nobody has written: {_MANY}")
+            for address in record.bases.values():
+                self.memory.forget(address)
+            return None
+        for access in launch.accesses:
+            address = record.bases[access.buffer]
+            if access.loads:
+                missing = self.memory.missing(address, access.elements, access.itemsize)
+                if missing.size:
+                    element = int(missing[0])
+                    return Fault(
+                        "uninitialised",
+                        access.line,
+                        launch.kernel,
+                        access.buffer,
+                        element=element,
+                        programs=(access.program,),
+                    )
+            if access.stores:
+                self.memory.stored(address, access.elements, access.itemsize)
+        return None
+
+
+_MANY = f"a kernel makes more than {ACCESS_BUDGET:,} accesses, of which none is kept"
 
 
 def _grid(grid: Any) -> Program:
@@ -128,7 +208,7 @@ def _launch(record: Any, memory: Any, ir: str, file: Path) -> Launch:
     log, after = memory.access_log, memory.buffers()
     tensors = {name: value for name, value in record.bound.items() if isinstance(value, Tensor)}
     buffers = {
-        name: Buffer(tuple(t.shape), t.stride(), t.storage_offset(), _values(t, after.get(record.bases.get(name))))
+        name: Buffer(tuple(t.shape), t.stride(), int(t.storage_offset()), _values(t, after.get(record.bases.get(name))))
         for name, t in tensors.items()
     }
     spans = {name: (base, base + record.pre[name].nbytes) for name, base in record.bases.items()}
@@ -144,7 +224,7 @@ def _launch(record: Any, memory: Any, ir: str, file: Path) -> Launch:
         )
         if inside is not None:
             elements = (np.asarray(addresses, np.int64) - spans[inside][0]) // itemsize
-            accesses.append(Access(_grid(program), kind != "r", inside, elements, line(op), itemsize))
+            accesses.append(Access(_grid(program), kind != "r", inside, elements, line(op), itemsize, kind in "ra"))
     return Launch(record.fn_name, _grid(record.grid), buffers, None if log is None else tuple(accesses))
 
 
@@ -155,23 +235,14 @@ def _values(tensor: Tensor, memory: np.ndarray | None) -> np.ndarray | None:
     return np.asarray(torch.from_numpy(memory).view(tensor.dtype).double().numpy())
 
 
-def _fault(error: Exception, file: Path, limit: float) -> Fault:
+def _fault(error: BaseException, file: Path, limit: float) -> Fault:
     if isinstance(error, sanitize.KernelFault):
         return _kernel_fault(error.fault)
     if isinstance(error, sanitize.Unjudged):
-        places = re.findall(rf'loc\("{re.escape(str(file))}":(\d+)', str(error))
-        line = int(places[-1]) if places else line_in(error, file)
-        if "Expired" in str(error):
-            return Fault("timeout", line, detail=f"{limit:g}")
-        return Fault("unchecked", line, detail=str(error))
-    if isinstance(error, Expired):
-        return Fault("timeout", line_in(error, file), detail=f"{limit:g}")
+        return Fault("unchecked", int(sanitize._source_of(str(error))[1]) or line_in(error, file), detail=str(error))
     if isinstance(error, triton.CompilationError):
-        line, words = _compile_line(error, file)
-        return Fault("compile", line, detail=words)
-    if isinstance(error, Complaint):
-        return Fault("says", line_in(error, file), detail=str(error))
-    return Fault("exception", line_in(error, file), detail=f"{type(error).__name__}: {error}")
+        return complaint(error, file)
+    return fault_of(error, file, limit)
 
 
 _KINDS = {"oob_read": "oob_read", "oob_write": "oob_write", "race": "race"}
@@ -184,17 +255,11 @@ def _kernel_fault(fault: sanitize.Fault) -> Fault:
     )
     element = re.search(r"element (\d+)", fault.detail)
     return Fault(
-        kind, fault.source_line, fault.kernel, fault.buffer or "", fault.elements_past_end or 0, fault.elements_before_start or 0,
-        int(element[1]) if element else None, programs if kind == "race" else (), fault.detail.count("stores to") > 1, fault.detail,
+        kind, fault.source_line, fault.kernel, fault.buffer or "",
+        past=fault.elements_past_end or 0,
+        before=fault.elements_before_start or 0,
+        element=int(element[1]) if element else None,
+        programs=programs if kind == "race" else (),
+        both_store=fault.detail.count("stores to") > 1,
+        detail=fault.detail,
     )  # fmt: skip
-
-
-def _compile_line(error: triton.CompilationError, file: Path) -> tuple[int, str]:
-    """The line of the file that Triton cannot compile, and why; it counts lines from where a kernel begins."""
-    while isinstance(error.__cause__, triton.CompilationError):
-        error = error.__cause__
-    source = file.read_text(encoding="utf-8").splitlines()
-    first = (error.src or "").splitlines()[:1]
-    start = next((i for i, line in enumerate(source) if first and line.strip() == first[0].strip()), 0)
-    words = error.error_message or str(error.__cause__ or error).strip().splitlines()[-1]
-    return start + getattr(error.node, "lineno", 0), re.sub(r"^\w+Error\(['\"](.*)['\"]\)$", r"\1", words)

@@ -1,8 +1,8 @@
 """The student's file, made of a solution: what is marked is left out.
 
-A mark is a comment `#: 1a what to think of` at the end of a statement, or of a function's head. Left out, and replaced by `...`, are
-the value of an assignment, what is returned, the last argument of a call, or the body of a function whose head is marked: its docstring
-and the comments before its first statement stay.
+A mark is a comment `#: 1a what to think of` at the end of a statement, or of a function's head. Left out, and replaced by
+`...`, are the value of an assignment, what is returned, the last argument of a call, or the body of a function whose head is
+marked: its docstring and the comments before its first statement stay.
 
     python -m torchops.course.skeleton      # writes exercise.py of every lesson
 """

@@ -58,7 +58,7 @@ WRONG = (
             ),
         ),
     ),
-    Wrong("nothing_returned", "shape", "returned NoneType", (("    return y\n\n\n# Step 3", "\n\n# Step 3"),)),
+    Wrong("nothing_returned", "shape", "returned None", (("    return y\n\n\n# Step 3", "\n\n# Step 3"),)),
     Wrong(
         "block_is_no_power",
         "compile",
