@@ -201,7 +201,7 @@ HAND = Step(
 )  # fmt: skip
 
 SIZE = Step(
-    "2", "how many places a filter has", 4, "size", lambda *numbers: torch.tensor(len(places(*numbers))),
+    "2", "how many places a filter has", 3, "size", lambda *numbers: torch.tensor(len(places(*numbers))),
     (
         places_of(5, 3, 1, 0, 1, "step 1's"),
         places_of(7, 3, 2, 0, 1, "a stride of 2"),
@@ -235,7 +235,7 @@ STRIDED = Step(
 )  # fmt: skip
 
 CHANNELS = Step(
-    "4", "images, channels, filters, a bias", 12, "conv2d", spec,
+    "4", "images, channels, filters, a bias", 10, "conv2d", spec,
     (
         batch(1, 1, 5, 5, 1, 3, 3, 1, 1, 1, "padding: the result is as large as the image", block=32),
         batch(1, 3, 4, 5, 1, 2, 2, 1, 0, 1, "three channels: a sum over all of them"),
@@ -264,12 +264,12 @@ CHANNELS = Step(
 PICTURES = (
     Picture(
         "windows", "a program owns a pixel of y, and reads the window under the filter", "1", by_hand,
-        {"x_ptr": "x: pixels it loads"}, {"y_ptr": "y: the pixel it stores"}, ((0, 0, 0), (5, 0, 0), (6, 0, 0)), block=1,
+        {"x_ptr": "x: pixels it loads"}, {"y_ptr": "y: what it stores"}, ((0, 0, 0), (5, 0, 0), (6, 0, 0)), block=1,
     ),
     Picture(
-        "strided", "stride 2, dilation 2: windows begin 2 pixels apart, and so do the taps of each", "3",
+        "strided", "stride 2, dilation 2: windows begin 2 pixels apart, their taps too", "3",
         lambda: (counted(7, 9), counted(3, 3), 2, 2),
-        {"x_ptr": "x: pixels it loads"}, {"y_ptr": "y: the pixel it stores"}, ((0, 0, 0), (2, 0, 0), (4, 0, 0)), block=1,
+        {"x_ptr": "x: pixels it loads"}, {"y_ptr": "y: what it stores"}, ((0, 0, 0), (2, 0, 0), (4, 0, 0)), block=1,
     ),
 )  # fmt: skip
 
