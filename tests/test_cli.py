@@ -307,7 +307,7 @@ def test_the_library_speaks_of_arguments() -> None:
     """Flags are the shell's: who calls a function from Python is told of its arguments, which the shell translates."""
     root = Path(__file__).parent.parent
     found = {}
-    files = [file for folder in ("kernels", "models", "torchops") for file in (root / folder).rglob("*.py")]
+    files = [file for folder in ("course", "kernels", "models", "torchops") for file in (root / folder).rglob("*.py")]
     for file in files:
         if root / "torchops" / "cli" in file.parents:
             continue

@@ -5,6 +5,7 @@ The fresh environment also gets Hugging Face's `kernels`, whose name our folder 
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,9 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+
+COURSE = [file for file in sorted((ROOT / "course").rglob("*")) if file.is_file() and file.parent.name != "__pycache__"]
+"""What a student needs, and what checks it."""
 
 TRIAL = """
 import kernels, torch, torchops, torchops.kernels.sobel, torchops.models
@@ -29,6 +33,21 @@ print("torchops", torchops.__version__, "and kernels", kernels.__version__, "liv
 """
 
 
+def course_in(folder: Path, torchops: Path) -> None:
+    """Start the course, copy the solution of its first lesson into the student's file, and check that."""
+
+    def run(*arguments: str) -> str:
+        command = [torchops, "course", *arguments]
+        return subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+    run("start")
+    (file,) = (folder / "torchops-course").glob("01_*/*.py")
+    file.write_text(run("solution", "1", "--yes"), encoding="utf-8")
+    found = json.loads(run("check", "1", "--json"))
+    assert found["verdict"] == "ok", found
+    print("lesson 1 is right by", found["engine"])
+
+
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         python = Path(folder) / "env" / "bin" / "python"
@@ -43,6 +62,7 @@ def main() -> int:
             "torchops/models/__init__.py",
             "torchops/ops/sobel.py",
             "torchops/py.typed",
+            *(f"torchops/{file.relative_to(ROOT)}" for file in COURSE),
         ):
             assert names.count(name) == 1, f"{name} in the wheel {names.count(name)} times"
         venv.create(python.parent.parent, with_pip=True)
@@ -52,6 +72,9 @@ def main() -> int:
         missing = subprocess.run([python.with_name("torchops"), "check"], capture_output=True, text=True, check=False)
         assert missing.returncode == 2, missing
         assert "pip install 'torchops[cli]'" in missing.stderr, missing
+        course = f"{wheel}[course]"
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *constraints, course], check=True)
+        course_in(Path(folder), python.with_name("torchops"))
     print("1 passed, 0 failed")
     return 0
 

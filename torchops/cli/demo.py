@@ -59,5 +59,6 @@ def demo(
     say(
         "more: torchops train lenet, torchops sobel IN OUT, torchops explain conv2d, torchops inspect conv2d, make bench"
     )
+    say("write such kernels yourself: torchops course start, then torchops course watch")
     if any(row.verdict.startswith("FAILED") for row in rows):
         raise typer.Exit(1)
