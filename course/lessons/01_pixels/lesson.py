@@ -52,11 +52,12 @@ def view(name, cut, gain=1.5, offset=-40.0, block=None, why=""):
 
 def explain_view(inputs, first, got, want):
     x, gain, offset = inputs
-    mine = divmod(int(x[first]) // 2 - 1, 13)
-    text = f"Pixel {first} of the view is {mine} of the photo, {int(x[first])}; {gain:g} * {int(x[first])} + ({offset:g}) = {gain * int(x[first]) + offset:g}."
-    whose = [divmod(k, 13) for k in range(PHOTO.numel()) if int(min(max(gain * 2 * (k + 1) + offset, 0), 255)) == got]
-    if 0 < got < 255 and whose:
-        text += f" Yours is what becomes of {whose[0]} of the photo."
+    value = int(x[first])
+    text = f"The pixel is {value}: {gain:g} * {value} {'-' if offset < 0 else '+'} {abs(offset):g} = {gain * value + offset:g}."
+    others = [k for k in range(PHOTO.numel()) if spec_of_bytes(PHOTO.flatten()[k : k + 1], gain, offset).item() == got]
+    if 0 < got < 255 and others:
+        mine, yours = divmod(value // 2 - 1, 13), divmod(others[0], 13)
+        text += f" It is {mine} of the photo; yours is what becomes of {yours}."
     return text
 
 
@@ -143,12 +144,12 @@ STEPS = (
             Mistake(
                 "rows",
                 as_if_contiguous,
-                "Yours reads pixels one behind the other. In a view they are not: x_sh and x_sw say how far rows and columns lie apart.",
+                "Yours reads pixels one behind the other. In a view they are not: rows lie x_sh elements apart, columns x_sw.",
             ),
             Mistake(
                 "wrapped",
                 wrapped,
-                "Yours is not held between 0 and 255: a byte keeps the rest of a division by 256, so that white becomes black.",
+                "Yours is not held between 0 and 255. A byte ends there: what becomes of more is chance, here the rest by 256.",
             ),
             Mistake(
                 "low",

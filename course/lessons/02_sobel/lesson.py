@@ -56,7 +56,7 @@ def explain(inputs, first, got, want):
     if len(bright) == 1 and len(inputs) == 1:
         r, s = (int(bright[0, 2 + k]) - first[2 + k] for k in range(2))
         if abs(r) <= 1 and abs(s) <= 1:
-            return f"The bright pixel is its neighbour ({r}, {s}): so that has the weight {got:g} in yours, and should have {want:g}."
+            return f"The bright pixel is its neighbour ({r}, {s}): yours gives that the weight {got:g} instead of {want:g}."
         return "The bright pixel is no neighbour of it."
     return neighbours(x, first, replicate)
 
@@ -113,7 +113,7 @@ STEPS = (
             Mistake(
                 "run on",
                 run_on,
-                "Beside the end of a row yours reads the beginning of the next one: in memory they are neighbours, in the image they are not.",
+                "Beside the end of a row yours reads the next row. Neighbours in memory need not be so in the image.",
             ),
             Mistake(
                 "turned", lambda x: arrows(x)[1], "That is gy: yours grows downwards. r counts rows, s counts columns."
@@ -131,7 +131,7 @@ STEPS = (
             ),
         ),
         (
-            "The mask says of every lane whether (h, w) is a pixel: four conditions, joined by &. In Python & binds closer than <: use parentheses.",
+            "Four conditions say whether (h, w) is a pixel. Join them by &, each in parentheses: & binds closer than <.",
             "The weight is 0 where s = 0, and has the sign of s. Which factor is 2 for r = 0, and 1 for r = -1 and r = 1?",
             "2 - r * r is 2 for r = 0, else 1.",
         ),

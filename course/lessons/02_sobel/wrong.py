@@ -28,7 +28,7 @@ WRONG = (
     Wrong(
         "mask_of_the_plane",
         "values",
-        "in the image they are not",
+        "need not be so in the image",
         ((INSIDE, "(h * W + w >= 0) & (h * W + w < H * W)"),),
     ),
     Wrong(
@@ -44,13 +44,13 @@ WRONG = (
     Wrong(
         "weights_of_the_corner",
         "values",
-        "so that has the weight",
+        "yours gives that the weight",
         ((GX1, "            gx += s * (1 + r * r) * x  #: 1b"),),
     ),
     Wrong(
         "last_neighbour_only",
         "values",
-        "so that has the weight",
+        "yours gives that the weight",
         ((GX1, "            gx = s * (2 - r * r) * x  #: 1b"),),
     ),
     Wrong("root_forgotten", "values", "the root is missing", ((ROOT, "gx * gx + gy * gy"),)),

@@ -145,7 +145,7 @@ STEPS = (
             Mistake(
                 "symmetric",
                 lambda x, n, *_: at(x, n, symmetric),
-                "Your mirror stands outside the image, and shows the pixel at the border twice. Here it stands on that pixel: -1 stands for 1.",
+                "Your mirror stands beside the border, and shows that pixel twice. Let it stand on the pixel: -1 is 1.",
             ),
             Mistake(
                 "replicate",
@@ -163,7 +163,7 @@ STEPS = (
         ),
         (
             "Write the positions of a row of 4 pixels, 3 further on each side, and below each the pixel that it stands for.",
-            "Left: 1 2 3 stand mirrored at -1 -2 -3. Right, with size 4: positions 4 5 6 stand for 2 1 0. Which sum is always the same?",
+            "Left, -1 -2 -3 stand for 1 2 3. Right, with size 4, 4 5 6 stand for 2 1 0. Which sum is always the same?",
             "4 + 2 = 5 + 1 = 6 + 0 = 2 * (size - 1).",
         ),
         explain,
@@ -210,7 +210,7 @@ STEPS = (
 PICTURES = (
     Picture(
         "zeros",
-        "zeros: a program owns 4 pixels of a padded row, and loads those that exist",
+        "zeros: a program owns 4 pixels, and loads those that exist",
         "1",
         STEPS[0].cases[0].inputs,
         {"x_ptr": "x: pixels it loads"},

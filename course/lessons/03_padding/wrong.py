@@ -71,7 +71,7 @@ WRONG = (
     Wrong(
         "mirror_outside",
         "values",
-        "shows the pixel at the border twice",
+        "shows that pixel twice",
         ((LEFT, "tl.where(i < 0, -1 - i, i)"), (RIGHT, "tl.where(i >= size, 2 * size - 1 - i, i)")),
     ),
     Wrong(
