@@ -47,6 +47,8 @@ def check(file: Path, lesson: Lesson, machine: Machine, *, step: str | None = No
         raise ValueError(
             f"lesson {lesson.number} has no step {step!r}; it has {', '.join(s.name for s in lesson.steps)}"
         )
+    if lesson.prepare is not None:
+        lesson.prepare()
     start = time.perf_counter()
     file = Path(os.path.abspath(file))
     report = Report(str(file), lesson.name, machine.name)

@@ -135,6 +135,8 @@ class Lesson:
     """The files of kernels/ that the solution mirrors."""
     steps: tuple[Step, ...]
     pictures: tuple[Picture, ...] = ()
+    prepare: Callable[[], None] | None = None
+    """What takes long, but once a process: called before anything is timed, and by a server before it forks."""
     folder: Path = field(default=Path())
     """Set when it is loaded."""
 

@@ -144,7 +144,7 @@ _SAID = {
     "shape": _sentence,
     "input": _sentence,
     "exception": _exception,
-    "says": lambda found, at: f"{found.detail}{at.where}",
+    "says": lambda found, at: f"{found.detail}{at.where}{at.quoted}",
     "nokernel": lambda found, at: f"Right, but no kernel of yours has written it{at.where}.",
     "crash": lambda found, at: (
         f"Python itself crashed ({found.detail}). Your progress is kept. Did something outside the kernel touch memory?"
