@@ -1,0 +1,237 @@
+"""Functions of a student's file that are marked `@triton.jit`: kernels, and what they call."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import itertools
+import linecache
+import math
+import textwrap
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..report import Fault, Launch
+from ..report import Program as Id
+from .dtypes import OF_TORCH, BlockType, DType, PointerType, bfloat16, float32, int1, of_number
+from .frame import Frame, Unsupported
+from .language import WORDS, constexpr, device_print, maximum, minimum
+from .memory import Buffer, Memory
+from .program import Program, Stopped, run
+from .races import race
+from .session import session
+from .tensors import Tensor, Undefined, number
+
+_OPTIONS = {"num_warps", "num_stages", "num_ctas", "maxnreg", "debug", "enable_fp_fusion", "launch_cooperative_grid"}
+"""What a launch can be told for a GPU."""
+
+
+def _extreme(pick: Callable[..., Any], of_blocks: Callable[[Any, Any], Tensor]) -> Callable[..., Any]:
+    def of(*args: Any) -> Any:
+        if not any(isinstance(one, Tensor) for one in args):
+            return pick(args)
+        return functools.reduce(of_blocks, args)
+
+    return of
+
+
+_PYTHON: dict[str, Any] = {
+    "len": len, "list": list, "range": range, "float": float, "int": int, "isinstance": isinstance, "getattr": getattr,
+    "hasattr": hasattr, "print": device_print, "min": _extreme(min, minimum), "max": _extreme(max, maximum),
+}  # fmt: skip
+"""What a kernel may use of Python's own."""
+
+
+class Function:
+    """A function that is marked `@triton.jit`."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+        self.python = function
+        self.file = function.__code__.co_filename
+        self.signature = inspect.signature(function)
+        self.constants = {name for name, one in self.signature.parameters.items() if _is_constant(one.annotation)}
+        self._compiled: set[Any] = set()
+        self._returned: Any = None
+
+    @functools.cached_property
+    def body(self) -> list[ast.stmt]:
+        linecache.checkcache(self.file)
+        lines, first = inspect.getsourcelines(self.python)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+        ast.increment_lineno(tree, first - 1)
+        found = tree.body[0]
+        assert isinstance(found, ast.FunctionDef)
+        return found.body
+
+    @functools.cached_property
+    def returns(self) -> int:
+        return sum(isinstance(one, ast.Return) for part in self.body for one in ast.walk(part))
+
+    @functools.cached_property
+    def _globals(self) -> dict[str, Any]:
+        names = self.python.__code__.co_freevars
+        return self.python.__globals__ | {
+            name: cell.cell_contents for name, cell in zip(names, self.python.__closure__ or (), strict=True)
+        }
+
+    def look_up(self, name: str) -> Any:
+        """A name that is not of the function: of its module, or of what a kernel may use of Python's."""
+        if name not in self._globals:
+            if name not in _PYTHON:
+                raise NameError(f"{name} is not defined")
+            return _PYTHON[name]
+        value = self._globals[name]
+        if isinstance(value, constexpr):
+            return value.value
+        if name in _PYTHON or value is None or isinstance(value, ModuleType | Function | DType) or _is_word(value):
+            return value
+        raise NameError(
+            f"Cannot access global variable {name} from within @jit'ed function. Triton kernels can only access global "
+            "variables that are instanstiated as constexpr (`x = triton.language.constexpr(42)`). Note that this is "
+            "different from annotating a variable as constexpr (`x: triton.language.constexpr = 42`), which is not supported."
+        )
+
+    def call(self, function: Any, args: list[Any], more: dict[str, Any], program: Program) -> Any:
+        """A call in the body of this function."""
+        if not isinstance(function, Function):
+            return function(*args, **more)
+        bound = function.signature.bind(*args, **more)
+        bound.apply_defaults()
+        return function.carried_out(dict(bound.arguments), program)
+
+    def carried_out(self, scope: dict[str, Any], program: Program) -> Any:
+        before, self._returned = self._returned, None
+        returned = Frame(self, scope, program).run(self.body)
+        last, self._returned = self._returned, before
+        if program.compiling:  # it has gone on behind an early return
+            return None if last is None else last[0]
+        return None if returned is None else returned.value
+
+    def check_returned(self, value: Any) -> None:
+        """All that a function returns is of one type."""
+        if self._returned is None:
+            self._returned = (value,)
+            return
+        a, b = (getattr(one, "type", one) for one in (self._returned[0], value))
+        if isinstance(a, DType | BlockType | PointerType) or isinstance(b, DType | BlockType | PointerType):
+            if a != b:
+                raise TypeError(f"Return type mismatch: {a} and {b}. Note all return types were: [{a}, {b}]")
+
+    def __call__(self, *args: Any, **more: Any) -> Any:
+        raise RuntimeError("Cannot call @triton.jit'd outside of the scope of a kernel")
+
+    def __getitem__(self, grid: Any) -> Callable[..., None]:
+        return functools.partial(self._launch, grid)
+
+    # ---- a launch
+
+    def _launch(self, grid: Any, *args: Any, **more: Any) -> None:
+        for name in more:
+            if name not in self.signature.parameters and name not in _OPTIONS:
+                raise KeyError(f"Keyword argument {name} was specified but unrecognised")
+        bound = self.signature.bind(*args, **{n: v for n, v in more.items() if n in self.signature.parameters})
+        bound.apply_defaults()
+        given = dict(bound.arguments)
+        x, y, z, *_ = (*(int(n) for n in (grid(given) if callable(grid) else grid)), 1, 1)
+        size: Id = (x, y, z)
+        buffers: dict[Any, Buffer] = {}
+        scope = {name: self._argument(name, value, name in self.constants, buffers) for name, value in given.items()}
+        with np.errstate(all="ignore"):
+            self._compile(scope, size)
+            self._run(scope, size, {n: _buffer(v, buffers) for n, v in given.items() if isinstance(v, torch.Tensor)})
+
+    def _argument(self, name: str, value: Any, constant: bool, buffers: dict[Any, Buffer]) -> Any:
+        """What a kernel sees of an argument; a 1 is known when it is compiled."""
+        if isinstance(value, torch.Tensor):
+            buffer = _buffer(value, buffers, name)
+            return Tensor(np.int64(value.storage_offset()), PointerType(buffer.dtype), buffer)
+        if constant or value is None or (value == 1 and type(value) is int):
+            return value.value if isinstance(value, constexpr) else value
+        if isinstance(value, tuple):
+            return tuple(self._argument(name, one, False, buffers) for one in value)
+        if isinstance(value, bool | int):
+            return number(value, of_number(value))
+        if isinstance(value, float):
+            return number(value, float32)
+        raise TypeError(f"failed to specialize argument of type: {type(value).__name__}")
+
+    def _compile(self, scope: dict[str, Any], grid: Id) -> None:
+        key = tuple((name, _specialised(value)) for name, value in scope.items())
+        if key in self._compiled:
+            return
+        program = Program(self.__name__, (0, 0, 0), grid, Memory(checks=False), [], compiling=True)
+        try:
+            with run(program):
+                self.carried_out(dict(scope), program)
+        except Exception as error:  # whatever does not fit
+            raise Stopped(Fault("compile", program.line, self.__name__, detail=_words(error))) from error
+        self._compiled.add(key)
+
+    def _run(self, scope: dict[str, Any], grid: Id, buffers: dict[str, Buffer]) -> None:
+        now = session()
+        far = any(one.flat is None for one in buffers.values())
+        memory = Memory()
+        for at in _programs(grid, few=far, backward=now.order == "backward"):
+            program = Program(self.__name__, at, grid, memory, now.printed)
+            now.program = program
+            with run(program):
+                try:
+                    self.carried_out(dict(scope), program)
+                except Undefined as error:
+                    fault = Fault("undefined", program.line, self.__name__, detail=str(error))
+                    raise Stopped(fault) from None
+        now.program = None
+        described = {name: one.described() for name, one in buffers.items()}
+        now.launches.append(Launch(self.__name__, grid, described, memory.accesses()))
+        found = race(self.__name__, memory.log or ())
+        if found is not None and not now.order:
+            raise Stopped(found)
+
+
+def _is_constant(annotation: Any) -> bool:
+    if isinstance(annotation, str):
+        return "constexpr" in annotation
+    return annotation is constexpr
+
+
+def _is_word(value: Any) -> bool:
+    return any(value is one for one in WORDS.values())
+
+
+def _buffer(tensor: torch.Tensor, buffers: dict[Any, Buffer], name: str = "") -> Buffer:
+    """The memory of a tensor, which it may share with another."""
+    if tensor.device.type not in ("cpu", "meta"):
+        raise ValueError(f"kernels run on the CPU here, and `{name}` is on {tensor.device}")
+    if tensor.dtype not in OF_TORCH:
+        raise TypeError(f"`{name}` is of {tensor.dtype}, of which a kernel knows nothing")
+    key = (tensor.untyped_storage()._cdata if tensor.device.type == "meta" else tensor.untyped_storage().data_ptr(), tensor.dtype)
+    if key not in buffers:
+        buffers[key] = Buffer(name, tensor)
+    return buffers[key]
+
+
+def _specialised(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.type
+    return tuple(map(_specialised, value)) if isinstance(value, tuple) else (type(value), repr(value))
+
+
+def _programs(grid: Id, few: bool, backward: bool) -> Iterator[Id]:
+    """The programs of a launch, x first; or the first, the middle and the last ones of every axis."""
+    axes = [sorted({0, n // 2, n - 1}) if few and n else range(n) for n in grid]
+    found = ((x, y, z) for z, y, x in itertools.product(*reversed(axes)))
+    return iter(list(found)[::-1]) if backward else found
+
+
+def _words(error: Exception) -> str:
+    return str(error) or repr(error)
+
+
+__all__ = ["Function", "Unsupported", "bfloat16", "int1", "math"]
