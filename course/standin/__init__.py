@@ -1,12 +1,12 @@
 """The stand-in: Triton's language as far as the course uses it, over NumPy, where there is no Triton.
 
-It models what a GPU program is. A launch runs programs; each computes with blocks, loads and stores elements of memory, and knows of
-others only by that. Every access is looked at.
+It models what a GPU program is. A launch runs programs; each computes with blocks, loads and stores elements of memory, and
+knows of others only by that. Every access is looked at.
 
 dtypes.py    types, and what comes of two that meet
 tensors.py   blocks of elements, and operators
-language.py  `tl.load` and its kin
-frame.py     a kernel's body, carried out
+language.py  `tl.load` and its kin; arithmetic.py those that compute; vocabulary.py knows them all by name
+frame.py     a kernel's body, carried out: statements; expressions.py is what stands in them
 function.py  `@triton.jit`: compiled first, then launched
 program.py   which program runs, and where in the file; session.py keeps what launches leave
 memory.py    loads and stores; races.py finds what depends on the order of programs
@@ -24,10 +24,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..engine import line_in
-from ..lesson import Complaint
-from ..memory import uninitialised
-from ..report import Fault, Ran
+from torchops.course.engine import line_in
+from torchops.course.lesson import Complaint
+from torchops.course.memory import uninitialised
+from torchops.course.report import Fault, Ran
+
 from .modules import install
 from .program import Stopped
 from .session import Session, opened
@@ -65,7 +66,7 @@ _FAR = 60.0
 """Seconds that programs far away may take; they are few."""
 
 
-class Expired(BaseException):  # noqa: N818 (it is what has happened)
+class Expired(BaseException):
     """The time of a case is over."""
 
 

@@ -17,8 +17,6 @@ class DType:
     """As Triton prints it: "int32", "fp32"."""
     storage: Any
     """What NumPy computes it in; bfloat16, which it does not know, in float32, rounded after every operation."""
-    memory: Any
-    """What NumPy takes it for in memory."""
     primitive_bitwidth: int
     signed: bool = True
 
@@ -33,10 +31,10 @@ class DType:
         return self
 
     def is_floating(self) -> bool:
-        return self.name[:2] in ("fp", "bf")
+        return self.name.startswith(("fp", "bf"))
 
     def is_int(self) -> bool:
-        return "int" in self.name
+        return self.name.startswith(("int", "uint"))
 
     @property
     def kind(self) -> int:
@@ -49,34 +47,22 @@ class DType:
         return -(1 << bits) * self.signed <= number < 1 << bits
 
 
-@dataclass(frozen=True, repr=False)
-class PointerType:
+class PointerType(DType):
     """The type of a pointer to elements."""
 
-    element_ty: DType
+    def __init__(self, element_ty: DType) -> None:
+        super().__init__(f"pointer<{element_ty}>", np.int64, 64)
+        object.__setattr__(self, "element_ty", element_ty)
 
-    def __str__(self) -> str:
-        return f"pointer<{self.element_ty}>"
-
-    __repr__ = __str__
-    primitive_bitwidth = 64
-
-    @property
-    def scalar(self) -> PointerType:
-        return self
-
-    def is_floating(self) -> bool:
-        return False
-
-    def is_int(self) -> bool:
-        return False
+    def __repr__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True, repr=False)
 class BlockType:
     """The type of a block of elements."""
 
-    element_ty: DType | PointerType
+    element_ty: DType
     shape: tuple[int, ...]
 
     def __str__(self) -> str:
@@ -85,25 +71,25 @@ class BlockType:
     __repr__ = __str__
 
     @property
-    def scalar(self) -> DType | PointerType:
+    def scalar(self) -> DType:
         return self.element_ty
 
 
 _LONG = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}
 
-int1 = DType("int1", np.bool_, np.bool_, 1, signed=False)
-int8 = DType("int8", np.int8, np.int8, 8)
-int16 = DType("int16", np.int16, np.int16, 16)
-int32 = DType("int32", np.int32, np.int32, 32)
-int64 = DType("int64", np.int64, np.int64, 64)
-uint8 = DType("uint8", np.uint8, np.uint8, 8, signed=False)
-uint16 = DType("uint16", np.uint16, np.uint16, 16, signed=False)
-uint32 = DType("uint32", np.uint32, np.uint32, 32, signed=False)
-uint64 = DType("uint64", np.uint64, np.uint64, 64, signed=False)
-float16 = DType("fp16", np.float16, np.float16, 16)
-bfloat16 = DType("bf16", np.float32, np.int16, 16)
-float32 = DType("fp32", np.float32, np.float32, 32)
-float64 = DType("fp64", np.float64, np.float64, 64)
+int1 = DType("int1", np.bool_, 1, signed=False)
+int8 = DType("int8", np.int8, 8)
+int16 = DType("int16", np.int16, 16)
+int32 = DType("int32", np.int32, 32)
+int64 = DType("int64", np.int64, 64)
+uint8 = DType("uint8", np.uint8, 8, signed=False)
+uint16 = DType("uint16", np.uint16, 16, signed=False)
+uint32 = DType("uint32", np.uint32, 32, signed=False)
+uint64 = DType("uint64", np.uint64, 64, signed=False)
+float16 = DType("fp16", np.float16, 16)
+bfloat16 = DType("bf16", np.float32, 16)
+float32 = DType("fp32", np.float32, 32)
+float64 = DType("fp64", np.float64, 64)
 
 ALL = (int1, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, bfloat16, float32, float64)
 

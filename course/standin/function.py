@@ -7,7 +7,6 @@ import functools
 import inspect
 import itertools
 import linecache
-import math
 import textwrap
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -16,16 +15,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..report import Fault, Launch
-from ..report import Program as Id
-from .dtypes import OF_TORCH, BlockType, DType, PointerType, bfloat16, float32, int1, of_number
-from .frame import Frame, Unsupported
-from .language import WORDS, constexpr, device_print, maximum, minimum
+from torchops.course.report import Fault, Launch
+from torchops.course.report import Program as Id
+
+from .arithmetic import maximum, minimum
+from .dtypes import OF_TORCH, DType, PointerType, float32, of_number
+from .frame import Frame
+from .language import device_print
 from .memory import Buffer, Memory
-from .program import Program, Stopped, run
+from .program import Program, Stopped, Undefined, run
 from .races import race
 from .session import session
-from .tensors import Tensor, Undefined, number
+from .tensors import Tensor, number
+from .vocabulary import WORDS, constexpr
 
 _OPTIONS = {"num_warps", "num_stages", "num_ctas", "maxnreg", "debug", "enable_fp_fusion", "launch_cooperative_grid"}
 """What a launch can be told for a GPU."""
@@ -119,10 +121,9 @@ class Function:
         if self._returned is None:
             self._returned = (value,)
             return
-        a, b = (getattr(one, "type", one) for one in (self._returned[0], value))
-        if isinstance(a, DType | BlockType | PointerType) or isinstance(b, DType | BlockType | PointerType):
-            if a != b:
-                raise TypeError(f"Return type mismatch: {a} and {b}. Note all return types were: [{a}, {b}]")
+        a, b = (one.type if isinstance(one, Tensor) else one for one in (self._returned[0], value))
+        if a != b and not isinstance(a, tuple):
+            raise TypeError(f"Return type mismatch: {a} and {b}. Note all return types were: [{a}, {b}]")
 
     def __call__(self, *args: Any, **more: Any) -> Any:
         raise RuntimeError("Cannot call @triton.jit'd outside of the scope of a kernel")
@@ -211,7 +212,7 @@ def _buffer(tensor: torch.Tensor, buffers: dict[Any, Buffer], name: str = "") ->
         raise ValueError(f"kernels run on the CPU here, and `{name}` is on {tensor.device}")
     if tensor.dtype not in OF_TORCH:
         raise TypeError(f"`{name}` is of {tensor.dtype}, of which a kernel knows nothing")
-    key = (tensor.untyped_storage()._cdata if tensor.device.type == "meta" else tensor.untyped_storage().data_ptr(), tensor.dtype)
+    key = tensor.untyped_storage()._cdata, tensor.dtype
     if key not in buffers:
         buffers[key] = Buffer(name, tensor)
     return buffers[key]
@@ -232,6 +233,3 @@ def _programs(grid: Id, few: bool, backward: bool) -> Iterator[Id]:
 
 def _words(error: Exception) -> str:
     return str(error) or repr(error)
-
-
-__all__ = ["Function", "Unsupported", "bfloat16", "int1", "math"]

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .. import report
-from ..report import Access, Fault
-from ..report import Program as Id
+from torchops.course import report
+from torchops.course.report import Access, Fault
+from torchops.course.report import Program as Id
+
 from .dtypes import OF_TORCH, DType, bfloat16
 from .program import Stopped, running
-from .tensors import Tensor
 
 BUDGET = 4_000_000
 """Elements of loads and stores that are kept; of more, races are not looked for."""
@@ -27,21 +27,17 @@ class Buffer:
         self.dtype: DType = OF_TORCH[tensor.dtype]
         self.itemsize = tensor.element_size()
         self.flat: np.ndarray | None = None
-        if tensor.device.type == "meta":
-            # its last element is the last one there is
-            reach = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
-            self.size = tensor.storage_offset() + reach + 1 if tensor.numel() else 0
-        else:
+        self.size = tensor.untyped_storage().nbytes() // self.itemsize
+        if tensor.device.type != "meta":
             whole = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
             self.flat = (whole.view(torch.int16) if self.dtype is bfloat16 else whole).numpy()
-            self.size = len(self.flat)
 
     def described(self) -> report.Buffer:
         values = None
         if self.flat is not None and self.size <= report.Buffer.LARGE:
             values = self.decoded(self.flat).astype(np.float64)
         one = self.tensor
-        return report.Buffer(tuple(one.shape), one.stride(), one.storage_offset(), values)
+        return report.Buffer(tuple(one.shape), one.stride(), int(one.storage_offset()), values)
 
     def decoded(self, raw: np.ndarray) -> np.ndarray:
         """What stands in memory, as it is computed with."""
@@ -85,49 +81,42 @@ class Memory:
             for one in self.log
         )
 
-    def load(self, at: Tensor, mask: np.ndarray | None, other: np.ndarray | None) -> np.ndarray:
-        buffer = at.buffer
-        assert buffer is not None
-        found = np.zeros(at.shape, buffer.dtype.storage)
-        if other is not None:
-            found[...] = other
-        live = self._live(at, mask, "oob_read")
+    def load(self, buffer: Buffer, at: np.ndarray, mask: np.ndarray | None, other: Any) -> np.ndarray:
+        """The elements `at`; `other` where the mask leaves them out."""
+        found = np.empty(at.shape, buffer.dtype.storage)
+        found[...] = other
+        live = self._live(buffer, at, mask, "oob_read")
         if buffer.flat is None or not self.checks:
             return found
-        values = buffer.decoded(buffer.flat[live])
         self._keep(Entry(running().id, "load", buffer, live, running().line))
+        values = buffer.decoded(buffer.flat[live])
         if mask is None:
             return values.reshape(at.shape)
         found[mask] = values
         return found
 
-    def store(self, at: Tensor, values: np.ndarray, mask: np.ndarray | None) -> None:
-        buffer = at.buffer
-        assert buffer is not None
-        live = self._live(at, mask, "oob_write")
+    def store(self, buffer: Buffer, at: np.ndarray, values: Any, mask: np.ndarray | None) -> None:
+        live = self._live(buffer, at, mask, "oob_write")
         if buffer.flat is None or not self.checks or not live.size:
             return
-        raw = np.ascontiguousarray(buffer.encoded(values.reshape(-1) if mask is None else values[mask]))
+        raw = np.ascontiguousarray(buffer.encoded(_lanes(values, mask)))
         bits, before = (one.view(f"u{buffer.itemsize}") for one in (raw, buffer.flat[live]))
-        self._check_lanes(buffer, live, bits)
+        _check_lanes(buffer, live, bits)
         buffer.flat[live] = raw
         self._keep(Entry(running().id, "store", buffer, live, running().line, bits, bits == before))
 
-    def add(self, at: Tensor, values: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-        """An atomic update: lanes one by one. Returns what stood there."""
-        buffer = at.buffer
-        assert buffer is not None
-        live = self._live(at, mask, "oob_write")
+    def add(self, buffer: Buffer, at: np.ndarray, values: Any, mask: np.ndarray | None) -> np.ndarray:
+        """An atomic update, lane by lane. Returns what stood there."""
+        live = self._live(buffer, at, mask, "oob_write")
         old = np.zeros(at.shape, buffer.dtype.storage)
         if buffer.flat is None or not self.checks:
             return old
-        lanes = np.ones(at.shape, bool) if mask is None else mask
         found = []
-        for element, value in zip(live, values[lanes], strict=True):
+        for element, value in zip(live, _lanes(values, mask), strict=True):
             held = buffer.decoded(buffer.flat[element : element + 1])
             found.append(held[0])
             buffer.flat[element : element + 1] = buffer.encoded(held + value)
-        old[lanes] = found
+        old[... if mask is None else mask] = np.reshape(found, at.shape) if mask is None else found
         self._keep(Entry(running().id, "update", buffer, live, running().line))
         return old
 
@@ -140,30 +129,34 @@ class Memory:
         else:
             self.log.append(entry)
 
-    def _live(self, at: Tensor, mask: np.ndarray | None, kind: str) -> np.ndarray:
-        """The elements that are touched; all of them are there."""
-        data = np.asarray(at.data)
-        live = data.reshape(-1) if mask is None else data[mask]
-        assert at.buffer is not None
-        if self.checks and live.size and not (live.min() >= 0 and live.max() < at.buffer.size):
-            raise Stopped(_outside(at.buffer, live, kind))
+    def _live(self, buffer: Buffer, at: np.ndarray, mask: np.ndarray | None, kind: str) -> np.ndarray:
+        """The elements that are touched, all of which have to be there."""
+        live = _lanes(at, mask)
+        if self.checks and live.size and not (live.min() >= 0 and live.max() < buffer.size):
+            raise Stopped(_outside(buffer, live, kind))
         return live
 
-    def _check_lanes(self, buffer: Buffer, elements: np.ndarray, bits: np.ndarray) -> None:
-        if (elements[1:] > elements[:-1]).all():
-            return
-        order = np.argsort(elements, kind="stable")
-        elements, bits = elements[order], bits[order]
-        clash = np.flatnonzero((elements[1:] == elements[:-1]) & (bits[1:] != bits[:-1]))
-        if clash.size:
-            element = int(elements[clash[0]])
-            program = running()
-            raise Stopped(
-                Fault(
-                    "lanes", program.line, program.kernel, buffer.name, element=element,
-                    detail=f"two lanes of one store wrote element {element} with different values",
-                )
-            )  # fmt: skip
+
+def _lanes(block: Any, mask: np.ndarray | None) -> np.ndarray:
+    """What a block holds where the mask does not leave it out, one after the other."""
+    return np.reshape(block, -1) if mask is None else np.asarray(block)[mask]
+
+
+def _check_lanes(buffer: Buffer, elements: np.ndarray, bits: np.ndarray) -> None:
+    """No two lanes of a store write different values to one element."""
+    if (elements[1:] > elements[:-1]).all():
+        return
+    order = np.argsort(elements, kind="stable")
+    elements, bits = elements[order], bits[order]
+    clash = np.flatnonzero((elements[1:] == elements[:-1]) & (bits[1:] != bits[:-1]))
+    if clash.size:
+        element, program = int(elements[clash[0]]), running()
+        raise Stopped(
+            Fault(
+                "lanes", program.line, program.kernel, buffer.name, element=element,
+                detail=f"two lanes of one store write different values to element {element}",
+            )
+        )  # fmt: skip
 
 
 def _outside(buffer: Buffer, elements: np.ndarray, kind: str) -> Fault:

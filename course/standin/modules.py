@@ -10,7 +10,7 @@ from typing import Any
 from torch.utils._triton import has_triton_package
 
 from .function import Function
-from .language import WORDS
+from .vocabulary import WORDS
 
 
 def jit(function: Callable[..., Any] | None = None, **_options: Any) -> Any:
@@ -29,7 +29,9 @@ def next_power_of_2(n: int) -> int:
 def _modules() -> dict[str, ModuleType]:
     triton, language = ModuleType("triton", __doc__), ModuleType("triton.language", __doc__)
     language.__dict__.update(WORDS)
-    triton.__dict__.update(jit=jit, cdiv=cdiv, next_power_of_2=next_power_of_2, language=language, __version__="stand-in")
+    triton.__dict__.update(
+        jit=jit, cdiv=cdiv, next_power_of_2=next_power_of_2, language=language, __version__="stand-in"
+    )
     return {"triton": triton, "triton.language": language}
 
 
@@ -37,7 +39,7 @@ MODULES = _modules()
 
 
 def install() -> None:
-    """Nobody imports another Triton in this process from here on; torch, which would ask more of it, is told that there is none."""
+    """Nobody imports another Triton in this process from here on; torch, which asks more of one, is told that there is none."""
     if sys.modules.get("triton") is MODULES["triton"]:
         return
     for name in [one for one in sys.modules if one.partition(".")[0] == "triton"]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..report import Fault
-from ..report import Program as Id
+from torchops.course.report import Fault
+from torchops.course.report import Program as Id
 
 if TYPE_CHECKING:
     from .memory import Memory
@@ -35,6 +35,10 @@ class Stopped(Exception):  # noqa: N818 (it is what has happened)
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.detail)
         self.fault = fault
+
+
+class Undefined(Exception):  # noqa: N818 (it is a result)
+    """The result of an operation is undefined."""
 
 
 _running: list[Program] = []

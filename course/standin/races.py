@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..report import Fault
+from torchops.course.report import Fault
+
 from .memory import Buffer, Entry
 
 _LOAD, _STORE, _UPDATE = range(3)
@@ -46,9 +47,8 @@ class _Touches:
         self.element = np.concatenate([one.elements for one in self.entries])
         self.program = np.repeat([programs[one.program] for one in self.entries], counts)
         self.kind = np.repeat([_KINDS[one.kind] for one in self.entries], counts)
-        nothing = [np.zeros(n, bool) for n in counts]
-        self.silent = np.concatenate([none if e.silent is None else e.silent for e, none in zip(self.entries, nothing, strict=True)])
-        self.bits = np.concatenate([none if e.bits is None else e.bits for e, none in zip(self.entries, nothing, strict=True)])
+        self.silent = np.concatenate([_or_zeros(one.silent, one) for one in self.entries])
+        self.bits = np.concatenate([_or_zeros(one.bits, one) for one in self.entries])
 
     def stores_differ(self, kernel: str) -> Fault | None:
         stores = self.kind == _STORE
@@ -88,9 +88,14 @@ class _Touches:
             for a in np.flatnonzero(here & one)
             if (others := np.flatnonzero(here & other & (self.program != self.program[a]))).size
         )
-        first, second = sorted((self.entries[self.entry[a]], self.entries[self.entry[b]]), key=lambda e: e.kind == "load")
-        both = {first.kind, second.kind} == {"store"}
+        two = (self.entries[self.entry[a]], self.entries[self.entry[b]])
+        first, second = sorted(two, key=lambda access: access.kind == "load")
         return Fault(
-            "race", first.line, kernel, self.buffer.name, element=element, programs=(first.program, second.program), both_store=both,
+            "race", first.line, kernel, self.buffer.name, element=element, programs=(first.program, second.program),
+            both_store=first.kind == second.kind == "store",
             detail=f"programs {first.program} and {second.program} both touch element {element} of `{self.buffer.name}`",
         )  # fmt: skip
+
+
+def _or_zeros(known: np.ndarray | None, entry: Entry) -> np.ndarray:
+    return np.zeros(entry.elements.size, bool) if known is None else known

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..report import Launch
+from torchops.course.report import Launch
+
 from .program import Program
 
 

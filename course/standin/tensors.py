@@ -12,16 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .dtypes import (
-    BlockType, DType, PointerType, bfloat16, common, float32, int1, int64, of_number, wider,
-)  # fmt: skip
+from .dtypes import BlockType, DType, PointerType, bfloat16, common, float32, int1, of_number
+from .program import Undefined, running
 
 if TYPE_CHECKING:
     from .memory import Buffer
-
-
-class Undefined(Exception):  # noqa: N818 (it is a result)
-    """The result of an operation is undefined."""
 
 
 class Tensor:
@@ -29,7 +24,7 @@ class Tensor:
 
     __slots__ = ("buffer", "data", "dtype")
 
-    def __init__(self, data: Any, dtype: DType | PointerType, buffer: Buffer | None = None) -> None:
+    def __init__(self, data: Any, dtype: DType, buffer: Buffer | None = None) -> None:
         self.data = data
         self.dtype = dtype
         self.buffer = buffer
@@ -43,7 +38,7 @@ class Tensor:
         return int(self.data.size)
 
     @property
-    def type(self) -> BlockType | DType | PointerType:
+    def type(self) -> BlockType | DType:
         return BlockType(self.dtype, self.shape) if self.data.ndim else self.dtype
 
     @property
@@ -57,8 +52,8 @@ class Tensor:
         return f"{self.dtype}[{', '.join(f'constexpr[{n}]' for n in self.shape)}]"
 
 
-# what torch and NumPy call it where they complain about it
-Tensor.__name__ = "tensor"
+# what Python, torch and NumPy call it where they complain about it
+Tensor.__name__, Tensor.__module__ = "tensor", "triton.language.core"
 
 
 def as_tensor(value: Any) -> Tensor:
@@ -74,14 +69,14 @@ def number(value: float, dtype: DType) -> Tensor:
     return Tensor(rounded(np.asarray(value).astype(dtype.storage), dtype), dtype)
 
 
-def rounded(data: Any, dtype: DType | PointerType) -> Any:
+def rounded(data: Any, dtype: DType) -> Any:
     """Data of bfloat16 as it can be held."""
     if dtype is not bfloat16:
         return data
     return torch.from_numpy(np.asarray(data, np.float32)).bfloat16().float().numpy()
 
 
-def cast(value: Tensor, dtype: DType | PointerType) -> Tensor:
+def cast(value: Tensor, dtype: DType) -> Tensor:
     if value.dtype == dtype:
         return value
     if value.points or isinstance(dtype, PointerType):
@@ -115,9 +110,7 @@ def _fit(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     a, b = (1,) * (n - len(a)) + a, (1,) * (n - len(b)) + b
     for i, (left, right) in enumerate(zip(a, b, strict=True)):
         if left != right and 1 not in (left, right):
-            raise ValueError(
-                f"Cannot make_shape_compatible: incompatible dimensions at index {i}: {left} and {right}"
-            )
+            raise ValueError(f"Cannot make_shape_compatible: incompatible dimensions at index {i}: {left} and {right}")
     return tuple(map(max, a, b))
 
 
@@ -136,26 +129,31 @@ def broadcast_to(value: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def meet(a: Any, b: Any, *, dividing: bool = False) -> tuple[Tensor, Tensor]:
     """Two operands in their common type and shape; they may be numbers of Python's."""
-    numbers = [not isinstance(one, Tensor) for one in (a, b)]
+    a_is_number, b_is_number = not isinstance(a, Tensor), not isinstance(b, Tensor)
     x, y = as_tensor(a), as_tensor(b)
     if x.points or y.points:
         other = y.dtype if x.points else x.dtype
         if other.is_floating() or (x.points and y.points and x.dtype != y.dtype):
             raise TypeError(f"invalid operands of type {x.dtype!r} and {y.dtype!r}")
         return fit(x, y)
-    if x.dtype == y.dtype and not any(numbers) and not dividing:
+    if x.dtype is y.dtype and not dividing and a_is_number == b_is_number:
         return fit(x, y)
-    dtype = common(x.dtype, numbers[0], y.dtype, numbers[1], dividing)  # type: ignore[arg-type]  # no pointers
-    for value, is_number in ((a, numbers[0]), (b, numbers[1])):
-        if is_number and dtype.is_int() and not dtype.holds(value):
-            if value < 0 and not dtype.signed:
-                raise ValueError(
-                    "Cannot perform a binary operation between an unsigned tensor and a negative scalar. "
-                    "Perform a explicit cast on one of them."
-                )
-            raise ValueError(f"Scalar {value} is out of range for type {dtype}")
-    x, y = (number(v, dtype) if n else cast(t, dtype) for v, t, n in ((a, x, numbers[0]), (b, y, numbers[1])))
-    return fit(x, y)
+    dtype = common(x.dtype, a_is_number, y.dtype, b_is_number, dividing)
+    return fit(
+        _numbered(a, dtype) if a_is_number else cast(x, dtype), _numbered(b, dtype) if b_is_number else cast(y, dtype)
+    )
+
+
+def _numbered(value: float, dtype: DType) -> Tensor:
+    """A number that takes the type of a block."""
+    if dtype.is_int() and not dtype.holds(value):
+        if value < 0 and not dtype.signed:
+            raise ValueError(
+                "Cannot perform a binary operation between an unsigned tensor and a negative scalar. "
+                "Perform a explicit cast on one of them."
+            )
+        raise ValueError(f"Scalar {value} is out of range for type {dtype}")
+    return number(value, dtype)
 
 
 # ---- operators
@@ -196,7 +194,7 @@ def division(a: Any, b: Any) -> Tensor:
     x, y = meet(a, b, dividing=True)
     if not x.dtype.is_int():
         raise TypeError(f"unexpected type {x.dtype}")
-    return Tensor((x.data - _remainder(x, y)) // y.data, x.dtype)
+    return Tensor((x.data - _remainder(x, y)) // y.data, x.dtype)  # exact
 
 
 def remainder(a: Any, b: Any) -> Tensor:
@@ -205,9 +203,11 @@ def remainder(a: Any, b: Any) -> Tensor:
 
 
 def _remainder(x: Tensor, y: Tensor) -> Any:
+    if running().compiling:
+        return x.data
     if not np.all(y.data):
         raise Undefined("integer division by zero")
-    if x.dtype.signed and np.any((x.data == np.iinfo(x.data.dtype).min) & (y.data == -1)):  # type: ignore[union-attr]
+    if x.dtype.signed and np.any((x.data == np.iinfo(x.data.dtype).min) & (y.data == -1)):
         raise Undefined("signed division overflow (MIN / -1)")
     return np.fmod(x.data, y.data)
 
@@ -298,6 +298,3 @@ def select(condition: Any, a: Any, b: Any) -> Tensor:
     else:
         where, _ = fit(where, x)
     return x.with_data(np.where(where.data, x.data, y.data))
-
-
-__all__ = ["BINARY", "UNARY", "Tensor", "Undefined", "int64", "wider"]
