@@ -10,14 +10,18 @@ import json
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrow, Rectangle
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from torchops.files import replacing
 from torchops.files.fonts import choose
-from torchops.files.plots import figure
 from torchops.models.colours import COLOURS
 
 from .lesson import Lesson, folders, load
@@ -27,8 +31,9 @@ from .scene import Cell, Grid, Plane, Scene, scenes
 INK, FAINT, LINE, PAPER, MARK = "#26323d", "#8895a1", "#c3ccd4", "#ffffff", "#c1121f"
 HUES = tuple(tuple((channel / 255) * 0.62 + 0.38 for channel in COLOURS[n]) for n in (2, 1, 3, 7, 4, 5, 6))
 """Of Okabe and Ito, who chose them for all readers, and so pale that values stand out."""
-LARGEST, SMALLEST = 0.42, 0.07
-"""A cell's side, in inches."""
+LARGEST, READABLE, SMALLEST = 0.42, 0.26, 0.07
+"""A cell's side, in inches; values are easily read in those that are so large."""
+DPI = 120
 WIDE, TALL = 8.4, 5.6
 """What cells may take of a picture, in inches."""
 NUMBERS, APART, BESIDE = 0.3, 0.22, 0.45
@@ -53,8 +58,13 @@ def write(scene: Scene, path: Path) -> Path:
     described.add_text("Description", content(scene), zip=True)
     drawn = _Drawing(scene).figure
     choose(drawn)
+    drawn.set_dpi(DPI)
+    canvas = FigureCanvasAgg(drawn)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())
     with replacing(path) as beside:
-        drawn.savefig(beside, dpi=120, pil_kwargs={"pnginfo": described, "optimize": True})
+        few = Image.fromarray(pixels).convert("RGB").quantize(128)  # colours: a third of the file
+        few.save(beside, "PNG", pnginfo=described, optimize=True)
     return path
 
 
@@ -68,21 +78,20 @@ class _Drawing:
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
-        self.side = next(side for side in _sides() if self._fits(side) or side <= SMALLEST)
-        rows = self._rows(self.side)
+        self.side, rows = self._layout()
         heights = [max(self._height(grid) for grid in row) for row in rows]
         width = max(6.4, max(self._row_width(row) for row in rows) + 0.5)
         legend = self._legend(width)
-        title = textwrap.wrap(scene.title, int(width / 0.092)) or [""]
+        size = 11 if len(scene.title) * 0.092 < width else 9.5
+        title = textwrap.wrap(scene.title[:1].upper() + scene.title[1:], int(width / 0.0084 / size)) or [""]
         top = 0.35 + 0.2 * len(title)
         height = top + sum(heights) + 0.25 * (len(rows) - 1) + 0.2 + 0.24 * len(legend) + 0.32
-        self.figure = figure(width, height)
-        self.figure.set_layout_engine("none")
+        self.figure = Figure(figsize=(width, height))
         self.axes: Axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set(xlim=(0, width), ylim=(height, 0))
         self.axes.set_axis_off()
         for n, line in enumerate(title):
-            self._text(width / 2, 0.27 + 0.2 * n, line, 11, INK, weight="bold")
+            self._text(width / 2, 0.27 + 0.2 * n, line, size, INK, weight="bold")
         for row, tall in zip(rows, heights, strict=True):
             self._row(row, top, tall, width)
             top += tall + 0.25
@@ -92,21 +101,21 @@ class _Drawing:
             top += 0.24
         self._text(width / 2, height - 0.18, scene.caption, 7.5, FAINT)
 
-    def _fits(self, side: float) -> bool:
-        self.side = side
-        rows = self._rows(side)
-        return (
-            max(self._row_width(row) for row in rows) <= WIDE
-            and sum(max(self._height(grid) for grid in row) for row in rows) <= TALL
-        )
-
-    def _rows(self, side: float) -> list[list[Grid]]:
-        """All tensors in one row; or what is loaded in one and what is stored in another, where that makes cells larger."""
+    def _layout(self) -> tuple[float, list[list[Grid]]]:
+        """How large cells are, and which tensors stand in a row: all, or those that are loaded and those that are stored,
+        where that makes small cells larger."""
         one = [list(self.scene.grids)]
-        two = [[g for g in self.scene.grids if g.stores is stores] for stores in (False, True)]
-        two = [row for row in two if row]
-        widest = [max(self._row_width(row) for row in rows) for rows in (one, two)]
-        return one if widest[0] <= WIDE or len(two) < 2 else two
+        two = [[grid for grid in self.scene.grids if grid.stores is stores] for stores in (False, True)]
+        found = [(self._largest(rows), rows) for rows in (one, two) if all(rows)]
+        return found[0] if found[0][0] >= READABLE else max(found, key=lambda side_rows: side_rows[0])
+
+    def _largest(self, rows: list[list[Grid]]) -> float:
+        """The largest side of cells with which these rows have room."""
+        for self.side in _sides():  # what the next lines measure is of this side
+            tall = sum(max(map(self._height, row)) for row in rows)
+            if max(map(self._row_width, rows)) <= WIDE and tall <= TALL:
+                break
+        return self.side
 
     def _plane_lines(self, grid: Grid) -> list[list[Plane]]:
         """Planes beside each other, in as few lines of equal length as there is room for."""
@@ -145,7 +154,7 @@ class _Drawing:
             left += self._width(grid) + BESIDE
 
     def _arrow(self, left: float, middle: float) -> None:
-        shape = {"width": 0.035, "head_width": 0.14, "head_length": 0.12, "length_includes_head": True}
+        shape: dict[str, Any] = {"width": 0.035, "head_width": 0.14, "head_length": 0.12, "length_includes_head": True}
         self.axes.add_patch(FancyArrow(left, middle, 0.26, 0, color=FAINT, lw=0, **shape))
 
     def _grid(self, grid: Grid, left: float, top: float) -> None:
