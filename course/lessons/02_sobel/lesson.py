@@ -93,7 +93,7 @@ STEPS = (
     Step(
         "1",
         "gx: how fast x grows to the right",
-        8,
+        10,
         "gradient",
         spec_of_gx,
         (
@@ -142,7 +142,7 @@ STEPS = (
     Step(
         "2",
         "the magnitude",
-        6,
+        5,
         "sobel",
         spec,
         (
@@ -195,7 +195,7 @@ STEPS = (
     Step(
         "3",
         "a border that is no edge",
-        6,
+        5,
         "sobel",
         spec,
         (

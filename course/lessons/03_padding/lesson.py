@@ -65,6 +65,13 @@ def explain(inputs, first, got, want):
     return text
 
 
+def explain_mean(inputs, first, got, want):
+    x, n, mode, *value = inputs
+    window = spec(x, n, mode, *value)[first[:2]][first[2] : first[2] + 2 * n + 1, first[3] : first[3] + 2 * n + 1]
+    total, rows = window.sum().item(), " / ".join(" ".join(f"{v:g}" for v in row) for row in window.tolist())
+    return f"Its window holds {rows}; that is {total:g} in all, and {total:g} / {window.numel()} = {want:g}."
+
+
 def at(x, n, index):
     """x padded, where `index(i, size)` is the pixel that position i stands for."""
     h, w = (index(torch.arange(-n, size + n), size) for size in x.shape[2:])
@@ -202,6 +209,7 @@ STEPS = (
             "You have written what (h, w) holds, wherever it lies: `pixel`. A neighbour of (h, w) is (h + r, w + s).",
             "A window has 2 * N + 1 rows and as many columns.",
         ),
+        explain_mean,
         far=lambda: (torch.empty(300, 8, 1000, 1000, device="meta"), 1, "reflect"),
         mirror=lambda *inputs: blurred(torchops.conv2d, *inputs),
     ),

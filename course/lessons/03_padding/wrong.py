@@ -103,5 +103,11 @@ WRONG = (
         "the same pixel every time",
         ((PIXEL, "pixel(x_ptr + plane * H * W, h, w, H, W, value, REFLECT)"),),
     ),
+    Wrong(
+        "rows_only",
+        "values",
+        "Its window holds 6 5 6 / 2 1 2 / 6 5 6",
+        ((PIXEL, "pixel(x_ptr + plane * H * W, h + r, w, H, W, value, REFLECT)"),),
+    ),
     Wrong("precedence", "values", "expected", ((MEAN, "total / (2 * N + 1) * (2 * N + 1)"),)),
 )
