@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import functools
+import io
+import os
 import re
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +21,15 @@ from .report import Fault
 
 CAPABILITY = 90
 """Of the GPU that is compiled for."""
+
+
+class Uncompilable(Exception):  # noqa: N818 (it is what a kernel is)
+    """Triton's compiler has written why to the process's own stderr, with the line."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        first = re.search(r"^(.*):(\d+):\d+: error: (.*)$", said, re.MULTILINE)
+        self.file, self.line, self.why = (first[1], int(first[2]), first[3]) if first else ("", 0, said)
 
 
 class Compiler:
@@ -32,25 +48,72 @@ class Compiler:
         )
         key = record.fn.cache_key, str(signature), str(constants), str(attributes), str(options)
         if key not in self._made:
-            self._made[key] = mlir.to_generic(harness._stage_text(record, "ttir", self.target), None)
+            with _stderr() as said:
+                try:
+                    text = harness._stage_text(record, "ttir", self.target)
+                except RuntimeError as error:
+                    raise Uncompilable(said() or str(error)) from error
+            self._made[key] = mlir.to_generic(text, None)
         return self._made[key]
+
+
+@contextlib.contextmanager
+def _stderr() -> Iterator[Any]:
+    """What C++ writes to the process's stderr is kept in the block; the module, which Triton prints, is dropped."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as kept, contextlib.redirect_stdout(io.StringIO()):
+        os.dup2(kept.fileno(), 2)
+
+        def said() -> str:
+            kept.seek(0)
+            return kept.read(1 << 16).decode(errors="replace")
+
+        try:
+            yield said
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
 
 
 parse = functools.lru_cache(maxsize=64)(mlir.parse)
 """The module that a text is; running it leaves it as it is."""
 
 
-def complaint(error: triton.CompilationError, file: Path) -> Fault:
-    """The line of the file that Triton cannot compile, and why; it counts lines from where a function begins."""
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    line = 0
+def complaint(error: Exception, file: Path) -> Fault | None:
+    """What Triton cannot compile, and why, at its line; None if an exception is about something else."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    if isinstance(error, Uncompilable):
+        return Fault("compile", error.line if Path(error.file) == file else 0, detail=error.why)
+    if isinstance(error, triton.CompilationError):
+        return _compilation(error, text)
+    if found := re.search(r"^Unsupported function referenced: <(?:\S+ )*?'?([\w.]+)'?(?: at | of |>)", str(error)):
+        return Fault("compile", _named(text, found[1]), detail=str(error))
+    return None
+
+
+def _compilation(error: triton.CompilationError, text: str) -> Fault:
+    """Triton counts lines from where a function begins."""
+    lines, line = text.splitlines(), 0
     cause: BaseException | None = error
     while isinstance(cause, triton.CompilationError):
         # of functions that call each other, the innermost that is the student's and not Triton's
         first = (cause.src or "").splitlines()[:1]
-        start = next((n for n, text in enumerate(lines) if first and text.strip() == first[0].strip()), None)
+        start = next((n for n, one in enumerate(lines) if first and one.strip() == first[0].strip()), None)
         if start is not None:
             line = start + getattr(cause.node, "lineno", 0)
         error, cause = cause, cause.__cause__
-    words = error.error_message or (str(cause).strip() if cause is not None else str(error).strip().splitlines()[-1])
-    return Fault("compile", line, detail=re.sub(r"^\w+Error\(['\"](.*)['\"]\)$", r"\1", words))
+    said = error.error_message or (str(cause).strip() if cause is not None else str(error).strip().splitlines()[-1])
+    return Fault("compile", line, detail=said)
+
+
+def _named(text: str, function: str) -> int:
+    """The line of a kernel that calls a function which is not Triton's."""
+    name = function.rpartition(".")[2]
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef) and any("jit" in ast.unparse(one) for one in node.decorator_list):
+            for call in (one for one in ast.walk(node) if isinstance(one, ast.Call)):
+                called = ast.unparse(call.func)
+                if called.rpartition(".")[2] == name and not called.startswith("tl."):
+                    return call.lineno
+    return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +63,7 @@ class Fault:
 
     Kinds: "compile", "oob_read", "oob_write", "race" (two programs), "lanes" (two lanes of one store), "undefined" (a division
     by zero, say), "uninitialised" (a load of what nobody has stored), "far" (an offset beyond 2^31 that went wrong),
-    "timeout", "exception", "says" (a lesson's own complaint), "unchecked" (the machine cannot tell).
+    "timeout", "exception", "exit", "says" (a lesson's own complaint), "unchecked" (the machine cannot tell).
     """
 
     kind: str
@@ -118,8 +119,8 @@ class Patch:
 @dataclass(frozen=True)
 class Finding:
     """What came of one case. Kinds: "ok", those of a :class:`Fault`, and "hole", "syntax", "import", "missing" (a file or a
-    function), "shape", "unwritten", "values", "input" (a kernel wrote to its input), "nokernel"; of the process: "crash",
-    "exit", "killed", "checker" (the checker itself is wrong)."""
+    function), "shape", "unwritten", "values", "input" (a kernel wrote to its input), "nokernel", "unseen" (an experiment that
+    has not shown what it is to show); of the process: "crash", "exit", "killed", "checker" (the checker itself is wrong)."""
 
     kind: str
     case: str = ""
@@ -165,6 +166,8 @@ class Report:
     finding: Finding | None = None
     """What is wrong with the file as a whole, or became of its process."""
     seconds: float = 0.0
+    printed: tuple[str, ...] = ()
+    """Lines that the student's file has printed, on the host."""
 
     @property
     def last(self) -> Finding | None:
@@ -180,7 +183,8 @@ class Report:
         return undone[0].findings[-1].kind if undone else "ok"
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """As JSON has it, which has no NaN and no infinity: they are texts."""
+        return _plain(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Report:
@@ -192,6 +196,21 @@ _NESTED: dict[str, Any] = {
 }  # fmt: skip
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+_NUMBERS = ("got", "want")
+
+
+def _numbers(value: Any) -> Any:
+    return [_numbers(one) for one in value] if isinstance(value, list | tuple) else float(value)
+
+
 def _made(kind: Any, data: dict[str, Any]) -> Any:
     def value(name: str, given: Any) -> Any:
         if name in _NESTED and given is not None:
@@ -200,8 +219,10 @@ def _made(kind: Any, data: dict[str, Any]) -> Any:
                 if isinstance(given, list | tuple)
                 else _made(_NESTED[name], given)
             )
+        if name in _NUMBERS:
+            return _numbers(given)
         if name == "programs" and isinstance(given, list | tuple):
             return tuple(tuple(one) for one in given)
-        return tuple(given) if isinstance(given, list) and name not in ("got", "want", "bad") else given
+        return tuple(given) if isinstance(given, list) and name != "bad" else given
 
     return kind(**{name: value(name, given) for name, given in data.items()})

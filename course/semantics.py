@@ -14,7 +14,6 @@ from unittest import mock
 
 import numpy as np
 import torch
-import triton
 from torch import Tensor
 from triton.runtime.jit import JITFunction
 from ttsem import harness, sanitize
@@ -76,10 +75,11 @@ class Semantics:
             with time_limit(SECONDS):
                 faults = (virtual.astray(record, self._compiler, file) for record in launches)
                 return next((fault for fault in faults if fault is not None), None)
-        except triton.CompilationError as error:
-            return complaint(error, file)
-        except (Exception, Expired) as error:  # what ttsem cannot execute
-            return Fault("unchecked", detail=f"{type(error).__name__} {error}".strip())
+        except Exception as error:
+            # what Triton cannot compile, or ttsem not execute
+            return complaint(error, file) or Fault("unchecked", detail=f"{type(error).__name__}: {error}")
+        except Expired:
+            return Fault("unchecked", detail=f"it takes more than {SECONDS:g} s")
 
 
 @contextlib.contextmanager
@@ -240,9 +240,8 @@ def _fault(error: BaseException, file: Path, limit: float) -> Fault:
         return _kernel_fault(error.fault)
     if isinstance(error, sanitize.Unjudged):
         return Fault("unchecked", int(sanitize._source_of(str(error))[1]) or line_in(error, file), detail=str(error))
-    if isinstance(error, triton.CompilationError):
-        return complaint(error, file)
-    return fault_of(error, file, limit)
+    said = complaint(error, file) if isinstance(error, Exception) else None
+    return fault_of(error, file, limit) if said is None else said
 
 
 _KINDS = {"oob_read": "oob_read", "oob_write": "oob_write", "race": "race"}
