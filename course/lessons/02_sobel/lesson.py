@@ -93,7 +93,7 @@ STEPS = (
     Step(
         "1",
         "gx: how fast x grows to the right",
-        10,
+        8,
         "gradient",
         spec_of_gx,
         (
@@ -142,7 +142,7 @@ STEPS = (
     Step(
         "2",
         "the magnitude",
-        5,
+        7,
         "sobel",
         spec,
         (
