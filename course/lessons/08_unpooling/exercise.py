@@ -1,6 +1,6 @@
 """Lesson 8, unpooling. Fill in what is marked TODO, in order; page.md says what it is about.
 
-torchops course check 8      (or watch: it checks whenever you save)
+    torchops course check 8      (or watch: it checks whenever you save)
 """
 
 import triton
