@@ -3,7 +3,6 @@
     torchops course check 4      (or watch: it checks whenever you save)
 """
 
-import torch
 import triton
 import triton.language as tl
 

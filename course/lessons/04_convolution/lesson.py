@@ -80,7 +80,9 @@ def reading(place):
     """A mistake in h and w: what is summed if tap (r, s) of pixel (p, q) is read at place(p, q, r, s, stride, dilation)."""
 
     def formula(x, weight, stride=1, dilation=1):
-        p, q, r, s = torch.meshgrid(*map(torch.arange, (*one(x, weight, stride, dilation).shape, *weight.shape)), indexing="ij")
+        p, q, r, s = torch.meshgrid(
+            *map(torch.arange, (*one(x, weight, stride, dilation).shape, *weight.shape)), indexing="ij"
+        )
         h, w = place(p, q, r, s, stride, dilation)
         # a column beyond the last is one of the next row
         return (x.flatten()[(h * x.shape[1] + w) % x.numel()] * weight).sum((2, 3))
@@ -138,7 +140,9 @@ TURNED = Mistake(
     "Yours turns the filter by 180 degrees. That is the convolution of mathematics; what torch calls so does not turn it.",
 )  # fmt: skip
 LAST = Mistake("last", last_tap, "Yours keeps what the last tap adds, and forgets the others: the sum has to go on.")
-UNWEIGHTED = Mistake("unweighted", unweighted, "Yours adds up the pixels as they are. Each counts as often as its tap says.")
+UNWEIGHTED = Mistake(
+    "unweighted", unweighted, "Yours adds up the pixels as they are. Each counts as often as its tap says."
+)
 TRANSPOSED = Mistake(
     "transposed", reading(lambda p, q, r, s, u, d: (p * u + s * d, q * u + r * d)),
     "Yours has r and s the wrong way round: r counts the rows of the filter, and goes with p.",
@@ -211,7 +215,8 @@ SIZE = Step(
     ),
     (),
     (
-        "From its first tap to its last, a filter spans DILATION * (taps - 1) + 1 pixels. Padding makes n longer, on both sides.",
+        "From its first tap to its last, a filter spans DILATION * (taps - 1) + 1 pixels. Padding "
+        "makes n longer, on both sides.",
         "A span of 3 among 7 pixels, with stride 2: its first tap can stand on 0, 2 and 4. That is (7 - 3) // 2 + 1.",
     ),
     call=sized, kernels=False,
@@ -244,8 +249,14 @@ CHANNELS = Step(
         batch(3, 2, 5, 4, 2, 2, 3, 1, 2, 2, "a dilation, and a padding beyond it", block=16),
     ),
     (
-        Mistake("first channel", first_channel, "Yours reads channel 0 of the image again and again: where does channel c begin?"),
-        Mistake("first of filter", first_of_filter, "Yours takes the taps of channel 0 for every channel: a filter has R * S taps for each."),
+        Mistake(
+            "first channel", first_channel,
+            "Yours reads channel 0 of the image again and again: where does channel c begin?",
+        ),
+        Mistake(
+            "first of filter", first_of_filter,
+            "Yours takes the taps of channel 0 for every channel: a filter has R * S taps for each.",
+        ),
         Mistake("one filter", one_filter, "Every channel of your result is that of filter 0: where does filter k begin?"),
         Mistake("one image", one_image, "Every image of your result is that of image 0: where does image n begin?"),
         Mistake("biases", biases, "Yours adds the bias once a channel of the image: it belongs to the sum once."),
@@ -253,10 +264,14 @@ CHANNELS = Step(
         Mistake("clamped", clamped, "Yours repeats the pixels at the edge. Here, what lies outside counts as 0."),
     ),
     (
-        "y is [N, K, P, Q]: its planes are counted image by image, and within an image filter by filter. Which is plane 5 of K = 3?",
-        "Channel c of image n is plane n * C + c of x, and has H * W pixels. The weight is [K, C, R, S]: the same, with R * S taps.",
-        "Some taps of windows at the edge lie outside, h or w below 0, or from H or W on. Their lanes must not load: they read as 0.",
-        "One program for every block of pixels of every plane of y: the first number of the grid counts planes, the second blocks.",
+        "y is [N, K, P, Q]: its planes are counted image by image, and within an image filter by "
+        "filter. Which is plane 5 of K = 3?",
+        "Channel c of image n is plane n * C + c of x, and has H * W pixels. The weight is [K, C, R, "
+        "S]: the same, with R * S taps.",
+        "Some taps of windows at the edge lie outside, h or w below 0, or from H or W on. Their lanes "
+        "must not load: they read as 0.",
+        "One program for every block of pixels of every plane of y: the first number of the grid "
+        "counts planes, the second blocks.",
     ),
     explain, far=many, mirror=torchops.conv2d,
 )  # fmt: skip

@@ -1,6 +1,5 @@
 """Convolution, solved. The last kernel is kernels/conv2d/direct.py of torchops, less what makes it general."""
 
-import torch
 import triton
 import triton.language as tl
 

@@ -53,6 +53,7 @@ WRONG = (
     Wrong("first_row_left_out", "values", "It lacks what row 1 of the filter adds",
           ((INSIDE, INSIDE.replace("h >= 0", "h > 0")),)),
     Wrong("one_image", "unwritten", "is no program there for it", ((GRID, "grid = (K, triton.cdiv(P * Q, block))"),)),
-    Wrong("planes_of_x", "oob_read", "behind the end of `x_ptr`", ((GRID, "grid = (N * C, triton.cdiv(P * Q, block))"),), LOADED),
+    Wrong("planes_of_x", "oob_read", "behind the end of `x_ptr`",
+          ((GRID, "grid = (N * C, triton.cdiv(P * Q, block))"),), LOADED),
     Wrong("one_block", "unwritten", "is no program there for it", ((GRID, "grid = (N * K, 1)"),)),
 )  # fmt: skip

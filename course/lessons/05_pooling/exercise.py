@@ -21,13 +21,14 @@ def max_kernel(
     KERNEL: tl.constexpr, STRIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     plane = tl.program_id(0).to(tl.int64)
+    x_plane = x_ptr + plane * H * W
     m = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)  # windows of this plane, counted row by row
     mask = m < P * Q
     h0, w0 = m // Q * STRIDE, m % Q * STRIDE  # the first pixel of each
     best = ...  # TODO 1a: what loses against every pixel?
     for tap in range(KERNEL * KERNEL):
         h, w = ...  # TODO 1b: the pixel that tap points to
-        x = tl.load(x_ptr + plane * H * W + h * W + w, mask=mask)
+        x = tl.load(x_plane + h * W + w, mask=mask)
         best = ...  # TODO 1c: the larger of both
     tl.store(y_ptr + plane * P * Q + m, best, mask=mask)
 
@@ -50,6 +51,7 @@ def winner_kernel(
     KERNEL: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     plane = tl.program_id(0).to(tl.int64)
+    x_plane = x_ptr + plane * H * W
     m = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = m < P * Q
     h0, w0 = m // Q * STRIDE - PADDING, m % Q * STRIDE - PADDING
@@ -58,7 +60,7 @@ def winner_kernel(
     for tap in range(KERNEL * KERNEL):
         h, w = h0 + tap // KERNEL, w0 + tap % KERNEL
         inside = mask & (h >= 0) & (h < H) & (w >= 0) & (w < W)
-        x = ...  # TODO 2a: load the pixels; what if one lies outside?
+        x = ...  # TODO 2a: what if a pixel lies outside?
         better = ...  # TODO 2b: of equal pixels the first wins
         won = ...  # TODO 2c: remember it
         best = tl.maximum(best, x)
@@ -90,6 +92,7 @@ def avg_kernel(
     KERNEL: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, COUNT_PADDING: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     plane = tl.program_id(0).to(tl.int64)
+    x_plane = x_ptr + plane * H * W
     m = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = m < P * Q
     h0, w0 = m // Q * STRIDE - PADDING, m % Q * STRIDE - PADDING
@@ -98,7 +101,7 @@ def avg_kernel(
     for tap in range(KERNEL * KERNEL):
         h, w = h0 + tap // KERNEL, w0 + tap % KERNEL
         inside = mask & (h >= 0) & (h < H) & (w >= 0) & (w < W)
-        acc += ...  # TODO 4a: the pixels; what if one lies outside?
+        acc += ...  # TODO 4a: what if a pixel lies outside?
         count += ...  # TODO 4b: one more, where it is a pixel
     if COUNT_PADDING:
         mean = acc / (KERNEL * KERNEL)

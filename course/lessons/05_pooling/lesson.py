@@ -185,7 +185,8 @@ MAX = Step(
         Mistake("zero", from_zero, "Yours never goes below 0: it begins with 0, which wins where all pixels are negative."),
     ),
     (
-        "The loop compares what it has with one pixel after another. What must it have before the first, so that any pixel wins?",
+        "The loop compares what it has with one pixel after another. What must it have before the "
+        "first, so that any pixel wins?",
         "Taps are counted row by row: with KERNEL 3, taps 3, 4 and 5 are row 1. // and % give row and column.",
         "tl.maximum(a, b) takes two blocks, and gives the larger of each two.",
     ),
@@ -193,7 +194,11 @@ MAX = Step(
 )  # fmt: skip
 
 TURNED = Mistake("turned", turned, "Your taps are counted column by column. Row by row, tap is r * KERNEL + s.")
-ZERO = Mistake("padded", padded_by_zero, "Yours lets the padding win, as 0. What lies outside is no pixel, and must lose against every one.")
+ZERO = Mistake(
+    "padded",
+    padded_by_zero,
+    "Yours lets the padding win, as 0. What lies outside is no pixel, and must lose against every one.",
+)
 WINNER = Step(
     "2", "which pixel has won, and padding", 7, "max_pool_tap", spec_tap,
     (
@@ -225,7 +230,10 @@ MIN = Step(
     ),
     (
         Mistake("max", still_max, "That is the largest. Which number is the smallest, once every sign is turned?"),
-        Mistake("negated", negated_max, "That is the largest with its sign turned. Turn the signs of x first, and that of the result back."),
+        Mistake(
+            "negated", negated_max,
+            "That is the largest with its sign turned. Turn the signs of x first, and that of the result back.",
+        ),
         Mistake("back", not_back, "The right pixel, with the wrong sign: turn it back."),
     ),
     ("Which of 3, 7, 1 is the smallest? Which of -3, -7, -1 is the largest?",),
@@ -242,8 +250,14 @@ AVG = Step(
         problem((2, 1, 6, 8), 4, 2, 2, False, why="corners with four pixels of sixteen", block=4),
     ),
     (
-        Mistake("counts", counts, "Yours divides by KERNEL * KERNEL always. Where padding does not count, divide by the pixels that there are."),
-        Mistake("does not", does_not_count, "Yours divides by the pixels of the image always. Where padding counts, it is KERNEL * KERNEL."),
+        Mistake(
+            "counts", counts,
+            "Yours divides by KERNEL * KERNEL always. Where padding does not count, divide by the pixels that there are.",
+        ),
+        Mistake(
+            "does not", does_not_count,
+            "Yours divides by the pixels of the image always. Where padding counts, it is KERNEL * KERNEL.",
+        ),
         Mistake("sum", summed, "Yours is the sum: a mean is divided by how many there are."),
     ),
     (

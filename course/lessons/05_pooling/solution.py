@@ -1,4 +1,4 @@
-"""Pooling, solved. The kernels are kernels/max_pool2d.py and kernels/avg_pool2d.py of torchops, less what makes them general."""
+"""Pooling, solved. The kernels are those of kernels/max_pool2d.py and kernels/avg_pool2d.py, less what makes them general."""
 
 import torch
 import triton
@@ -18,13 +18,14 @@ def max_kernel(
     KERNEL: tl.constexpr, STRIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     plane = tl.program_id(0).to(tl.int64)
+    x_plane = x_ptr + plane * H * W
     m = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)  # windows of this plane, counted row by row
     mask = m < P * Q
     h0, w0 = m // Q * STRIDE, m % Q * STRIDE  # the first pixel of each
     best = tl.full((BLOCK,), float("-inf"), tl.float32)  #: 1a what loses against every pixel?
     for tap in range(KERNEL * KERNEL):
         h, w = h0 + tap // KERNEL, w0 + tap % KERNEL  #: 1b the pixel that tap points to
-        x = tl.load(x_ptr + plane * H * W + h * W + w, mask=mask)
+        x = tl.load(x_plane + h * W + w, mask=mask)
         best = tl.maximum(best, x)  #: 1c the larger of both
     tl.store(y_ptr + plane * P * Q + m, best, mask=mask)
 
@@ -47,6 +48,7 @@ def winner_kernel(
     KERNEL: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     plane = tl.program_id(0).to(tl.int64)
+    x_plane = x_ptr + plane * H * W
     m = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = m < P * Q
     h0, w0 = m // Q * STRIDE - PADDING, m % Q * STRIDE - PADDING
@@ -55,7 +57,7 @@ def winner_kernel(
     for tap in range(KERNEL * KERNEL):
         h, w = h0 + tap // KERNEL, w0 + tap % KERNEL
         inside = mask & (h >= 0) & (h < H) & (w >= 0) & (w < W)
-        x = tl.load(x_ptr + plane * H * W + h * W + w, mask=inside, other=float("-inf"))  #: 2a load the pixels; what if one lies outside?
+        x = tl.load(x_plane + h * W + w, mask=inside, other=float("-inf"))  #: 2a what if a pixel lies outside?
         better = x > best  #: 2b of equal pixels the first wins
         won = tl.where(better, tap, won)  #: 2c remember it
         best = tl.maximum(best, x)
@@ -88,6 +90,7 @@ def avg_kernel(
     KERNEL: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, COUNT_PADDING: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     plane = tl.program_id(0).to(tl.int64)
+    x_plane = x_ptr + plane * H * W
     m = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = m < P * Q
     h0, w0 = m // Q * STRIDE - PADDING, m % Q * STRIDE - PADDING
@@ -96,7 +99,7 @@ def avg_kernel(
     for tap in range(KERNEL * KERNEL):
         h, w = h0 + tap // KERNEL, w0 + tap % KERNEL
         inside = mask & (h >= 0) & (h < H) & (w >= 0) & (w < W)
-        acc += tl.load(x_ptr + plane * H * W + h * W + w, mask=inside, other=0)  #: 4a the pixels; what if one lies outside?
+        acc += tl.load(x_plane + h * W + w, mask=inside, other=0)  #: 4a what if a pixel lies outside?
         count += tl.where(inside, 1, 0)  #: 4b one more, where it is a pixel
     if COUNT_PADDING:
         mean = acc / (KERNEL * KERNEL)
