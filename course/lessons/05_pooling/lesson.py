@@ -75,8 +75,6 @@ def explain(inputs, first, got, want):
     x, kernel, stride, padding = (*inputs, 0)[:4]
     n, c, p, q = first
     window = f"window ({p}, {q})"
-    if abs(got) == float("inf"):
-        return f"That is what loses against every pixel: it seems that none of {window} has won."
     if want < kernel * kernel and not (x == want).any():
 
         def held(tap):
@@ -99,14 +97,12 @@ def explain(inputs, first, got, want):
     return f"That is pixel ({h}, {w}), which lies {there} {window}."
 
 
-def explain_mean(inputs, first, got, want):
-    if abs(got) == float("inf"):
-        return "A sum that -inf is added to stays -inf: what does a pixel outside count as?"
-    return ""
-
-
 def from_zero(x, *numbers):
     return spec_max(x, *numbers).clamp(min=0)
+
+
+def smaller(x, *numbers):
+    return spec_max(x, *numbers) - torch.inf
 
 
 def padded_by_zero(x, kernel, stride, padding):
@@ -155,6 +151,12 @@ def does_not_count(x, kernel, stride, padding, count_padding):
     return spec_avg(x, kernel, stride, padding, False)
 
 
+def infinite(x, kernel, stride, padding, count_padding):
+    """The mean of a window with padding, if that is -inf."""
+    padded = torch.nn.functional.pad(x, [padding] * 4, value=-torch.inf)
+    return spec_avg(padded, kernel, stride, 0, True)
+
+
 def summed(x, kernel, stride, padding, count_padding):
     return spec_avg(x, kernel, stride, padding, True) * kernel * kernel
 
@@ -183,6 +185,7 @@ MAX = Step(
     ),
     (
         Mistake("zero", from_zero, "Yours never goes below 0: it begins with 0, which wins where all pixels are negative."),
+        Mistake("smaller", smaller, "Yours keeps the smaller of both, which is the -inf that it began with."),
     ),
     (
         "The loop compares what it has with one pixel after another. What must it have before the "
@@ -258,6 +261,7 @@ AVG = Step(
             "does not", does_not_count,
             "Yours divides by the pixels of the image always. Where padding counts, it is KERNEL * KERNEL.",
         ),
+        Mistake("infinite", infinite, "Yours adds -inf for what lies outside, and a sum with -inf in it stays -inf."),
         Mistake("sum", summed, "Yours is the sum: a mean is divided by how many there are."),
     ),
     (
@@ -265,7 +269,7 @@ AVG = Step(
         "`inside` is true where a lane reads a pixel: add 1 there, and 0 elsewhere.",
         "`if COUNT_PADDING` is decided when the kernel is compiled, since COUNT_PADDING is a constexpr.",
     ),
-    explain_mean, far=many_means, mirror=mirror_avg,
+    far=many_means, mirror=mirror_avg,
 )  # fmt: skip
 
 PICTURES = (

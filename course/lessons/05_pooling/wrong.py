@@ -18,7 +18,7 @@ WRONG = (
           ((BEGINS, "best = tl.zeros((BLOCK,), tl.float32)  #: 1a"),)),
     Wrong("rows_and_columns_side_by_side", "oob_read", "behind the end of `x_ptr`",
           ((PIXEL, "h, w = h0 + tap, w0 + tap  #: 1b"),), "+ h * W + w, mask=mask)"),
-    Wrong("smaller", "values", "none of window (0, 0) has won", ((LARGER, "best = tl.minimum(best, x)  #: 1c"),)),
+    Wrong("smaller", "values", "keeps the smaller of both", ((LARGER, "best = tl.minimum(best, x)  #: 1c"),)),
     Wrong("reduced", "values", "pixel (2, 0), which lies outside window (0, 0)",
           ((LARGER, "best = tl.maximum(best, tl.max(x, axis=0))  #: 1c"),)),
     Wrong("outside_is_zero", "values", "lets the padding win", ((OUTSIDE, "mask=inside, other=0)"),)),
