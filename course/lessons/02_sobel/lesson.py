@@ -105,7 +105,7 @@ STEPS = (
             ),
             problem("3 rows of 5", lambda: noise(1, 1, 3, 5), why="a block that is longer than a row"),
             problem(
-                "2x3 planes of 4x9", lambda: noise(2, 3, 4, 9), block=4, why="several planes, several programs a row"
+                "2x3 planes of 3x5", lambda: noise(2, 3, 3, 5), block=4, why="several planes, several programs a row"
             ),
             problem("one pixel", lambda: noise(1, 2, 1, 1) + 1, why="an image that is all border"),
         ),
@@ -153,8 +153,8 @@ STEPS = (
                 why="the right side is white: the sides of the image count as edges, too",
             ),
             problem(
-                "2x3 planes of 4x9",
-                lambda: noise(2, 3, 4, 9),
+                "2x3 planes of 3x5",
+                lambda: noise(2, 3, 3, 5),
                 False,
                 block=4,
                 why="several planes, several programs a row",
@@ -201,8 +201,8 @@ STEPS = (
         (
             problem("an edge, 4x6", lambda: edge(4, 6), True, why="one edge, and no other"),
             problem(
-                "2x3 planes of 4x9",
-                lambda: noise(2, 3, 4, 9),
+                "2x3 planes of 3x5",
+                lambda: noise(2, 3, 3, 5),
                 True,
                 block=4,
                 why="several planes, several programs a row",
@@ -210,7 +210,7 @@ STEPS = (
             problem(
                 "one column of 3", lambda: noise(1, 1, 3, 1), True, why="left and right of it is the column itself"
             ),
-            problem("2x3 planes of 4x9, with zeros", lambda: noise(2, 3, 4, 9), False, why="what was right remains so"),
+            problem("2x3 planes of 3x5, with zeros", lambda: noise(2, 3, 3, 5), False, why="what was right remains so"),
         ),
         (
             Mistake(
@@ -236,6 +236,7 @@ STEPS = (
             "Lesson 1 held brightness between 0 and 255, with tl.minimum and tl.maximum. Hold the row between 0 and H - 1.",
         ),
         explain,
+        far=lambda: (torch.empty(300, 8, 1000, 1000, device="meta"), True),
         mirror=lambda x, replicate: torchops.sobel(x, normalized=False, eps=0.0, padding_mode=mode(replicate)),
     ),
 )

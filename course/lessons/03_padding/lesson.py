@@ -174,6 +174,7 @@ STEPS = (
             "4 + 2 = 5 + 1 = 6 + 0 = 2 * (size - 1).",
         ),
         explain,
+        far=lambda: (torch.empty(300, 8, 1000, 1000, device="meta"), 2, "reflect"),
         mirror=lambda *inputs: padded(torchops.conv2d, *inputs),
     ),
     Step(
@@ -185,7 +186,7 @@ STEPS = (
         (
             problem((1, 1, 3, 4), 1, "reflect", why="windows of 3x3"),
             problem((1, 1, 3, 4), 1, "constant", 100.0, why="a frame of 100 shines in"),
-            problem((2, 3, 4, 6), 2, "reflect", block=4, why="windows of 5x5, several planes, several programs a row"),
+            problem((1, 2, 3, 6), 2, "reflect", block=4, why="windows of 5x5, several planes, several programs a row"),
             problem((1, 2, 5, 3), 1, "zeros", why="a dark border"),
         ),
         (
