@@ -50,6 +50,10 @@ _ADVICE = tuple(
             " and a row x[None, :] make a matrix.",
         ),
         (
+            r"cannot be block type",
+            "One address takes one value, and this is a block of them: add it up, or store to a block of addresses.",
+        ),
+        (
             r"Expected pointer argument to have shape|shape mismatch|annot broadcast",
             "Pointers, values and mask of a load or store are blocks of one shape.",
         ),

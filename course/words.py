@@ -36,7 +36,8 @@ def shown(report: Report, source: str) -> str:
         n = _count(len(step.findings), "case")
         lines.append(f"{'✓' if step.done else '✗'} step {step.step}  {step.title:<44} {n}, {step.seconds:.1f} s")
         if step.seen:
-            lines += ["  " + line for line in f"{told(step.findings[-1], source)}\n{step.seen}".splitlines()]
+            shown_it = told(step.findings[-1], source) if step.findings[-1].kind != "ok" else ""
+            lines += ["  " + line for line in f"{shown_it}\n{step.seen}".strip().splitlines()]
     if report.verdict == "ok":
         lines += _moved(report)
     elif text := words(report, source):

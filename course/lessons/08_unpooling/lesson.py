@@ -127,10 +127,10 @@ GATHER = Step(
     (
         problem(1, 1, 2, 2, 2, 2, "the picture of the page"),
         problem(1, 1, 2, 3, 3, 2, "windows that overlap: the last one's value stays"),
+        problem(1, 2, 1, 1, 3, 2, "a single window a plane", block=32),
         problem(2, 3, 3, 7, 3, 2, "several planes, rows and columns that differ"),
         problem(1, 1, 3, 20, 3, 1, "nine windows over a pixel, several programs a row", block=8),
         problem(1, 1, 3, 4, 2, 3, "a stride beyond the window: pixels that are nobody's"),
-        problem(1, 2, 1, 1, 3, 2, "a single window a plane", block=32),
     ),
     (TURNED, FIRST, SUM, ONE),
     (

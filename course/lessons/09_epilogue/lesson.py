@@ -72,6 +72,11 @@ def many():
     return x, w, torch.empty(1, device="meta"), 1, 0, "relu", torch.empty_like(x)
 
 
+def many_normalised():
+    x, weight, bias, *_ = many()
+    return x, weight, bias, (bias, bias, bias, bias, 0.125), 1, 0
+
+
 def explain(inputs, first, got, want):
     """What the value would be one operation earlier, if it is that."""
     x, weight, bias, stride, padding, _, residual = inputs
@@ -210,9 +215,9 @@ ADD = Step(
     "1", "bias and relu, in registers", 6, "conv2d", spec,
     (
         problem(1, 1, 6, 7, 2, 3, 3, 1, 0, "relu", why="the picture of the page"),
+        problem(1, 2, 1, 1, 3, 1, 1, 1, 0, "relu", why="a single pixel", block=32),
         problem(2, 3, 5, 6, 4, 2, 3, 1, 1, None, why="several images and filters: whose bias is it?", block=16),
         problem(1, 2, 7, 9, 3, 3, 2, 2, 1, "relu", why="a stride, and blocks that end beyond the image", block=8),
-        problem(1, 2, 1, 1, 3, 1, 1, 1, 0, "relu", why="a single pixel", block=32),
     ),
     (EARLY,),
     (
@@ -226,6 +231,7 @@ ADD = Step(
 FOUR = Step(
     "2", "experiment: the same in four kernels", 4, "in_four", normalised,
     (layers(1, 3, 6, 7, 4, 3, 3, 1, 1, "one answer, by four kernels", 64),),
+    far=many_normalised,
     seen="Four kernels, and the right answer: now count the bytes, with the cell of the page.",
 )  # fmt: skip
 
@@ -242,7 +248,7 @@ FOLD = Step(
         "Multiply out, with scale = gamma / sqrt(var + eps): what stands with the sum, and what is left?",
         "scale has K elements and weight is [K, C, R, S]: scale[:, None, None, None] stands along its first side.",
     ),
-    explain_norm, mirror=normalised_by, after=one_launch,
+    explain_norm, far=many_normalised, mirror=normalised_by, after=one_launch,
 )  # fmt: skip
 
 REST = Step(
@@ -251,8 +257,8 @@ REST = Step(
         problem(1, 2, 4, 5, 3, 3, 3, 1, 1, "relu", True, "a residual, added before the activation"),
         problem(2, 2, 5, 6, 3, 2, 3, 1, 0, "leaky_relu", True, "several planes: each has its own residual", 16),
         Case("1x6 pixels, silu", signs, "silu of -5, -3, ..., 5"),
-        problem(1, 2, 7, 9, 3, 3, 2, 2, 1, "relu", True, "a stride, and blocks that end beyond the image", 8),
         Case("2x3 pixels of float16, residual", rounded, "float16 has 2048 and 2050, but not 2049: round once, at the end"),
+        problem(1, 2, 7, 9, 3, 3, 2, 2, 1, "relu", True, "a stride, and blocks that end beyond the image", 8),
     ),
     (ROUNDED, EARLY, LATE, SIGMOID, CLIPPED),
     (

@@ -100,6 +100,16 @@ def many():
     return dy, torch.empty(1, 1, 1, 1, device="meta"), (180, 190), 1, 0
 
 
+def many_filters():
+    """65,536 channels of 256 x 256 outputs, all in one block."""
+    dy, x = torch.empty(1, 1 << 16, 256, 256, device="meta"), torch.empty(1, 1, 256, 256, device="meta")
+    return dy, x, (1, 1), 1, 0, 1 << 16
+
+
+def many_biases():
+    return many_filters()[0], 1 << 16
+
+
 def explain_input(inputs, first, got, want):
     """Which elements of dy are due."""
     dy, weight, _, stride, padding = inputs
@@ -235,7 +245,7 @@ IMAGE = Step(
         "It is what the convolution itself has read: the same formula, forward.",
         "acc has BLOCK sums, of which dw is one number. tl.sum adds up along an axis.",
     ),
-    explain_weight,
+    explain_weight, far=many_filters,
 )  # fmt: skip
 
 RACE = Step(
@@ -257,15 +267,15 @@ OWNER = Step(
         "The number of programs is the number of elements of dw.",
         "k and c of e are there: r and s are found the same way.",
     ),
-    explain_weight, mirror=weight_by, look=(Case("8x64x56x56 by 64 filters of 3x3", look(), block=1024),),
+    explain_weight, far=many_filters, mirror=weight_by, look=(Case("8x64x56x56 by 64 filters of 3x3", look(), block=1024),),
 )  # fmt: skip
 
 BIAS = Step(
     "5", "the gradient of the bias: a kernel of yours", 4, "bias_grad", bias_spec,
     (
         of_bias(1, 2, 3, 4, "one image", 16),
-        of_bias(3, 2, 5, 7, "several images, and a block that ends beyond the plane", 16),
         of_bias(2, 3, 1, 1, "a single pixel"),
+        of_bias(3, 2, 5, 7, "several images, and a block that ends beyond the plane", 16),
     ),
     (MEAN, ONE_IMAGE),
     (
@@ -273,7 +283,7 @@ BIAS = Step(
         "One program a channel: loop over images and over blocks of pixels, as of_image does.",
         "Keep a block of sums, tl.zeros((BLOCK,), tl.float32), and add it up once, at the end.",
     ),
-    mirror=bias_by,
+    far=many_biases, mirror=bias_by,
 )  # fmt: skip
 
 PICTURES = (
