@@ -30,12 +30,19 @@ def keys() -> Iterator[Wait | None]:
         yield None
     elif termios is None:
         yield _wait_on_windows
-    elif os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():  # in the background keys are the shell's
+    elif _in_background(sys.stdin.fileno()):  # keys are the shell's
         yield None
     else:
         handle = sys.stdin.fileno()
         with _one_by_one(handle):
             yield _Terminal(handle).wait
+
+
+def _in_background(handle: int) -> bool:
+    try:
+        return os.tcgetpgrp(handle) != os.getpgrp()
+    except OSError:  # it is no terminal that controls this process
+        return False
 
 
 class _Terminal:
