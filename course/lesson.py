@@ -162,7 +162,6 @@ def folders() -> list[Path]:
     return sorted(path for path in FOLDER.glob("[0-9][0-9]_*") if (path / "lesson.py").is_file())
 
 
-@functools.cache
 def load(asked: str | int) -> Lesson:
     """A lesson by its number or its name.
 
@@ -173,11 +172,17 @@ def load(asked: str | int) -> Lesson:
     for folder in folders():
         number, _, name = folder.name.partition("_")
         if text in (name, folder.name) or (text.isdecimal() and int(text) == int(number)):
-            lesson: Lesson = module(folder / "lesson.py", f"torchops_course_{name}").LESSON
-            object.__setattr__(lesson, "folder", folder)
-            return lesson
+            return _loaded(folder)
     known = ", ".join(f"{int(number)} {name}" for number, _, name in (path.name.partition("_") for path in folders()))
     raise KeyError(f"there is no lesson {text!r}; there are {known}")
+
+
+@functools.cache
+def _loaded(folder: Path) -> Lesson:
+    name = folder.name.partition("_")[2]
+    lesson: Lesson = module(folder / "lesson.py", f"torchops_course_{name}").LESSON
+    object.__setattr__(lesson, "folder", folder)
+    return lesson
 
 
 def module(file: Path, name: str) -> ModuleType:
