@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torchops.files import replacing
+from torchops.files import not_a_file, replacing
 from torchops.files.names import is_hidden
 
 from .lesson import FOLDER, Lesson, folders, load
@@ -49,11 +49,12 @@ def file_of(root: Path, lesson: Lesson) -> Path:
 def missing(root: Path, lesson: Lesson) -> str:
     """Why a student's file cannot be checked, in words; "" if it is there."""
     file = file_of(root, lesson)
-    if file.is_file():
+    reason = not_a_file(file)
+    if reason is None:
         return ""
     others = sorted(path.name for path in file.parent.glob("*.py") if path.is_file() and not is_hidden(path.name))
     found = f"; {', '.join(others)} lies there: give it its name back" if others else ""
-    return f"{file}: no such file{found}, or torchops course reset {lesson.number} begins it again"
+    return f"{file}: {reason}{found}, or torchops course reset {lesson.number} begins it again"
 
 
 def lessons() -> list[Lesson]:

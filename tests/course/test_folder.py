@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 from torchops.course import folder
-from torchops.course.folder import DEFAULT, Copied, at_hand, digest, file_of, find, following, lessons, missing, reset, start
+from torchops.course.folder import (
+    DEFAULT,
+    Copied,
+    at_hand,
+    digest,
+    file_of,
+    find,
+    following,
+    lessons,
+    missing,
+    reset,
+    start,
+)
 from torchops.course.lesson import load
 from torchops.course.progress import Progress, change, read
 from torchops.course.skeleton import exercise
@@ -60,7 +72,9 @@ def test_what_is_missing_comes_back(root: Path) -> None:
     assert (root / PAGE).read_bytes() == (load(LESSON).folder / "page.md").read_bytes()
 
 
-def test_a_newer_page_takes_the_place_of_one_that_nobody_has_changed(root: Path, newer: Callable[[str, bytes], None]) -> None:
+def test_a_newer_page_takes_the_place_of_one_that_nobody_has_changed(
+    root: Path, newer: Callable[[str, bytes], None]
+) -> None:
     newer(PAGE, b"newer")
     assert start(root) == Copied(newer=[PAGE])
     assert (root / PAGE).read_bytes() == b"newer"
@@ -176,5 +190,3 @@ def test_a_file_with_another_name_is_named(root: Path) -> None:
     assert "mine.py" in missing(root, lesson)
     file.with_name("mine.py").unlink()
     assert "torchops course reset 8" in missing(root, lesson)
-
-

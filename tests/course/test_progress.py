@@ -22,7 +22,14 @@ def _done(step: str, lesson: str = "unpooling"):  # type: ignore[no-untyped-def]
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     def note(progress: Progress) -> None:
         done = progress.of("unpooling")
-        done.steps, done.hints, done.checks, done.verdict, done.hash, done.solution = ["1"], {"1": 2}, 3, "ok", "ab", True
+        done.steps, done.hints, done.checks, done.verdict, done.hash, done.solution = (
+            ["1"],
+            {"1": 2},
+            3,
+            "ok",
+            "ab",
+            True,
+        )
         progress.files["page.md"] = "cd"
 
     assert change(tmp_path, note) == ""

@@ -149,12 +149,16 @@ def solution(
 
 
 def _wants(question: str) -> bool:
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not _can_be_asked():
         fail("nobody can be asked here: --yes shows the solution without asking")
     try:
         return typer.confirm(question, err=True)
     except typer.Abort:
         raise KeyboardInterrupt from None
+
+
+def _can_be_asked() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 @course.command()

@@ -37,7 +37,7 @@ from .networks import plain
 if TYPE_CHECKING:
     from torchops.course.server import Server
 
-_NOT_CHECKED = ("unchecked", "checker", "missing")
+_NOT_CHECKED = ("unchecked", "checker")
 """Verdicts that say nothing of a solution: exit code 2."""
 _STYLES = {"✓": "green", "✗": "red"}
 
