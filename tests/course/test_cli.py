@@ -45,7 +45,7 @@ class TestList:
         written(root, lesson="pixels")
         course(root, "check", "pixels")
         rows = {
-            line.split()[1]: line for line in course(root, "list").stdout.splitlines() if re.match(r" *\d+ \w+ ", line)
+            line.split()[1]: line for line in course(root, "list").stdout.splitlines() if re.match(r" *\d+ +\w+ ", line)
         }
         assert rows["pixels"].rstrip().endswith("done")
         assert "class" in rows["pixels"]
@@ -247,7 +247,7 @@ class TestBadInput:
         refused(told, "there is no folder of the course here or above: torchops course start makes")
         assert told.stdout == ""
 
-    @pytest.mark.parametrize("command", ("check", "hint", "reset", "solution"))
+    @pytest.mark.parametrize("command", ["check", "hint", "reset", "solution"])
     @pytest.mark.parametrize("asked", ["99", "unpool", "", "-1", "8.0", "[b]", "²"])
     def test_no_such_lesson(self, command: str, asked: str, root: Path) -> None:
         told = course(root, command, *(["--"] if asked.startswith("-") else []), asked)

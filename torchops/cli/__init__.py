@@ -12,7 +12,20 @@ course.py       the course: lessons and their files; course_check.py and course_
 demo.py         the demo; its pictures are drawn by demo_pictures.py
 """
 
-from . import compare, course, course_check, course_watch, demo, export, ops, precompile, predict, train, tune
+from . import (
+    compare,
+    course,
+    course_check,
+    course_look,
+    course_watch,
+    demo,
+    export,
+    ops,
+    precompile,
+    predict,
+    train,
+    tune,
+)
 from .console import app
 
 __all__ = [
@@ -20,6 +33,7 @@ __all__ = [
     "compare",
     "course",
     "course_check",
+    "course_look",
     "course_watch",
     "demo",
     "export",

@@ -111,7 +111,9 @@ def summary(checked: Checked, root: Path) -> dict[str, Any]:
     """What was found, for programs."""
     report, lesson, last = checked.report, checked.lesson, checked.report.last
     done = progress_of(root).of(lesson.name)
-    moved = last.traffic if last else ()
+    moved = next(
+        (found.traffic for one in reversed(report.steps) for found in reversed(one.findings) if found.traffic), ()
+    )
     step = report.steps[-1].step if report.steps else ""
     return {
         "lesson": lesson.name,
