@@ -58,5 +58,9 @@ def draw(
         file = file_of(root, meant)
         target = out or file.parent / DRAWN
         target.mkdir(parents=True, exist_ok=True)
-        for picture in draw_from(file, meant, target, machine(plain(engine))):
-            say(picture)
+        try:
+            for picture in draw_from(file, meant, target, machine(plain(engine))):
+                say(picture)
+        finally:
+            if not any(target.iterdir()):
+                target.rmdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
@@ -19,6 +20,8 @@ try:
 except ImportError:  # there are none on Windows
     termios = None  # type: ignore[assignment]
 
+_NAMED = re.compile(r"\x1b(?:\[[\d;]*[A-Za-z~]|O[A-Za-z])?")
+"""What arrows and the like send: an escape, and letters that are no keys."""
 Wait = Callable[[float], str]
 """Waits so many seconds for a key; "" if none was pressed."""
 
@@ -55,8 +58,7 @@ class _Terminal:
             given = os.read(self.handle, 1024)
             if not given:  # the terminal is gone
                 raise EOFError("the terminal was closed")
-            # arrows and the like are an escape and letters
-            self.pressed.extend("" if given[:1] == b"\x1b" else given.decode(errors="ignore"))
+            self.pressed.extend(_NAMED.sub("", given.decode(errors="ignore")))
         return self.pressed.popleft() if self.pressed else ""
 
 
