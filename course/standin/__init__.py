@@ -8,30 +8,23 @@ tensors.py   blocks of elements, and operators
 language.py  `tl.load` and its kin; arithmetic.py those that compute; vocabulary.py knows them all by name
 frame.py     a kernel's body, carried out: statements; expressions.py is what stands in them
 function.py  `@triton.jit`: compiled first, then launched
-program.py   which program runs, and where in the file; session.py keeps what launches leave
+program.py   which program runs, where in the file, and what its launches leave
 memory.py    loads and stores; races.py finds what depends on the order of programs
 modules.py   what `import triton` gives
 """
 
 from __future__ import annotations
 
-import _thread
-import contextlib
-import dataclasses
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torchops.course.engine import line_in
-from torchops.course.lesson import Complaint
-from torchops.course.memory import uninitialised
+from torchops.course.faults import SECONDS, Expired, fault_of, time_limit
+from torchops.course.memory import Memory
 from torchops.course.report import Fault, Ran
 
 from .modules import install
-from .program import Stopped
-from .session import Session, opened
+from .program import Session, opened
 
 
 class StandIn:
@@ -44,62 +37,38 @@ class StandIn:
         install()
 
     def run(self, call: Callable[[], Any], file: Path, limit: float, *, order: str = "") -> Ran:
+        now = Session(Memory(), order)
         value, fault = None, None
-        with uninitialised(), opened(order) as kept:
-            try:
-                with _time(limit):
-                    value = call()
-            except (Exception, Expired) as error:  # whatever a student's file raises
-                fault = _fault(error, kept, file, limit)
-        many = [one.kernel for one in kept.launches if one.accesses is None]
-        unchecked = tuple(f"{kernel} makes more accesses than are kept: races were not looked for" for kernel in many)
-        return Ran(value, fault, tuple(kept.launches), tuple(kept.printed), unchecked)
+        try:
+            with opened(now), now.written, time_limit(limit):
+                value = call()
+        except BaseException as error:  # whatever a student's file raises
+            fault = _fault(error, now, file, limit)
+        unchecked = tuple(dict.fromkeys(now.unchecked))
+        return Ran(value, now.fault or fault, tuple(now.launches), tuple(now.printed), unchecked, now.written)
 
     def far(self, call: Callable[[], Any], file: Path) -> Fault | None:
-        fault = self.run(call, file, _FAR).fault
-        if fault is not None and fault.kind in ("oob_read", "oob_write"):
-            return dataclasses.replace(fault, kind="far")
-        return fault
+        now = Session(Memory(), far=True)
+        try:
+            with opened(now), time_limit(SECONDS):
+                call()
+        except BaseException as error:
+            fault = _fault(error, now, file, SECONDS)
+            # what a function cannot do without values is no mistake
+            return Fault("unchecked", fault.line, detail=fault.detail) if fault.kind == "exception" else fault
+        if not now.waiting:
+            return Fault("unchecked", detail="no kernel was launched")
+        try:
+            with opened(now), time_limit(SECONDS):
+                for launch in now.waiting:
+                    launch()
+        except BaseException as error:
+            fault = _fault(error, now, file, SECONDS)
+            return Fault("unchecked", detail="it takes too long") if isinstance(error, Expired) else fault
+        return None
 
 
-_FAR = 60.0
-"""Seconds that programs far away may take; they are few."""
-
-
-class Expired(BaseException):
-    """The time of a case is over."""
-
-
-@contextlib.contextmanager
-def _time(limit: float) -> Iterator[None]:
-    """The block is interrupted after `limit` seconds, as by Ctrl-C: that there is on every platform."""
-    over = threading.Event()
-
-    def interrupt() -> None:
-        over.set()
-        _thread.interrupt_main()
-
-    def interrupted(*_: Any) -> None:
-        raise Expired if over.is_set() else KeyboardInterrupt
-
-    timer = threading.Timer(limit, interrupt)
-    timer.daemon = True
-    before = signal.signal(signal.SIGINT, interrupted)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        signal.signal(signal.SIGINT, before)
-
-
-def _fault(error: BaseException, kept: Session, file: Path, limit: float) -> Fault:
-    if isinstance(error, Stopped):
-        return error.fault
-    if isinstance(error, Expired):
-        program = kept.program
-        line = line_in(error, file) if program is None else (*program.loops, program.line)[0]
-        return Fault("timeout", line, detail=f"{limit:g}")
-    if isinstance(error, Complaint):
-        return Fault("says", line_in(error, file), detail=str(error))
-    return Fault("exception", line_in(error, file), detail=f"{type(error).__name__}: {error}")
+def _fault(error: BaseException, now: Session, file: Path, limit: float) -> Fault:
+    if isinstance(error, Expired) and now.program is not None:
+        error.line = now.program.loop
+    return fault_of(error, file, limit)

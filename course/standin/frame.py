@@ -95,10 +95,7 @@ class Frame(Expressions):
         if self.program.compiling:
             self._both(node)
             return None
-        self.program.loops.append(node.lineno)
-        returned = self.run(node.body if condition.data.any() else node.orelse)
-        self.program.loops.pop()
-        return returned
+        return self.run(node.body if condition.data.any() else node.orelse)
 
     def _both(self, node: ast.If) -> None:
         """Both branches, which leave names of the same types; a name that only one of them gives ends with it."""
@@ -147,10 +144,10 @@ class Frame(Expressions):
         if self.program.compiling:
             self._once(node, ignored=target.id)
             return None
-        self.loops += 1
-        self.program.loops.append(node.lineno)
-        if len(bounds) == 3 and bounds[2] == 0:
+        if bounds[2:] == (0,):
             raise Undefined("scf.for with a zero step")
+        self.loops += 1
+        self.program.loops.append((node.lineno, False))
         for i in range(*bounds):
             self.scope[target.id] = number(i, dtype)
             self.run(node.body)
@@ -163,7 +160,7 @@ class Frame(Expressions):
             self._once(node)
             return
         self.loops += 1
-        self.program.loops.append(node.lineno)
+        self.program.loops.append((node.lineno, True))
         while self.value(node.test).data.any():
             self.run(node.body)
         self.program.loops.pop()

@@ -22,10 +22,9 @@ from .arithmetic import maximum, minimum
 from .dtypes import OF_TORCH, DType, PointerType, float32, of_number
 from .frame import Frame
 from .language import device_print
-from .memory import Buffer, Memory
-from .program import Program, Stopped, Undefined, run
+from .memory import BUDGET, Addresses, Buffer, Memory, NoMemory
+from .program import Program, Session, Undefined, run, session, stop
 from .races import race
-from .session import session
 from .tensors import Tensor, number
 from .vocabulary import WORDS, constexpr
 
@@ -144,9 +143,17 @@ class Function:
         size: Id = (x, y, z)
         buffers: dict[Any, Buffer] = {}
         scope = {name: self._argument(name, value, name in self.constants, buffers) for name, value in given.items()}
-        with np.errstate(all="ignore"):
-            self._compile(scope, size)
-            self._run(scope, size, {n: _buffer(v, buffers) for n, v in given.items() if isinstance(v, torch.Tensor)})
+        self._compile(scope, size)
+        now = session()
+        if now.far:
+            now.waiting.append(lambda: self._run(scope, size, Addresses()))
+            return
+        memory = Memory()
+        self._run(scope, size, memory)
+        tensors = {name: value for name, value in given.items() if isinstance(value, torch.Tensor)}
+        described = {name: _buffer(one, buffers).described() for name, one in tensors.items()}
+        now.launches.append(Launch(self.__name__, size, described, memory.accesses()))
+        self._judge(memory, now)
 
     def _argument(self, name: str, value: Any, constant: bool, buffers: dict[Any, Buffer]) -> Any:
         """What a kernel sees of an argument; a 1 is known when it is compiled."""
@@ -167,33 +174,47 @@ class Function:
         key = tuple((name, _specialised(value)) for name, value in scope.items())
         if key in self._compiled:
             return
-        program = Program(self.__name__, (0, 0, 0), grid, Memory(checks=False), [], compiling=True)
+        program = Program(self.__name__, (0, 0, 0), grid, NoMemory(), compiling=True)
         try:
             with run(program):
                 self.carried_out(dict(scope), program)
         except Exception as error:  # whatever does not fit
-            raise Stopped(Fault("compile", program.line, self.__name__, detail=_words(error))) from error
+            stop(Fault("compile", program.line, self.__name__, detail=str(error) or repr(error)))
         self._compiled.add(key)
 
-    def _run(self, scope: dict[str, Any], grid: Id, buffers: dict[str, Buffer]) -> None:
+    def _run(self, scope: dict[str, Any], grid: Id, memory: Addresses) -> None:
         now = session()
-        far = any(one.flat is None for one in buffers.values())
-        memory = Memory()
-        for at in _programs(grid, few=far, backward=now.order == "backward"):
-            program = Program(self.__name__, at, grid, memory, now.printed)
-            now.program = program
-            with run(program):
-                try:
+        for at in _programs(grid, few=now.far, backward=now.order == "backward"):
+            program = Program(self.__name__, at, grid, memory)
+            try:
+                with run(program):
                     self.carried_out(dict(scope), program)
-                except Undefined as error:
-                    fault = Fault("undefined", program.line, self.__name__, detail=str(error))
-                    raise Stopped(fault) from None
-        now.program = None
-        described = {name: one.described() for name, one in buffers.items()}
-        now.launches.append(Launch(self.__name__, grid, described, memory.accesses()))
-        found = race(self.__name__, memory.log or ())
+            except Undefined as error:
+                stop(Fault("undefined", program.line, self.__name__, detail=str(error)))
+
+    def _judge(self, memory: Memory, now: Session) -> None:
+        """What is to be said of a launch that has run to its end."""
+        if memory.log is None:
+            many = f"a kernel makes more than {BUDGET:,} accesses, of which none is kept"
+            now.unchecked += [f"races: {many}", f"loads of what nobody has written: {many}"]
+            for address in memory.addresses:
+                now.written.forget(address)
+            return
+        found = race(self.__name__, memory.log)
         if found is not None and not now.order:
-            raise Stopped(found)
+            stop(found)
+        for one in memory.log:
+            if one.kind != "store":
+                missing = now.written.missing(one.buffer.address, one.elements, one.buffer.itemsize)
+                if missing.size:
+                    stop(
+                        Fault(
+                            "uninitialised", one.line, self.__name__, one.buffer.name, element=int(missing[0]),
+                            programs=(one.program,),
+                        )
+                    )  # fmt: skip
+            if one.kind != "load":
+                now.written.stored(one.buffer.address, one.elements, one.buffer.itemsize)
 
 
 def _is_constant(annotation: Any) -> bool:
@@ -208,6 +229,8 @@ def _is_word(value: Any) -> bool:
 
 def _buffer(tensor: torch.Tensor, buffers: dict[Any, Buffer], name: str = "") -> Buffer:
     """The memory of a tensor, which it may share with another."""
+    if tensor.device.type == "meta" and not session().far:
+        raise NotImplementedError("Cannot copy out of meta tensor; no data!")
     if tensor.device.type not in ("cpu", "meta"):
         raise ValueError(f"kernels run on the CPU here, and `{name}` is on {tensor.device}")
     if tensor.dtype not in OF_TORCH:
@@ -229,7 +252,3 @@ def _programs(grid: Id, few: bool, backward: bool) -> Iterator[Id]:
     axes = [sorted({0, n // 2, n - 1}) if few and n else range(n) for n in grid]
     found = ((x, y, z) for z, y, x in itertools.product(*reversed(axes)))
     return iter(list(found)[::-1]) if backward else found
-
-
-def _words(error: Exception) -> str:
-    return str(error) or repr(error)

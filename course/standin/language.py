@@ -11,7 +11,7 @@ import numpy as np
 from . import dtypes, tensors
 from .dtypes import DType, int1, int32
 from .memory import Buffer
-from .program import running
+from .program import running, session
 from .tensors import Tensor, as_tensor, cast, fit, number
 from .vocabulary import METHODS, WORDS, method, word
 
@@ -219,7 +219,7 @@ def device_print(prefix: str, *args: Any, hex: bool = False) -> None:
     program = running()
     head = f" {prefix.strip().removesuffix(':')}: "
     if not program.compiling:
-        program.printed += [f"{program.id}{head}{np.asarray(as_tensor(one).data)}" for one in args]
+        session().printed += [f"{program.id}{head}{np.asarray(as_tensor(one).data)}" for one in args]
 
 
 @word
