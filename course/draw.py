@@ -36,8 +36,8 @@ LARGEST, READABLE, SMALLEST = 0.42, 0.26, 0.07
 DPI = 120
 WIDE, TALL = 8.4, 5.6
 """What cells may take of a picture, in inches."""
-NUMBERS, APART, BESIDE = 0.3, 0.22, 0.45
-"""Room for the numbers of rows, between planes, and between tensors, in inches."""
+NUMBERS, APART, BESIDE, BELOW = 0.3, 0.22, 0.45, 0.4
+"""Room for the numbers of rows, between planes, between tensors, and between rows of tensors, in inches."""
 
 
 def draw(file: Path, lesson: Lesson, out: Path, by: Machine | None = None) -> list[Path]:
@@ -85,17 +85,19 @@ class _Drawing:
         size = 11 if len(scene.title) * 0.092 < width else 9.5
         title = textwrap.wrap(scene.title[:1].upper() + scene.title[1:], int(width / 0.0084 / size)) or [""]
         top = 0.35 + 0.2 * len(title)
-        height = top + sum(heights) + 0.25 * (len(rows) - 1) + 0.2 + 0.24 * len(legend) + 0.32
+        height = top + sum(heights) + BELOW * (len(rows) - 1) + 0.2 + 0.24 * len(legend) + 0.32
         self.figure = Figure(figsize=(width, height))
         self.axes: Axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set(xlim=(0, width), ylim=(height, 0))
         self.axes.set_axis_off()
         for n, line in enumerate(title):
             self._text(width / 2, 0.27 + 0.2 * n, line, size, INK, weight="bold")
-        for row, tall in zip(rows, heights, strict=True):
+        for n, (row, tall) in enumerate(zip(rows, heights, strict=True)):
+            if n:
+                self._arrow(width / 2, top - BELOW, 0, 0.26)
             self._row(row, top, tall, width)
-            top += tall + 0.25
-        top -= 0.05
+            top += tall + BELOW
+        top -= BELOW - 0.2
         for entries in legend:
             self._legend_line(entries, top + 0.1, width)
             top += 0.24
@@ -149,13 +151,13 @@ class _Drawing:
         left = (width - self._row_width(row)) / 2 - 0.1
         for n, grid in enumerate(row):
             if n and grid.stores and not row[n - 1].stores:
-                self._arrow(left - 0.34, top + tall / 2)
+                self._arrow(left - 0.34, top + tall / 2, 0.26, 0)
             self._grid(grid, left, top + (tall - self._height(grid)) / 2)
             left += self._width(grid) + BESIDE
 
-    def _arrow(self, left: float, middle: float) -> None:
+    def _arrow(self, x: float, y: float, right: float, down: float) -> None:
         shape: dict[str, Any] = {"width": 0.035, "head_width": 0.14, "head_length": 0.12, "length_includes_head": True}
-        self.axes.add_patch(FancyArrow(left, middle, 0.26, 0, color=FAINT, lw=0, **shape))
+        self.axes.add_patch(FancyArrow(x, y, right, down, color=FAINT, lw=0, **shape))
 
     def _grid(self, grid: Grid, left: float, top: float) -> None:
         across = left + NUMBERS + (self._width(grid) - NUMBERS) / 2

@@ -16,8 +16,9 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from .engine import holes
-from .lesson import Case, Lesson, Step, load, module
+from .lesson import Case, Lesson, Step, load
+from .source import holes_before, holes_outside, read
+from .source import load as load_source
 
 ARCH, WARP = "sm_90", 32
 SECONDS = 60.0
@@ -114,10 +115,14 @@ def rows(file: Path, lesson: Lesson) -> Iterator[Row]:
     """The kernels of a file, compiled in this process: a :class:`Row` for each that a case launches, the same ones once."""
     from torchops.inspect.machine_code import LOAD, MATRIX, STORE, machine_code, widths
 
-    open_steps = {name for _, name in holes(file.read_text(encoding="utf-8"))}
-    loaded = module(file, "exercise")
+    if lesson.prepare is not None:
+        lesson.prepare()
+    source = read(file)
+    if holes_outside(source):
+        return
+    loaded = load_source(file, source)
     for step in lesson.steps:
-        if open_steps & {step.name, ""}:
+        if holes_before(source, step, lesson.steps):
             continue
         for case in step.look:
             seen = set()
@@ -134,15 +139,32 @@ def rows(file: Path, lesson: Lesson) -> Iterator[Row]:
 
 
 def launched(loaded: Any, step: Step, case: Case) -> list[Any]:
-    """The kernels that a step launches, compiled and not run."""
+    """The kernels that a step launches, compiled and not run.
+
+    Raises:
+        NotChecked: if it gets no further.
+    """
     from torchops.inspect.machine_code import stand_in_driver
 
     found: list[Any] = []
     more = {} if case.block is None else {"block": case.block}
     call = step.call or (lambda function, *inputs, **block: function(*inputs, **block))
-    with stand_in_driver(ARCH, WARP), _compiling(found):
-        call(getattr(loaded, step.function), *case.inputs(), **more)
+    if not hasattr(loaded, step.function):
+        raise NotChecked(f"the file has no function `{step.function}`")
+    try:
+        with stand_in_driver(ARCH, WARP), _compiling(found):
+            call(getattr(loaded, step.function), *case.inputs(), **more)
+    except Exception as error:  # whatever a student's file raises, and Triton's compiler
+        raise NotChecked(
+            f"step {step.name} does not get as far as machine code ({_last(error)}): check it first"
+        ) from error
     return found
+
+
+def _last(error: BaseException) -> str:
+    """The last line of what an exception says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
 
 
 @contextmanager
@@ -166,11 +188,13 @@ def _compiling(found: list[Any]) -> Iterator[None]:
 def main() -> None:
     """What :func:`look` starts: rows, or a sentence, as JSON in the last line."""
     file, name = sys.argv[1:]
+    answer: Any
     try:
-        answer: Any = [asdict(row) for row in rows(Path(file), load(name))]
+        answer = [asdict(row) for row in rows(Path(file), load(name))]
+    except NotChecked as error:
+        answer = str(error)
     except Exception as error:  # whatever a student's file raises
-        line = str(error).strip().splitlines()
-        answer = f"{type(error).__name__}: {line[-1] if line else ''}"
+        answer = f"{Path(file).name} cannot be run ({_last(error)}): check it first"
     print(f"\n{json.dumps(answer)}")
 
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from .engine import SECONDS, holes
-from .lesson import Lesson, Picture, Step, module
+from .faults import SECONDS
+from .lesson import Lesson, Picture, Step
 from .machine import Machine
 from .report import Buffer, Launch, Program
+from .source import holes_before, holes_outside, load, read
 from .trace import touched
 
 MOST_PLANES = 6
 """Of a tensor that has more, those are shown that the chosen programs touch first."""
 LONG = 32
 """A row of so many elements goes on in the next line, if the tensor has but one dimension; such a line has half as many."""
-_DRAWN_ANYWAY = ("race", "lanes", "uninitialised")
-"""Faults that are found when all programs have run."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +64,22 @@ def scenes(file: Path, lesson: Lesson, machine: Machine) -> tuple[list[Scene], l
 
     It runs the student's code: call it where that may crash, as the checks of a server are.
     """
-    file = file.resolve()
+    file = Path(os.path.abspath(file))
     steps = {step.name: step for step in lesson.steps}
+    if lesson.prepare is not None:
+        lesson.prepare()
     try:
-        source = file.read_text(encoding="utf-8")
-        open_steps = {name for _, name in holes(source)}
+        source = read(file)
+        if holes_outside(source):
+            return [], [f"{file.name}: line {holes_outside(source)[0]} is not filled in yet"]
         machine.prepare()
-        loaded = module(file, "exercise")
-    except Exception as error:  # whatever a student's file raises
-        return [], [f"{file.name} cannot be run: {error}"]
+        loaded = load(file, source)
+    except (Exception, SystemExit) as error:  # whatever a student's file raises
+        return [], [f"{file.name} cannot be run ({type(error).__name__}: {error}): check it first"]
     shown, undrawn = [], []
     for picture in lesson.pictures:
         step = steps[picture.step]
-        if open_steps & {step.name, ""}:
+        if holes_before(source, step, lesson.steps):
             undrawn.append(f"{picture.name}: step {step.name} is not filled in yet")
             continue
         try:
@@ -86,7 +90,7 @@ def scenes(file: Path, lesson: Lesson, machine: Machine) -> tuple[list[Scene], l
 
 
 def launch(picture: Picture, step: Step, loaded: Any, file: Path, machine: Machine) -> Launch:
-    """The launch that a picture is of.
+    """The launch that a picture is of; a race does not stop it.
 
     Raises:
         ValueError: if the step cannot be run, or launches fewer kernels.
@@ -95,9 +99,10 @@ def launch(picture: Picture, step: Step, loaded: Any, file: Path, machine: Machi
     function = getattr(loaded, step.function, None)
     if function is None:
         raise ValueError(f"the file has no function `{step.function}`")
+    torch.manual_seed(0)
     call = step.call or (lambda function, *inputs, **block: function(*inputs, **block))
-    ran = machine.run(lambda: call(function, *picture.inputs(), **more), file, SECONDS)
-    if ran.fault is not None and ran.fault.kind not in _DRAWN_ANYWAY:
+    ran = machine.run(lambda: call(function, *picture.inputs(), **more), file, SECONDS, order="forward")
+    if ran.fault is not None:
         at = f", line {ran.fault.line}" if ran.fault.line else ""
         raise ValueError(f"step {step.name} does not run to its end ({ran.fault.kind}{at}): check it first")
     if not -len(ran.launches) <= picture.launch < len(ran.launches):

@@ -58,6 +58,12 @@ def holes_of(text: str, step: Step) -> list[int]:
     return [n for n, name in holes(text) if name == step.name or (not name and n in used)]
 
 
+def holes_before(text: str, step: Step, steps: tuple[Step, ...]) -> list[int]:
+    """Lines that a step of a lesson needs, and those that an earlier one does whose function is the same."""
+    until = steps[: steps.index(step) + 1]
+    return sorted({line for one in until if one.function == step.function for line in holes_of(text, one)})
+
+
 def holes_outside(text: str) -> list[int]:
     """Lines outside of functions that are not filled in; nothing can be loaded before they are."""
     return sorted(line for node in _outside(ast.parse(text)) for line in _ellipses(node))
