@@ -226,7 +226,8 @@ def refusing(function, x, weight, padding):
     with registered(function):
         for what, x_size, weight_size, sides, more, name, values in REFUSED:
             try:
-                function(torch.zeros(x_size), torch.zeros(weight_size, **more), sides)
+                # tensors without values: no kernel runs that would touch what is not there
+                function(torch.zeros(x_size, device="meta"), torch.zeros(weight_size, device="meta", **more), sides)
             except ValueError as error:
                 check_message(what, str(error), name, values)
             except Exception as error:
@@ -237,7 +238,7 @@ def refusing(function, x, weight, padding):
                 ) from None
             else:
                 raise Complaint(
-                    f"Your conv2d takes {what} and returns something. The kernel trusts its caller: refuse it, with a "
+                    f"Your conv2d takes {what}, and returns something. The kernel trusts its caller: refuse it, with a "
                     f"ValueError about `{name}`."
                 )
         return function(x, weight, padding)

@@ -75,7 +75,7 @@ WRONG = (
         (("dx = torch.ops.course.conv2d(dy, turned,", "dx = implementation(dy, turned,"),), "conv2d_kernel[grid]",
     ),
     Wrong(
-        "channels_not_checked", "says", "`weight`",
+        "channels_not_checked", "says", "takes a weight for 2 channels and an image of 3, and returns",
         (("if weight.shape[1] != x.shape[1]:", "if False:"),),
     ),
     Wrong(
