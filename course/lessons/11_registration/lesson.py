@@ -11,7 +11,7 @@ import torch
 
 import torchops
 from torchops import reference
-from torchops.course.lesson import Case, Complaint, Lesson, Mistake, Step
+from torchops.course.lesson import Case, Complaint, Lesson, Mistake, Picture, Step
 
 NAMES = ("x", "weight", "padding")
 
@@ -180,8 +180,8 @@ def asked(differentiate, x, weight, padding, dy, wanted):
         shape = re.search(r"invalid gradient at index (\d) - got \[(.*?)\] but expected shape compatible with \[(.*?)\]", words)
         if count:
             raise Complaint(
-                f"Your backward returns {count[2]} values, and the operator has {count[1]} inputs: one for each, in their order, "
-                "None for `padding`."
+                f"Your backward returns {count[2]} values, and the operator has {count[1]} inputs: one for each, in their "
+                "order, None for `padding`."
             ) from None
         if shape:
             name, other = NAMES[int(shape[1])], (weight, x)[int(shape[1])]
@@ -230,7 +230,7 @@ def refusing(function, x, weight, padding):
                 function(torch.zeros(x_size, device="meta"), torch.zeros(weight_size, device="meta", **more), sides)
             except ValueError as error:
                 check_message(what, str(error), name, values)
-            except Exception as error:
+            except Exception as error:  # whatever a student's function raises
                 raise said(
                     f"With {what} your conv2d ends in a {type(error).__name__}, which does not tell the caller what to change. "
                     f"Let `check` raise a ValueError about `{name}`.",
@@ -319,7 +319,7 @@ def in_numbers(x, weight, padding):
 
 def unturned(x, weight, padding, dy, wanted):
     """The gradients, with filters as they are in the first."""
-    dx, dw = differentiated(spec)(x, weight, padding, dy, ("x", "weight"))
+    (dw,) = differentiated(spec)(x, weight, padding, dy, ("weight",))
     sides = weight.shape[2] - 1 - padding[0], weight.shape[3] - 1 - padding[1]
     both = {"x": spec(dy, weight.transpose(0, 1), sides), "weight": dw}
     return tuple(both[name] for name in wanted)
@@ -328,7 +328,7 @@ def unturned(x, weight, padding, dy, wanted):
 PAGE = problem((1, 1, 4, 5), (1, 1, 3, 3), (1, 1), why="one image, one filter")
 SEVERAL = problem((2, 3, 5, 7), (4, 3, 3, 2), (1, 0), why="images, channels and filters, all of other numbers")
 MANY = problem((1, 2, 9, 11), (17, 2, 3, 3), (0, 0), why="more pixels and more filters than a block")
-STRIDED = Case("strided tensors", strided, "tensors that are not contiguous: a transposed one is the same memory, read otherwise")
+STRIDED = Case("strided tensors", strided, "tensors that are not contiguous: transposing changes no memory")
 HALF = problem((1, 2, 4, 4), (3, 2, 3, 3), (0, 1), name="float16", why="another dtype", dtype=torch.float16)
 
 STEPS = (
@@ -371,7 +371,7 @@ STEPS = (
         ),
         (
             "Which tensors does `backward` unpack from ctx.saved_tensors, and what else does it read from ctx?",
-            "A window of the gradient ends where a filter begins: padding R - 1 - TOP above and below, S - 1 - LEFT at the sides.",
+            "The first pixel of x is in reach of the last tap of a filter: padding R - 1 - TOP above and below, S - 1 - LEFT aside.",
             "dw[k, c] sums over images. Let images take the place of channels: x.transpose(0, 1) and dy.transpose(0, 1).",
         ),
         call=gradients,
@@ -394,4 +394,12 @@ STEPS = (
     ),
 )  # fmt: skip
 
-LESSON = Lesson("Being an operator: what PyTorch wants to know", 25, False, ("kernels/conv2d/plain.py",), STEPS, prepare=prepare)
+PICTURES = (
+    Picture(
+        "backward", "The same kernel, launched by backward: what it loads is dy, what it stores is dx", "3",
+        gradient((1, 1, 9, 11), (1, 1, 3, 3), (1, 1), ("x",)).inputs, {"x_ptr": "dy"}, {"y_ptr": "dx"}, ((0, 0, 0), (1, 0, 0)),
+        launch=1,
+    ),
+)  # fmt: skip
+
+LESSON = Lesson("Being an operator of PyTorch", 25, False, ("kernels/conv2d/plain.py",), STEPS, PICTURES, prepare)
