@@ -48,10 +48,20 @@ def registered(function):
     # ttsem says that there is a GPU, for the sake of Triton; torch.compile would ask that for its random numbers
     with mock.patch.object(torch.cuda, "is_available", return_value=False):
         try:
-            function.__globals__["register"](library)
+            tell(function.__globals__["register"], library)
             yield torch.ops.course.conv2d.default
         finally:
             library._destroy()
+
+
+def tell(register, library):
+    try:
+        register(library)
+    except (RuntimeError, ValueError) as error:
+        # behind the first sentence stands where to read more
+        raise said(
+            f"PyTorch does not take what `register` tells it: {first_line(error).split(';')[0]}", error
+        ) from None
 
 
 def said(words, error):
@@ -177,7 +187,9 @@ def asked(differentiate, x, weight, padding, dy, wanted):
     except RuntimeError as error:
         words = first_line(error)
         count = re.search(r"incorrect number of gradients \(expected (\d+), got (\d+)\)", words)
-        shape = re.search(r"invalid gradient at index (\d) - got \[(.*?)\] but expected shape compatible with \[(.*?)\]", words)
+        shape = re.search(
+            r"invalid gradient at index (\d) - got \[(.*?)\] but expected shape compatible with \[(.*?)\]", words
+        )
         if count:
             raise Complaint(
                 f"Your backward returns {count[2]} values, and the operator has {count[1]} inputs: one for each, in their "
@@ -224,29 +236,34 @@ REFUSED = (
 
 def refusing(function, x, weight, padding):
     with registered(function):
-        for what, x_size, weight_size, sides, more, name, values in REFUSED:
-            try:
-                # tensors without values: no kernel runs that would touch what is not there
-                function(torch.zeros(x_size, device="meta"), torch.zeros(weight_size, device="meta", **more), sides)
-            except ValueError as error:
-                check_message(what, str(error), name, values)
-            except Exception as error:  # whatever a student's function raises
-                raise said(
-                    f"With {what} your conv2d ends in a {type(error).__name__}, which does not tell the caller what to change. "
-                    f"Let `check` raise a ValueError about `{name}`.",
-                    error,
-                ) from None
-            else:
-                raise Complaint(
-                    f"Your conv2d takes {what}, and returns something. The kernel trusts its caller: refuse it, with a "
-                    f"ValueError about `{name}`."
-                )
+        for what, *call, name, values in REFUSED:
+            check_message(what, refused(function, what, *call, name), name, values)
         return function(x, weight, padding)
+
+
+def refused(function, what, x_size, weight_size, padding, more, name):
+    """What is said to a wrong call. Its tensors have no values: no kernel runs that would touch what is not there."""
+    try:
+        function(torch.zeros(x_size, device="meta"), torch.zeros(weight_size, device="meta", **more), padding)
+    except ValueError as error:
+        return str(error)
+    except Exception as error:  # whatever a student's function raises
+        raise said(
+            f"With {what} your conv2d ends in {type(error).__name__}, which does not tell the caller what to change. "
+            f"Let `check` raise a ValueError about `{name}`.",
+            error,
+        ) from None
+    raise Complaint(
+        f"Your conv2d takes {what}, and returns something. The kernel trusts its caller: refuse it, with a ValueError "
+        f"about `{name}`."
+    )
 
 
 def check_message(what, message, name, values):
     if f"`{name}`" not in message:
-        raise Complaint(f"About {what} yours says: {message!r}. That does not name the argument, `{name}`, in backticks.")
+        raise Complaint(
+            f"About {what} yours says: {message!r}. That does not name the argument, `{name}`, in backticks."
+        )
     if not any(value in message for value in values):
         raise Complaint(f"About {what} yours says: {message!r}. That does not say what was given: {values[0]}.")
 
@@ -371,7 +388,7 @@ STEPS = (
         ),
         (
             "Which tensors does `backward` unpack from ctx.saved_tensors, and what else does it read from ctx?",
-            "The first pixel of x is in reach of the last tap of a filter: padding R - 1 - TOP above and below, S - 1 - LEFT aside.",
+            "The first pixel of x meets the last tap of a filter: the padding is R - 1 - TOP above, S - 1 - LEFT on the left.",
             "dw[k, c] sums over images. Let images take the place of channels: x.transpose(0, 1) and dy.transpose(0, 1).",
         ),
         call=gradients,

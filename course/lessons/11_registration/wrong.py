@@ -11,7 +11,7 @@ WRONG = (
         ((", int[2] padding) -> Tensor", ") -> Tensor"),),
     ),
     Wrong(
-        "schema_is_no_schema", "exception", "unknown type specifier",
+        "schema_is_no_schema", "says", "unknown type specifier",
         (("int[2] padding) -> Tensor", "tuple padding) -> Tensor"),), "torch.library.define",
     ),
     Wrong(

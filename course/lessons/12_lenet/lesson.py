@@ -12,6 +12,12 @@ from torchops.course.lesson import Case, Complaint, Lesson, Mistake, Picture, St
 from torchops.models import LeNet
 
 
+@functools.cache
+def prepare():
+    """The first step of an optimizer in a process loads much of torch."""
+    torch.optim.SGD([nn.Parameter(torch.zeros(1))]).step()
+
+
 def conv(x, weight, bias, padding):
     return reference.conv2d(x, weight, bias, padding=padding)
 
@@ -51,7 +57,9 @@ def called(make, images):
     if not isinstance(made, nn.Module):
         raise Complaint(f"network() returned {type(made).__name__}, and not a network.")
     if list(made.state_dict()) != list(theirs(torch.float32).state_dict()):
-        raise Complaint("The parameters of your network are not those of LeNet: is it made by LeNet(conv=..., **options)?")
+        raise Complaint(
+            "The parameters of your network are not those of LeNet: is it made by LeNet(conv=..., **options)?"
+        )
     return net_of(make)(images).detach()
 
 
@@ -249,4 +257,6 @@ PICTURES = (
     ),
 )  # fmt: skip
 
-LESSON = Lesson("LeNet: put it in a network and train", 20, True, ("kernels/conv2d/plain.py",), STEPS, PICTURES)
+LESSON = Lesson(
+    "LeNet: put it in a network and train", 20, True, ("kernels/conv2d/plain.py",), STEPS, PICTURES, prepare
+)

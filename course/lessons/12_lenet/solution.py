@@ -74,7 +74,9 @@ def train(epochs=3):
     for n in range(epochs):
         net.train()
         losses = [train_step(net, optimizer, images[i], digits[i]) for i in torch.randperm(len(images)).split(32)]
-        print(f"epoch {n + 1}: loss {sum(losses) / len(losses):.3f}, {accuracy(net, unseen, truth):.1%} of new ones right")
+        print(
+            f"epoch {n + 1}: loss {sum(losses) / len(losses):.3f}, {accuracy(net, unseen, truth):.1%} of new ones right"
+        )
     return net
 
 
