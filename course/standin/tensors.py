@@ -95,7 +95,7 @@ def fit(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Two values in their common shape."""
     if a.shape == b.shape:
         return a, b
-    shape = _fit(a.shape, b.shape)
+    shape = common_shape(a.shape, b.shape)
     return _to_shape(a, shape), _to_shape(b, shape)
 
 
@@ -103,8 +103,8 @@ def _to_shape(value: Tensor, shape: tuple[int, ...]) -> Tensor:
     return value if value.shape == shape else value.with_data(np.broadcast_to(value.data, shape))
 
 
-def _fit(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
-    if not a or not b:
+def common_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    if a == b or not a or not b:
         return a or b
     n = max(len(a), len(b))
     a, b = (1,) * (n - len(a)) + a, (1,) * (n - len(b)) + b
@@ -128,20 +128,19 @@ def broadcast_to(value: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def meet(a: Any, b: Any, *, dividing: bool = False) -> tuple[Tensor, Tensor]:
-    """Two operands in their common type and shape; they may be numbers of Python's."""
+    """Two operands in their common type, and of shapes that fit; they may be numbers of Python's."""
     a_is_number, b_is_number = not isinstance(a, Tensor), not isinstance(b, Tensor)
     x, y = as_tensor(a), as_tensor(b)
     if x.points or y.points:
         other = y.dtype if x.points else x.dtype
         if other.is_floating() or (x.points and y.points and x.dtype != y.dtype):
             raise TypeError(f"invalid operands of type {x.dtype!r} and {y.dtype!r}")
-        return fit(x, y)
-    if x.dtype is y.dtype and not dividing and a_is_number == b_is_number:
-        return fit(x, y)
-    dtype = common(x.dtype, a_is_number, y.dtype, b_is_number, dividing)
-    return fit(
-        _numbered(a, dtype) if a_is_number else cast(x, dtype), _numbered(b, dtype) if b_is_number else cast(y, dtype)
-    )
+    elif x.dtype is not y.dtype or dividing or a_is_number != b_is_number:
+        dtype = common(x.dtype, a_is_number, y.dtype, b_is_number, dividing)
+        x = _numbered(a, dtype) if a_is_number else cast(x, dtype)
+        y = _numbered(b, dtype) if b_is_number else cast(y, dtype)
+    common_shape(x.shape, y.shape)
+    return x, y
 
 
 def _numbered(value: float, dtype: DType) -> Tensor:
@@ -204,7 +203,7 @@ def remainder(a: Any, b: Any) -> Tensor:
 
 def _remainder(x: Tensor, y: Tensor) -> Any:
     if running().compiling:
-        return x.data
+        return x.data * y.data
     if not np.all(y.data):
         raise Undefined("integer division by zero")
     if x.dtype.signed and np.any((x.data == np.iinfo(x.data.dtype).min) & (y.data == -1)):
@@ -292,9 +291,5 @@ def select(condition: Any, a: Any, b: Any) -> Tensor:
     x, y = meet(a, b)
     if x.points and x.buffer is not y.buffer:
         raise TypeError("pointers into different tensors cannot be told apart here")
-    if where.shape:
-        where, x = fit(where, x)
-        x, y = fit(x, y)
-    else:
-        where, _ = fit(where, x)
+    common_shape(where.shape, common_shape(x.shape, y.shape))
     return x.with_data(np.where(where.data, x.data, y.data))
