@@ -87,6 +87,13 @@ def many():
     return x, torch.empty(x.shape, dtype=torch.uint8, device="meta"), 2, 2
 
 
+def earnest():
+    """What the last level of a U-Net unpools: rows of 512 pixels, four for each of a program's threads."""
+    x = torch.empty(8, 16, 256, 256)
+    return x, torch.empty(x.shape, dtype=torch.uint8), 2, 2
+
+
+LOOK = (Case("8x16x256x256 windows of 2x2, stride 2", earnest, block=512),)
 TURNED = Mistake("turned", turned, "Your taps are turned: a tap is r * KERNEL + s, row first.")
 FIRST = Mistake(
     "first",
@@ -113,7 +120,7 @@ SCATTER = Step(
         "Window (p, q) begins at pixel (p * STRIDE, q * STRIDE). A tap counts the pixels of a window row by row.",
         "Most pixels get no value. What must be there before the kernel runs?",
     ),
-    explain, far=many, mirror=torchops.max_unpool2d,
+    explain, far=many, mirror=torchops.max_unpool2d, look=LOOK,
 )  # fmt: skip
 
 EXPERIMENT = Step(
@@ -139,7 +146,7 @@ GATHER = Step(
         "And r or s may lie outside the window.",
         "A pixel that no window points to keeps the 0 that y began with: so the store's mask asks for the image only.",
     ),
-    explain, far=many, mirror=torchops.max_unpool2d,
+    explain, far=many, mirror=torchops.max_unpool2d, look=LOOK,
 )  # fmt: skip
 
 PICTURES = (
