@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 from ttsem import sanitize
 
@@ -27,11 +28,8 @@ def of_callees() -> Iterator[None]:
         lines = Path(file).read_text(encoding="utf-8").splitlines() if file else []
         return (file, line, lines[line - 1].strip()) if 0 < line <= len(lines) else plain(op, ir, file)
 
-    sanitize._source_of = source
-    try:
+    with mock.patch.object(sanitize, "_source_of", source):
         yield
-    finally:
-        sanitize._source_of = plain
 
 
 def _places(text: str, known: dict[str, str]) -> Iterator[tuple[str, int]]:

@@ -1,8 +1,8 @@
 """The process that checks: warm, it has imported everything and compiled once, and forks for every check.
 
 Started by server.py, which sends a line of JSON and gets one back. What a student's file does to its process, it does to a
-the child is killed if it gives no answer, and what became of it is the answer. Where there is no fork, the process takes one
-check itself, and ends; server.py has the next one ready.
+child: the child is killed if it gives no answer, and what became of it is the answer. Where there is no fork, the process
+takes one check itself, and ends; server.py has the next one ready.
 """
 
 from __future__ import annotations
