@@ -16,6 +16,7 @@ from typing import Any
 
 import triton
 from ttsem import harness, mlir
+from ttsem._fakedriver import unstub_torch_cuda
 
 from .report import Fault
 
@@ -37,6 +38,7 @@ class Compiler:
 
     def __init__(self) -> None:
         harness._install_fake_driver(CAPABILITY)
+        unstub_torch_cuda()
         mlir.enable_generic_printing()
         self.target = harness.target_for("cpu", CAPABILITY)
         self._made: dict[Any, str] = {}

@@ -20,8 +20,7 @@ NAMES = ("x", "weight", "padding")
 def prepare():
     """What compiles, loaded and used once: that takes seconds, and none of a student's time."""
     importlib.import_module("torch.testing._internal.optests")
-    with mock.patch.object(torch.cuda, "is_available", return_value=False):
-        torch.compile(torch.relu, backend="aot_eager", fullgraph=True)(torch.ones(1, requires_grad=True)).backward()
+    torch.compile(torch.relu, backend="aot_eager", fullgraph=True)(torch.ones(1, requires_grad=True)).backward()
 
 
 def spec(x, weight, padding):
@@ -45,13 +44,11 @@ def differentiated(conv):
 def registered(function):
     """The student's operator, as long as the block lasts; `function` is one of the file's, and `register` lies beside it."""
     library = torch.library.Library("course", "FRAGMENT")
-    # ttsem says that there is a GPU, for the sake of Triton; torch.compile would ask that for its random numbers
-    with mock.patch.object(torch.cuda, "is_available", return_value=False):
-        try:
-            tell(function.__globals__["register"], library)
-            yield torch.ops.course.conv2d.default
-        finally:
-            library._destroy()
+    try:
+        tell(function.__globals__["register"], library)
+        yield torch.ops.course.conv2d.default
+    finally:
+        library._destroy()
 
 
 def tell(register, library):
