@@ -19,12 +19,14 @@ def test_import_loads_nothing_that_torch_does_not() -> None:
 import sys, torch
 before = set(sys.modules)
 import torchops
-print(sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+new = set(sys.modules) - before
+print(sorted({name.partition(".")[0] for name in new} | {name for name in new if name.startswith("torchops.course")}))
 """
     found = eval(_python(code))
     heavy = {"triton", "numpy", "matplotlib", "rich", "typer", "PIL", "cv2", "kornia", "psutil", "skimage"}
     assert "torchops" in found
     assert not heavy & set(found)
+    assert not [name for name in found if name.startswith("torchops.")]
 
 
 def test_works_without_triton() -> None:
@@ -48,9 +50,11 @@ def test_command_says_which_extra_is_missing(missing: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_kernels_and_models_are_ours_under_their_long_names_only() -> None:
+def test_kernels_models_and_the_course_are_ours_under_their_long_names_only() -> None:
+    import torchops.course
     import torchops.kernels.sobel
     import torchops.models
 
+    assert torchops.course.__name__ == "torchops.course"
     assert torchops.kernels.sobel.__name__ == "torchops.kernels.sobel"
     assert torchops.models.__name__ == "torchops.models"

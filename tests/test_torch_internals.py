@@ -60,7 +60,7 @@ def _attributes(tree: ast.Module) -> set[str]:
 
 
 def test_no_other_file_has_private_names() -> None:
-    files = {file for folder in ("torchops", "course", "kernels", "models") for file in (ROOT / folder).rglob("*.py")}
+    files = {file for folder in ("torchops", "kernels", "models") for file in (ROOT / folder).rglob("*.py")}
     trees = {str(file.relative_to(ROOT)): ast.parse(file.read_text()) for file in files}
     gathered = [trees.pop(f"torchops/{name}_internals.py") for name in ("torch", "compiler")]
     assert all(len(set(_private(tree))) > 9 for tree in gathered)
