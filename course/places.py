@@ -20,13 +20,14 @@ def of_callees() -> Iterator[None]:
     """In the block, ttsem finds the lines of operations that the compiler has moved from a function to where it is called."""
     plain = sanitize._source_of
 
-    def source(op: str, ir: str = "", file: str = "") -> tuple[str, int, str]:
-        known = dict(_DEFINITION.findall(ir))
+    def source(op_text: str, ir_text: str = "", kernel_file: str = "") -> tuple[str, int, str]:
+        known = dict(_DEFINITION.findall(ir_text))
         # Triton's cache knows a kernel by its text: the path may be that of another file with the same text
-        mine = (n for path, n in _places(op[op.rfind(" loc(") + 1 :], known) if not _TRITONS_OWN.search(path))
+        mine = (n for path, n in _places(op_text[op_text.rfind(" loc(") + 1 :], known) if not _TRITONS_OWN.search(path))
         line = next(mine, 0)
-        lines = Path(file).read_text(encoding="utf-8").splitlines() if file else []
-        return (file, line, lines[line - 1].strip()) if 0 < line <= len(lines) else plain(op, ir, file)
+        lines = Path(kernel_file).read_text(encoding="utf-8").splitlines() if kernel_file else []
+        text = lines[line - 1].strip() if 0 < line <= len(lines) else ""
+        return (kernel_file, line, text) if text else plain(op_text, ir_text, kernel_file)
 
     with mock.patch.object(sanitize, "_source_of", source):
         yield
