@@ -22,34 +22,39 @@ LOOKED = [lesson for lesson in (load(folder.name) for folder in folders()) if an
 REPO = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("lesson", [one for one in LOOKED if one.name != "machine"], ids=lambda lesson: lesson.name)
-def test_every_kernel_of_a_solution_compiles_and_holds(lesson: Lesson) -> None:
-    """They store something, and spill nothing. Lesson 7 shows what spilling is: see its page."""
+PINNED = re.findall(r"^triton==(.*)$", (REPO / "constraints.txt").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("lesson", LOOKED, ids=lambda lesson: lesson.name)
+def test_kernels_of_a_solution_compile_to_what_the_page_says(lesson: Lesson) -> None:
+    """They store something, and spill nothing. Lesson 7 shows what spilling is."""
     found = list(rows(lesson.folder / "solution.py", lesson))
     assert {row.step for row in found} == {step.name for step in lesson.steps if step.look}
     for row in found:
         assert 0 < row.registers <= 255
         assert row.stores
-        assert row.spills == 0
+        assert row.spills == 0 or lesson.name == "machine"
+    page = (lesson.folder / "page.md").read_text(encoding="utf-8")
+    tables = re.findall(rf"^\$ torchops course look {lesson.number}\n(.*?)\n```$", page, re.MULTILINE | re.DOTALL)
+    if [version("triton")] == PINNED:  # another compiler makes other numbers
+        assert tables in ([], [shown(found).partition("\n\n")[0]])
 
 
-def test_page_of_lesson_7_shows_what_look_tells() -> None:
+def test_page_of_lesson_7_says_whose_numbers_it_has() -> None:
     page = (MACHINE.folder / "page.md").read_text(encoding="utf-8")
-    (told,) = re.findall(r"compiled\s+for an H100 \(sm_90\) by triton ([\d.]+\d)", page)
-    pinned = re.search(r"^triton==(.*)$", (REPO / "constraints.txt").read_text(), re.MULTILINE)
-    assert pinned is not None
-    assert told == pinned[1]
-    if version("triton") != told:
-        pytest.skip(f"the numbers of the page are those of triton {told}")
-    table = shown(look(MACHINE.folder / "solution.py", MACHINE)).partition("\n\n")[0]
-    assert f"$ torchops course look 7\n{table}\n```" in page
+    assert re.findall(r"compiled\s+for\s+an\s+H100\s+\(sm_90\)\s+by\s+triton\s+([\d.]+\d)", page) == PINNED
+    assert "$ torchops course look 7\n" in page
+
+
+def test_a_process_of_its_own_finds_the_same() -> None:
+    lesson = load("unpooling")
+    assert look(lesson.folder / "solution.py", lesson) == list(rows(lesson.folder / "solution.py", lesson))
 
 
 def test_matrix_units_are_seen() -> None:
     """A product of tiles takes them, and shared memory."""
     lesson = load("matrix_product")
-    found = list(rows(lesson.folder / "solution.py", lesson))
-    assert any(row.matrix and row.shared for row in found)
+    assert any(row.matrix and row.shared for row in rows(lesson.folder / "solution.py", lesson))
 
 
 def test_table_explains_its_columns() -> None:
@@ -72,22 +77,35 @@ def test_compilers_that_take_too_long_are_ended() -> None:
         look(MACHINE.folder / "solution.py", MACHINE, seconds=0.01)
 
 
+def _edited(folder: Path, old: str, new: str) -> Path:
+    """The solution of lesson 7, with another text."""
+    file = folder / "machine.py"
+    assert old in MACHINE.solution
+    file.write_text(MACHINE.solution.replace(old, new, 1), encoding="utf-8")
+    return file
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
         ("import triton\n", "import triton\nimport os\nos._exit(3)\n", r"the compiling process ended \(it ended with 3\)"),
-        ("import triton\n", "import triton(\n", "machine.py cannot be run .SyntaxError"),
+        ("import triton\n", "import triton(\n", r"not checked: machine.py cannot be run \(SyntaxError"),
         ("mask = (p < P)", "mask = (p < nothing)", "not checked: step 2 does not get as far as machine code .*nothing"),
-        ("def mean(", "def average(", "not checked: the file has no function `mean`"),
-        ("def mean(", "...\n\n\ndef mean(", "no step that launches a kernel is filled in yet"),
     ],
-    ids=["exit", "syntax", "compile", "missing", "hole"],
+    ids=["exit", "syntax", "compile"],
 )  # fmt: skip
 def test_what_cannot_be_looked_at_is_said(old: str, new: str, says: str, tmp_path: Path) -> None:
-    file = tmp_path / "machine.py"
-    file.write_text(MACHINE.solution.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(NotChecked, match=says):
-        look(file, MACHINE)
+        look(_edited(tmp_path, old, new), MACHINE)
+
+
+def test_a_function_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotChecked, match="the file has no function `mean`"):
+        list(rows(_edited(tmp_path, "def mean(", "def average("), MACHINE))
+
+
+def test_a_hole_outside_of_functions_leaves_nothing(tmp_path: Path) -> None:
+    assert not list(rows(_edited(tmp_path, "def mean(", "...\n\n\ndef mean("), MACHINE))
 
 
 def test_exercises_are_not_filled_in_yet() -> None:

@@ -105,6 +105,7 @@ STEPS = (
         ),
         explain,
         mirror=lambda x, gain, offset: brightened(torchops.conv2d, x, gain, offset),
+        look=(Case("3x1080x1920", lambda: (torch.empty(3, 1080, 1920), 2.0, 100.0), block=1024),),
     ),
     Step(
         "2",
@@ -165,6 +166,10 @@ STEPS = (
         ),
         explain_view,
         far=lambda: (torch.empty(60000, 50000, dtype=torch.uint8, device="meta")[1:, ::2], 1.5, -40.0),
+        look=(
+            Case("1080x1920", lambda: (torch.empty(1080, 1920, dtype=torch.uint8), 1.5, -40.0), block=1024),
+            Case("transposed", lambda: (torch.empty(1920, 1080, dtype=torch.uint8).T, 1.5, -40.0), block=1024),
+        ),
         mirror=lambda x, gain, offset: (
             brightened(torchops.conv2d, x.float(), gain, offset).clamp(0, 255).to(torch.uint8)
         ),

@@ -137,6 +137,7 @@ STEPS = (
         ),
         explain,
         far=lambda: (torch.empty(300, 8, 1000, 1000, device="meta"),),
+        look=(Case("1080x1920", lambda: (torch.empty(1, 1, 1080, 1920),), block=512),),
         mirror=lambda x: torchops.spatial_gradient(x, normalized=False, padding_mode="zeros")[:, :, 0],
     ),
     Step(
@@ -237,6 +238,7 @@ STEPS = (
         ),
         explain,
         far=lambda: (torch.empty(300, 8, 1000, 1000, device="meta"), True),
+        look=(Case("1080x1920", lambda: (torch.empty(1, 1, 1080, 1920), True), block=512),),
         mirror=lambda x, replicate: torchops.sobel(x, normalized=False, eps=0.0, padding_mode=mode(replicate)),
     ),
 )

@@ -134,6 +134,7 @@ STEPS = (
         ),
         explain,
         far=lambda: (torch.empty(300, 8, 1000, 1000, device="meta"), 2, "zeros"),
+        look=(Case("64x224x224", lambda: (torch.empty(1, 64, 224, 224), 2, "zeros"), block=256),),
         mirror=lambda *inputs: padded(torchops.conv2d, *inputs),
     ),
     Step(
@@ -175,6 +176,7 @@ STEPS = (
         ),
         explain,
         far=lambda: (torch.empty(300, 8, 1000, 1000, device="meta"), 2, "reflect"),
+        look=(Case("64x224x224", lambda: (torch.empty(1, 64, 224, 224), 2, "reflect"), block=256),),
         mirror=lambda *inputs: padded(torchops.conv2d, *inputs),
     ),
     Step(
@@ -212,6 +214,7 @@ STEPS = (
         ),
         explain_mean,
         far=lambda: (torch.empty(300, 8, 1000, 1000, device="meta"), 1, "reflect"),
+        look=(Case("64x224x224", lambda: (torch.empty(1, 64, 224, 224), 1, "reflect"), block=256),),
         mirror=lambda *inputs: blurred(torchops.conv2d, *inputs),
     ),
 )

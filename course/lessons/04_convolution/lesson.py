@@ -274,6 +274,12 @@ CHANNELS = Step(
         "counts planes, the second blocks.",
     ),
     explain, far=many, mirror=torchops.conv2d,
+    look=(
+        Case(
+            "64x56x56 by 3x3",
+            lambda: (torch.empty(1, 64, 56, 56), torch.empty(64, 64, 3, 3), torch.empty(64), 1, 1, 1), block=256,
+        ),
+    ),
 )  # fmt: skip
 
 PICTURES = (

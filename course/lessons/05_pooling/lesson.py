@@ -194,6 +194,7 @@ MAX = Step(
         "tl.maximum(a, b) takes two blocks, and gives the larger of each two.",
     ),
     explain, far=many, mirror=torchops.max_pool2d,
+    look=(Case("64x112x112", lambda: (torch.empty(1, 64, 112, 112), 3, 2), block=256),),
 )  # fmt: skip
 
 TURNED = Mistake("turned", turned, "Your taps are counted column by column. Row by row, tap is r * KERNEL + s.")
@@ -222,6 +223,7 @@ WINNER = Step(
         "tl.where(better, a, b) takes a where it is true, and b elsewhere: the new winner, or the old one.",
     ),
     explain, far=many_padded, mirror=mirror_tap,
+    look=(Case("64x112x112", lambda: (torch.empty(1, 64, 112, 112), 3, 2, 1), block=256),),
 )  # fmt: skip
 
 MIN = Step(
@@ -270,6 +272,7 @@ AVG = Step(
         "`if COUNT_PADDING` is decided when the kernel is compiled, since COUNT_PADDING is a constexpr.",
     ),
     far=many_means, mirror=mirror_avg,
+    look=(Case("64x112x112", lambda: (torch.empty(1, 64, 112, 112), 3, 2, 1, True), block=256),),
 )  # fmt: skip
 
 PICTURES = (

@@ -199,8 +199,8 @@ def well_chosen(launches, x):
     found = traffic(last)
     if found.moved > fewest[0]:
         raise Complaint(
-            f"Right, and no tile has fewer idle lanes. But yours moves {found.moved / found.least:.2f} of the least, and another "
-            f"tile with as few moves {fewest[0] / fewest[1]:.2f}: which has the smaller rim?"
+            f"Right, and no tile has fewer idle lanes. But yours moves {found.moved / found.least:.2f} of the least, and "
+            f"another tile with as few moves {fewest[0] / fewest[1]:.2f}: which has the smaller rim?"
         )
 
 
@@ -220,7 +220,8 @@ CHOOSE = Step(
     (),
     (
         "How many programs does `mean` launch for a plane? Each of them has rows * cols lanes.",
-        "min(..., key=...) takes the first of the smallest. A key may be a pair: its second number decides between equal first ones.",
+        "min(..., key=...) takes the first of the smallest. A key may be a pair: its second number decides where first ones "
+        "are equal.",
         "The rim of a tile is larger the longer its sides are together: sum(tile).",
     ),
     whose, call=chosen, mirror=mirror, after=well_chosen,

@@ -4,6 +4,7 @@ from torchops.course.lesson import Wrong
 
 ROWS = "p = tl.program_id(1) * ROWS + tl.arange(0, ROWS)"
 MASK = "mask = (p < P)[:, None] & (q < Q)[None, :]"
+LOAD = "first + r * W + s"
 KEY = "key=lambda tile: (-useful(P, Q, *tile), sum(tile))"
 
 WRONG = (
@@ -15,11 +16,11 @@ WRONG = (
     Wrong("least_a_float", "says", "two whole numbers", (("4 * (H * W + P * Q)", "4.0 * (H * W + P * Q)"),)),
     Wrong("start_forgotten", "unwritten", "never written", ((ROWS, "p = tl.arange(0, ROWS)"),)),
     Wrong("rows_unmasked", "oob_read", "behind the end of `x_ptr`",
-          ((MASK, "mask = (p >= 0)[:, None] & (q < Q)[None, :]"),), at="first + r * W + s"),
-    Wrong("mask_of_one_axis", "oob_read", "behind the end of `x_ptr`", ((MASK, "mask = (q < Q)[None, :]"),), at="first + r * W + s"),
+          ((MASK, "mask = (p >= 0)[:, None] & (q < Q)[None, :]"),), at=LOAD),
+    Wrong("mask_of_one_axis", "oob_read", "behind the end of `x_ptr`", ((MASK, "mask = (q < Q)[None, :]"),), at=LOAD),
     Wrong("rows_of_y", "values", "Rows of x lie W pixels apart", (("first = p[:, None] * W", "first = p[:, None] * Q"),)),
-    Wrong("turned", "compile", "Triton cannot compile", (("first = p[:, None] * W + q[None, :]", "first = p[None, :] * W + q[:, None]"),),
-          at="first + r * W + s"),
+    Wrong("turned", "compile", "Triton cannot compile",
+          (("first = p[:, None] * W + q[None, :]", "first = p[None, :] * W + q[:, None]"),), at=LOAD),
     Wrong("one_row_a_program", "says", "Does one program own ROWS rows?",
           (("triton.cdiv(P, rows), triton.cdiv(Q, cols))", "P, triton.cdiv(Q, cols))"), ("ROWS=rows", "ROWS=1"))),
     Wrong("too_few_programs", "unwritten", "never written", (("triton.cdiv(P, rows), triton.cdiv", "P // rows, triton.cdiv"),)),
