@@ -11,21 +11,17 @@ from typing import NamedTuple
 
 from .folder import DEFAULT, lessons
 from .lesson import Lesson
-from .machine import lacking, machine, version
+from .machine import lacking, version
 from .progress import change, read
 from .server import Server
 from .words import words
 
 AGAIN = "pip install 'torchops[course]'"
 _NEEDED = {
-    "torchops": "",
-    "torch": "",
-    "numpy": "",
-    "matplotlib": "draw",
-    "jupytext": "notebook",
-    "nbformat": "notebook",
-}
-"""Distributions, and the command that cannot do without one; "" is all of them."""
+    "torchops": "the course", "torch": "the course", "numpy": "the course", "matplotlib": "torchops course draw",
+    "jupytext": "torchops course notebook", "scikit-learn": "lesson 12",
+}  # fmt: skip
+"""Distributions, and what cannot do without one."""
 
 
 class Looked(NamedTuple):
@@ -41,19 +37,13 @@ def examine(root: Path | None) -> Iterator[Looked]:
     """Look at this machine, and at a student's folder if there is one."""
     yield Looked("python", platform.python_version())
     yield Looked("platform", platform.platform())
-    for name, command in _NEEDED.items():
+    for name, what in _NEEDED.items():
         has = version(name)
-        lost = f"is not installed: torchops course {command} needs it" if command else "is not installed"
-        yield Looked(name, has or lost, "" if has else AGAIN)
+        yield Looked(name, has or f"is not installed: {what} needs it", "" if has else AGAIN)
     for name in ("triton", "ttsem"):
         yield Looked(name, version(name) or "is not installed")
-    lack = lacking()
-    if lack is None:
-        yield Looked("engine", f"{machine().name}: what Triton's compiler makes of a kernel is executed")
-    else:
-        yield Looked("engine", f"{machine().name}, because {lack.why}", lack.remedy)
     yield _folder(root)
-    yield _solved(lessons()[0])
+    yield from _solved(lessons()[0])
 
 
 def _folder(root: Path | None) -> Looked:
@@ -67,19 +57,19 @@ def _folder(root: Path | None) -> Looked:
     return Looked("folder", f"{root}: {mended}" if wrong else str(root))
 
 
-def _solved(lesson: Lesson) -> Looked:
-    """Whether a solution is right, and how long that takes."""
-    name = f"solution of lesson {lesson.number}"
-    with tempfile.TemporaryDirectory() as folder:
+def _solved(lesson: Lesson) -> Iterator[Looked]:
+    """What runs kernels, whether a solution is right there, and how long that takes."""
+    lack = lacking()
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, Server() as server:
         file = Path(folder) / f"{lesson.name}.py"
         file.write_text(lesson.solution, encoding="utf-8")
-        begun = time.perf_counter()
-        with Server() as server:
-            report = server.check(file, lesson.name)
+        yield Looked("engine", server.engine + (f", because {lack.why}" if lack else ""), lack.remedy if lack else "")
+        report = server.check(file, lesson.name)
         took = f"{time.perf_counter() - begun:.1f} s, {report.seconds:.1f} s of it after the start"
+    name = f"solution of lesson {lesson.number}"
     if report.verdict == "ok":
-        return Looked(name, f"right, {took}")
+        yield Looked(name, f"right, {took}")
+        return
     said = words(report, lesson.solution).strip().splitlines() or [report.verdict]
-    return Looked(
-        name, f"not right, {took}: {said[0]}", f"{AGAIN} in a fresh environment, and show this to who teaches"
-    )
+    yield Looked(name, f"not right, {took}: {said[0]}", f"{AGAIN} in a fresh environment, and show this to who teaches")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from typer.testing import Result
 
 from tests.shell import invoke
@@ -53,3 +54,11 @@ def _saved(root: Path, lesson: Lesson, text: str) -> Path:
     file = file_of(root, lesson)
     file.write_text(text, encoding="utf-8")
     return file
+
+
+def another_triton(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if triton 3.7.1 were installed, here and in processes that are given this one's path."""
+    described = folder / "elsewhere" / "triton-3.7.1.dist-info" / "METADATA"
+    described.parent.mkdir(parents=True)
+    described.write_text("Metadata-Version: 2.1\nName: triton\nVersion: 3.7.1\n")
+    monkeypatch.syspath_prepend(described.parent.parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,13 @@ from torchops.cli import app, console
 from torchops.cli.course_check import Checked, show
 from torchops.course.folder import DEFAULT, digest, file_of, lessons, start
 from torchops.course.lesson import load
-from torchops.course.machine import Lack
 from torchops.course.progress import FILE, read
 from torchops.course.report import Finding, Report
+from torchops.course.server import Server
 from torchops.course.skeleton import exercise
 
-from .students import LESSON, course, first_step_written, written
+from .conftest import Servers
+from .students import LESSON, another_triton, course, first_step_written, written
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -30,6 +32,12 @@ ROOT = Path(__file__).parent.parent.parent
 def root(tmp_path: Path) -> Path:
     start(tmp_path / DEFAULT)
     return tmp_path / DEFAULT
+
+
+@pytest.fixture(autouse=True)
+def _warm(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands find a process that is warm."""
+    monkeypatch.setattr("torchops.course.server.Server", lambda machine=None: nullcontext(servers(machine)))
 
 
 class TestList:
@@ -125,15 +133,17 @@ class TestCheck:
         found = json.loads(course(root, "check", 8, "--engine", "standin", "--json").stdout)
         assert not found["engine"].startswith("triton")
 
-    def test_by_the_stand_in_since_there_is_no_other(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        lack = Lack("ttsem is not installed", "pip install 'torchops[course]'")
-        monkeypatch.setattr("torchops.course.machine.lacking", lambda: lack)
-        monkeypatch.setattr("torchops.cli.course_shared.lacking", lambda: lack)
+    def test_by_the_stand_in_since_there_is_no_other(
+        self, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("torchops.course.server.Server", Server)
+        another_triton(tmp_path, monkeypatch)
         written(root, lesson="pixels")
         told = course(root, "check", 1)
         assert told.exit_code == 0, told.stdout
-        assert "checked by the stand-in: ttsem is not installed (pip install 'torchops[course]')" in told.stdout
-        refused(course(root, "check", 1, "--engine", "ttsem"), "--engine ttsem: ttsem is not installed")
+        why = "ttsem 0.1.0 reads what triton 3.8.0 writes, and triton 3.7.1 is installed"
+        assert f"checked by the stand-in: {why} (pip install 'torchops[course]')" in told.stdout
+        refused(course(root, "check", 1, "--engine", "ttsem"), f"--engine ttsem: {why}; pip install")
 
     def test_from_below(self, root: Path) -> None:
         assert course(root / "01_pixels", "check", 8).exit_code == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from torchops.course.doctor import Looked
 from torchops.course.folder import DEFAULT, start
 from torchops.course.machine import Lack, lacking, versions
 
-from .students import course
+from .conftest import Servers
+from .students import another_triton, course
 
 AGAIN = "pip install 'torchops[course]'"
 Installed = Callable[..., None]
@@ -89,12 +91,12 @@ class TestDoctor:
         told = course(tmp_path, "doctor")
         assert told.exit_code == 0, told.stdout
         lines = {line[:22].strip(): line[22:].strip() for line in told.stdout.splitlines()}
-        assert lines["engine"].startswith("triton 3.8.0, ttsem 0.1.0: ")
+        assert lines["engine"] == "triton 3.8.0, ttsem 0.1.0"
         assert lines["folder"] == str(tmp_path / DEFAULT)
         assert re.fullmatch(r"right, [\d.]+ s, [\d.]+ s of it after the start", lines["solution of lesson 1"])
 
     def test_needs_no_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(doctor, "_solved", lambda lesson: Looked("solution", "right"))
+        monkeypatch.setattr(doctor, "_solved", lambda lesson: [Looked("solution", "right")])
         told = course(tmp_path, "doctor")
         assert told.exit_code == 0
         assert "none here or above; torchops course start makes" in told.stdout
@@ -102,20 +104,24 @@ class TestDoctor:
     def test_says_what_is_to_be_done(
         self, installed: Installed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        installed(ttsem=None, matplotlib=None)
+        another_triton(tmp_path, monkeypatch)
+        installed(matplotlib=None)
         monkeypatch.setattr(doctor, "version", machine.version)
-        monkeypatch.setattr("sys.version_info", (3, 12, 1))
         told = course(tmp_path, "doctor")
         assert told.exit_code == 1
         lines = [line.strip() for line in told.stdout.splitlines()]
-        for said in (
-            "matplotlib             is not installed: torchops course draw needs it",
-            "engine                 the stand-in, because ttsem is not installed",
+        why = "ttsem 0.1.0 reads what triton 3.8.0 writes, and triton 3.7.1 is installed"
+        for name, said in (
+            ("matplotlib", "is not installed: torchops course draw needs it"),
+            ("engine", f"the stand-in, because {why}"),
         ):
-            assert lines[lines.index(said) + 1] == AGAIN
+            assert lines[lines.index(f"{name:<22} {said}") + 1] == AGAIN
         assert "right, " in told.stdout
 
-    def test_finds_a_solution_that_is_not_right(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_finds_a_solution_that_is_not_right(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
+    ) -> None:
+        monkeypatch.setattr(doctor, "Server", lambda: nullcontext(servers(None)))
         monkeypatch.setattr("torchops.course.lesson.Lesson.solution", "def brighten(:")
         told = course(tmp_path, "doctor")
         assert told.exit_code == 1
@@ -124,7 +130,7 @@ class TestDoctor:
         )
 
     def test_finds_a_folder_that_takes_no_files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(doctor, "_solved", lambda lesson: Looked("solution", "right"))
+        monkeypatch.setattr(doctor, "_solved", lambda lesson: [Looked("solution", "right")])
         start(tmp_path / DEFAULT)
         (tmp_path / DEFAULT / ".progress.lock").unlink()
         (tmp_path / DEFAULT / ".progress.lock").mkdir()

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from torchops.course.folder import digest, file_of
 from torchops.course.lesson import Lesson
-from torchops.course.machine import machine, versions
+from torchops.course.machine import versions
 from torchops.course.report import Report
 from torchops.course.words import shown, words
 from torchops.files.names import printable
@@ -72,7 +72,6 @@ def check_command(
         steps = [one.name for one in meant.steps]
         if step is not None and step not in steps:
             raise ValueError(f"`step` (={step}): {named(meant)}, has steps {', '.join(steps)}")
-        machine(plain(engine))  # an engine that is asked for and not there is refused
         if why and not as_json:
             say(f"{named(meant)}: {why}", "bold")
         from torchops.course.server import Server

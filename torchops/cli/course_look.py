@@ -14,6 +14,7 @@ from .course_shared import AnyLessonArgument, EngineOption, chosen, course, fail
 from .networks import plain
 
 DRAWN = "drawn"
+"""A folder within that of the lesson, whose own pictures stay as they are."""
 
 
 @course.command()
@@ -64,3 +65,26 @@ def draw(
         finally:
             if not any(target.iterdir()):
                 target.rmdir()
+
+
+@course.command()
+def notebook(
+    lesson: AnyLessonArgument = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The notebook to write; by default it lies beside the page.", metavar="FILE.ipynb"),
+    ] = None,
+) -> None:
+    """Write the page of a lesson as a notebook: its cells write your file and check it."""
+    with failing():
+        root = folder()
+        meant, why = chosen(root, lesson)
+        from torchops.course.notebook import notebook as write
+
+        if why:
+            say(f"{named(meant)}: {why}", "bold")
+        file = file_of(root, meant)
+        target = out or file.with_suffix(".ipynb")
+        if target.exists():
+            fail(f"{target}: is there already, and may hold what you have written: --out names another")
+        say(write(meant, target, file.read_text(encoding="utf-8")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,8 @@ AnyLessonArgument = Annotated[
 @contextmanager
 def failing(stopped: str = "stopped") -> Iterator[None]:
     """One line for what a student can get wrong, and `stopped` for Ctrl-C."""
+    # the course compiles kernels: nobody who has set it for something else wants them interpreted here
+    os.environ.pop("TRITON_INTERPRET", None)
     with one_line_errors(stopped, lacking="the course needs {0}: pip install 'torchops[course]'"):
         yield
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from torchops.course.folder import at_hand, file_of, lessons, missing
 from torchops.course.lesson import Lesson
-from torchops.course.machine import machine
 
 from .console import console, say, warn
 from .course import lessons_table
@@ -40,7 +39,6 @@ def watch(engine: EngineOption = None) -> None:
     """Check a file whenever it is saved. The key h gives a hint, n the next lesson, c checks again, l lists, q quits."""
     with failing():
         root = folder()
-        machine(plain(engine))
         from torchops.course.server import Server
 
         with Server(plain(engine)) as server, keys() as wait:

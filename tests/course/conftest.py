@@ -1,0 +1,24 @@
+"""What the tests of the course share: processes that check are warm once, for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from torchops.course.server import Server
+
+Servers = Callable[[str | None], Server]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """A warm process for each machine, by its name."""
+    warm: dict[str | None, Server] = {}
+
+    def server(machine: str | None = None) -> Server:
+        return warm.setdefault(machine, Server(machine))
+
+    yield server
+    for one in warm.values():
+        one.close()
