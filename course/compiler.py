@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import triton
@@ -41,22 +42,25 @@ class Compiler:
         unstub_torch_cuda()
         mlir.enable_generic_printing()
         self.target = harness.target_for("cpu", CAPABILITY)
-        self._made: dict[Any, str] = {}
+        self.kept: dict[str, str] = {}
+        """What has been made: of a kernel's source, with types and constants, its module."""
 
     def __call__(self, record: Any, *_: Any) -> str:
         """The module of a launch as text, instead of `ttsem.harness.ir_for_launch`, which compiles down to machine code."""
+        # without the code that would look for overflows, which is none of the kernel's
+        launch = SimpleNamespace(fn=record.fn, args=record.args, kwargs={**record.kwargs, "sanitize_overflow": False})
         options, signature, constants, attributes = harness._specialize(
-            record.fn, record.args, record.kwargs, self.target
+            launch.fn, launch.args, launch.kwargs, self.target
         )
-        key = record.fn.cache_key, str(signature), str(constants), str(attributes), str(options)
-        if key not in self._made:
+        key = "\n".join(map(str, (record.fn.cache_key, signature, constants, attributes, options)))
+        if key not in self.kept:
             with _stderr() as said:
                 try:
-                    text = harness._stage_text(record, "ttir", self.target)
+                    text = harness._stage_text(launch, "ttir", self.target)
                 except RuntimeError as error:
                     raise Uncompilable(said() or str(error)) from error
-            self._made[key] = mlir.to_generic(text, None)
-        return self._made[key]
+            self.kept[key] = mlir.to_generic(text, None)
+        return self.kept[key]
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ class Semantics:
     def __init__(self) -> None:
         self.name = f"triton {importlib.metadata.version('triton')}, ttsem {importlib.metadata.version('ttsem')}"
         self._compiler = Compiler()
+        self.kept = self._compiler.kept
 
     def prepare(self) -> None:
         """Triton is what it is."""

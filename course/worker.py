@@ -30,6 +30,9 @@ from .report import Finding, Report
 KEPT = 1 << 16
 """Bytes of what a student's file prints that are kept; the rest is read, so that nobody waits, and dropped."""
 
+MODULES = 500
+"""Compiled kernels that are kept."""
+
 
 def main(name: str, how: str) -> None:
     """Answer checks until there are no more.
@@ -103,6 +106,11 @@ def _alone(request: dict[str, Any]) -> None:
     faulthandler.dump_traceback_later(max(0.1, request["hard"] - 0.5), file=sys.stderr)
 
 
+def _kept(made: Machine) -> dict[str, str]:
+    """What a machine has compiled: the next child need not do it again."""
+    return getattr(made, "kept", {})
+
+
 def _lost(request: dict[str, Any], made: Machine, finding: Finding, printed: tuple[str, ...] = ()) -> Report:
     return Report(request["file"], request["lesson"], made.name, finding=finding, printed=printed)
 
@@ -136,7 +144,12 @@ def _forked(request: dict[str, Any], lesson: Lesson, made: Machine, asked: int) 
     text = printed.decode(errors="replace")
     if said.endswith(b"\n"):
         os.waitpid(pid, 0)
-        return json.loads(said) | {"printed": lines(text)}
+        answer = json.loads(said)
+        kept = _kept(made)
+        kept.update(answer["kept"])
+        for key in list(kept)[: max(0, len(kept) - MODULES)]:
+            del kept[key]
+        return answer["report"] | {"printed": lines(text)}  # type: ignore[no-any-return]
     if status is None:
         os.waitpid(pid, 0)
         finding = Finding("killed", detail=f"{request['hard']:g}")
@@ -182,7 +195,10 @@ def _child(request: dict[str, Any], lesson: Lesson, made: Machine, write: int, o
     os.dup2(out, 1)
     os.dup2(out, 2)
     _alone(request)
-    data = (json.dumps(_checked(request, lesson, made)) + "\n").encode()
+    known = set(_kept(made))
+    report = _checked(request, lesson, made)
+    new = {key: value for key, value in _kept(made).items() if key not in known}
+    data = (json.dumps({"report": report, "kept": new}) + "\n").encode()
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     while data:
