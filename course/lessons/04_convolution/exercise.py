@@ -15,7 +15,7 @@ def convolve_kernel(
     W, P, Q,
     R: tl.constexpr, S: tl.constexpr, STRIDE: tl.constexpr, DILATION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    m = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)  # pixels of the result, counted row by row
+    m = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)  # pixels of the result, counted row by row
     mask = m < P * Q
     p, q = m // Q, m % Q
     acc = tl.zeros((BLOCK,), tl.float32)

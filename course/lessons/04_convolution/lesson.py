@@ -128,6 +128,15 @@ def clamped(x, weight, bias, stride, padding, dilation):
     return reference.conv2d(x, weight, bias, stride, padding, dilation, padding_mode="replicate")
 
 
+def large():
+    """An image of 2.5 * 10^9 pixels."""
+    return torch.empty(50_000, 50_000, device="meta"), torch.empty(3, 3, device="meta")
+
+
+def large_strided():
+    return *large(), 100, 2
+
+
 def many():
     """40,000 images, of 3.6 * 10^9 pixels, which no int32 can count; so are the pixels of the result."""
     device = "meta"
@@ -201,7 +210,7 @@ HAND = Step(
         "r rows further down, s columns further right. p and q are blocks, r and s are numbers: they add up as they are.",
         "acc begins with 0, and each of the R * S taps adds one product to it.",
     ),
-    explain, mirror=mirror_one,
+    explain, far=large, mirror=mirror_one,
 )  # fmt: skip
 
 SIZE = Step(
@@ -236,7 +245,7 @@ STRIDED = Step(
         "Where does the window of pixel (p, q) begin, if neighbours begin STRIDE pixels apart?",
         "Pixel (p, q) begins STRIDE * p rows down, and tap r lies DILATION * r rows further.",
     ),
-    explain, mirror=mirror_one,
+    explain, far=large_strided, mirror=mirror_one,
 )  # fmt: skip
 
 CHANNELS = Step(

@@ -242,7 +242,7 @@ MIN = Step(
         Mistake("back", not_back, "The right pixel, with the wrong sign: turn it back."),
     ),
     ("Which of 3, 7, 1 is the smallest? Which of -3, -7, -1 is the largest?",),
-    explain, mirror=mirror_min,
+    explain, far=many_padded, mirror=mirror_min,
 )  # fmt: skip
 
 AVG = Step(

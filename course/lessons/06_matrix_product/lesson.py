@@ -101,6 +101,11 @@ def not_shifted(x, weight, stride, padding, dilation):
     return spec(torch.nn.functional.pad(x, (0, 2 * padding, 0, 2 * padding)), weight, stride, 0, dilation)
 
 
+def tall():
+    """Three million rows, of 3 * 10^9 numbers."""
+    return torch.empty(3_000_000, 1000, device="meta"), torch.empty(1000, 16, device="meta")
+
+
 def many():
     """40,000 images, of 3.6 * 10^9 pixels, which no int32 can count."""
     return torch.empty(40_000, 1, 300, 300, device="meta"), torch.empty(1, 1, 3, 3, device="meta"), 1, 1, 1
@@ -127,7 +132,7 @@ MATMUL = Step(
         "tl.dot(a, b, acc, input_precision=\"ieee\") is acc + a @ b.",
         "y is [M, K]: its lanes ask for m and for k. j is summed over, and gone.",
     ),
-    explain_product, mirror=mirror_product,
+    explain_product, far=tall, mirror=mirror_product,
 )  # fmt: skip
 
 GATHER = Step(
