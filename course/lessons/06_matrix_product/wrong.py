@@ -2,6 +2,7 @@
 
 from torchops.course.lesson import Wrong
 
+PIXELS = "m = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)"
 A_MASK = "a_mask = (m < M)[:, None] & (j < J)[None, :]"
 B_MASK = "b_mask = (j < J)[:, None] & (k < K)[None, :]"
 Y_MASK = "y_mask = (m < M)[:, None] & (k < K)[None, :]"
@@ -27,6 +28,8 @@ WRONG = (
     Wrong("element_by_element", "compile", "64 and 16", ((DOT, "acc += a * b"),), "acc += a * b"),
     Wrong("b_times_a", "compile", "tl.dot(b, a", ((DOT, DOT.replace("a, b", "b, a")),), "tl.dot(b, a"),
     Wrong("neither_columns_nor_rows", "compile", "64 and 16", ((A_MASK, "a_mask = (m < M) & (j < J)"),), "a_mask = (m"),
+    Wrong("addresses_of_32_bits", "far", "2^31",
+          ((f"{PIXELS}\n", f"{PIXELS}\n".replace(".to(tl.int64)", "")),), A),
     Wrong("image_of_a_row", "unwritten", "is no program there for it", ((PIXEL, "n, p, q = m // Q, m // Q % P, m % Q"),)),
     Wrong("rows_go_on", "oob_write", "behind the end of `y_ptr`", ((PIXEL, "n, p, q = m // (P * Q), m // Q, m % Q"),), STORED),
     Wrong("channels_fastest", "values", "j counts c slowest", ((TERM, "c, r, s = j % C, j // C // S, j // C % S"),)),
