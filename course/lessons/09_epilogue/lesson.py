@@ -96,7 +96,8 @@ def explain(inputs, first, got, want):
     if same:
         return f"That is {same[0]}."
     k, alone = first[1], known[0][1][first]
-    return f"It is of channel {k}, whose bias is {bias[k]:g}; without bias, residual and activation it is {alone:g}."
+    more = "" if residual is None else f" and whose residual here is {residual[first]:g}"
+    return f"It is of channel {k}, whose bias is {bias[k]:g}{more}. The sum of the convolution alone is {alone:g}."
 
 
 def activated_early(x, weight, bias, stride, padding, activation, residual):

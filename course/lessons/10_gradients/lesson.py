@@ -120,7 +120,10 @@ def explain_input(inputs, first, got, want):
         row, col = h + padding - r, w + padding - s
         p, q = row // stride, col // stride
         if row % stride == col % stride == 0 and 0 <= p < dy.shape[2] and 0 <= q < dy.shape[3]:
-            terms.append(f"{dy[n, k, p, q]:g} of output ({p}, {q}) times tap ({r}, {s}), {weight[k, c, r, s]:g}")
+            channel = f" of channel {k}" if K > 1 else ""
+            terms.append(
+                f"{dy[n, k, p, q]:g} of output ({p}, {q}){channel} times {weight[k, c, r, s]:g} of tap ({r}, {s})"
+            )
     if not terms:
         return "No output has read this pixel."
     more = f", and {len(terms) - 3} more" if len(terms) > 3 else ""
