@@ -72,7 +72,7 @@ def max_pool_tap(x, kernel, stride, padding, block=16):
     N, C, H, W = x.shape
     P, Q = size(H, kernel, stride, padding), size(W, kernel, stride, padding)
     y = x.new_empty(N, C, P, Q)
-    tap = torch.empty_like(y, dtype=torch.uint8)
+    tap = y.new_empty(N, C, P, Q, dtype=torch.uint8)
     grid = (N * C, triton.cdiv(P * Q, block))
     winner_kernel[grid](x, y, tap, H, W, P, Q, KERNEL=kernel, STRIDE=stride, PADDING=padding, BLOCK=block)
     return y, tap

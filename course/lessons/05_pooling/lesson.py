@@ -4,7 +4,7 @@ import torch
 
 import torchops
 from torchops import reference
-from torchops.course.lesson import Case, Lesson, Mistake, Picture, Step
+from torchops.course.lesson import Case, Complaint, Lesson, Mistake, Picture, Step
 
 
 def spec_max(x, kernel, stride):
@@ -161,6 +161,12 @@ def summed(x, kernel, stride, padding, count_padding):
     return spec_avg(x, kernel, stride, padding, True) * kernel * kernel
 
 
+def by_a_kernel(launches, *inputs):
+    """Step 3 has no kernel of its own, whose offsets could be looked at; that of step 2 has to run."""
+    if not launches:
+        raise Complaint("Right, but no kernel of yours has run: step 2's can do it, if it is given the right image")
+
+
 def many():
     """70,000 planes, whose 2.4 * 10^9 pixels no int32 can count."""
     return torch.empty(70_000, 1, 180, 190, device="meta"), 2, 2
@@ -242,7 +248,7 @@ MIN = Step(
         Mistake("back", not_back, "The right pixel, with the wrong sign: turn it back."),
     ),
     ("Which of 3, 7, 1 is the smallest? Which of -3, -7, -1 is the largest?",),
-    explain, far=many_padded, mirror=mirror_min,
+    explain, mirror=mirror_min, kernels=False, after=by_a_kernel,
 )  # fmt: skip
 
 AVG = Step(

@@ -9,6 +9,9 @@ OUTSIDE = 'mask=inside, other=float("-inf"))'
 BETTER = "better = x > best"
 WON = "won = tl.where(better, tap, won)"
 TURNED = "y, tap = max_pool_tap(-x, kernel, stride, padding, block)"
+BY_TORCH = """from torchops import reference
+
+    y, tap = reference.max_pool2d(-x, kernel, stride, padding, return_indices="offset")"""
 SUMMED = "mask=inside, other=0)  #: 4a"
 COUNTED = "count += tl.where(inside, 1, 0)"
 MEAN = "mean = acc / count"
@@ -36,6 +39,8 @@ WRONG = (
     Wrong("all_begin_anew", "values", "tap 1 wins, which is 31", ((WON, "won = tl.where(better, tap, 0)"),)),
     Wrong("still_the_largest", "values", "That is the largest.",
           ((TURNED, TURNED.replace("-x", "x")), ("return -y, tap", "return y, tap"))),
+    Wrong("smallest_by_torch", "says", "no kernel of yours has run",
+          ((TURNED, BY_TORCH),)),
     Wrong("sign_not_turned_back", "values", "with the wrong sign", (("return -y, tap", "return y, tap"),)),
     Wrong("only_turned_back", "values", "with its sign turned", ((TURNED, TURNED.replace("-x", "x")),)),
     Wrong("minus_infinity_in_a_sum", "values", "stays -inf", ((SUMMED, 'mask=inside, other=float("-inf"))  #: 4a'),)),
