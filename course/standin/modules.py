@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -39,12 +40,22 @@ MODULES = _modules()
 
 
 def install() -> None:
-    """Nobody imports another Triton in this process from here on; torch, which asks more of one, is told that there is none."""
+    """Nobody imports another Triton in this process from here on."""
     if sys.modules.get("triton") is MODULES["triton"]:
         return
     for name in [one for one in sys.modules if one.partition(".")[0] == "triton"]:
         del sys.modules[name]
-    sys.modules["triton"] = None  # type: ignore[assignment]  # for Python: not to be found
-    has_triton_package.cache_clear()
-    has_triton_package()
     sys.modules.update(MODULES)
+    builtins.__import__ = _import
+    has_triton_package.cache_clear()  # torch may have found one
+
+
+_plain_import = builtins.__import__
+
+
+def _import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> ModuleType:
+    """`import` as it is, but for torch, which asks more of a Triton than there is here: it finds none."""
+    importer = str((globals or {}).get("__name__"))
+    if name.partition(".")[0] == "triton" and importer.partition(".")[0] == "torch" and level == 0:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    return _plain_import(name, globals, locals, fromlist, level)

@@ -1,0 +1,139 @@
+"""Every student gets the verdict that is due, and the same one from both machines: right files, files with holes, wrong files.
+
+Each file is checked as a student's is, in a process of its own, which a warm one forks.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from torchops.course.lesson import Lesson, folders, load
+from torchops.course.report import Report
+from torchops.course.server import Server
+from torchops.course.skeleton import MARK, exercise, skeleton
+from torchops.course.words import words
+
+LESSONS = [folder.name for folder in folders()]
+MACHINES = ("ttsem", "standin") if importlib.util.find_spec("ttsem") else ("standin",)
+both = pytest.mark.skipif(len(MACHINES) < 2, reason="ttsem is not installed")
+every_lesson = pytest.mark.parametrize("name", LESSONS)
+
+
+@dataclass(frozen=True)
+class Answer:
+    report: Report
+    told: str
+    """All that the student reads of it, without seconds."""
+
+
+class Checks:
+    """What both machines say of a lesson's files, each asked once."""
+
+    def __init__(self, servers: dict[str, Server], folder: Path) -> None:
+        self.servers = servers
+        self.folder = folder
+        self.of = functools.cache(self._of)
+
+    def _of(self, name: str) -> dict[str, dict[str, Answer]]:
+        """By machine, then by file."""
+        with ThreadPoolExecutor(len(self.servers)) as pool:
+            answers = pool.map(lambda machine: self._by(machine, load(name)), self.servers)
+            return dict(zip(self.servers, answers, strict=True))
+
+    def _by(self, machine: str, lesson: Lesson) -> dict[str, Answer]:
+        return {file: self.one(machine, lesson, file, text) for file, text in files(lesson).items()}
+
+    def one(self, machine: str, lesson: Lesson, name: str, text: str, step: str | None = None) -> Answer:
+        # both write the same text to the same place: kernels are known by their files
+        file = self.folder / lesson.folder.name / name / f"{lesson.name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        report = self.servers[machine].check(file, lesson.name, step)
+        return Answer(report, words(report, text))
+
+
+def files(lesson: Lesson) -> dict[str, str]:
+    return {
+        "solution": lesson.solution,
+        "exercise": exercise(lesson),
+        **{wrong.name: wrong.made(lesson.solution) for wrong in lesson.wrong},
+    }
+
+
+@pytest.fixture(scope="module")
+def checks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checks]:
+    servers = {machine: Server(machine) for machine in MACHINES}
+    try:
+        yield Checks(servers, tmp_path_factory.mktemp("students"))
+    finally:
+        for one in servers.values():
+            one.close()
+
+
+@every_lesson
+def test_a_solution_is_right(name: str, checks: Checks) -> None:
+    told = {machine: (a["solution"].report.verdict, a["solution"].told) for machine, a in checks.of(name).items()}
+    assert told == dict.fromkeys(MACHINES, ("ok", ""))
+
+
+@every_lesson
+def test_an_exercise_begins_with_a_hole(name: str, checks: Checks) -> None:
+    assert {a["exercise"].report.verdict for a in checks.of(name).values()} == {"hole"}
+
+
+@every_lesson
+def test_every_hole_is_not_filled_in(name: str, checks: Checks) -> None:
+    lesson = load(name)
+    lines = lesson.solution.splitlines()
+    marks = {n: found for n, line in enumerate(lines) if (found := MARK.search(line))}
+    missed = []
+    for n, mark in marks.items():
+        others = [MARK.sub("", line).rstrip() if i in marks and i != n else line for i, line in enumerate(lines)]
+        text = skeleton("\n".join(others) + "\n")
+        hole = next(i for i, line in enumerate(text.splitlines(), 1) if "# TODO" in line)
+        report = checks.one("standin", lesson, f"hole_{n}", text, re.match(r"\d+", mark[1])[0]).report
+        if (report.verdict, report.last.line) != ("hole", hole):
+            missed.append(f"{mark[0]}: {report.verdict}, line {report.last.line} and not {hole}")
+    assert marks
+    assert not missed
+
+
+@every_lesson
+def test_a_mistake_is_told(name: str, checks: Checks) -> None:
+    lesson = load(name)
+    missed = []
+    for wrong in lesson.wrong:
+        for machine, answers in checks.of(name).items():
+            report, told = answers[wrong.name].report, answers[wrong.name].told
+            line = wrong.line(lesson.solution)
+            if report.verdict != wrong.kind:
+                missed.append(f"{wrong.name}, {machine}: {report.verdict} and not {wrong.kind}\n{told}")
+            elif wrong.says not in told:
+                missed.append(f"{wrong.name}, {machine}: {wrong.says!r} is not said\n{told}")
+            elif line and report.last.line != line:
+                missed.append(f"{wrong.name}, {machine}: line {report.last.line} and not {line}\n{told}")
+    assert lesson.wrong
+    assert not missed, "\n\n".join(missed)
+
+
+@both
+@every_lesson
+def test_both_machines_say_the_same(name: str, checks: Checks) -> None:
+    one, other = ({file: _said(answer) for file, answer in answers.items()} for answers in checks.of(name).values())
+    assert one == other
+
+
+def _said(answer: Answer) -> tuple[Any, ...]:
+    """What a student is told, the steps and cases that were run, and the numbers."""
+    report, last = answer.report, answer.report.last
+    runs = [[(found.case, found.kind, found.traffic) for found in step.findings] for step in report.steps]
+    return answer.told, runs, last and (last.kind, last.line, last.mistake, last.first, last.got, last.want, last.patch)
