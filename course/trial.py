@@ -25,6 +25,8 @@ from .words import told
 
 machine: Callable[[], Machine] = functools.cache(_machine)
 """Which runs the kernels here."""
+_loaded: list[Path] = []
+"""The file that was loaded last."""
 
 
 def load(file: str | Path) -> ModuleType:
@@ -37,6 +39,7 @@ def load(file: str | Path) -> ModuleType:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file `{file}` in {Path.cwd()}")
     machine().prepare()
+    _loaded[:] = [path]
     return module(path, path.stem)
 
 
@@ -44,7 +47,7 @@ def run(function: Callable[..., Any], *inputs: Any, order: str = "", **more: Any
     """Call a function of such a file, and keep what its kernels did.
 
     Args:
-        function: that launches kernels.
+        function: that launches kernels; one that lies in no file, as in a notebook, goes with the file that was loaded last.
         inputs: of the function; tensors on the CPU.
         order: in which programs run: "forward", first to last; "backward", last to first. A race does not stop them, as it does
             not on a GPU. Where it is "", which is the same everywhere, it does.
@@ -60,6 +63,8 @@ def run(function: Callable[..., Any], *inputs: Any, order: str = "", **more: Any
     if order not in ("", "forward", "backward"):
         raise ValueError(f"`order` is 'forward' or 'backward', got {order!r}")
     file = Path(inspect.getfile(function))
+    if not file.is_file() and _loaded:  # of a notebook's cell, or of a prompt
+        file = _loaded[0]
     ran = machine().run(lambda: function(*inputs, **more), file, SECONDS, order=order)
     if ran.fault is not None:
         found = Finding(ran.fault.kind, fault=ran.fault, line=ran.fault.line, detail=ran.fault.detail)
