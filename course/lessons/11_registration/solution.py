@@ -14,7 +14,7 @@ def conv2d_kernel(
     TOP, LEFT,  # rows and columns of zeros around x
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    m = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
     k = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     n, p, q = m // (P * Q), m // Q % P, m % Q
     acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
