@@ -54,17 +54,24 @@ def draw(file: Path, lesson: Lesson, out: Path, by: Machine | None = None) -> li
 
 def write(scene: Scene, path: Path) -> Path:
     """Draw a scene; the file's description is the scene as JSON."""
-    described = PngInfo()
-    described.add_text("Description", content(scene), zip=True)
-    drawn = _Drawing(scene).figure
+    return save(paint(Drawing(scene).figure), content(scene), path)
+
+
+def paint(drawn: Figure) -> Image.Image:
+    """The pixels of a figure, in fonts that have the characters of its texts."""
     choose(drawn)
     drawn.set_dpi(DPI)
     canvas = FigureCanvasAgg(drawn)
     canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def save(picture: Image.Image, description: str, path: Path) -> Path:
+    """Write a picture of few colours, which takes a third of the bytes of many."""
+    described = PngInfo()
+    described.add_text("Description", description, zip=True)
     with replacing(path) as beside:
-        few = Image.fromarray(pixels).convert("RGB").quantize(128)  # colours: a third of the file
-        few.save(beside, "PNG", pnginfo=described, optimize=True)
+        picture.quantize(128).save(beside, "PNG", pnginfo=described, optimize=True)
     return path
 
 
@@ -73,7 +80,7 @@ def content(scene: Scene) -> str:
     return json.dumps(dataclasses.asdict(scene), separators=(",", ":"))
 
 
-class _Drawing:
+class Drawing:
     """A scene on paper: tensors beside each other, cells of one size; all positions are in inches, down from the top."""
 
     def __init__(self, scene: Scene) -> None:
@@ -196,7 +203,7 @@ class _Drawing:
         for n, program in enumerate(cell.programs):
             self._box(x + side * n / count, y, side / count, side, HUES[program % len(HUES)], "none", 0)
         self._box(x, y, side, side, "none" if count else PAPER, LINE, 0.7)
-        if cell.text and size >= 4.2:
+        if cell.text and size >= (6 if cell.text == "0" else 4.2):  # small zeros would hide the rest
             self._text(x + side / 2, y + side / 2, cell.text, size, INK if cell.text != "0" or count else LINE)
 
     def _box(self, x: float, y: float, w: float, h: float, face: object, edge: str, line: float) -> None:
