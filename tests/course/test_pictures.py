@@ -18,6 +18,7 @@ from matplotlib.image import imread
 from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
+import bench.course
 from torchops.course.draw import content, draw, write
 from torchops.course.lesson import Lesson, Picture, folders, load
 from torchops.course.machine import machine
@@ -198,3 +199,12 @@ def test_a_description_is_json() -> None:
     """So that what a picture shows can be read without looking."""
     (picture, *_) = sorted(load("unpooling").folder.glob("*.png"))
     assert json.loads(PngImageFile(picture).text["Description"])["programs"] == ["program 0", "program 2", "program 4"]
+
+
+def test_picture_of_the_readme_is_the_one_that_is_committed(tmp_path: Path) -> None:
+    """With what the checker says now."""
+    committed = Path(bench.course.FILE)
+    drawn = bench.course.picture(tmp_path / committed.name)
+    assert PngImageFile(committed).text == PngImageFile(drawn).text
+    assert (_coarse(committed) - _coarse(drawn)).abs().max() < 0.08
+    assert f"](assets/{committed.name})" in (committed.parents[1] / "README.md").read_text(encoding="utf-8")
