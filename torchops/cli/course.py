@@ -53,20 +53,13 @@ def lessons_table(root: Path | None) -> Table:
     minutes = sum(lesson.minutes for lesson in lessons())
     in_class = sum(lesson.minutes for lesson in lessons() if lesson.in_class)
     shown = table("", caption=f"{minutes} minutes, {in_class} of them in class")
-    for heading in ("", "lesson", "", "minutes", "class", "state"):
-        shown.add_column(heading, justify="right" if heading in ("minutes",) else "left")
+    for heading in ("", "lesson", "minutes", "class", "state"):
+        shown.add_column(heading, justify="right" if heading in ("", "minutes") else "left")
     for lesson in lessons():
-        done = progress.of(lesson.name)
-        state = _state(lesson, done, lesson is following_one)
-        style = "green" if is_done(lesson, done) else "bold" if lesson is following_one else ""
-        cells = (
-            str(lesson.number),
-            lesson.name,
-            lesson.title,
-            str(lesson.minutes),
-            "class" if lesson.in_class else "",
-            state,
-        )
+        done, is_next = progress.of(lesson.name), lesson is following_one
+        style = "green" if is_done(lesson, done) else "bold" if is_next else ""
+        place = "class" if lesson.in_class else ""
+        cells = (str(lesson.number), lesson.title, str(lesson.minutes), place, _state(lesson, done, is_next))
         shown.add_row(*(Text(cell, style) for cell in cells))
     return shown
 

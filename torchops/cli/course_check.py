@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from torchops.course.folder import digest, file_of
 from torchops.course.lesson import Lesson
 from torchops.course.machine import versions
 from torchops.course.report import Report
 from torchops.course.words import shown, words
-from torchops.files.names import printable
 
-from .console import console, say
+from .console import say
 from .course_shared import (
     AnyLessonArgument,
     EngineOption,
@@ -100,10 +97,9 @@ def check(server: Server, root: Path, lesson: Lesson, step: str | None = None) -
 
 
 def show(checked: Checked) -> None:
-    """What was found, in words; sentences are wrapped where a terminal ends, tables and code are not."""
+    """What was found, in words."""
     for line in shown(checked.report, checked.source).splitlines():
-        aligned = not console.is_terminal or re.match(r"\s", line) is not None
-        console.print(Text(printable(line), _STYLES.get(line[:1], "")), soft_wrap=aligned)
+        tell(line, _STYLES.get(line[:1], ""))
 
 
 def summary(checked: Checked, root: Path) -> dict[str, Any]:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from torchops.course.folder import DEFAULT, at_hand, find, following, missing
 from torchops.course.lesson import Lesson, Step, load
 from torchops.course.machine import MACHINES, lacking
 from torchops.course.progress import Done, Progress, change, read
 from torchops.course.report import Report
+from torchops.files.names import printable
 
-from .console import App, app, choices, fail, one_line_errors, say, warn
+from .console import App, app, choices, console, fail, one_line_errors, warn
 
 course = App(help="Write the kernels yourself, on a laptop without a GPU: lessons, and what checks them.")
 app.add_typer(course, name="course")
@@ -69,6 +72,16 @@ def chosen(root: Path, asked: str | None) -> tuple[Lesson, str]:
     return lesson, why
 
 
+_ALIGNED = re.compile(r" {3}| +[\d|]")
+"""How lines of tables and code begin."""
+
+
+def tell(line: str, style: str = "") -> None:
+    """Print a line; a sentence is wrapped at words where a terminal ends."""
+    aligned = not console.is_terminal or _ALIGNED.match(line) is not None
+    console.print(Text(printable(line), style), soft_wrap=aligned)
+
+
 def named(lesson: Lesson) -> str:
     return f"lesson {lesson.number}, {lesson.name}"
 
@@ -106,10 +119,10 @@ def tell_hint(root: Path, lesson: Lesson) -> None:
     done = read(root).of(lesson.name)
     step = step_at_hand(lesson, done)
     if step is None:
-        say(f"{named(lesson)}, is done")
+        tell(f"{named(lesson)}, is done")
         return
     if not step.hints:
-        say(f"step {step.name} has no hints: {lesson.folder.name}/page.md says what to look for")
+        tell(f"step {step.name} has no hints: {lesson.folder.name}/page.md says what to look for")
         return
     shown = min(done.hints.get(step.name, 0) + 1, len(step.hints))
 
@@ -118,18 +131,18 @@ def tell_hint(root: Path, lesson: Lesson) -> None:
 
     # where nothing can be counted, the others would never come
     for n in [shown] if kept(root, count) else range(1, len(step.hints) + 1):
-        say(f"hint {n} of {len(step.hints)}, step {step.name}: {step.hints[n - 1]}")
+        tell(f"hint {n} of {len(step.hints)}, step {step.name}: {step.hints[n - 1]}")
     if shown == len(step.hints):
-        say(f"that is all; torchops course solution {lesson.number} shows the solution", "dim")
+        tell(f"that is all; torchops course solution {lesson.number} shows the solution", "dim")
 
 
 def tell_next(root: Path, after: Lesson | None = None) -> Lesson | None:
     """Which lesson is next, and where it is."""
     lesson = following(read(root), after)
     if lesson is None:
-        say("all lessons are done", "green")
+        tell("all lessons are done", "green")
     else:
-        say(f"next: {named(lesson)}, {lesson.minutes} minutes: {lesson.folder.name}/page.md")
+        tell(f"next: {named(lesson)}, {lesson.minutes} minutes: {lesson.folder.name}/page.md")
     return lesson
 
 
@@ -139,7 +152,7 @@ def tell_machine(report_or_name: str, asked: Any) -> None:
         return
     if (lack := lacking()) is not None:
         remedy = f" ({lack.remedy})" if lack.remedy else ""
-        say(f"checked by the stand-in: {lack.why}{remedy}", "yellow")
+        tell(f"checked by the stand-in: {lack.why}{remedy}", "yellow")
 
 
 def note_check(root: Path, lesson: Lesson, report: Report, held: str, *, whole: bool) -> None:

@@ -19,6 +19,7 @@ from .course_shared import (
     folder,
     named,
     progress_of,
+    tell,
     tell_hint,
     tell_machine,
     tell_next,
@@ -63,9 +64,8 @@ class _Watch:
 
     def run(self) -> None:
         say(f"{named(self.lesson)}: {self.why}", "bold")
-        say(
-            f"open {self.lesson.folder.name}/page.md and {file_of(self.root, self.lesson)}: it is checked when you save it"
-        )
+        mine = file_of(self.root, self.lesson).relative_to(self.root).as_posix()
+        tell(f"open {self.lesson.folder.name}/page.md and {mine}, which is checked when you save it")
         if self.why.startswith("its file"):
             self.check(self.lesson)
         self.tell_keys()
