@@ -26,6 +26,7 @@ from .course_shared import (
     named,
     note_check,
     progress_of,
+    tell,
     tell_machine,
     tell_next,
 )
