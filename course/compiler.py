@@ -48,7 +48,9 @@ class Compiler:
     def __call__(self, record: Any, *_: Any) -> str:
         """The module of a launch as text, instead of `ttsem.harness.ir_for_launch`, which compiles down to machine code."""
         # without the code that would look for overflows, which is none of the kernel's
-        launch = SimpleNamespace(fn=record.fn, args=record.args, kwargs={**record.kwargs, "sanitize_overflow": False})
+        launch: Any = SimpleNamespace(
+            fn=record.fn, args=record.args, kwargs={**record.kwargs, "sanitize_overflow": False}
+        )
         options, signature, constants, attributes = harness._specialize(
             launch.fn, launch.args, launch.kwargs, self.target
         )

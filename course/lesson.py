@@ -162,12 +162,14 @@ def folders() -> list[Path]:
     return sorted(path for path in FOLDER.glob("[0-9][0-9]_*") if (path / "lesson.py").is_file())
 
 
-def load(asked: str | int) -> Lesson:
-    """A lesson by its number or its name.
+def load(asked: str | int | Path) -> Lesson:
+    """A lesson by its number or its name, or by the folder in which it lies.
 
     Raises:
         KeyError: if there is none; the message names those that there are.
     """
+    if isinstance(asked, Path):
+        return _loaded(asked)
     text = str(asked).strip().lower()
     for folder in folders():
         number, _, name = folder.name.partition("_")

@@ -22,6 +22,7 @@ from typing import Any
 
 from .faults import SECONDS
 from .lesson import load
+from .machine import MACHINES
 from .report import Finding, Report
 from .worker import KEPT, lines, lost
 
@@ -43,12 +44,15 @@ class Server:
         hard: seconds that a check may take.
 
     Raises:
+        ValueError: if there is no such machine.
         RuntimeError: on entering, if the machine cannot run here; the message says what to install.
     """
 
     def __init__(
         self, machine: str | None = None, *, fork: bool | None = None, limit: float = SECONDS, hard: float = HARD
     ) -> None:
+        if machine not in (None, *MACHINES):
+            raise ValueError(f"`machine` (={machine}): must be one of {', '.join(MACHINES)}")
         self.machine, self.limit, self.hard = machine, limit, hard
         self.fork = sys.platform == "linux" if fork is None else fork
         self._process: _Process | None = None
@@ -73,7 +77,7 @@ class Server:
         """What runs kernels, as it is called in reports."""
         return self._warm().engine
 
-    def check(self, file: Path | str, lesson: str | int, step: str | None = None) -> Report:
+    def check(self, file: Path | str, lesson: str | int | Path, step: str | None = None) -> Report:
         """Run a student's file on the steps of a lesson, or only one of them.
 
         Raises:
@@ -84,7 +88,8 @@ class Server:
         if step is not None and step not in (names := [one.name for one in meant.steps]):
             raise ValueError(f"`step` (={step}): lesson {meant.number} has steps {', '.join(names)}")
         request = {
-            "file": os.path.abspath(file), "lesson": meant.name, "step": step, "limit": self.limit, "hard": self.hard,
+            "file": os.path.abspath(file), "lesson": meant.name, "folder": str(meant.folder), "step": step,
+            "limit": self.limit, "hard": self.hard,
         }  # fmt: skip
         process = self._warm()
         # one that forks ends the check itself, and knows more of it

@@ -23,11 +23,14 @@ def read(file: Path) -> str:
     data = file.read_bytes()
     try:
         return importlib.util.decode_source(data)
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        said = SyntaxError(f"byte {data[error.start]:#x} is no UTF-8; save the file as UTF-8")
-        said.lineno = line
-        raise said from None
+    except (SyntaxError, UnicodeDecodeError):
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            said = SyntaxError(f"byte {data[error.start]:#x} is no UTF-8; save the file as UTF-8")
+            said.lineno = data[: error.start].count(b"\n") + 1
+            raise said from None
+        raise
 
 
 def load(file: Path, text: str, name: str = "exercise") -> ModuleType:

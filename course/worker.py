@@ -64,7 +64,7 @@ def main(name: str, how: str) -> None:
     for line in os.fdopen(os.dup(asked)):
         request = json.loads(line)
         try:
-            lesson = load(request["lesson"])
+            lesson = load(Path(request["folder"]))
             if lesson.prepare is not None:
                 lesson.prepare()
         except Exception:  # a lesson that is not right
@@ -90,7 +90,7 @@ def _warm(made: Machine) -> None:
 def _checked(request: dict[str, Any], lesson: Lesson, made: Machine) -> dict[str, Any]:
     try:
         report = engine.check(Path(request["file"]), lesson, made, step=request["step"], limit=request["limit"])
-    except Exception:  # the checker itself is wrong
+    except BaseException:  # the checker itself is wrong
         report = _lost(request, made, Finding("checker", detail=traceback.format_exc()))
     return report.to_json()
 
@@ -149,7 +149,7 @@ def _forked(request: dict[str, Any], lesson: Lesson, made: Machine, asked: int) 
         kept.update(answer["kept"])
         for key in list(kept)[: max(0, len(kept) - MODULES)]:
             del kept[key]
-        return answer["report"] | {"printed": lines(text)}  # type: ignore[no-any-return]
+        return answer["report"] | {"printed": lines(text)}
     if status is None:
         os.waitpid(pid, 0)
         finding = Finding("killed", detail=f"{request['hard']:g}")
