@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,17 @@ NUMBERS, APART, BESIDE, BELOW = 0.3, 0.22, 0.45, 0.4
 """Room for the numbers of rows, between planes, between tensors, and between rows of tensors, in inches."""
 
 
-def draw(file: Path, lesson: Lesson, out: Path, by: Machine | None = None) -> list[Path]:
+def draw(
+    file: Path, lesson: Lesson, out: Path, by: Machine | None = None, tell: Callable[[str], object] = lambda why: None
+) -> list[Path]:
     """Run the steps of a file that a lesson has pictures of, and write these to a folder.
+
+    Args:
+        file: the student's, or the solution.
+        lesson: whose pictures they are.
+        out: the folder.
+        by: the machine that runs the kernels; the first that can run here if not given.
+        tell: called with words for each picture that cannot be drawn, if others can.
 
     Raises:
         ValueError: if there is none to be drawn; the message says why.
@@ -49,6 +58,8 @@ def draw(file: Path, lesson: Lesson, out: Path, by: Machine | None = None) -> li
     shown, undrawn = scenes(file, lesson, by or machine())
     if not shown:
         raise ValueError("; ".join(undrawn) or f"lesson {lesson.number} has no pictures")
+    for why in undrawn:
+        tell(why)
     return [write(one, out / f"{one.name}.png") for one in shown]
 
 

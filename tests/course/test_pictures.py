@@ -189,6 +189,14 @@ def test_what_is_not_filled_in_is_not_drawn(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_pictures_that_can_be_drawn_are(tmp_path: Path) -> None:
+    lesson, file = load("unpooling"), tmp_path / "unpooling.py"
+    file.write_text(lesson.solution.replace("def unpool(", "def pool("), encoding="utf-8")
+    told: list[str] = []
+    assert draw(file, lesson, tmp_path, machine("ttsem"), told.append) == [tmp_path / "scatter.png"]
+    assert told == ["gather: the file has no function `unpool`"]
+
+
 def test_a_lesson_without_pictures_says_so(tmp_path: Path) -> None:
     lesson = dataclasses.replace(load("unpooling"), pictures=())
     with pytest.raises(ValueError, match="lesson 8 has no pictures"):

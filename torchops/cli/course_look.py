@@ -60,7 +60,7 @@ def draw(
         target = out or file.parent / DRAWN
         target.mkdir(parents=True, exist_ok=True)
         try:
-            for picture in draw_from(file, meant, target, machine(plain(engine))):
+            for picture in draw_from(file, meant, target, machine(plain(engine)), say):
                 say(picture)
         finally:
             if not any(target.iterdir()):
