@@ -71,8 +71,9 @@ class Semantics:
                 call()
         except BaseException as error:
             fault = _fault(error, file, SECONDS)
-            # what a function cannot do without values is no mistake
-            return Fault("unchecked", fault.line, detail=fault.detail) if fault.kind == "exception" else fault
+            # what a function cannot do without values, or what takes it long, is no mistake
+            why = {"exception": fault.detail, "timeout": _LONG}.get(fault.kind)
+            return fault if why is None else Fault("unchecked", fault.line, detail=why)
         if not launches:
             return Fault("unchecked", detail="no kernel was launched")
         try:
@@ -83,7 +84,7 @@ class Semantics:
             # what Triton cannot compile, or ttsem not execute
             return complaint(error, file) or Fault("unchecked", detail=f"{type(error).__name__}: {error}")
         except Expired:
-            return Fault("unchecked", detail=f"it takes more than {SECONDS:g} s")
+            return Fault("unchecked", detail=_LONG)
 
 
 @contextlib.contextmanager
@@ -200,6 +201,7 @@ class _Run:
         return None
 
 
+_LONG = f"that takes more than {SECONDS:g} s"
 _MANY = f"a kernel makes more than {ACCESS_BUDGET:,} accesses, of which none is kept"
 
 

@@ -35,14 +35,18 @@ def exercise(lesson: Lesson) -> str:
     return f'"""{head}"""\n' + "\n".join(body.splitlines()[tree.body[0].end_lineno :]) + "\n"
 
 
-def skeleton(solution: str) -> str:
+def skeleton(solution: str, only: int | None = None) -> str:
     """A solution without what is marked.
+
+    Args:
+        solution: with its marks.
+        only: the line of the only mark that counts; all do if not given.
 
     Raises:
         ValueError: if a mark stands at what cannot be left out.
     """
     lines = solution.splitlines()
-    marked = {n: found for n, line in enumerate(lines, 1) if (found := MARK.search(line))}
+    marked = {n: found for n, line in enumerate(lines, 1) if (found := MARK.search(line)) and only in (None, n)}
     statements = [node for node in ast.walk(ast.parse(solution)) if isinstance(node, ast.stmt)]
     for n in sorted(marked, reverse=True):
         name, question = marked[n].groups()
