@@ -158,7 +158,7 @@ TILE = Step(
         images(1, 1, 7, 11, 2, 4, "tiles that reach beyond the last row and column"),
         images(2, 3, 9, 20, 4, 16, "several planes"),
         images(1, 2, 3, 3, 8, 32, "a single window a plane, in a tile that is much larger"),
-        images(1, 1, 40, 70, 16, 32, "a tile as it is in earnest: 1.10 of the least"),
+        images(1, 1, 40, 70, 16, 32, "a tile as it is in earnest"),
     ),
     (Mistake("narrow", narrow, "Rows of x lie W pixels apart, and Q is the length of a row of y."),),
     (
