@@ -253,7 +253,7 @@ STEPS = (
 PICTURES = (
     Picture(
         "first", "The first convolution of LeNet: three programs, and each computes 64 pixels of both channels", "2", seven,
-        {"x_ptr": "the image"}, {"y_ptr": "what the second layer gets"}, ((0, 0, 0), (1, 0, 0), (2, 0, 0)), launch=0,
+        {"x_ptr": "the image"}, {"y_ptr": "its result"}, ((0, 0, 0), (1, 0, 0), (2, 0, 0)), launch=0,
     ),
 )  # fmt: skip
 
