@@ -6,7 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from torchops.course.machine import version
 from torchops.course.server import Server
+
+# `make oldest` has none: verdicts are those of the pair that the extra course pins
+collect_ignore_glob = ["test_*.py"] if version("ttsem") is None else []
 
 Servers = Callable[[str | None], Server]
 

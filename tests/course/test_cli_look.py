@@ -9,8 +9,8 @@ import pytest
 
 from tests.shell import refused
 from torchops.course.folder import DEFAULT, file_of, start
-from torchops.course.lesson import load
-from torchops.course.look import MEANS
+from torchops.course.lesson import Lesson, load
+from torchops.course.look import MEANS, NotChecked
 
 from .students import course, written
 
@@ -33,8 +33,12 @@ def test_look_shows_what_a_gpu_would_make_of_it(root: Path) -> None:
     assert all(f"{name}: {means}" in told.stdout for name, means in MEANS.items())
 
 
-def test_look_says_what_it_cannot(root: Path) -> None:
-    refused(course(root, "look", 8), "not checked: no step that launches a kernel is filled in yet")
+def test_look_says_what_it_cannot(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(file: Path, lesson: Lesson) -> None:
+        raise NotChecked(f"not checked: {file.name} of lesson {lesson.number}")
+
+    monkeypatch.setattr("torchops.course.look.look", look)
+    refused(course(root, "look", 8), "not checked: unpooling.py of lesson 8")
     refused(course(root, "look", 99), "there is no lesson '99'")
 
 

@@ -124,22 +124,6 @@ def test_a_lesson_is_worked_on(root: Path, watching: Watching) -> None:
     assert termios.tcgetattr(watching.inner) == watching.before
 
 
-@pytest.mark.parametrize(
-    ("end", "code"), [("\x03", 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "kill"]
-)  # fmt: skip
-def test_the_terminal_is_given_back(end: str | signal.Signals, code: int, watching: Watching) -> None:
-    watching.wait_for(KEYS)
-    assert termios.tcgetattr(watching.inner) != watching.before
-    if isinstance(end, str):
-        watching.press(end)
-        watching.wait_for("torchops: stopped")
-    else:
-        watching.process.send_signal(end)
-    assert watching.end() == code
-    assert termios.tcgetattr(watching.inner) == watching.before
-    assert "Traceback" not in watching.told
-
-
 def test_without_a_terminal(root: Path) -> None:
     """Nothing can be pressed; what is saved is checked. The file that was being worked on is checked at once."""
     written(root, exercise(load(LESSON)) + "\n# begun\n")

@@ -86,7 +86,8 @@ class TestMachine:
 
 
 class TestDoctor:
-    def test_finds_nothing_wrong_here(self, tmp_path: Path) -> None:
+    def test_finds_nothing_wrong_here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers) -> None:
+        monkeypatch.setattr(doctor, "Server", lambda: nullcontext(servers(None)))
         start(tmp_path / DEFAULT)
         told = course(tmp_path, "doctor")
         assert told.exit_code == 0, told.stdout
