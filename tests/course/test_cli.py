@@ -127,6 +127,7 @@ class TestCheck:
         written(root)
         told = course(root, "check", 8, "--engine", "standin")
         assert told.exit_code == 0, told.stdout
+        assert "checked by the stand-in\n" in told.stdout
         found = json.loads(course(root, "check", 8, "--engine", "standin", "--json").stdout)
         assert not found["engine"].startswith("triton")
 

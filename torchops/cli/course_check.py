@@ -80,7 +80,7 @@ def check_command(
             typer.echo(json.dumps(summary(checked, root)))
         else:
             show(checked)
-            tell_machine(checked.report.engine, engine)
+            tell_machine(checked.report.engine, asked=engine is not None)
             if checked.code == 0 and step is None:
                 tell_next(root, meant)
     if checked.code:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -146,13 +146,13 @@ def tell_next(root: Path, after: Lesson | None = None) -> Lesson | None:
     return lesson
 
 
-def tell_machine(report_or_name: str, asked: Any) -> None:
-    """That the stand-in has run the kernels, and why, where nobody has asked for it."""
-    if report_or_name.startswith("triton") or asked is not None:
+def tell_machine(engine: str, *, asked: bool) -> None:
+    """That the stand-in has run the kernels, and why, unless somebody has asked for it."""
+    if engine.startswith("triton"):
         return
-    if (lack := lacking()) is not None:
-        remedy = f" ({lack.remedy})" if lack.remedy else ""
-        tell(f"checked by the stand-in: {lack.why}{remedy}", "yellow")
+    lack = None if asked else lacking()
+    why = "" if lack is None else f": {lack.why}" + (f" ({lack.remedy})" if lack.remedy else "")
+    tell(f"checked by the stand-in{why}", "yellow")
 
 
 def note_check(root: Path, lesson: Lesson, report: Report, held: str, *, whole: bool) -> None:

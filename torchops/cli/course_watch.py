@@ -120,7 +120,7 @@ class _Watch:
             return
         checked = check(self.server, self.root, lesson)
         show(checked)
-        tell_machine(checked.report.engine, self.asked or None)
+        tell_machine(checked.report.engine, asked=self.asked)
         if checked.code == 0:
             tell_next(self.root, lesson)
             if self.wait is not None:
