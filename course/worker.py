@@ -72,6 +72,7 @@ def main(name: str, how: str) -> None:
         except Exception:  # a lesson that is not right
             answer(_lost(request, made, Finding("checker", detail=traceback.format_exc())).to_json())
             continue
+        answer({})  # from here it is the student's time
         if how == "fork":
             answer(_forked(request, lesson, made, asked))
         else:
