@@ -190,5 +190,5 @@ PICTURES = (
 )
 
 LESSON = Lesson(
-    "Pixels: an image is a matrix", 15, True, ("kernels/conv2d/flat.py", "kernels/sobel.py"), STEPS, PICTURES
+    "Pixels: an image is a matrix", 15, True, ("kernels/conv2d/flat.py",), STEPS, PICTURES
 )

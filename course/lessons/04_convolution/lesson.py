@@ -2,8 +2,8 @@
 
 import torch
 
-import torchops
 from torchops import reference
+from torchops.course import mirrors
 from torchops.course.lesson import Case, Complaint, Lesson, Mistake, Picture, Step
 
 
@@ -18,7 +18,11 @@ def one(x, weight, stride=1, dilation=1):
 
 
 def mirror_one(x, weight, stride=1, dilation=1):
-    return torchops.conv2d(x[None, None], weight[None, None], None, stride, 0, dilation)[0, 0]
+    return mirrors.direct(x[None, None], weight[None, None], stride, dilation)[0, 0]
+
+
+def mirror_batch(x, weight, bias, stride, padding, dilation):
+    return mirrors.plain(x, weight, bias, stride, padding, dilation)
 
 
 def counted(*shape):
@@ -282,7 +286,7 @@ CHANNELS = Step(
         "One program for every block of pixels of every plane of y: the first number of the grid "
         "counts planes, the second blocks.",
     ),
-    explain, far=many, mirror=torchops.conv2d,
+    explain, far=many, mirror=mirror_batch,
     look=(
         Case(
             "64x56x56 by 3x3",

@@ -11,6 +11,7 @@ import torch
 
 import torchops
 from torchops import reference
+from torchops.course import mirrors
 from torchops.course.lesson import Case, Complaint, Lesson, Mistake, Picture, Step
 
 NAMES = ("x", "weight", "padding")
@@ -360,7 +361,7 @@ STEPS = (
             "What does the docstring of `launch` ask of x and weight? tensor.contiguous() copies, where that is needed.",
         ),
         call=called,
-        mirror=lambda x, weight, padding: torchops.conv2d(x, weight, padding=padding),
+        mirror=lambda x, weight, padding: mirrors.plain(x, weight, padding=padding),
     ),
     Step(
         "2", "a fake: the size, without the result", 4, "register", spec,
@@ -370,7 +371,7 @@ STEPS = (
             "`size` above computes the sizes; `launch` uses it too.",
         ),
         call=faked,
-        mirror=lambda x, weight, padding: torchops.conv2d(x, weight, padding=padding),
+        mirror=lambda x, weight, padding: mirrors.plain(x, weight, padding=padding),
     ),
     Step(
         "3", "gradients: the same operator twice", 8, "register", differentiated(spec),

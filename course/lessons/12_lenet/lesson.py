@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import torchops
 from torchops import reference
+from torchops.course import mirrors
 from torchops.course.lesson import Case, Complaint, Lesson, Mistake, Picture, Step
 from torchops.models import LeNet
 
@@ -215,7 +215,7 @@ STEPS = (
             "[K] and [N, K, P, Q] do not broadcast: sizes are compared from the right. self.bias[:, None, None] is [K, 1, 1].",
         ),
         call=layer,
-        mirror=lambda x, weight, bias, padding: torchops.conv2d(x, weight, bias, padding=padding),
+        mirror=lambda x, weight, bias, padding: mirrors.plain(x, weight, bias, padding=padding),
     ),
     Step(
         "2", "LeNet of such layers", 3, "network", lambda images: theirs(torch.float64)(images).detach(),
