@@ -253,7 +253,7 @@ STRIDED = Step(
 )  # fmt: skip
 
 CHANNELS = Step(
-    "4", "images, channels, filters, a bias", 10, "conv2d", spec,
+    "4", "images, channels, filters, a bias", 8, "conv2d", spec,
     (
         batch(1, 1, 5, 5, 1, 3, 3, 1, 1, 1, "padding: the result is as large as the image", block=32),
         batch(1, 3, 4, 5, 1, 2, 2, 1, 0, 1, "three channels: a sum over all of them"),

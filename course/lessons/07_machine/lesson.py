@@ -152,7 +152,7 @@ def narrow(x, *_):
 
 
 TILE = Step(
-    "2", "own a tile", 10, "mean", spec,
+    "2", "own a tile", 7, "mean", spec,
     (
         Case("6x10 pixels, tiles of 2x4", lambda: (counted(1, 1, 6, 10), 2, 4), "the picture of the page"),
         images(1, 1, 7, 11, 2, 4, "tiles that reach beyond the last row and column"),
