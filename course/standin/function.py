@@ -9,7 +9,7 @@ import itertools
 import linecache
 import textwrap
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from torchops.course.report import Program as Id
 
 from .arithmetic import maximum, minimum
 from .dtypes import OF_TORCH, DType, PointerType, float32, of_number
+from .expressions import Unsupported
 from .frame import Frame
 from .language import device_print
 from .memory import BUDGET, Addresses, Buffer, Memory, NoMemory
@@ -102,6 +103,8 @@ class Function:
     def call(self, function: Any, args: list[Any], more: dict[str, Any], program: Program) -> Any:
         """A call in the body of this function."""
         if not isinstance(function, Function):
+            if isinstance(function, FunctionType | BuiltinFunctionType) and not _is_known(function):
+                raise Unsupported(f"Unsupported function referenced: {function}")
             return function(*args, **more)
         bound = function.signature.bind(*args, **more)
         bound.apply_defaults()
@@ -225,6 +228,10 @@ def _is_constant(annotation: Any) -> bool:
 
 def _is_word(value: Any) -> bool:
     return any(value is one for one in WORDS.values())
+
+
+def _is_known(function: Any) -> bool:
+    return _is_word(function) or any(function is one for one in _PYTHON.values())
 
 
 def _buffer(tensor: torch.Tensor, buffers: dict[Any, Buffer], name: str = "") -> Buffer:

@@ -219,7 +219,7 @@ def device_print(prefix: str, *args: Any, hex: bool = False) -> None:
     program = running()
     head = f" {prefix.strip().removesuffix(':')}: "
     if not program.compiling:
-        session().printed += [f"{program.id}{head}{np.asarray(as_tensor(one).data)}" for one in args]
+        session().printed += [f"{program.id} {head}{np.asarray(as_tensor(one).data)}" for one in args]
 
 
 @word

@@ -143,7 +143,7 @@ class Memory(Addresses):
         self._keep("store", buffer, live, bits, bits == before)
 
     def add(self, buffer: Buffer, at: np.ndarray, values: Any, mask: np.ndarray | None) -> np.ndarray:
-        live, flat = self.touched(buffer, at, mask, "write"), self._values(buffer)
+        live, flat = self.touched(buffer, at, mask, "read"), self._values(buffer)
         old = np.zeros(at.shape, buffer.dtype.storage)
         found = []
         for element, value in zip(live, _lanes(values, mask), strict=True):

@@ -53,6 +53,8 @@ class _Touches:
     def stores_differ(self, kernel: str) -> Fault | None:
         stores = self.kind == _STORE
         rows = np.flatnonzero(stores)
+        if not rows.size:
+            return None
         # by element, then by program, then by time: the last row of every pair counts
         rows = rows[np.lexsort((rows, self.program[rows], self.element[rows]))]
         element, program = self.element[rows], self.program[rows]
