@@ -18,7 +18,7 @@ from .tensors import BINARY, UNARY, Tensor, as_tensor, subscript, truth
 from .vocabulary import METHODS, WORDS, constexpr
 
 if TYPE_CHECKING:
-    from .function import Function
+    from .function import JITFunction
 
 
 class Unsupported(Exception):  # noqa: N818 (its words are Triton's)
@@ -37,7 +37,7 @@ _CONSTANT: dict[str, Callable[..., Any]] = {
 class Expressions:
     """The expressions of one call of a kernel, or of a function that a kernel calls."""
 
-    def __init__(self, function: Function, scope: dict[str, Any], program: Program) -> None:
+    def __init__(self, function: JITFunction, scope: dict[str, Any], program: Program) -> None:
         self.function = function
         self.scope = scope
         self.program = program

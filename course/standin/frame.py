@@ -18,7 +18,7 @@ from .tensors import Tensor, as_tensor, cast, number
 from .vocabulary import constexpr, range_, static_range
 
 if TYPE_CHECKING:
-    from .function import Function
+    from .function import JITFunction
 
 
 class Returned(NamedTuple):
@@ -32,7 +32,7 @@ _RETURN_IN_LOOP = "Cannot have `return` statements inside `while` or `for` state
 class Frame(Expressions):
     """One call of a kernel, or of a function that a kernel calls."""
 
-    def __init__(self, function: Function, scope: dict[str, Any], program: Program) -> None:
+    def __init__(self, function: JITFunction, scope: dict[str, Any], program: Program) -> None:
         super().__init__(function, scope, program)
         self.loops = 0
         """How many loops it is in."""

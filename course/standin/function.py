@@ -49,10 +49,10 @@ _PYTHON: dict[str, Any] = {
 """What a kernel may use of Python's own."""
 
 
-class Function:
+class JITFunction:
     """A function that is marked `@triton.jit`."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: FunctionType) -> None:
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
         self.python = function
@@ -71,6 +71,12 @@ class Function:
         found = tree.body[0]
         assert isinstance(found, ast.FunctionDef)
         return found.body
+
+    @functools.cached_property
+    def _arguments(self) -> FunctionType:
+        """A function of the same arguments, under the name that Triton has for it."""
+        of = self.python
+        return FunctionType(of.__code__, {}, "dynamic_func", of.__defaults__, of.__closure__)
 
     @functools.cached_property
     def returns(self) -> int:
@@ -92,7 +98,7 @@ class Function:
         value = self._globals[name]
         if isinstance(value, constexpr):
             return value.value
-        if name in _PYTHON or value is None or isinstance(value, ModuleType | Function | DType) or _is_word(value):
+        if name in _PYTHON or value is None or isinstance(value, ModuleType | JITFunction | DType) or _is_word(value):
             return value
         raise NameError(
             f"Cannot access global variable {name} from within @jit'ed function. Triton kernels can only access global "
@@ -102,7 +108,7 @@ class Function:
 
     def call(self, function: Any, args: list[Any], more: dict[str, Any], program: Program) -> Any:
         """A call in the body of this function."""
-        if not isinstance(function, Function):
+        if not isinstance(function, JITFunction):
             if isinstance(function, FunctionType | BuiltinFunctionType) and not _is_known(function):
                 raise Unsupported(f"Unsupported function referenced: {function}")
             return function(*args, **more)
@@ -127,6 +133,9 @@ class Function:
         if a != b and not isinstance(a, tuple):
             raise TypeError(f"Return type mismatch: {a} and {b}. Note all return types were: [{a}, {b}]")
 
+    def __repr__(self) -> str:
+        return f"JITFunction({self.python.__module__}:{self.__name__})"
+
     def __call__(self, *args: Any, **more: Any) -> Any:
         raise RuntimeError("Cannot call @triton.jit'd outside of the scope of a kernel")
 
@@ -139,9 +148,9 @@ class Function:
         for name in more:
             if name not in self.signature.parameters and name not in _OPTIONS:
                 raise KeyError(f"Keyword argument {name} was specified but unrecognised")
-        bound = self.signature.bind(*args, **{n: v for n, v in more.items() if n in self.signature.parameters})
-        bound.apply_defaults()
-        given = dict(bound.arguments)
+        given = inspect.getcallargs(
+            self._arguments, *args, **{n: v for n, v in more.items() if n in self.signature.parameters}
+        )
         x, y, z, *_ = (*(int(n) for n in (grid(given) if callable(grid) else grid)), 1, 1)
         size: Id = (x, y, z)
         buffers: dict[Any, Buffer] = {}
@@ -218,6 +227,10 @@ class Function:
                     )  # fmt: skip
             if one.kind != "load":
                 now.written.stored(one.buffer.address, one.elements, one.buffer.itemsize)
+
+
+# what Python and torch call it where they complain about it
+JITFunction.__module__ = "triton.runtime.jit"
 
 
 def _is_constant(annotation: Any) -> bool:

@@ -42,6 +42,8 @@ def arange(start: int, end: int) -> Tensor:
     running()
     if not isinstance(start, int) or not isinstance(end, int):
         raise ValueError("arange's arguments must be of type tl.constexpr")
+    if start >> 32 or end >> 32:
+        raise ValueError("arange must fit in int32")
     if end <= start:
         raise ValueError("arange's end argument must be greater than the start argument")
     if (end - start) & (end - start - 1):

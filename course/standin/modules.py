@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Callable
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from torch.utils._triton import has_triton_package
 
-from .function import Function
+from .function import JITFunction
 from .vocabulary import WORDS
 
 
-def jit(function: Callable[..., Any] | None = None, **_options: Any) -> Any:
+def jit(function: FunctionType | None = None, **_options: Any) -> Any:
     """The decorator of kernels; what else it is told is for a GPU."""
-    return Function if function is None else Function(function)
+    return JITFunction if function is None else JITFunction(function)
 
 
 def cdiv(x: int, y: int) -> int:

@@ -127,14 +127,21 @@ def broadcast_to(value: Tensor, shape: tuple[int, ...]) -> Tensor:
     return _to_shape(value, shape)
 
 
-def meet(a: Any, b: Any, *, dividing: bool = False) -> tuple[Tensor, Tensor]:
-    """Two operands in their common type, and of shapes that fit; they may be numbers of Python's."""
+def meet(a: Any, b: Any, *, dividing: bool = False, pointers: str = "") -> tuple[Tensor, Tensor]:
+    """Two operands in their common type, and of shapes that fit; they may be numbers of Python's.
+
+    Args:
+        a, b: the operands.
+        dividing: half precision is divided in float32.
+        pointers: which of them may point: "", "left" or "both".
+    """
     a_is_number, b_is_number = not isinstance(a, Tensor), not isinstance(b, Tensor)
     x, y = as_tensor(a), as_tensor(b)
     if x.points or y.points:
-        other = y.dtype if x.points else x.dtype
-        if other.is_floating() or (x.points and y.points and x.dtype != y.dtype):
-            raise TypeError(f"invalid operands of type {x.dtype!r} and {y.dtype!r}")
+        pointer, other = (x.dtype, y.dtype) if x.points else (y.dtype, x.dtype)
+        allowed = pointers == "both" or (pointers == "left" and x.points and not y.points)
+        if not allowed or other.is_floating() or (x.points and y.points and pointer != other):
+            raise TypeError(f"invalid operands of type {pointer!r} and {other!r}")
     elif x.dtype is not y.dtype or dividing or a_is_number != b_is_number:
         dtype = common(x.dtype, a_is_number, y.dtype, b_is_number, dividing)
         x = _numbered(a, dtype) if a_is_number else cast(x, dtype)
@@ -158,28 +165,18 @@ def _numbered(value: float, dtype: DType) -> Tensor:
 # ---- operators
 
 
-def _arithmetic(name: str, compute: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Tensor]:
+def _arithmetic(compute: Callable[[Any, Any], Any], pointers: str = "") -> Callable[[Any, Any], Tensor]:
     def of(a: Any, b: Any) -> Tensor:
-        x, y = meet(a, b)
+        x, y = meet(a, b, pointers=pointers)
+        if x.points and y.points:
+            raise TypeError("cannot add pointers together")
         if x.points or y.points:
-            return _moved(name, x, y)
+            return (x if x.points else y).with_data(compute(x.data, y.data))
         if x.dtype is int1:  # one bit, which wraps
             return Tensor(compute(x.data.astype(np.int8), y.data.astype(np.int8)) & 1 != 0, int1)
         return Tensor(rounded(compute(x.data, y.data), x.dtype), x.dtype)
 
     return of
-
-
-def _moved(name: str, x: Tensor, y: Tensor) -> Tensor:
-    """Pointers that are moved on."""
-    if name == "add" and x.points != y.points:
-        pointer, steps = (x, y) if x.points else (y, x)
-        return pointer.with_data(pointer.data + steps.data)
-    if name == "sub" and not y.points:
-        return x.with_data(x.data - y.data)
-    if name == "add":
-        raise TypeError("cannot add pointers together")
-    raise TypeError(f"invalid operands of type {x.dtype!r} and {y.dtype!r}")
 
 
 def true_division(a: Any, b: Any) -> Tensor:
@@ -225,15 +222,13 @@ def _comparison(compute: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Tens
     def of(a: Any, b: Any) -> Tensor:
         # a number is a value of its own type here: half precision is compared in float32
         x, y = meet(as_tensor(a), as_tensor(b))
-        if x.points or y.points:
-            raise TypeError(f"unexpected type {x.dtype}")
         return Tensor(compute(x.data, y.data), int1)
 
     return of
 
 
 BINARY: dict[str, Callable[[Any, Any], Tensor]] = {
-    "Add": _arithmetic("add", operator.add), "Sub": _arithmetic("sub", operator.sub), "Mult": _arithmetic("mul", operator.mul),
+    "Add": _arithmetic(operator.add, "both"), "Sub": _arithmetic(operator.sub, "left"), "Mult": _arithmetic(operator.mul),
     "Div": true_division, "FloorDiv": division, "Mod": remainder,
     "BitAnd": _bits(operator.and_), "BitOr": _bits(operator.or_), "BitXor": _bits(operator.xor),
     "LShift": _bits(operator.lshift), "RShift": _bits(operator.rshift),
@@ -288,7 +283,7 @@ def subscript(value: Tensor, keys: Any) -> Tensor:
 
 def select(condition: Any, a: Any, b: Any) -> Tensor:
     where = cast(as_tensor(condition), int1)
-    x, y = meet(a, b)
+    x, y = meet(a, b, pointers="both")
     if x.points and x.buffer is not y.buffer:
         raise TypeError("pointers into different tensors cannot be told apart here")
     common_shape(where.shape, common_shape(x.shape, y.shape))
