@@ -50,6 +50,8 @@ PAGES = (
     "README.md",
     "CONTRIBUTING.md",
     "bench/README.md",
+    "course/INSTRUCTOR.md",
+    "course/README.md",
     "kernels/README.md",
     "kernels/conv2d/README.md",
     "torchops/ops/cpu/README.md",
