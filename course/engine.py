@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+
+from torchops.torch_internals import tree_leaves, tree_map_only
 
 from .compare import compare, recognised
 from .faults import SECONDS, fault_of, line_in, time_limit
@@ -125,7 +126,7 @@ def _called(step: Step, function: Any, inputs: tuple[Any, ...], more: dict[str, 
 def _case(function: Any, step: Step, case: Case, machine: Machine, file: Path, limit: float) -> Finding:
     torch.manual_seed(0)
     inputs = case.inputs()
-    clones = tree_map(lambda one: one.detach().clone() if isinstance(one, Tensor) else one, inputs)
+    clones = tree_map_only(Tensor, lambda one: one.detach().clone(), inputs)
     more = {} if case.block is None else {"block": case.block}
     ran = machine.run(lambda: _called(step, function, inputs, more), file, limit)
     found = _judge(ran, step, inputs, clones, file)
@@ -140,7 +141,7 @@ def _judge(ran: Ran, step: Step, inputs: tuple[Any, ...], clones: tuple[Any, ...
         return Finding(ran.fault.kind, fault=ran.fault, line=ran.fault.line, detail=ran.fault.detail)
     if (changed := _changed(inputs, clones)) is not None:
         return Finding("input", detail=f"argument {changed + 1}")
-    want = step.reference(*tree_map(lambda one: one.double() if _floats(one) else one, clones))
+    want = step.reference(*tree_map_only(Tensor, lambda one: one.double() if one.is_floating_point() else one, clones))
     dtype = next((one.dtype for one in tree_leaves(clones) if _floats(one)), torch.float32)
     found = compare(ran.value, want, dtype, ran.memory)
     if found.kind == "values":

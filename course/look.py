@@ -69,6 +69,7 @@ def look(file: Path, lesson: Lesson, seconds: float = SECONDS) -> list[Row]:
         raise NotChecked(f"lesson {lesson.number} has nothing to look at")
     command = [sys.executable, "-m", __spec__.name, str(file.resolve()), lesson.folder.name]
     compiler = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    compiler["PYTHONPATH"] = os.pathsep.join(os.path.abspath(one) for one in sys.path)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, env=compiler)
     except subprocess.TimeoutExpired:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .faults import SECONDS
+from .faults import SECONDS, Expired, time_limit
 from .lesson import Lesson, Picture, Step
 from .machine import Machine
 from .report import Buffer, Launch, Program
@@ -73,8 +73,9 @@ def scenes(file: Path, lesson: Lesson, machine: Machine) -> tuple[list[Scene], l
         if holes_outside(source):
             return [], [f"{file.name}: line {holes_outside(source)[0]} is not filled in yet"]
         machine.prepare()
-        loaded = load(file, source)
-    except (Exception, SystemExit) as error:  # whatever a student's file raises
+        with time_limit(SECONDS):
+            loaded = load(file, source)
+    except (Exception, SystemExit, Expired) as error:  # whatever a student's file raises
         return [], [f"{file.name} cannot be run ({type(error).__name__}: {error}): check it first"]
     shown, undrawn = [], []
     for picture in lesson.pictures:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -60,8 +63,10 @@ def _attributes(tree: ast.Module) -> set[str]:
 
 
 def test_no_other_file_has_private_names() -> None:
-    files = {file for folder in ("torchops", "kernels", "models") for file in (ROOT / folder).rglob("*.py")}
-    trees = {str(file.relative_to(ROOT)): ast.parse(file.read_text()) for file in files}
+    files = {file for folder in ("torchops", "kernels", "models", "course") for file in (ROOT / folder).rglob("*.py")}
+    # what students read shows how torch tells them
+    shown = ROOT / "course" / "lessons"
+    trees = {str(f.relative_to(ROOT)): ast.parse(f.read_text()) for f in files if not f.is_relative_to(shown)}
     gathered = [trees.pop(f"torchops/{name}_internals.py") for name in ("torch", "compiler")]
     assert all(len(set(_private(tree))) > 9 for tree in gathered)
     attributes = set().union(*map(_attributes, gathered))
@@ -292,6 +297,21 @@ def _trees() -> None:
     tree = {"a": [1, (2.0, "b")], "c": None}
     assert internals.tree_leaves(tree) == [1, 2.0, "b", None]
     assert internals.tree_map_only(int, lambda n: n + 1, tree) == {"a": [2, (2.0, "b")], "c": None}
+
+
+@_about("has_triton")
+def _finds_triton() -> None:
+    """It remembers what it has found, until it is told to ask again."""
+    installed = importlib.util.find_spec("triton") is not None
+    internals.has_triton.cache_clear()
+    assert internals.has_triton() is installed
+    try:
+        with mock.patch.dict(sys.modules, {"triton": None}):
+            assert internals.has_triton() is installed
+            internals.has_triton.cache_clear()
+            assert not internals.has_triton()
+    finally:
+        internals.has_triton.cache_clear()
 
 
 @_about("FakeTensor", "FunctionalTensor")

@@ -21,6 +21,7 @@ import torch._subclasses.functional_tensor
 import torch.fx._symbolic_trace
 import torch.utils._python_dispatch
 import torch.utils._pytree
+import torch.utils._triton
 from torch import Tensor, fx, nn
 from torch.autograd import forward_ad
 
@@ -123,6 +124,9 @@ tree_leaves: Callable[[Any], list[Any]] = torch.utils._pytree.tree_leaves
 
 tree_map_only: Callable[..., Any] = torch.utils._pytree.tree_map_only
 """Nested containers with everything of one type replaced. As above."""
+
+has_triton: Any = torch.utils._triton.has_triton_package
+"""Whether torch finds Triton. It asks once, and `cache_clear` makes it ask again; nothing public does."""
 
 FakeTensor = torch._subclasses.FakeTensor
 """What `torch.compile` traces with: a subclass that computes nothing, to be told from those that compute something else. It has

@@ -27,16 +27,16 @@ class Buffer:
         self.itemsize = tensor.element_size()
         self.size = tensor.untyped_storage().nbytes() // self.itemsize
         self.address = tensor.untyped_storage().data_ptr()
-        self._tensor = tensor.detach()
+        self.tensor = tensor.detach()
 
     @property
     def flat(self) -> np.ndarray:
         """All of it, as NumPy has it."""
-        whole = torch.empty(0, dtype=self._tensor.dtype).set_(self._tensor.untyped_storage())
+        whole = torch.empty(0, dtype=self.tensor.dtype).set_(self.tensor.untyped_storage())
         return (whole.view(torch.int16) if self.dtype is bfloat16 else whole).numpy()
 
     def described(self) -> report.Buffer:
-        one = self._tensor
+        one = self.tensor
         small = one.device.type == "cpu" and self.size <= report.Buffer.LARGE
         values = self.decoded(self.flat).astype(np.float64) if small else None
         return report.Buffer(tuple(one.shape), one.stride(), int(one.storage_offset()), values)

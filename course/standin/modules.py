@@ -7,7 +7,7 @@ import sys
 from types import FunctionType, ModuleType
 from typing import Any
 
-from torch.utils._triton import has_triton_package
+from torchops.torch_internals import has_triton
 
 from .function import JITFunction
 from .vocabulary import WORDS
@@ -46,7 +46,7 @@ def install() -> None:
         del sys.modules[name]
     sys.modules.update(MODULES)
     builtins.__import__ = _import
-    has_triton_package.cache_clear()  # torch may have found one
+    has_triton.cache_clear()  # torch may have found one
 
 
 _plain_import = builtins.__import__

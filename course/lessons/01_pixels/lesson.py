@@ -189,6 +189,4 @@ PICTURES = (
     ),
 )
 
-LESSON = Lesson(
-    "Pixels: an image is a matrix", 15, True, ("kernels/conv2d/flat.py",), STEPS, PICTURES
-)
+LESSON = Lesson("Pixels: an image is a matrix", 15, True, ("kernels/conv2d/flat.py",), STEPS, PICTURES)

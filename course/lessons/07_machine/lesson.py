@@ -62,7 +62,9 @@ def count(function, x, block):
 def as_traced(launches, x, block):
     last, want = traffic(launches[-1]), bytes_of_rows(x, block).tolist()
     if [last.least, last.moved] != want:
-        raise Complaint(f"`rows_kernel` is given, and yours moves {last.moved:,} bytes, not {want[1]:,}: leave it as it was")
+        raise Complaint(
+            f"`rows_kernel` is given, and yours moves {last.moved:,} bytes, not {want[1]:,}: leave it as it was"
+        )
 
 
 def which(inputs, first, got, want):
