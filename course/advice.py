@@ -30,6 +30,7 @@ _ADVICE = tuple(
             "In Python & binds closer than <: put every comparison into parentheses, (a >= 0) & (a < n). And 0 <= a <"
             " n is two comparisons.",
         ),
+        (r"MatMult", "Blocks have no @: tl.dot(a, b, acc) is acc + a @ b."),
         (r"power of 2", "Blocks have 2, 4, 8, ... elements: take the next power of two, and mask what is too much."),
         (
             r"^(abs|all|any|divmod|pow|round|sorted|sum|zip|enumerate|map|list) is not defined",
@@ -150,7 +151,15 @@ _ADVICE = tuple(
             "Kernels are launched on a grid, other functions are not: does @triton.jit stand above it?",
         ),
         (r"failed to specialize argument of type: (\w+)", "A kernel takes tensors and numbers, and no {0}."),
+        (
+            r"size of tensor a \(\d+\) must match",
+            "torch lines shapes up at their last sides: [K] beside [K, C] has to be [K, 1], which x[:, None] makes of it.",
+        ),
         # of a file
+        (
+            r"name 'torch' is not defined",
+            "`import torch` is missing above; x.new_zeros(...) and x.new_empty(...) need none.",
+        ),
         (r"No module named '([\w.]+)'", "Is it misspelt? A lesson needs torch and triton, and nothing else."),
     )
 )

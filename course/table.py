@@ -16,5 +16,12 @@ def table(patch: Patch) -> str:
 
 
 def _cell(value: float, wrong: bool) -> str:
-    text = (f"{value:g}" if abs(value) < 1e4 else f"{value:.1e}")[:6]
+    text = f"{value:g}"
+    if len(text) > 6:
+        text = f"{value:.4f}"[:6].rstrip(".") if 1e-3 <= abs(value) < 1e5 else _power(value)
     return f"[{text}]".rjust(8) if wrong else f"{text} ".rjust(8)
+
+
+def _power(value: float) -> str:
+    """With two digits and a short exponent, 1.2e5; what is cut off must not be digits of the exponent."""
+    return f"{value:.1e}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")

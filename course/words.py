@@ -134,7 +134,8 @@ def _outside(found: Finding, at: _Lines) -> str:
     n, side = (fault.past, "behind the end") if fault.past else (fault.before, "before the start")
     return (
         f"Line {at.n} {verb} {_count(n, 'element')} {side} of `{fault.buffer}`{at.where}:{at.quoted}"
-        "A GPU may not notice: the memory there is somebody else's. Which lanes lie outside? Put them into the mask."
+        f"A GPU may not notice: the memory there is somebody else's. Should these lanes {verb[:-1]} anything? If not, put "
+        "them into the mask; if so, their address is wrong."
     )
 
 
@@ -162,9 +163,12 @@ def _race(found: Finding, at: _Lines) -> str:
 
 
 def _lanes(found: Finding, at: _Lines) -> str:
+    fault = found.fault or Fault(found.kind)
+    element = "the same element" if fault.element is None else f"the same element, {fault.element} of `{fault.buffer}`"
     return (
-        f"Two lanes of one store write different values to the same element{at.where}, line {at.n}:{at.quoted}"
-        "Which stays is chance, as in a race between programs: here it is within one program. Let every element have one owner."
+        f"Two lanes of one store write different values to {element}{at.where}, line {at.n}:{at.quoted}"
+        "Which stays is chance, as in a race between programs: here it is within one program. Let every element have one "
+        "owner: do two lanes want it, or is an address wrong?"
     )
 
 
