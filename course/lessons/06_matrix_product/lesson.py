@@ -82,6 +82,26 @@ def last_tiles(a, b):
     return a[:, last:] @ b[last:]
 
 
+def added_twice(a, b):
+    """acc + tl.dot(a, b, acc), tile by tile."""
+    y = torch.zeros(a.shape[0], b.shape[1], dtype=a.dtype)
+    for j in range(0, a.shape[1], TERMS):
+        y = 2 * y + a[:, j : j + TERMS] @ b[j : j + TERMS]
+    return y
+
+
+def rows_run_on(x, weight, stride, padding, dilation):
+    """j // S for r, of which no multiple of R is taken away."""
+    R, H = weight.shape[2], x.shape[2]
+    x = torch.nn.functional.pad(x, (padding,) * 4)
+    y = 0
+    for c in range(x.shape[1]):
+        rows = torch.arange(x.shape[2]) + c * R * dilation
+        shifted = x[:, c : c + 1, rows.clamp(max=H + 2 * padding - 1)] * (rows < H + padding)[:, None]
+        y = y + spec(shifted, weight[:, c : c + 1], stride, 0, dilation)
+    return y
+
+
 def channels_last_filter(x, weight, *numbers):
     K, C, R, S = weight.shape
     return spec(x, weight.reshape(K, R, S, C).permute(0, 3, 1, 2), *numbers)
@@ -120,6 +140,7 @@ MATMUL = Step(
             "last", last_tiles,
             "Yours keeps the product of the last two tiles, and forgets those before: give `acc` to tl.dot, or add to it.",
         ),
+        Mistake("twice", added_twice, "Yours adds `acc` twice a turn. tl.dot(a, b, acc) is acc + a @ b already."),
     ),
     (
         "(m < M)[:, None] is a column of truths, (j < J)[None, :] a row. & makes a block of both: both have to be true.",
@@ -149,6 +170,7 @@ GATHER = Step(
             "result", channels_last_result,
             "Yours stores the channels of a pixel side by side. y is [N, K, P, Q]: pixels of one channel lie side by side.",
         ),
+        Mistake("rows", rows_run_on, "Your r goes on from one channel to the next: j // S counts the rows of all channels."),
         Mistake(
             "shift", not_shifted,
             "Yours begins at pixel (0, 0). With padding, window (0, 0) begins at (-PADDING, -PADDING).",

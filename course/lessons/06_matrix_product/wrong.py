@@ -25,6 +25,8 @@ WRONG = (
     Wrong("columns_beyond_y", "oob_write", "behind the end of `y_ptr`", ((Y_MASK, "y_mask = (m < M)[:, None]"),), Y),
     Wrong("rows_beyond_y", "oob_write", "behind the end of `y_ptr`", ((Y_MASK, "y_mask = (k < K)[None, :]"),), Y),
     Wrong("sum_forgotten", "values", "forgets those before", ((DOT, 'acc = tl.dot(a, b, input_precision="ieee")'),)),
+    Wrong("sum_added_twice", "values", "adds `acc` twice", ((DOT, DOT.replace("tl.dot", "acc + tl.dot")),)),
+    Wrong("rows_of_all_channels", "values", "Your r goes on", ((TERM, TERM.replace("j // S % R", "j // S")),)),
     Wrong("element_by_element", "compile", "64 and 16", ((DOT, "acc += a * b"),), "acc += a * b"),
     Wrong("b_times_a", "compile", "tl.dot(b, a", ((DOT, DOT.replace("a, b", "b, a")),), "tl.dot(b, a"),
     Wrong("neither_columns_nor_rows", "compile", "64 and 16", ((A_MASK, "a_mask = (m < M) & (j < J)"),), "a_mask = (m"),
