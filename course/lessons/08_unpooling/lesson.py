@@ -12,11 +12,11 @@ def spec(x, tap, kernel, stride):
     return reference.max_unpool2d(x, tap, kernel, stride)
 
 
-def problem(n, c, p, q, kernel, stride, why="", block=None):
-    """x counts the windows, so that a wrong pixel says whose value it holds."""
+def problem(n, c, p, q, kernel, stride, why="", block=None, sign=1):
+    """x counts the windows, so that a wrong pixel says whose value it holds; downwards, if the sign is -1."""
 
     def inputs():
-        x = torch.arange(1, n * c * p * q + 1, dtype=torch.float32).view(n, c, p, q)
+        x = sign * torch.arange(1, n * c * p * q + 1, dtype=torch.float32).view(n, c, p, q)
         tap = torch.randint(kernel * kernel, (n, c, p, q)).to(torch.uint8)
         return x, tap, kernel, stride
 
@@ -31,8 +31,8 @@ def explain(inputs, first, got, want):
     def whose(v):
         if v == 0:
             return "nobody's"
-        i = int(v) - 1
-        if v != int(v) or not 0 <= i < x.numel():
+        i = int(abs(v)) - 1
+        if not 0 <= i < x.numel() or v != x.flatten()[i]:
             return "no window's"
         plane, k = divmod(i, P * Q)
         return f"window ({k // Q}, {k % Q})'s" + ("" if plane == here else f" of plane {plane}")
@@ -66,6 +66,20 @@ def turned(x, tap, kernel, stride):
 def one_window(x, tap, kernel, stride):
     inside = (tap // kernel < stride) & (tap % kernel < stride)
     return spec(torch.where(inside, x, 0), torch.where(inside, tap, 0), kernel, stride)
+
+
+def largest(x, tap, kernel, stride):
+    pos, H, W = _positions(x, tap, kernel, stride)
+    y = x.new_zeros(*x.shape[:2], H * W)
+    return y.scatter_reduce_(2, pos.flatten(2), x.flatten(2), "amax").unflatten(2, (H, W))
+
+
+def nowhere(x, tap, kernel, stride):
+    """A window that does not exist has tap 0 and value 0, as a load leaves them."""
+    y = spec(x, tap, kernel, stride)
+    h, w = torch.arange(y.shape[2])[:, None], torch.arange(y.shape[3])
+    beyond = (h // stride >= x.shape[2]) | (w // stride >= x.shape[3])
+    return torch.where(beyond & (h % stride == 0) & (w % stride == 0), 0, y)
 
 
 def overlap():
@@ -103,6 +117,15 @@ FIRST = Mistake(
 SUM = Mistake(
     "sum", summed, "Yours adds up what points to a pixel. That is the gradient of pooling; unpooling keeps the last."
 )
+LARGEST = Mistake(
+    "largest",
+    largest,
+    "Yours keeps the largest of what points to a pixel. The last window's value stays, large or small.",
+)
+NOWHERE = Mistake(
+    "nowhere", nowhere,
+    "Lanes whose window does not exist have loaded nothing: `other` gave them tap 0 and the value 0, and yours keeps these.",
+)  # fmt: skip
 ONE = Mistake("one", one_window, "Yours looks at one window a pixel. Up to OVER * OVER lie over it.")
 
 SCATTER = Step(
@@ -136,14 +159,16 @@ GATHER = Step(
         problem(1, 1, 2, 3, 3, 2, "windows that overlap: the last one's value stays"),
         problem(1, 2, 1, 1, 3, 2, "a single window a plane", block=32),
         problem(2, 3, 3, 7, 3, 2, "several planes, rows and columns that differ"),
+        problem(1, 1, 3, 5, 3, 2, "values below 0, the last the smallest: it stays all the same", sign=-1),
         problem(1, 1, 3, 20, 3, 1, "nine windows over a pixel, several programs a row", block=8),
         problem(1, 1, 3, 4, 2, 3, "a stride beyond the window: pixels that are nobody's"),
     ),
-    (TURNED, FIRST, SUM, ONE),
+    (TURNED, FIRST, SUM, LARGEST, NOWHERE, ONE),
     (
         "Which windows lie over pixel h? Draw rows 0 to 6 with KERNEL 3 and STRIDE 2.",
         "Some of the windows that the loop goes through do not exist: p or q below 0, or beyond P or Q. "
         "And r or s may lie outside the window.",
+        "What does a lane that loads nothing know of its tap? tl.where(condition, x, y) has to ask `over` as well as the tap.",
         "A pixel that no window points to keeps the 0 that y began with: so the store's mask asks for the image only.",
     ),
     explain, far=many, mirror=torchops.max_unpool2d, look=LOOK,
