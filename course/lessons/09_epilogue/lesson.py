@@ -72,6 +72,11 @@ def many():
     return x, w, torch.empty(1, device="meta"), 1, 0, "relu", torch.empty_like(x)
 
 
+def many_alone():
+    """The same, without a residual."""
+    return *many()[:-1], None
+
+
 def many_normalised():
     x, weight, bias, *_ = many()
     return x, weight, bias, (bias, bias, bias, bias, 0.125), 1, 0
@@ -226,7 +231,7 @@ ADD = Step(
         "Where does the program know its channel? k is there already; bias_ptr + k is one address, not a block of them.",
         "tl.maximum takes a block and a number.",
     ),
-    explain, far=many, mirror=fused, look=(look(None, False), look("relu", False)),
+    explain, far=many_alone, mirror=fused, look=(look(None, False), look("relu", False)),
 )  # fmt: skip
 
 FOUR = Step(
