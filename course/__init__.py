@@ -14,12 +14,13 @@ words.py        what was found, in words; table.py draws got beside expected
 machine.py      which of the two runs kernels here:
 semantics.py      Triton's own compiler (compiler.py), and ttsem for what it compiles to
 places.py         the lines of a student's file that its operations come from
-standin.py        Triton's language over NumPy, where there is no Triton
+standin/          Triton's language over NumPy, where there is no Triton
 trace.py        what the programs of a launch touched, and how many bytes that are
 trial.py        kernels of a student's file, tried out in a notebook
 scene.py        what a picture shows, as data; draw.py draws it
 look.py         what a GPU's compiler makes of a student's kernels
 virtual.py      problems of more than 2^31 elements, without their memory
+mirrors.py      convolutions by the kernels of torchops that lessons mirror, for tests
 server.py       a warm process that forks for every check, and outlives whatever a student's file does
 progress.py     the student's folder and what is done in it
 """

@@ -116,12 +116,14 @@ def _compilation(error: triton.CompilationError, text: str) -> Fault:
 
 
 def _named(text: str, function: str) -> int:
-    """The line of a kernel that calls a function which is not Triton's."""
+    """The line of a kernel that names a function which is not Triton's."""
     name = function.rpartition(".")[2]
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef) and any("jit" in ast.unparse(one) for one in node.decorator_list):
-            for call in (one for one in ast.walk(node) if isinstance(one, ast.Call)):
-                called = ast.unparse(call.func)
-                if called.rpartition(".")[2] == name and not called.startswith("tl."):
-                    return call.lineno
+            for one in (
+                one for part in node.body for one in ast.walk(part) if isinstance(one, ast.Name | ast.Attribute)
+            ):
+                named = ast.unparse(one)
+                if named.rpartition(".")[2] == name and not named.startswith("tl."):
+                    return one.lineno
     return 0

@@ -7,6 +7,7 @@ import functools
 import inspect
 import itertools
 import linecache
+import operator
 import textwrap
 from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -100,6 +101,8 @@ class JITFunction:
             return value.value
         if name in _PYTHON or value is None or isinstance(value, ModuleType | JITFunction | DType) or _is_word(value):
             return value
+        if isinstance(value, FunctionType | BuiltinFunctionType):
+            raise Unsupported(f"Unsupported function referenced: {value}")
         raise NameError(
             f"Cannot access global variable {name} from within @jit'ed function. Triton kernels can only access global "
             "variables that are instanstiated as constexpr (`x = triton.language.constexpr(42)`). Note that this is "
@@ -151,8 +154,7 @@ class JITFunction:
         given = inspect.getcallargs(
             self._arguments, *args, **{n: v for n, v in more.items() if n in self.signature.parameters}
         )
-        x, y, z, *_ = (*(int(n) for n in (grid(given) if callable(grid) else grid)), 1, 1)
-        size: Id = (x, y, z)
+        size = _size(grid(given) if callable(grid) else grid)
         buffers: dict[Any, Buffer] = {}
         scope = {name: self._argument(name, value, name in self.constants, buffers) for name, value in given.items()}
         self._compile(scope, size)
@@ -172,7 +174,7 @@ class JITFunction:
         if isinstance(value, torch.Tensor):
             buffer = _buffer(value, buffers, name)
             return Tensor(np.int64(value.storage_offset()), PointerType(buffer.dtype), buffer)
-        if constant or value is None or (value == 1 and type(value) is int):
+        if constant or value is None or isinstance(value, JITFunction) or (type(value) is int and value == 1):
             return value.value if isinstance(value, constexpr) else value
         if isinstance(value, tuple):
             return tuple(self._argument(name, one, False, buffers) for one in value)
@@ -231,6 +233,14 @@ class JITFunction:
 
 # what Python and torch call it where they complain about it
 JITFunction.__module__ = "triton.runtime.jit"
+
+
+def _size(grid: Any) -> Id:
+    """A grid as Triton's launcher takes it: up to three whole numbers of 32 bits."""
+    x, y, z, *_ = (*(operator.index(n) for n in (grid[0], *grid[1 : len(grid)])), 1, 1)
+    if max(x, y, z) >= 1 << 31:
+        raise OverflowError("signed integer is greater than maximum")
+    return x, y, z
 
 
 def _is_constant(annotation: Any) -> bool:

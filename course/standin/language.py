@@ -184,7 +184,7 @@ def atomic_add(pointer: Any, val: Any, mask: Any = None, sem: str | None = None,
 
 def _pointed_to(pointer: Any, otherwise: str) -> Buffer:
     if not isinstance(pointer, Tensor) or pointer.buffer is None:
-        raise ValueError(otherwise.format(as_tensor(pointer).type))
+        raise ValueError(otherwise.format(repr(as_tensor(pointer).type)))
     return pointer.buffer
 
 

@@ -53,7 +53,8 @@ class Tensor:
 
 
 # what Python, torch and NumPy call it where they complain about it
-Tensor.__name__, Tensor.__module__ = "tensor", "triton.language.core"
+Tensor.__name__ = Tensor.__qualname__ = "tensor"
+Tensor.__module__ = "triton.language.core"
 
 
 def as_tensor(value: Any) -> Tensor:
@@ -79,6 +80,8 @@ def rounded(data: Any, dtype: DType) -> Any:
 def cast(value: Tensor, dtype: DType) -> Tensor:
     if value.dtype == dtype:
         return value
+    if value.points and dtype is int1:
+        return Tensor(np.ones(value.shape, bool), int1)
     if value.points or isinstance(dtype, PointerType):
         raise TypeError(f"cannot cast {value} to {dtype}")
     if dtype is int1:
