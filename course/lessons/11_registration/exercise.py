@@ -18,7 +18,7 @@ def conv2d_kernel(
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     m = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
-    k = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    k = tl.program_id(1).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     n, p, q = m // (P * Q), m // Q % P, m % Q
     acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for j0 in range(0, C * R * S, BLOCK_K):

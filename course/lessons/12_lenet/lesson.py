@@ -236,6 +236,7 @@ STEPS = (
             "F.nll_loss(net(images), digits); optimizer.zero_grad(); loss.backward(); optimizer.step()",
         ),
         call=training,
+        kernels=False,
     ),
     Step(
         "4", "accuracy", 4, "accuracy", share,
