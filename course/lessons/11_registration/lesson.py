@@ -363,7 +363,7 @@ STEPS = (
             "What does the docstring of `launch` ask of x and weight? tensor.contiguous() copies, where that is needed.",
         ),
         call=called,
-        far=lambda: (torch.empty(3, 2, 20_000, 20_000, device="meta"), torch.empty(2, 2, 3, 3, device="meta"), (1, 1)),
+        far=lambda: (torch.empty(3, 2, 30_000, 30_000, device="meta"), torch.empty(2, 2, 3, 3, device="meta"), (1, 1)),
         mirror=lambda x, weight, padding: mirrors.plain(x, weight, padding=padding),
     ),
     Step(
