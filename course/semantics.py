@@ -19,6 +19,7 @@ from triton.runtime.jit import JITFunction
 from ttsem import harness, sanitize
 from ttsem._fakedriver import unstub_torch_cuda
 from ttsem.memory import ACCESS_BUDGET
+from ttsem.values import Poison
 
 from . import virtual
 from .compiler import CAPABILITY, Compiler, complaint, parse
@@ -151,6 +152,9 @@ class _Run:
         def watched(record: Any, ir: str, **options: Any) -> Any:
             try:
                 done = execute(record, ir, **{**options, "trace_access": True})
+            except Poison as error:
+                error.args = (_placed(str(error), record),)
+                raise
             except Expired as error:
                 error.line = int(sanitize._source_of(kept[-1].interp.loop, ir, str(file))[1]) if kept else 0
                 raise
@@ -234,6 +238,17 @@ def _launch(record: Any, memory: Any, ir: str, file: Path) -> Launch:
     return Launch(record.fn_name, _grid(record.grid), buffers, None if log is None else tuple(accesses))
 
 
+def _placed(said: str, record: Any) -> str:
+    """What ttsem says of an address, said of an element."""
+    found = re.search(r"address 0x([0-9a-f]+)", said)
+    address = int(found[1], 16) if found else -1
+    for name, base in record.bases.items():
+        values = record.pre[name]
+        if found and base <= address < base + values.nbytes:
+            return said.replace(found[0], f"element {(address - base) // values.itemsize} of `{name}`")
+    return said
+
+
 def _values(tensor: Tensor, memory: np.ndarray | None) -> np.ndarray | None:
     """The memory of a tensor in float64, if it is small; NumPy has no bfloat16, and holds it as other numbers of its size."""
     if memory is None or memory.size > Buffer.LARGE:
@@ -258,9 +273,9 @@ def _kernel_fault(fault: sanitize.Fault) -> Fault:
     programs = tuple(
         _grid(map(int, found.split(","))) for found in re.findall(r"\((\d+, \d+, \d+)\)", fault.detail)[:2]
     )
-    element = re.search(r"element (\d+)", fault.detail)
+    element = re.search(r"element (\d+)(?: of `(\w+)`)?", fault.detail)
     return Fault(
-        kind, fault.source_line, fault.kernel, fault.buffer or "",
+        kind, fault.source_line, fault.kernel, fault.buffer or (element and element[2]) or "",
         past=fault.elements_past_end or 0,
         before=fault.elements_before_start or 0,
         element=int(element[1]) if element else None,

@@ -395,7 +395,7 @@ def test_a_view_may_read_what_lies_beside_it(bench: Bench) -> None:
 
 def test_lanes_of_a_store(bench: Bench) -> None:
     fault = bench.fault("tl.store(y_ptr + i // 2, i)")
-    assert (fault.kind, fault.line) == ("lanes", FIRST)
+    assert (fault.kind, fault.buffer, fault.element, fault.line) == ("lanes", "y_ptr", 0, FIRST)
     assert bench.values("tl.store(y_ptr + i // 2, i // 2)") == [0, 1, 2, 3, 0, 0, 0, 0]
 
 
