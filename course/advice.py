@@ -16,9 +16,13 @@ _ADVICE = tuple(
     for pattern, words in (
         # of a kernel that Triton cannot compile
         (
-            r"ambiguous",
+            r"ambiguous|scf.if' op",
             "An `if` takes one value, and this is a whole block of them: use tl.where, or put the condition into the "
             "mask.",
+        ),
+        (
+            r"Ternary expression",
+            "`a if c else b` takes one value for the whole block: tl.where(c, a, b) chooses lane by lane.",
         ),
         (
             r"scf.condition' op",
@@ -51,6 +55,11 @@ _ADVICE = tuple(
             " and a row x[None, :] make a matrix.",
         ),
         (
+            r"Mask argument cannot be block type",
+            "The address is one number, and the mask a whole block: which part of the address is to differ from lane "
+            "to lane?",
+        ),
+        (
             r"cannot be block type",
             "One address takes one value, and this is a block of them: add it up, or store to a block of addresses.",
         ),
@@ -70,8 +79,8 @@ _ADVICE = tuple(
         ),
         (
             r"Loop-carried variable (\w+)",
-            "`{0}` changes its type or its shape in the loop: begin with what it becomes, tl.zeros((BLOCK,), "
-            "tl.float32) say.",
+            "`{0}` changes its type or its shape in the loop. If it becomes a block, begin with one, tl.full((BLOCK,), "
+            "value, tl.float32) say; if it was one, keep it one.",
         ),
         (
             r"Unsupported ptr type",
@@ -99,10 +108,24 @@ _ADVICE = tuple(
             "The elements of a block cannot be picked out: load what is needed, tl.load(x_ptr + i). Only [:, None] "
             "and [None, :] are there.",
         ),
+        (r"has no attribute '__r?pow__'", "Blocks have no **: x * x is a square, and tl.sqrt(x) a root."),
+        (
+            r"'tensor' object has no attribute",
+            "A block is no tensor of PyTorch: nearly all that can be done with it stands in tl, tl.maximum(x, 0) say.",
+        ),
+        (
+            r"'range' object has no attribute|cannot convert range",
+            "`range` is for loops: the block 0, 1, ..., BLOCK - 1 is tl.arange(0, BLOCK).",
+        ),
+        (r"arange\(\) missing", "It wants both ends, tl.arange(0, BLOCK)."),
+        (
+            r"not supported between instances of 'int' and 'tensor'",
+            "tl.max(x, axis=0) goes through one block: of two blocks, tl.maximum(a, b) gives the larger of each two.",
+        ),
         (
             r"Did you forget to add @triton.jit",
             "A kernel can call functions that have @triton.jit above them. And a pointer is not indexed: "
-            "tl.load(x_ptr + i) in place of x_ptr[i].",
+            "tl.load(x_ptr + i) in place of x_ptr[i]. Of two blocks, tl.maximum takes the larger, and not tl.max.",
         ),
         (
             r"Unsupported function referenced: <(?:function|built-in method|ufunc) '?([\w.]+)",
@@ -174,6 +197,8 @@ def advice(said: str) -> str:
             if near
             else "Is it misspelt? The page names the functions of tl that this lesson needs."
         )
+    if (unknown := re.search(r"^(\w+) is not defined", said)) and unknown[1] in _KNOWN.split():
+        return f"In a kernel it is tl.{unknown[1]}."
     for pattern, words in _ADVICE:
         if found := pattern.search(said):
             return words.format(*(group or "" for group in found.groups()))

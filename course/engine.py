@@ -58,7 +58,7 @@ def check(file: Path, lesson: Lesson, machine: Machine, *, step: str | None = No
         return dataclasses.replace(report, finding=loaded, seconds=time.perf_counter() - start)
     done: list[StepReport] = []
     for one in steps:
-        done.append(_step(*loaded, one, machine, file, limit))
+        done.append(_step(*loaded, one, machine, file, limit, _is_far_elsewhere(one, steps)))
         if not done[-1].done:
             break
     return dataclasses.replace(report, steps=tuple(done), seconds=time.perf_counter() - start)
@@ -85,7 +85,15 @@ def _load(file: Path, machine: Machine, limit: float) -> tuple[ModuleType, str] 
         return Finding("import" if fault.kind == "exception" else fault.kind, line=fault.line, detail=fault.detail)
 
 
-def _step(loaded: ModuleType, text: str, step: Step, machine: Machine, file: Path, limit: float) -> StepReport:
+def _is_far_elsewhere(step: Step, steps: list[Step]) -> bool:
+    """Whether a later one of the steps checks the offsets of the same function."""
+    later = steps[steps.index(step) + 1 :]
+    return any(one.function == step.function and one.far is not None for one in later)
+
+
+def _step(
+    loaded: ModuleType, text: str, step: Step, machine: Machine, file: Path, limit: float, far_elsewhere: bool
+) -> StepReport:
     start = time.perf_counter()
     findings: list[Finding] = []
     function = getattr(loaded, step.function, None)
@@ -102,7 +110,7 @@ def _step(loaded: ModuleType, text: str, step: Step, machine: Machine, file: Pat
             findings[-1] = dataclasses.replace(findings[-1], kind="unseen", detail=step.expect)
         elif findings[-1].kind == "ok" and step.far is not None:
             findings.append(_far(function, step, step.far(), machine, file))
-        elif findings[-1].kind == "ok" and step.kernels:
+        elif findings[-1].kind == "ok" and step.kernels and not far_elsewhere:
             findings[-1] = dataclasses.replace(findings[-1], unchecked=(*findings[-1].unchecked, FAR))
     done = findings[-1].kind == step.expect
     seconds = round(time.perf_counter() - start, 3)

@@ -195,7 +195,7 @@ def _unwritten(found: Finding, at: _Lines) -> str:
     return (
         f"{found.wrong} of {_count(found.of, 'element')}{of} {verb} never written{at.where}: {they} what memory "
         f"held before, here {_number(found.got)}. The first is {first}. "
-        "Does your mask leave it out, or is no program there for it?\n"
+        "Does your mask leave it out, is no program there for it, or do several store to one place?\n"
         f"{_table(found)}"
     )
 

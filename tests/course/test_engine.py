@@ -175,6 +175,16 @@ def test_what_ttsem_cannot_execute_is_not_checked(servers: Servers, tmp_path: Pa
     assert "it may be right or wrong" in shown(report, source)
 
 
+def test_what_a_later_step_checks_is_not_said_to_be_unchecked(servers: Servers, tmp_path: Path) -> None:
+    lesson = load("pixels")
+    file = tmp_path / "pixels.py"
+    file.write_text(lesson.solution)
+    server = servers("ttsem")
+    assert "Not checked" not in shown(server.check(file, lesson.folder), lesson.solution)
+    alone = shown(server.check(file, lesson.folder, step="1"), lesson.solution)
+    assert "Not checked: offsets beyond 2^31 (step 1)." in alone
+
+
 def test_too_many_accesses_are_said(servers: Servers, tmp_path: Path) -> None:
     file = tmp_path / "pad.py"
     loop = "    for _ in range(150):\n        x += 0 * tl.sum(tl.load(x_ptr + tl.arange(0, 4096) % 32), 0)\n"

@@ -151,6 +151,16 @@ ADVICE = {
     "TypeError: the kernel missing 1 required positional argument: 'W'": "arguments that it was not given",
     "KeyError: 'Keyword argument BLOK was specified but unrecognised'": "no argument `BLOK`",
     "failed to specialize argument of type: list": "and no list",
+    "sqrt is not defined": "In a kernel it is tl.sqrt",
+    "'tensor' object has no attribute '__pow__'": "tl.sqrt(x) a root",
+    "'tensor' object has no attribute 'clamp'": "no tensor of PyTorch",
+    "'range' object has no attribute 'type'": "tl.arange(0, BLOCK)",
+    "arange() missing 1 required positional argument: 'end'": "It wants both ends",
+    "'<=' not supported between instances of 'int' and 'tensor'": "tl.maximum(a, b)",
+    "'scf.if' op operand #0 must be 1-bit signless integer, but got 'tensor<4xi1>'": "use tl.where",
+    "Ternary expression with dynamic condition has inconsistent types int32 and fp32": "chooses lane by lane",
+    "Mask argument cannot be block type if pointer argument is not a block": "which part of the address",
+    "Value argument cannot be block type if pointer argument is not a block": "One address takes one value",
     "what nobody has seen": "",
 }
 

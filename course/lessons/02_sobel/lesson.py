@@ -88,6 +88,12 @@ def run_on(x):
     return sum(weight * plane[..., k : k + x[0, 0].numel()] for k, weight in taps).view_as(x)
 
 
+def held_on_one_side(x, replicate=True):
+    """The magnitude where the image goes on to the left and to the top, and ends on the right and at the bottom."""
+    larger = F.pad(F.pad(x, (1, 0, 1, 0), "replicate"), (0, 1, 0, 1))
+    return spec(larger, False)[..., 1:-1, 1:-1]
+
+
 PREWITT = "All your weights are 1: that is Prewitt's filter. Sobel's counts the nearer neighbours twice."
 STEPS = (
     Step(
@@ -218,6 +224,11 @@ STEPS = (
                 "zeros",
                 lambda x, replicate: spec(x, False),
                 "Beyond the border yours still reads 0: the frame of the image is an edge.",
+            ),
+            Mistake(
+                "one side",
+                held_on_one_side,
+                "Left and top are held, right and bottom are not: the last row is H - 1, the last column W - 1.",
             ),
             Mistake(
                 "reflect",

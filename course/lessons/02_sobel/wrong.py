@@ -86,7 +86,7 @@ WRONG = (
     Wrong(
         "border_one_too_far",
         "values",
-        "Around it, x holds",
+        "right and bottom are not",
         ((ROW, "tl.minimum(tl.maximum(h, 0), H)"), (COLUMN, "tl.minimum(tl.maximum(w, 0), W)")),
     ),
 )

@@ -172,6 +172,10 @@ NO_STRIDE = Mistake(
     "no stride", reading(lambda p, q, r, s, u, d: (p + r * d, q + s * d)),
     "Yours moves on by one pixel: STRIDE is missing. Neighbours in the result read windows that lie that far apart.",
 )  # fmt: skip
+ROWS_ONLY = Mistake(
+    "rows only", reading(lambda p, q, r, s, stride, dilation: (p * stride + r * dilation, p * stride + s * dilation)),
+    "Your column comes of p, which counts rows: q counts columns.",
+)
 UNSCALED = Mistake(
     "neither", reading(lambda p, q, r, s, u, d: (p + r, q + s)),
     "This still is what step 1 asked for: go back to the lines of 1a, and let STRIDE and DILATION count.",
@@ -186,6 +190,8 @@ def places(n, taps, stride, padding, dilation):
 def sized(size, *numbers):
     """The student's size, or a complaint that counts."""
     got, first = size(*numbers), places(*numbers)
+    if isinstance(got, float):
+        raise Complaint(f"size gives {got:g}, a float: places are counted, and // divides whole numbers")
     if got != len(first):
         n, taps, stride, padding, dilation = numbers
         raise Complaint(
@@ -208,7 +214,7 @@ HAND = Step(
         single(3, 3, 3, 3, why="a single pixel", block=2),
         single(2, 5, 1, 1, why="a filter of one tap"),
     ),
-    (TURNED, TRANSPOSED, LAST, UNWEIGHTED),
+    (TURNED, TRANSPOSED, ROWS_ONLY, LAST, UNWEIGHTED),
     (
         "Lay the filter on the image, its top left corner on pixel (p, q). Where does tap (r, s) lie?",
         "r rows further down, s columns further right. p and q are blocks, r and s are numbers: they add up as they are.",
@@ -244,7 +250,7 @@ STRIDED = Step(
         single(6, 8, 3, 3, 2, 1, why="pixels at the end that no window reaches"),
         single(5, 9, 3, 5, 1, 2, why="a single pixel"),
     ),
-    (UNSCALED, NO_STRIDE, NO_DILATION, MIXED, TRANSPOSED, TURNED),
+    (UNSCALED, NO_STRIDE, NO_DILATION, MIXED, TRANSPOSED, ROWS_ONLY, TURNED),
     (
         "Where does the window of pixel (p, q) begin, if neighbours begin STRIDE pixels apart?",
         "Pixel (p, q) begins STRIDE * p rows down, and tap r lies DILATION * r rows further.",
