@@ -173,7 +173,8 @@ NO_STRIDE = Mistake(
     "Yours moves on by one pixel: STRIDE is missing. Neighbours in the result read windows that lie that far apart.",
 )  # fmt: skip
 ROWS_ONLY = Mistake(
-    "rows only", reading(lambda p, q, r, s, stride, dilation: (p * stride + r * dilation, p * stride + s * dilation)),
+    "rows only",
+    reading(lambda p, q, r, s, stride, dilation: (p * stride + r * dilation, p * stride + s * dilation)),
     "Your column comes of p, which counts rows: q counts columns.",
 )
 UNSCALED = Mistake(
