@@ -125,7 +125,7 @@ def _compile(found: Finding, at: _Lines) -> str:
 
 def _exception(found: Finding, at: _Lines) -> str:
     said = tidied(found.detail)
-    return f"{said}{at.at}{at.where}:{at.quoted}{advice(said)}"
+    return f"{said}{at.at}{at.where}{':' if at.n else '.'}{at.quoted}{advice(said)}"
 
 
 def _outside(found: Finding, at: _Lines) -> str:

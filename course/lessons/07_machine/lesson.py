@@ -42,11 +42,11 @@ def whose(inputs, first, got, want):
 
 
 # Step 1: the count of the student beside the formula; and the formula beside what a run of the kernel has moved.
-def bytes_of_rows(x, block, rim=2, loads=3, whole=False):
+def bytes_of_rows(x, block, rim=2, loads=3, whole=False, full=False):
     h, w = x.shape[2:]
     p, q = h - 2, w - 2
     stores = [block if whole else min(block, q - first) for first in range(0, q, block)]
-    moved = 4 * p * sum(stored + loads * (stored + rim) for stored in stores)
+    moved = 4 * p * sum(stored + loads * ((block if full else stored) + rim) for stored in stores)
     return torch.tensor([4 * (h * w + p * q), moved])
 
 
@@ -83,6 +83,14 @@ COUNT = Step(
         planes_of(5, 12, 64, "a block that is longer than a row"),
     ),
     (
+        Mistake(
+            "pixels", lambda x, block: bytes_of_rows(x, block) // torch.tensor([4, 1]),
+            "Yours counts pixels, and a float32 has 4 bytes.",
+        ),
+        Mistake(
+            "full loads", lambda x, block: bytes_of_rows(x, block, full=True),
+            "Yours loads for full blocks. The last of a row is cut off by the mask: it loads for what it stores.",
+        ),
         Mistake(
             "nine", lambda x, block: bytes_of_rows(x, block, rim=0, loads=9),
             "Yours counts nine loads a pixel. Neighbours ask for the same pixels: count each pixel once a program.",
@@ -177,10 +185,28 @@ TILE = Step(
 def chosen(function, x):
     """The mean by the tile that is chosen."""
     p, q = x.shape[2] - 2, x.shape[3] - 2
+    check_useful(function.__globals__["useful"], p, q)
     answer = function(p, q)
     if answer not in TILES:
         raise Complaint(f"`choose({p}, {q})` returns one of `tiles`, (rows, columns); yours returned {answer!r}")
     return function.__globals__["mean"](x, *answer)
+
+
+def check_useful(useful, p, q):
+    """A choice by a wrong share would be told of its tile, and not of the line that is wrong."""
+    for rows, cols in TILES:
+        grid = math.ceil(p / rows), math.ceil(q / cols)
+        try:
+            found = useful(p, q, rows, cols)
+        except ZeroDivisionError:
+            raise Complaint(
+                f"`useful({p}, {q}, {rows}, {cols})` finds no lanes. A tile that hangs over has its lanes, too."
+            ) from None
+        if abs(found - share(p, q, rows, cols)) > 1e-9:
+            raise Complaint(
+                f"`useful({p}, {q}, {rows}, {cols})` is {found:.3f}, expected {share(p, q, rows, cols):.3f}: `mean` launches "
+                f"{grid[0]} x {grid[1]} programs a plane there, each with {rows * cols} lanes, for {p * q} pixels."
+            )
 
 
 def share(p, q, rows, cols):
@@ -222,8 +248,8 @@ CHOOSE = Step(
     (),
     (
         "How many programs does `mean` launch for a plane? Each of them has rows * cols lanes.",
-        "min(..., key=...) takes the first of the smallest. A key may be a pair: its second number decides where first ones "
-        "are equal.",
+        "min(tiles, key=lambda tile: ...) takes the first of the smallest. A key may be a pair: its second number decides "
+        "where first ones are equal.",
         "The rim of a tile is larger the longer its sides are together: sum(tile).",
     ),
     whose, call=chosen, mirror=mirror, after=well_chosen,

@@ -211,6 +211,8 @@ def where_to_look(got, wanted, other):
         return "Does backward return them in the order of the inputs?"
     if sorted(got) == sorted(wanted):
         return "Which two dimensions change places, before and after?"
+    if got.split(", ")[:2] != wanted.split(", ")[:2]:
+        return "Images take the place of channels: of x and of dy the first two dimensions change places, before the operator."
     return "With which padding does the convolution give a result of that size?"
 
 
@@ -264,7 +266,8 @@ def check_message(what, message, name, values):
         raise Complaint(
             f"About {what} yours says: {message!r}. That does not name the argument, `{name}`, in backticks."
         )
-    if not any(value in message for value in values):
+    spoken = message.replace("[", "(").replace("]", ")")  # a torch.Size says the same as a tuple
+    if not any(value in spoken for value in values):
         raise Complaint(f"About {what} yours says: {message!r}. That does not say what was given: {values[0]}.")
 
 

@@ -64,7 +64,10 @@ def fake(x, weight, padding):
 
 # Step 3. The gradient of a convolution is a convolution: of dy by the turned filters, and of x by dy.
 def setup_context(ctx, inputs, output):  #: 3a what will the backward need?
-    """Keep what the backward needs: tensors with ctx.save_for_backward, anything else as an attribute of ctx."""
+    """Keep what the backward reads: tensors by ctx.save_for_backward(a, b), anything else as an attribute of ctx.
+
+    `inputs` are those of the operator: (x, weight, padding).
+    """
     x, weight, ctx.padding = inputs
     ctx.save_for_backward(x, weight)
 

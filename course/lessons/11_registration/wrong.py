@@ -23,6 +23,10 @@ WRONG = (
         (("launch(x.contiguous()", "launch(x.clamp_(min=0).contiguous()"),),
     ),
     Wrong(
+        "images_stay_images", "says", "Images take the place of channels",
+        (("x.transpose(0, 1), dy.transpose(0, 1), (TOP, LEFT)", "x, dy, (TOP, LEFT)"),),
+    ),
+    Wrong(
         "fake_forgets_padding", "says", "The size of your fake is (1, 1, 2, 3)",
         ((FAKE, "return x.new_empty(size(x, weight, (0, 0)))"),),
     ),

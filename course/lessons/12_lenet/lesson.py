@@ -60,6 +60,8 @@ def called(make, images):
         raise Complaint(
             "The parameters of your network are not those of LeNet: is it made by LeNet(conv=..., **options)?"
         )
+    if any(t.shape != made.state_dict()[name].shape for name, t in theirs(torch.float32).state_dict().items()):
+        raise Complaint("Your network has other sizes than were asked for: hand **options on to LeNet.")
     return net_of(make)(images).detach()
 
 

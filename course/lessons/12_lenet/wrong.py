@@ -25,6 +25,7 @@ WRONG = (
         "other_names", "says", "checkpoints of the one would not fit the other",
         (("padding=padding, bias=bias)\n", "padding=padding, bias=bias)\n        self.filters = self.weight\n"),),
     ),
+    Wrong("options_dropped", "says", "hand **options on", (("LeNet(conv=Conv2d, **options)", "LeNet(conv=Conv2d)"),)),
     Wrong("torchops_layers", "nokernel", "no kernel of yours", (("LeNet(conv=Conv2d, **options)", "LeNet(**options)"),)),
     Wrong(
         "a_layer_for_a_class", "exception", "line",
