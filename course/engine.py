@@ -28,6 +28,10 @@ from .source import holes, holes_of, holes_outside, load, read
 from .trace import traffic
 
 FAR = "offsets beyond 2^31"
+MASKED_OFF = (
+    "It would be right if lanes that are masked off loaded 0. They load anything, here -999: "
+    "give them a value by `other=`, or leave them out of what follows."
+)
 
 
 def check(file: Path, lesson: Lesson, machine: Machine, *, step: str | None = None, limit: float = SECONDS) -> Report:
@@ -132,16 +136,27 @@ def _called(step: Step, function: Any, inputs: tuple[Any, ...], more: dict[str, 
 
 
 def _case(function: Any, step: Step, case: Case, machine: Machine, file: Path, limit: float) -> Finding:
-    torch.manual_seed(0)
-    inputs = case.inputs()
-    clones = tree_map_only(Tensor, lambda one: one.detach().clone(), inputs)
-    more = {} if case.block is None else {"block": case.block}
-    ran = machine.run(lambda: _called(step, function, inputs, more), file, limit)
-    found = _judge(ran, step, inputs, clones, file)
+    ran, found = _ran(function, step, case, machine, file, limit)
+    if found.kind in ("values", "unwritten") and not found.mistake:
+        zeros = _ran(function, step, case, machine, file, limit, zeros=True)[1]
+        if zeros.kind == "ok":
+            found = dataclasses.replace(found, mistake="masked off", says=MASKED_OFF)
     moved = tuple(traffic(launch) for launch in ran.launches if launch.accesses is not None)
     return dataclasses.replace(
         found, case=case.name, why=case.why, printed=ran.printed[:20], traffic=moved, unchecked=ran.unchecked
     )
+
+
+def _ran(
+    function: Any, step: Step, case: Case, machine: Machine, file: Path, limit: float, *, zeros: bool = False
+) -> tuple[Ran, Finding]:
+    """One run of a case, and what is found in it."""
+    torch.manual_seed(0)
+    inputs = case.inputs()
+    clones = tree_map_only(Tensor, lambda one: one.detach().clone(), inputs)
+    more = {} if case.block is None else {"block": case.block}
+    ran = machine.run(lambda: _called(step, function, inputs, more), file, limit, zeros=zeros)
+    return ran, _judge(ran, step, inputs, clones, file)
 
 
 def _judge(ran: Ran, step: Step, inputs: tuple[Any, ...], clones: tuple[Any, ...], file: Path) -> Finding:

@@ -25,9 +25,10 @@ class Machine(Protocol):
     def prepare(self) -> None:
         """Before a student's file is imported: what `import triton` gives it."""
 
-    def run(self, call: Callable[[], Any], file: Path, limit: float, *, order: str = "") -> Ran:
+    def run(self, call: Callable[[], Any], file: Path, limit: float, *, order: str = "", zeros: bool = False) -> Ran:
         """Call; lines of `file` are the student's. It is stopped after `limit` seconds. With an `order`, "forward" or
-        "backward", programs run first to last or last to first, and a race does not stop them."""
+        "backward", programs run first to last or last to first, and a race does not stop them. With `zeros`, lanes that are
+        masked off and given no value load 0."""
 
     def far(self, call: Callable[[], Any], file: Path) -> Fault | None:
         """Call with arguments on the device "meta": whether the first, the middle and the last programs of its launches

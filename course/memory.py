@@ -19,8 +19,10 @@ class Memory(TorchFunctionMode):
     What torch itself writes to is taken for written as a whole: torch counts such writes, and does not say where they go.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, zeros: bool = False) -> None:
+        """Args: zeros: whether lanes that are masked off, and given no value, load 0 instead of :func:`anything`."""
         super().__init__()
+        self.zeros = zeros
         self._blank: dict[int, tuple[Tensor, int, np.ndarray]] = {}
         """By where it begins: a tensor, which keeps the memory; how often torch had written to it; which bytes are written."""
 
@@ -78,3 +80,13 @@ def _blank(dtype: torch.dtype) -> Any:
 
 def _bytes(elements: np.ndarray, itemsize: int) -> np.ndarray:
     return np.asarray(elements, np.int64)[..., None] * itemsize + np.arange(itemsize)
+
+
+def anything(dtype: np.dtype[Any]) -> float:
+    """What lanes load that are masked off and given no value: on a GPU it may be anything, here it is no number that fits."""
+    if dtype.kind == "f":
+        return -999.0
+    if dtype.kind == "i":
+        return max(-999, int(np.iinfo(dtype).min))
+    # of 16 bits, -1000 as ttsem keeps it in bfloat16
+    return {"b1": 1, "u1": 165, "u2": 0xC47A}.get(dtype.str[1:], 0xC47AC47A)

@@ -24,7 +24,7 @@ from ttsem.values import Poison
 from . import virtual
 from .compiler import CAPABILITY, Compiler, complaint, parse
 from .faults import SECONDS, Expired, Stopped, fault_of, line_in, time_limit
-from .memory import Memory
+from .memory import Memory, anything
 from .places import of_callees
 from .report import Access, Buffer, Fault, Launch, Program, Ran
 
@@ -40,8 +40,8 @@ class Semantics:
     def prepare(self) -> None:
         """Triton is what it is."""
 
-    def run(self, call: Callable[[], Any], file: Path, limit: float, *, order: str = "") -> Ran:
-        memory = Memory()
+    def run(self, call: Callable[[], Any], file: Path, limit: float, *, order: str = "", zeros: bool = False) -> Ran:
+        memory = Memory(zeros)
         run = _Run(memory, self._compiler, file)
         races = "record" if order else "raise"
         value, fault = None, None
@@ -130,7 +130,7 @@ class _Run:
     def watching(self) -> Iterator[None]:
         """Keep what every launch in the block touches and prints, one program or many, and look for loads of blank memory."""
         execute, interp, run = harness.execute, harness.Interp, JITFunction.run
-        kept, file = self.kept, self.file
+        kept, file, zeros = self.kept, self.file, self.memory.zeros
 
         class Watched(interp):  # type: ignore[misc, valid-type]
             def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -148,6 +148,12 @@ class _Run:
                     ):
                         self.loop = op.text
                     raise
+
+        class Given(harness.Memory):  # type: ignore[misc, name-defined]
+            def load(self, addresses: Any, mask: Any, other: Any, dtype: Any) -> Any:
+                if other is None and mask is not None and not zeros:
+                    other = anything(np.dtype(dtype))
+                return super().load(addresses, mask, other, dtype)
 
         def watched(record: Any, ir: str, **options: Any) -> Any:
             try:
@@ -172,7 +178,7 @@ class _Run:
             return done
 
         with (
-            mock.patch.multiple(harness, execute=watched, Interp=Watched, ir_for_launch=self.compiler),
+            mock.patch.multiple(harness, execute=watched, Interp=Watched, Memory=Given, ir_for_launch=self.compiler),
             mock.patch.object(harness.mlir, "parse", parse),
             mock.patch.object(JITFunction, "run", launched),
             of_callees(),

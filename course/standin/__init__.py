@@ -36,8 +36,8 @@ class StandIn:
         """From here on `import triton` gives the stand-in, in this process."""
         install()
 
-    def run(self, call: Callable[[], Any], file: Path, limit: float, *, order: str = "") -> Ran:
-        now = Session(Memory(), order)
+    def run(self, call: Callable[[], Any], file: Path, limit: float, *, order: str = "", zeros: bool = False) -> Ran:
+        now = Session(Memory(zeros), order)
         value, fault = None, None
         try:
             with opened(now), now.written, time_limit(limit):

@@ -153,7 +153,7 @@ def load(
         pointer, rest = fit(pointer, rest)
     where = None if lanes is None else np.asarray(lanes.data).astype(bool)
     values = running().memory.load(
-        buffer, np.asarray(pointer.data), where, 0 if rest is None else cast(rest, buffer.dtype).data
+        buffer, np.asarray(pointer.data), where, None if rest is None else cast(rest, buffer.dtype).data
     )
     return Tensor(values, buffer.dtype)
 

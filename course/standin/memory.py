@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from torchops.course import report
+from torchops.course.memory import anything
 from torchops.course.report import Access, Fault
 from torchops.course.report import Program as Id
 
 from .dtypes import OF_TORCH, DType, bfloat16
-from .program import running, stop
+from .program import running, session, stop
 
 BUDGET = 4_000_000
 """Elements of loads and stores that are kept; of more, races are not looked for."""
@@ -57,7 +58,7 @@ class NoMemory:
     """What a kernel sees that is only compiled: loads give zeros, stores vanish."""
 
     def load(self, buffer: Buffer, at: np.ndarray, mask: np.ndarray | None, other: Any) -> np.ndarray:
-        """The elements `at`; `other` where the mask leaves them out."""
+        """The elements `at`; `other` where the mask leaves them out, or anything if it is None."""
         self.touched(buffer, at, mask, "read")
         return np.zeros(at.shape, buffer.dtype.storage)
 
@@ -130,9 +131,12 @@ class Memory(Addresses):
         if mask is None:
             return values.reshape(at.shape)
         found = np.empty(at.shape, buffer.dtype.storage)
-        found[...] = other
+        found[...] = self._otherwise(found.dtype) if other is None else other
         found[mask] = values
         return found
+
+    def _otherwise(self, dtype: np.dtype[Any]) -> float:
+        return 0.0 if session().written.zeros else anything(dtype)
 
     def store(self, buffer: Buffer, at: np.ndarray, values: Any, mask: np.ndarray | None) -> None:
         live, flat = self.touched(buffer, at, mask, "write"), self._values(buffer)

@@ -100,11 +100,32 @@ def test_every_hole_is_not_filled_in(name: str, checks: Checks) -> None:
         others = [MARK.sub("", line).rstrip() if i in marks and i != n else line for i, line in enumerate(lines)]
         text = skeleton("\n".join(others) + "\n")
         hole = next(i for i, line in enumerate(text.splitlines(), 1) if "# TODO" in line)
-        report = checks.one("standin", lesson, f"hole_{n}", text, re.match(r"\d+", mark[1])[0]).report
+        report = checks.one("standin", lesson, f"hole_{n}", text, str(_number(mark))).report
         if (report.verdict, report.last.line) != ("hole", hole):
             missed.append(f"{mark[0]}: {report.verdict}, line {report.last.line} and not {hole}")
     assert marks
     assert not missed
+
+
+@every_lesson
+def test_a_step_needs_no_later_one(name: str, checks: Checks) -> None:
+    """Each is right once its holes are filled in, and those before."""
+    lesson = load(name)
+    missed = []
+    for step in lesson.steps[:-1]:
+        lines = lesson.solution.splitlines()
+        marks = ((line, MARK.search(line)) for line in lines)
+        filled = [
+            MARK.sub("", line).rstrip() if mark and _number(mark) <= int(step.name) else line for line, mark in marks
+        ]
+        answer = checks.one("standin", lesson, f"until_{step.name}", skeleton("\n".join(filled) + "\n"), step.name)
+        if answer.report.verdict != "ok":
+            missed.append(f"step {step.name}: {answer.report.verdict}\n{answer.told}")
+    assert not missed, "\n\n".join(missed)
+
+
+def _number(mark: re.Match[str]) -> int:
+    return int(re.match(r"\d+", mark[1])[0])
 
 
 @every_lesson

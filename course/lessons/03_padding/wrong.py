@@ -20,7 +20,10 @@ WRONG = (
         ((LOAD, "tl.load(x_ptr + h * W + w, mask=inside, other=0)"),),
     ),
     Wrong(
-        "other_forgotten", "values", "holds 0, and not `value`", ((LOAD, "tl.load(x_ptr + h * W + w, mask=inside)"),)
+        "other_forgotten",
+        "values",
+        "They load anything, here -999",
+        ((LOAD, "tl.load(x_ptr + h * W + w, mask=inside)"),),
     ),
     Wrong("not_moved", "values", "belongs to (n, n)", (("h, w = p - n, q - n", "h, w = p, q"),)),
     Wrong("moved_the_other_way", "values", "It is position", (("h, w = p - n, q - n", "h, w = p + n, q + n"),)),

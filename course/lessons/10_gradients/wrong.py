@@ -60,4 +60,6 @@ WRONG = (
           ((BIAS, "acc += tl.load(dy_ptr + (n * K + k) * SIZE + m)"),), "SIZE + m)"),
     Wrong("db_first_image", "values", "the first image alone",
           ((BIAS, BIAS.replace("(n * K + k)", "k")), (BLOCKS, BLOCKS.replace("(N)", "(1)")))),
+    Wrong("db_other_forgotten", "values", "if lanes that are masked off loaded 0",
+          ((BIAS, BIAS.replace(", other=0", "")),)),
 )  # fmt: skip
