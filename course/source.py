@@ -61,6 +61,11 @@ def holes_of(text: str, step: Step) -> list[int]:
     return [n for n, name in holes(text) if name == step.name or (not name and n in used)]
 
 
+def used(text: str, function: str) -> str:
+    """The code that a function needs, without comments."""
+    return "\n".join(map(ast.unparse, _used(ast.parse(text), function)))
+
+
 def holes_before(text: str, step: Step, steps: tuple[Step, ...]) -> list[int]:
     """Lines that a step of a lesson needs, and those that an earlier one does whose function is the same."""
     until = steps[: steps.index(step) + 1]
