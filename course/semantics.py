@@ -149,7 +149,7 @@ class _Run:
                         self.loop = op.text
                     raise
 
-        class Given(harness.Memory):  # type: ignore[misc, name-defined]
+        class Given(harness.Memory):
             def load(self, addresses: Any, mask: Any, other: Any, dtype: Any) -> Any:
                 if other is None and mask is not None and not zeros:
                     other = anything(np.dtype(dtype))

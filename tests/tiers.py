@@ -24,9 +24,9 @@ ROOT = Path(__file__).parent.parent
 TRITON = {"TORCHOPS_BACKEND": "triton"}
 # what each tier's process is started with: environment, then command; the longest first
 PROCESSES: dict[str, tuple[dict[str, str], list[str]]] = {
-    "compile": ({}, ["-m", "pytest"]),
-    "interpreter": ({**TRITON, "TRITON_INTERPRET": "1"}, ["-m", "pytest"]),
     "aten": ({}, ["-m", "pytest"]),
+    "interpreter": ({**TRITON, "TRITON_INTERPRET": "1"}, ["-m", "pytest"]),
+    "compile": ({}, ["-m", "pytest"]),
     "ir": (TRITON, ["-m", "ttsem.sanitize", "pytest"]),
     "gpu": ({}, ["-m", "pytest"]),
 }

@@ -135,6 +135,9 @@ class Expressions:
         assert then.type == other.type, (
             f"Ternary expression with dynamic condition has inconsistent types {then.type} and {other.type}"
         )
+        if condition.shape:
+            block = "x".join(map(str, condition.shape))
+            raise ValueError(f"'scf.if' op operand #0 must be 1-bit signless integer, but got 'tensor<{block}xi1>'")
         return then
 
     def _subscript(self, node: ast.Subscript) -> Any:

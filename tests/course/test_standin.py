@@ -66,7 +66,15 @@ class Bench:
             return load(self.file, text, "tried")
 
     def run(
-        self, body: str, x: Any = (), *, n: Any = 5, block: int = 8, grid: Any = (1,), out: Any = None, order: str = ""
+        self,
+        body: str,
+        x: Any = (),
+        *,
+        n: Any = 5,
+        block: int = 8,
+        grid: Any = (1,),
+        out: Any = None,
+        **how: Any,
     ) -> Ran:
         """Run a kernel with that body; its result is what y_ptr then holds."""
         made = self.module(HEAD + textwrap.indent(textwrap.dedent(body).strip("\n"), "    ") + "\n")
@@ -77,12 +85,12 @@ class Bench:
             made.kernel[grid](given, y, n, BLOCK=block)
             return y
 
-        return self.tried(call, order=order)
+        return self.tried(call, **how)
 
-    def tried(self, call: Callable[[], Any], limit: float = 5.0, order: str = "") -> Ran:
+    def tried(self, call: Callable[[], Any], limit: float = 5.0, **how: Any) -> Ran:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as of `and` between blocks: no student sees them
-            return self.machine.run(call, self.file, limit, order=order)
+            return self.machine.run(call, self.file, limit, **how)
 
     def values(self, body: str, x: Any = (), **more: Any) -> list[Any]:
         ran = self.run(body, x, **more)
@@ -198,7 +206,17 @@ def test_elementwise_functions(bench: Bench) -> None:
 
 def test_masks(bench: Bench) -> None:
     x = [1.0, 2.0, 3.0]
-    assert bench.values("tl.store(y_ptr + i, tl.load(x_ptr + i, mask=i < 3))", x) == [1, 2, 3, 0, 0, 0, 0, 0]
+    assert bench.values("tl.store(y_ptr + i, tl.load(x_ptr + i, mask=i < 3))", x) == [1, 2, 3] + [-999] * 5
+    assert bench.values("tl.store(y_ptr + i, tl.load(x_ptr + i, mask=i < 3))", x, zeros=True) == [
+        1,
+        2,
+        3,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]
     assert bench.values("tl.store(y_ptr + i, tl.load(x_ptr + i, mask=i < 3, other=-9))", x)[3:] == [-9] * 5
     assert bench.values("tl.store(y_ptr + i, 7.0, mask=(i > 1) & (i < 4))") == [0, 0, 7, 7, 0, 0, 0, 0]
     assert bench.values("tl.store(y_ptr + n, tl.load(x_ptr + 1))", x)[5] == 2
@@ -475,7 +493,7 @@ def test_loops_that_do_not_end(bench: Bench) -> None:
 
 
 def test_what_launches_leave(bench: Bench) -> None:
-    body = PROGRAM + 'x = tl.load(x_ptr + i, mask=i < 3)\ntl.store(y_ptr + p, tl.sum(x, 0))\nprint("p", p)'
+    body = PROGRAM + 'x = tl.load(x_ptr + i, mask=i < 3, other=0)\ntl.store(y_ptr + p, tl.sum(x, 0))\nprint("p", p)'
     ran = bench.run(body, [1.0, 2.0, 3.0], grid=(2,))
     (launch,) = ran.launches
     assert (launch.kernel, launch.grid) == ("kernel", (2, 1, 1))

@@ -46,21 +46,20 @@ class Checks:
 
     def _of(self, name: str) -> dict[str, dict[str, Answer]]:
         """By machine, then by file."""
+        lesson = load(name)
+        # CPython 3.11 confuses trees that two threads parse
+        asked = [(file, text, _first(lesson, text)) for file, text in files(lesson).items()]
         with ThreadPoolExecutor(len(self.servers)) as pool:
-            answers = pool.map(lambda machine: self._by(machine, load(name)), self.servers)
+            answers = pool.map(lambda machine: self._by(machine, lesson, asked), self.servers)
             return dict(zip(self.servers, answers, strict=True))
 
-    def _by(self, machine: str, lesson: Lesson) -> dict[str, Answer]:
-        return {file: self.first(machine, lesson, file, text) for file, text in files(lesson).items()}
-
-    def first(self, machine: str, lesson: Lesson, name: str, text: str) -> Answer:
-        """What is said of the first step whose code is not the solution's, or of all if that is right: steps that are the
-        solution's are checked with it."""
-        step = next(
-            (s.name for s in lesson.steps if _code(text, s.function) != _code(lesson.solution, s.function)), None
-        )
-        answer = self.one(machine, lesson, name, text, step)
-        return self.one(machine, lesson, name, text) if step is not None and answer.report.verdict == "ok" else answer
+    def _by(self, machine: str, lesson: Lesson, asked: list[tuple[str, str, str | None]]) -> dict[str, Answer]:
+        answers = {}
+        for file, text, step in asked:
+            answers[file] = self.one(machine, lesson, file, text, step)
+            if step is not None and answers[file].report.verdict == "ok":
+                answers[file] = self.one(machine, lesson, file, text)
+        return answers
 
     def one(self, machine: str, lesson: Lesson, name: str, text: str, step: str | None = None) -> Answer:
         # both write the same text to the same place: kernels are known by their files
@@ -71,12 +70,13 @@ class Checks:
         return Answer(report, words(report, text))
 
 
-def _code(text: str, function: str) -> str:
-    """What a function needs; nothing where the file is not Python."""
+def _first(lesson: Lesson, text: str) -> str | None:
+    """The first step whose code is not the solution's: those before are checked with that."""
     try:
-        return used(text, function)
+        changed = [s.name for s in lesson.steps if used(text, s.function) != used(lesson.solution, s.function)]
     except SyntaxError:
-        return ""
+        return None
+    return changed[0] if changed else None
 
 
 def files(lesson: Lesson) -> dict[str, str]:

@@ -46,6 +46,8 @@ WRONG = (
     Wrong("minus_infinity_in_a_sum", "values", "stays -inf", ((SUMMED, 'mask=inside, other=float("-inf"))  #: 4a'),)),
     Wrong("padding_always_counts", "values", "divides by KERNEL * KERNEL always", ((MEAN, "mean = acc / (KERNEL * KERNEL)"),)),
     Wrong("all_lanes_count", "values", "divides by KERNEL * KERNEL always", ((COUNTED, "count += 1"),)),
+    Wrong("counted_by_a_ternary", "compile", "An `if` takes one value",
+          ((COUNTED, "count += (1 if inside else 0)"),), "if inside"),
     Wrong("not_divided", "values", "Yours is the sum",
           ((MEAN, "mean = acc"), ("mean = acc / (KERNEL * KERNEL)", "mean = acc"))),
 )  # fmt: skip
