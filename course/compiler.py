@@ -34,12 +34,27 @@ class Uncompilable(Exception):  # noqa: N818 (it is what a kernel is)
         self.file, self.line, self.why = (first[1], int(first[2]), first[3]) if first else ("", 0, said)
 
 
+@contextlib.contextmanager
+def told_of_a_gpu() -> Iterator[None]:
+    """In the block, Triton is told of a GPU that is not there, and torch is not; then Triton knows what it knew."""
+    driver = triton.runtime.driver
+    try:
+        outer = driver.active
+    except RuntimeError:  # Triton raises this where there is no GPU
+        outer = None
+    harness._install_fake_driver(CAPABILITY)
+    unstub_torch_cuda()
+    try:
+        yield
+    finally:
+        driver.set_active(outer)
+        unstub_torch_cuda()
+
+
 class Compiler:
     """Compiles up to Triton's own intermediate language, and keeps it for further launches of the same kind."""
 
     def __init__(self) -> None:
-        harness._install_fake_driver(CAPABILITY)
-        unstub_torch_cuda()
         mlir.enable_generic_printing()
         self.target = harness.target_for("cpu", CAPABILITY)
         self.kept: dict[str, str] = {}

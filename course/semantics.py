@@ -22,7 +22,7 @@ from ttsem.memory import ACCESS_BUDGET
 from ttsem.values import Poison
 
 from . import virtual
-from .compiler import CAPABILITY, Compiler, complaint, parse
+from .compiler import CAPABILITY, Compiler, complaint, parse, told_of_a_gpu
 from .faults import SECONDS, Expired, Stopped, fault_of, line_in, time_limit
 from .memory import Memory, anything
 from .places import of_callees
@@ -47,6 +47,7 @@ class Semantics:
         value, fault = None, None
         try:
             with (
+                told_of_a_gpu(),
                 _order(order),
                 memory,
                 sanitize.session(
@@ -67,6 +68,10 @@ class Semantics:
         return Ran(value, fault, launches, printed, tuple(dict.fromkeys(run.notes)), memory)
 
     def far(self, call: Callable[[], Any], file: Path) -> Fault | None:
+        with told_of_a_gpu():
+            return self._far(call, file)
+
+    def _far(self, call: Callable[[], Any], file: Path) -> Fault | None:
         try:
             with time_limit(SECONDS), virtual.plan() as launches:
                 call()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -34,14 +35,36 @@ def _coarse(file: Path) -> Tensor:
     return F.avg_pool2d(torch.from_numpy(imread(file)[..., :3].copy()).movedim(-1, 0), 20)
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All pictures, a folder a lesson, drawn by a process of its own, as a student's are."""
+    folder = tmp_path_factory.mktemp("pictures")
+    ask = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from torchops.course import draw, lesson, machine\n"
+        "by = machine.machine('ttsem')\n"
+        "for folder in lesson.folders():\n"
+        "    out = Path(sys.argv[1]) / folder.name\n"
+        "    out.mkdir()\n"
+        "    draw.draw(folder / 'solution.py', lesson.load(folder.name), out, by)\n"
+    )
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", ask, folder], env=os.environ | path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
 @each
-def test_pictures_are_those_that_are_committed(lesson: Lesson, tmp_path: Path) -> None:
+def test_pictures_are_those_that_are_committed(lesson: Lesson, drawn: Path) -> None:
     """What they show is the same, and their pixels are nearly so: fonts differ by less than the colour of a cell."""
-    drawn = draw(lesson.folder / "solution.py", lesson, tmp_path, machine("ttsem"))
-    assert [file.stem for file in drawn] == [picture.name for picture in lesson.pictures]
-    assert {file.name for file in drawn} == {file.name for file in lesson.folder.glob("*.png")}
+    files = sorted((drawn / lesson.folder.name).iterdir())
+    assert [file.stem for file in files] == sorted(picture.name for picture in lesson.pictures)
+    assert {file.name for file in files} == {file.name for file in lesson.folder.glob("*.png")}
     page = (lesson.folder / "page.md").read_text(encoding="utf-8")
-    for file in drawn:
+    for file in files:
         committed = lesson.folder / file.name
         assert f"]({file.name})" in page
         assert PngImageFile(committed).text == PngImageFile(file).text

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from torchops.course import lesson, trial
+from torchops.course.machine import machine
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +45,22 @@ def test_rejects_an_order(mine):
 def test_names_a_file_that_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no file `.*absent\.py`"):
         trial.load(tmp_path / "absent.py")
+
+
+def test_triton_is_told_of_a_gpu_in_a_check_alone():
+    """What runs in this process afterwards finds the driver that was there, and torch's own answers."""
+    from triton.runtime import driver
+
+    there, gpu = object(), torch.cuda.is_available()
+    driver.set_active(there)
+    try:
+        made, pixels = machine("ttsem"), lesson.load("pixels")
+        file = pixels.folder / "solution.py"
+        brighten = trial.load(file).brighten
+        assert made.run(lambda: brighten(torch.ones(3), 2.0, 0.0), file, 5.0).fault is None
+        assert driver.active is there
+        assert made.far(lambda: brighten(*pixels.steps[1].far()), file) is None
+        assert driver.active is there
+        assert torch.cuda.is_available() is gpu
+    finally:
+        driver.set_active(None)
