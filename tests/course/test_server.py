@@ -48,9 +48,6 @@ def verdict(server: Server, file: Path, source: str) -> tuple[str, str]:
     return report.verdict, shown(report, source)
 
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-
-
 @pytest.fixture(scope="module")
 def hard() -> Iterator[Server]:
     """One that does not wait long."""
@@ -58,7 +55,6 @@ def hard() -> Iterator[Server]:
         yield server
 
 
-@needs_fork
 @pytest.mark.parametrize("name", HOSTILE)
 def test_survives(hard: Server, name: str, tmp_path: Path) -> None:
     code, kind, phrase = HOSTILE[name]
@@ -77,26 +73,22 @@ def test_survives_without_fork(tmp_path: Path) -> None:
             assert phrase in said
 
 
-@needs_fork
 def test_names_the_line_of_a_crash(hard: Server, tmp_path: Path) -> None:
     source = student("import ctypes; ctypes.string_at(0)")
     _, said = verdict(hard, tmp_path / "pad.py", source)
     assert "ctypes.string_at(0)" in said
 
 
-@needs_fork
 def test_shows_what_is_printed(hard: Server, tmp_path: Path) -> None:
     _, said = verdict(hard, tmp_path / "pad.py", student("print('shape', tuple(x.shape), '\\x1b[31mred\\x1b[0m')"))
     assert "printed:\n  shape (1, 5, 7) red" in said
 
 
-@needs_fork
 def test_files_beside_it_are_found(hard: Server, tmp_path: Path) -> None:
     (tmp_path / "border.py").write_text("WIDTH = 1\n")
     assert verdict(hard, tmp_path / "pad.py", "from border import WIDTH\n" + load(FOLDER).solution)[0] == "ok"
 
 
-@needs_fork
 def test_the_process_that_checks_is_killed(tmp_path: Path) -> None:
     with Server("standin", fork=True) as server:
         got, _ = verdict(server, tmp_path / "pad.py", student("import os; os.kill(os.getppid(), 9)"))

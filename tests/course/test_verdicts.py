@@ -6,7 +6,6 @@ Each file is checked as a student's is, in a process of its own, which a warm on
 from __future__ import annotations
 
 import functools
-import importlib.util
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +23,7 @@ from torchops.course.source import used
 from torchops.course.words import words
 
 LESSONS = [folder.name for folder in folders()]
-MACHINES = ("ttsem", "standin") if importlib.util.find_spec("ttsem") else ("standin",)
-both = pytest.mark.skipif(len(MACHINES) < 2, reason="ttsem is not installed")
+MACHINES = ("ttsem", "standin")
 every_lesson = pytest.mark.parametrize("name", LESSONS)
 
 
@@ -164,7 +162,6 @@ def test_a_mistake_is_told(name: str, checks: Checks) -> None:
     assert not missed, "\n\n".join(missed)
 
 
-@both
 @every_lesson
 def test_both_machines_say_the_same(name: str, checks: Checks) -> None:
     one, other = ({file: _said(answer) for file, answer in answers.items()} for answers in checks.of(name).values())
