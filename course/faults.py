@@ -16,6 +16,8 @@ from .report import Fault
 
 SECONDS = 5.0
 """How long a call of a student's function may take."""
+AGAIN = 1.0
+"""Seconds after which a call is interrupted once more, if it goes on."""
 
 
 class Expired(BaseException):
@@ -51,7 +53,8 @@ def _alarm(seconds: float) -> Iterator[None]:
         raise Expired
 
     before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # again and again: what is raised where Python ignores exceptions, as in a `__del__`, is lost
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
         yield
     finally:
@@ -62,23 +65,23 @@ def _alarm(seconds: float) -> Iterator[None]:
 @contextlib.contextmanager
 def _thread(seconds: float) -> Iterator[None]:
     thread = ctypes.c_ulong(threading.get_ident())
-    lock, over = threading.Lock(), False
+    lock, over = threading.Lock(), threading.Event()
 
     def expire() -> None:
-        with lock:
-            if not over:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(Expired))
+        wait = seconds
+        while not over.wait(wait):
+            with lock:
+                if not over.is_set():
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(Expired))
+            wait = AGAIN
 
-    timer = threading.Timer(seconds, expire)
-    timer.daemon = True
-    timer.start()
+    threading.Thread(target=expire, daemon=True).start()
     try:
         yield
     finally:
         with lock:
-            over = True
+            over.set()
             ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)
-        timer.cancel()
 
 
 def line_in(error: BaseException, file: Path) -> int:

@@ -30,6 +30,8 @@ HARD = 20.0
 """Seconds after which a check is killed, whatever it does. A call of a function ends long before."""
 START = 300.0
 """Seconds that a process may take to get warm."""
+END = 5.0
+"""Seconds that one may take to end by itself, when nobody can ask any more."""
 
 _MAIN = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from torchops.course.worker import main; main(*sys.argv[2:])"
 
@@ -186,7 +188,7 @@ class _Process:
         if killed:
             finding = Finding("killed", detail=f"{request['hard']:g}")
         else:
-            code = self._process.wait()
+            code = self._ended()
             kind = "exit" if 0 <= code < 256 else "crash"
             finding = Finding(
                 kind, detail=signal.Signals(-code).name if code < 0 else f"{code:#x}" if code > 255 else f"{code}"
@@ -198,14 +200,25 @@ class _Process:
         self.close()
         return self._printed.decode(errors="replace")
 
+    def _ended(self) -> int:
+        """Its exit code; it is killed if it does not end, as one does not that has closed what it answers on."""
+        try:
+            return self._process.wait(END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
     def close(self) -> None:
         """End it, and what it has started."""
-        if self._process.poll() is None:
+        assert self._process.stdin is not None
+        # one that forks ends its child when there is nobody who asks; one that is killed cannot
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        if not self._forks:
             self._process.kill()
-        self._process.wait()
-        for thread in self._threads:
+        self._ended()
+        for thread, stream in zip(self._threads, (self._process.stdout, self._process.stderr), strict=True):
             thread.join(1.0)
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+            # whoever reads has the stream until its other end is closed, by all that have it
+            if stream is not None and not thread.is_alive():
+                stream.close()

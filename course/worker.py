@@ -8,6 +8,7 @@ takes one check itself, and ends; server.py has the next one ready.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import json
 import os
@@ -81,6 +82,7 @@ def main(name: str, how: str) -> None:
             sys.stdout.flush()
             answer(report)
             os._exit(0)
+    os._exit(0)  # nobody waits for Python to take itself down
 
 
 def _warm(made: Machine) -> None:
@@ -124,6 +126,7 @@ def _forked(request: dict[str, Any], lesson: Lesson, made: Machine, asked: int) 
     (result, write), (output, out) = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
+        os.close(asked)
         _child(request, lesson, made, write, out)
     os.close(write)
     os.close(out)
@@ -194,16 +197,20 @@ def _kill(pid: int) -> None:
 
 def _child(request: dict[str, Any], lesson: Lesson, made: Machine, write: int, out: int) -> None:
     """The student's process. It never returns."""
-    os.setsid()
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    _alone(request)
-    known = set(_kept(made))
-    report = _checked(request, lesson, made)
-    new = {key: value for key, value in _kept(made).items() if key not in known}
-    data = (json.dumps({"report": report, "kept": new}) + "\n").encode()
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-    while data:
-        data = data[os.write(write, data) :]
-    os._exit(0)
+    try:
+        # whoever is killed takes it along: PR_SET_PDEATHSIG of Linux, where alone there is a fork
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        os.setsid()
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        _alone(request)
+        known = set(_kept(made))
+        report = _checked(request, lesson, made)
+        new = {key: value for key, value in _kept(made).items() if key not in known}
+        data = (json.dumps({"report": report, "kept": new}) + "\n").encode()
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        while data:
+            data = data[os.write(write, data) :]
+    finally:  # also where nobody reads the answer
+        os._exit(0)

@@ -22,6 +22,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TRITON = {"TORCHOPS_BACKEND": "triton"}
+HANGS = 600
+"""Seconds after which a test will not end any more; the longest takes 45 on two cores."""
 # what each tier's process is started with: environment, then command; the longest first
 PROCESSES: dict[str, tuple[dict[str, str], list[str]]] = {
     "aten": ({}, ["-m", "pytest"]),
@@ -43,21 +45,22 @@ def has_gpu() -> bool:
 
 
 def run(tier: str, tests: str = "tests", options: tuple[str, ...] = ()) -> tuple[str, int, int, float]:
-    """Run one tier; return its name, tests passed, tests not passed (at least 1 if the run failed), seconds."""
+    """Run one tier; return its name, tests passed, tests not passed (at least 1 if the run failed), seconds.
+
+    A test that hangs ends its tier, which shows where it stood. What a test has started and left behind may still have the
+    tier's output open: so that is a file, which nobody waits for.
+    """
     extra, command = PROCESSES[tier]
     env = {**clean_environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **extra}
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
+        report, output = Path(folder) / "report.xml", Path(folder) / "output"
         arguments = [*command, str(ROOT / tests), "--tier", tier, "-q", "--durations=3", f"--junitxml={report}"]
-        done = subprocess.run(
-            [sys.executable, *arguments, *options],
-            cwd=ROOT,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        with output.open("wb") as file:
+            limit = ("-o", f"faulthandler_timeout={HANGS}", "-o", "faulthandler_exit_on_timeout=true")
+            command = [sys.executable, *arguments, *limit, *options]
+            done = subprocess.run(command, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
+        said = output.read_text(encoding="utf-8", errors="replace").strip()
         counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
         if report.exists():
             for suite in ET.parse(report).iter("testsuite"):
@@ -66,7 +69,7 @@ def run(tier: str, tests: str = "tests", options: tuple[str, ...] = ()) -> tuple
     passed = counts["tests"] - failed - counts["skipped"]
     if done.returncode != 0 or passed == 0:
         failed = max(failed, 1)
-    print(f"\n===== tier {tier} =====\n{done.stdout.strip()[-20000:]}", flush=True)
+    print(f"\n===== tier {tier} =====\n{said[-20000:]}", flush=True)
     return tier, passed, failed, time.monotonic() - start
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import select
 import signal
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Iterator
-from fcntl import ioctl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +22,7 @@ from torchops.course.progress import read
 from torchops.course.skeleton import exercise
 
 from .students import LESSON, first_step_written, written
+from .terminals import Terminal
 
 PATIENCE = 60.0
 """Seconds after which nothing will come any more."""
@@ -40,16 +39,21 @@ class Watching:
     """
 
     def __init__(self, root: Path, *, terminal: bool = True, columns: int = 100) -> None:
-        self.outer, self.inner = pty.openpty() if terminal else os.pipe()
         self.told = ""
-        self.before = termios.tcgetattr(self.inner) if terminal else None
         environment = {**clean_environment(), "COLUMNS": str(columns), "TERM": "xterm", "NO_COLOR": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "torchops", "course", "watch"],
-            cwd=root, env={**environment, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}, start_new_session=True,
-            stdin=self.inner if terminal else subprocess.DEVNULL, stdout=self.inner, stderr=self.inner,
-            preexec_fn=(lambda: ioctl(0, termios.TIOCSCTTY, 0)) if terminal else None,
-        )  # fmt: skip
+        environment["PYTHONPATH"] = str(Path(__file__).parent.parent.parent)
+        options: dict[str, Any] = {"cwd": root, "env": environment}
+        arguments = ["-u", "-m", "torchops", "course", "watch"]
+        if terminal:
+            self.terminal = Terminal()
+            self.outer, self.inner = self.terminal.outer, self.terminal.inner
+            self.process = self.terminal.python(*arguments, stdout=self.inner, stderr=self.inner, **options)
+        else:
+            self.outer, self.inner = os.pipe()
+            options |= {"stdin": subprocess.DEVNULL, "start_new_session": True}
+            self.process = subprocess.Popen(
+                [sys.executable, *arguments], stdout=self.inner, stderr=self.inner, **options
+            )
 
     def wait_for(self, text: str) -> str:
         """What is said up to a text, since the last one."""
@@ -62,9 +66,6 @@ class Watching:
                 assert self.process.poll() is None, f"it has ended:\n{self.told}"
         said, _, self.told = self.told.partition(text)
         return said + text
-
-    def press(self, keys: str) -> None:
-        os.write(self.outer, keys.encode())
 
     def end(self) -> int:
         return self.process.wait(PATIENCE)
@@ -96,7 +97,7 @@ def test_a_lesson_is_worked_on(root: Path, watching: Watching) -> None:
     said = watching.wait_for("# TODO 3a")
     assert "lesson 8, unpooling" in said
     assert "✓ step 1" in said
-    watching.press("h")
+    watching.terminal.press("h")
     hint = f"hint 1 of {len(load(LESSON).steps[2].hints)}, step 3"
     assert f"{hint}: Which windows lie over pixel h?" in watching.wait_for(hint) + watching.wait_for("?")
     written(root, "def")
@@ -109,18 +110,18 @@ def test_a_lesson_is_worked_on(root: Path, watching: Watching) -> None:
     assert "✓ step 3" in watching.wait_for("Done.")
     watching.wait_for("press n to go there")
     assert read(root).of(LESSON).steps == ["1", "2", "3"]
-    watching.press("n")
+    watching.terminal.press("n")
     following = re.search(r"lesson (\d+), (\w+)", watching.wait_for("page.md"))
     assert following is not None
-    watching.press("c")
+    watching.terminal.press("c")
     assert f"lesson {following[1]}, {following[2]}" in watching.wait_for("Not filled in yet")
-    watching.press("l")
+    watching.terminal.press("l")
     assert "done" in watching.wait_for("minutes, ")
-    watching.press("\x1b[C?")  # an arrow is no c
+    watching.terminal.press("\x1b[C?")  # an arrow is no c
     assert "Not filled in yet" not in watching.wait_for(KEYS)
-    watching.press("q")
+    watching.terminal.press("q")
     assert watching.end() == 0
-    assert termios.tcgetattr(watching.inner) == watching.before
+    assert watching.terminal.is_as_before
 
 
 def test_without_a_terminal(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -67,6 +68,21 @@ def test_memory_is_blank_in_the_block_only() -> None:
 @pytest.mark.parametrize("alarm", [True, False])
 def test_time_is_over(alarm: bool) -> None:
     def endless() -> None:
+        while True:
+            pass
+
+    with pytest.raises(Expired), time_limit(0.05, alarm=alarm):
+        endless()
+
+
+@pytest.mark.parametrize("alarm", [True, False])
+def test_time_is_over_again_where_nobody_has_heard(alarm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchops.course.faults.AGAIN", 0.05)
+
+    def endless() -> None:
+        with contextlib.suppress(Expired):
+            while True:
+                pass
         while True:
             pass
 

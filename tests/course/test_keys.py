@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import signal
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator
-from fcntl import ioctl
 
 import pytest
 
 from torchops.cli import keys
+
+from .terminals import Terminal
 
 READER = """
 import runpy, sys
@@ -31,23 +31,19 @@ class Reader:
     """A process that says which keys it was given."""
 
     def __init__(self) -> None:
-        self.outer, self.inner = pty.openpty()
-        self.before = termios.tcgetattr(self.inner)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", READER, keys.__file__], stdin=self.inner, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, start_new_session=True, preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),
-        )  # fmt: skip
+        self.terminal = Terminal()
+        self.press = self.terminal.press
+        self.process = self.terminal.python(
+            "-c", READER, keys.__file__, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
 
     def says(self) -> str:
         assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def press(self, pressed: str) -> None:
-        os.write(self.outer, pressed.encode())
+        return str(self.process.stdout.readline()).strip()
 
     @property
     def gives_lines(self) -> bool:
-        return bool(termios.tcgetattr(self.inner)[3] & termios.ICANON)
+        return bool(termios.tcgetattr(self.terminal.inner)[3] & termios.ICANON)
 
 
 @pytest.fixture
@@ -56,8 +52,7 @@ def reader() -> Iterator[Reader]:
     yield one
     one.process.kill()
     one.process.communicate()
-    os.close(one.outer)
-    os.close(one.inner)
+    one.terminal.close()
 
 
 def test_keys_come_one_by_one(reader: Reader) -> None:
@@ -68,7 +63,7 @@ def test_keys_come_one_by_one(reader: Reader) -> None:
     assert [reader.says() for _ in range(5)] == ["'h'", "'n'", "'C'", "'\xe4'", "'l'"]
     reader.press("q")
     assert reader.process.wait(30) == 0
-    assert termios.tcgetattr(reader.inner) == reader.before
+    assert reader.terminal.is_as_before
 
 
 @pytest.mark.parametrize("end", ["Ctrl-C", "kill"])
@@ -79,17 +74,19 @@ def test_the_terminal_is_given_back(end: str, reader: Reader) -> None:
     else:
         reader.process.send_signal(signal.SIGTERM)
     assert reader.process.wait(30) == (-signal.SIGINT if end == "Ctrl-C" else 128 + signal.SIGTERM)
-    assert termios.tcgetattr(reader.inner) == reader.before
+    assert reader.terminal.is_as_before
 
 
 def test_who_goes_on_after_a_stop_has_keys(reader: Reader) -> None:
     """A shell gives a stopped process the terminal as the shell has it."""
     assert reader.says() == "ready True"
-    termios.tcsetattr(reader.inner, termios.TCSANOW, reader.before)
+    termios.tcsetattr(reader.terminal.inner, termios.TCSANOW, reader.terminal.before)
     assert reader.gives_lines
     reader.process.send_signal(signal.SIGCONT)
+    end = time.monotonic() + 30
     while reader.gives_lines:
         assert reader.process.poll() is None
+        assert time.monotonic() < end
     reader.press("h")
     assert reader.says() == "'h'"
 

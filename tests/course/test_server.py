@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,10 +90,29 @@ def test_files_beside_it_are_found(hard: Server, tmp_path: Path) -> None:
     assert verdict(hard, tmp_path / "pad.py", "from border import WIDTH\n" + load(FOLDER).solution)[0] == "ok"
 
 
-def test_the_process_that_checks_is_killed(tmp_path: Path) -> None:
+def ends(pid: int) -> bool:
+    """Whether a process ends soon; nobody may have asked yet how."""
+    for _ in range(50):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize("then", ["ends", "does not end"])
+def test_the_process_that_checks_is_killed(then: str, tmp_path: Path) -> None:
+    """Nobody waits for what it has started, and that does not go on."""
+    pid = tmp_path / "pid"
+    code = f"import os; open({str(pid)!r}, 'w').write(str(os.getpid())); os.kill(os.getppid(), 9)"
+    if then == "does not end":
+        code += f"\n    {HOSTILE['takes no end'][0].strip()}"
     with Server("standin", fork=True) as server:
-        got, _ = verdict(server, tmp_path / "pad.py", student("import os; os.kill(os.getppid(), 9)"))
+        got, _ = verdict(server, tmp_path / "pad.py", student(code))
         assert got == "crash"
+        assert ends(int(pid.read_text()))
         assert verdict(server, tmp_path / "pad.py", load(FOLDER).solution)[0] == "ok"
 
 

@@ -26,6 +26,8 @@ from torchops.models import Checkpoint
 from torchops.models.runs import Run
 from torchops.models.training import train
 
+PATIENCE = 300.0
+"""Seconds after which a process will not end any more."""
 LONGER: dict[str, dict[str, Any]] = {"lenet": {"epochs": 8, "examples": 60}, "unet": {"epochs": 5, "crops": 2}}
 
 
@@ -115,11 +117,11 @@ def kill(net: str, folder: Path, kills: int, seed: int, context: ForkServerConte
     # the first one waits for a server of forks
     process = context.Process(target=int)
     process.start()
-    process.join()
+    process.join(PATIENCE)
     began = time.monotonic()
     process = start(whole)
-    process.join()
-    assert process.exitcode == 0
+    process.join(PATIENCE)
+    assert process.exitcode == 0, process.exitcode
     result = Killed(net, time.monotonic() - began)
     moments = random.Random(seed)
     for _ in range(kills):
@@ -132,7 +134,7 @@ def kill(net: str, folder: Path, kills: int, seed: int, context: ForkServerConte
             result.moments.append((moment, _held(pieces)))
         assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
     process = start(pieces)
-    process.join()
+    process.join(PATIENCE)
     assert process.exitcode == 0, process.exitcode
     result.differs = compare(whole, pieces)
     return result
