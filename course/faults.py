@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -18,6 +20,8 @@ SECONDS = 5.0
 """How long a call of a student's function may take."""
 AGAIN = 1.0
 """Seconds after which a call is interrupted once more, if it goes on."""
+SOON = 0.001
+"""Seconds after which one is interrupted that could not hear it."""
 
 
 class Expired(BaseException):
@@ -47,13 +51,28 @@ def time_limit(seconds: float, *, alarm: bool = hasattr(signal, "SIGALRM")) -> I
             yield
 
 
+def _is_deaf(frame: FrameType | None) -> bool:
+    """Whether Python would ignore an exception there: in a `__del__`, or in what is called when an object is gone.
+
+    Not all such places can be told by their frames: so a call is interrupted again and again.
+    """
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "__del__" or os.path.basename(code.co_filename) in ("weakref.py", "_weakrefset.py"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextlib.contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
     def expire(signum: int, frame: FrameType | None) -> None:
-        raise Expired
+        if _is_deaf(frame):
+            signal.setitimer(signal.ITIMER_REAL, SOON, AGAIN)
+        else:
+            raise Expired
 
     before = signal.signal(signal.SIGALRM, expire)
-    # again and again: what is raised where Python ignores exceptions, as in a `__del__`, is lost
     signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
         yield
@@ -71,9 +90,10 @@ def _thread(seconds: float) -> Iterator[None]:
         wait = seconds
         while not over.wait(wait):
             with lock:
-                if not over.is_set():
+                deaf = _is_deaf(sys._current_frames().get(thread.value))
+                if not (deaf or over.is_set()):
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(Expired))
-            wait = AGAIN
+            wait = SOON if deaf else AGAIN
 
     threading.Thread(target=expire, daemon=True).start()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,33 @@ def test_time_is_over_again_where_nobody_has_heard(alarm: bool, monkeypatch: pyt
                 pass
         while True:
             pass
+
+    with pytest.raises(Expired), time_limit(0.05, alarm=alarm):
+        endless()
+
+
+class Slow:
+    """Nobody hears what is raised while it goes away."""
+
+    def __del__(self) -> None:
+        end = time.monotonic() + 0.2
+        while time.monotonic() < end:
+            pass
+
+
+class Gone:
+    """Nobody hears what is raised when it is gone, either."""
+
+
+@pytest.mark.parametrize("way", ["__del__", "weakref"])
+@pytest.mark.parametrize("alarm", [True, False])
+def test_time_is_over_where_exceptions_are_ignored(alarm: bool, way: str) -> None:
+    def endless() -> None:
+        if way == "__del__":
+            Slow()
+        kept: weakref.WeakKeyDictionary[Gone, int] = weakref.WeakKeyDictionary()
+        while True:
+            kept[Gone()] = 1
 
     with pytest.raises(Expired), time_limit(0.05, alarm=alarm):
         endless()
