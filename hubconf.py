@@ -39,6 +39,11 @@ def resnet(checkpoint: str | None = None, **options: Any) -> nn.Module:
     return _entry("resnet", checkpoint, options)
 
 
+def classifier(checkpoint: str | None = None, **options: Any) -> nn.Module:
+    """Any classifier of torchvision or timm, by its `model`, as "timm:resnet18"; `weights="DEFAULT"` loads the library's."""
+    return _entry("classifier", checkpoint, options)
+
+
 def unet(checkpoint: str | None = None, **options: Any) -> nn.Module:
     """U-Net; without a checkpoint, `classes` says how many there are."""
     return _entry("unet", checkpoint, options)

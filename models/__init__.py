@@ -1,6 +1,7 @@
 """The networks of the course, built from torchops' layers, and how they are trained.
 
 lenet.py  resnet.py  unet.py  diffusion.py      one network a file, to be read at a sitting
+backbones.py                                    classifiers of torchvision and timm, with our layers
 checkpoints.py                                  networks by name and as files
 archives.py  validation.py  weights.py          what such a file may hold, and whose weights a network can take
 trained.py                                      a trained network asked about an image
@@ -15,9 +16,11 @@ options.py                                      the options of training, for the
 beside_torch.py                                 the same training with torch.nn's layers, step by step
 pictures.py  colours.py                         curves, confusion, predictions, overlays, samples; colours of classes
 
-The networks need torch alone, ResNet torchvision as well; data and training need the extra `models`.
+The networks need torch alone, ResNet torchvision as well, other classifiers their library; data and training
+need the extra `models`.
 """
 
+from .backbones import classifier
 from .checkpoints import Checkpoint, CheckpointError, build, load
 from .diffusion import Diffusion
 from .lenet import LeNet
@@ -25,4 +28,6 @@ from .resnet import resnet
 from .unet import UNet
 from .weights import load_backbone
 
-__all__ = ["Checkpoint", "CheckpointError", "Diffusion", "LeNet", "UNet", "build", "load", "load_backbone", "resnet"]
+__all__ = [
+    "Checkpoint", "CheckpointError", "Diffusion", "LeNet", "UNet", "build", "classifier", "load", "load_backbone", "resnet",
+]  # fmt: skip

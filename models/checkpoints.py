@@ -20,6 +20,7 @@ from torchops.files.quiet import quiet
 from torchops.files.tensors import save_tensors
 
 from .archives import Contents, Oversized, look
+from .backbones import OnMeta, classifier
 from .diffusion import Diffusion
 from .lenet import LeNet
 from .resnet import resnet
@@ -42,14 +43,16 @@ def _lenet(pool: str = "max", **options: Any) -> LeNet:
     return LeNet(pool=POOLS[pool], **options)
 
 
-NETS: dict[str, Callable[..., nn.Module]] = {"lenet": _lenet, "resnet": resnet, "unet": UNet, "diffusion": Diffusion}
+NETS: dict[str, Callable[..., nn.Module]] = {
+    "lenet": _lenet, "resnet": resnet, "classifier": classifier, "unet": UNet, "diffusion": Diffusion,
+}  # fmt: skip
 
 
 def build(net: str, *, layers: str = "torchops", **options: Any) -> nn.Module:
     """A network by its name, with options that a checkpoint can hold: numbers, strings and lists of them.
 
     Args:
-        net: "lenet", "resnet", "unet" or "diffusion".
+        net: "lenet", "resnet", "classifier", "unet" or "diffusion".
         layers: "torchops", or "torch" for torch.nn's layers, as far as it has them.
         **options: arguments of the network; `pool` of LeNet is "max", "avg" or "min".
 
@@ -134,8 +137,8 @@ class Checkpoint:
         """
         options = {**self.options, **overrides}
         try:
-            # this has shapes, but no memory: options may say anything
-            with torch.device("meta"):
+            # this has shapes, but no memory: options of our own networks may say anything
+            with OnMeta() if self.net == "classifier" else torch.device("meta"):
                 own = build(self.net, **options).state_dict()
             state = fitted(own, self.state)
             model = build(self.net, **options)

@@ -16,8 +16,9 @@ from torchops.files.images import MAX_PIXELS
 
 from .checkpoints import NETS
 
-_OF_CLASSES = ("lenet", "resnet", "diffusion")
-"""Networks that are trained on images of classes, or on images alone."""
+_OF_CLASSES = ("lenet", "resnet", "classifier", "diffusion")
+_TUNED = ("resnet", "classifier")
+"""Networks that are trained on images of classes, or on images alone; and those that trained weights are to be had for."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,10 @@ def _numbers(text: str) -> list[int]:
 class NetworkOptions:
     """Arguments of the networks themselves, which :func:`torchops.models.build` takes."""
 
+    model: str = option(
+        "torchvision:efficientnet_b0", "Classifier of another library, as torchvision:NAME or timm:NAME.",
+        nets=["classifier"],
+    )  # fmt: skip
     pool: Literal["max", "avg", "min"] = option(
         "max", "What the two pooling layers keep of every 2 x 2 values: the largest, the mean or the smallest.",
         nets=["lenet"],
@@ -175,7 +180,7 @@ class Config:
     """Arguments of :func:`torchops.models.build`, without what the data decide."""
     size: int = option(
         28, "Height and width that images are brought to, in pixels.", least=8,
-        resnet={"default": 224},
+        resnet={"default": 224}, classifier={"default": 224},
         unet={"default": 64, "help": "Height and width of the pages, or of the crops to train on, in pixels."},
         diffusion={
             "default": 8, "help": "Height and width of the images, in pixels; a multiple of 2^depth.", "before": "steps"
@@ -203,29 +208,30 @@ class Config:
             "random weights without it.",
             "path": False,
         },
+        classifier={
+            "help": "Weights to start from: a checkpoint, a run, or DEFAULT for those of the model's library, which are "
+            "downloaded once; random weights without it.",
+            "path": False,
+        },
     )  # fmt: skip
-    freeze: int = option(
-        0, "Epochs at the beginning in which only the last layer is trained.", nets=["resnet"], least=0
-    )
-    layer_decay: float = option(
-        1.0, "Learning rate of each stage as a share of that of the next stage.", nets=["resnet"]
-    )
+    freeze: int = option(0, "Epochs at the beginning in which only the last layer is trained.", nets=_TUNED, least=0)
+    layer_decay: float = option(1.0, "Learning rate of each stage as a share of that of the next stage.", nets=_TUNED)
     examples: int | None = option(
-        None, "Images to train on, of each class; all of them without it.", nets=["lenet", "resnet"], least=1
+        None, "Images to train on, of each class; all of them without it.", nets=["lenet", *_TUNED], least=1
     )
     augment: bool = option(
-        True, "Change the images at random while training.", nets=["lenet", "resnet"], diffusion={"default": False}
+        True, "Change the images at random while training.", nets=["lenet", *_TUNED], diffusion={"default": False}
     )
     background: Literal["white", "black"] = option("white", "Colour that is put behind transparent pixels.")
     max_pixels: int = option(MAX_PIXELS, "Largest number of pixels that an image may have.", least=1)
     skip_corrupt: bool = option(False, "Leave out images that cannot be read, instead of stopping.")
     epochs: int = option(
         20, "Number of epochs: how often all training images are gone through.", least=1,
-        resnet={"default": 10}, diffusion={"default": 300},
+        resnet={"default": 10}, classifier={"default": 10}, diffusion={"default": 300},
     )  # fmt: skip
     batch_size: int = option(
         64, "Number of images in a step, of all processes together.", least=1,
-        resnet={"default": 32}, unet={"default": 16}, diffusion={"default": 128},
+        resnet={"default": 32}, classifier={"default": 32}, unet={"default": 16}, diffusion={"default": 128},
     )  # fmt: skip
     lr: float = option(
         1e-3, "Largest learning rate; it is reached after a twentieth of the steps, then falls as a cosine to zero.",
@@ -245,7 +251,8 @@ class Config:
     compile: bool = option(False, "Compile the network with torch.compile.")
     amp: bool | None = option(None, "Compute in 16 bits where it is safe (autocast); done on a GPU by default.")
     channels_last: bool | None = option(
-        None, "Keep the channels of a pixel side by side in memory; done for ResNet, U-Net and on a GPU by default."
+        None,
+        "Keep the channels of a pixel side by side in memory; done for U-Net, ResNet, other classifiers and on a GPU.",
     )
     device: str | None = option(None, "Device to compute on: cpu, cuda or cuda:1; a GPU by default, if there is one.")
     workers: int = option(0, "Number of processes that read images; without any, the training process does.", least=0)

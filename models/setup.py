@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import backbones
 from .checkpoints import Checkpoint, CheckpointError, build, file_of, read
 from .data import Data, folder, named, pages, pairs
 from .diffusion import Diffusion
@@ -23,7 +24,7 @@ def data_for(config: Config) -> Data:
     reading: dict[str, Any] = {
         "background": config.background, "max_pixels": config.max_pixels, "skip_corrupt": config.skip_corrupt,
     }  # fmt: skip
-    channels = 3 if config.net == "resnet" else config.options.get("channels", 1)
+    channels = 3 if config.net in ("resnet", "classifier") else config.options.get("channels", 1)
     if config.net == "unet":
         if source is None:
             return pages(size, 64 * config.crops)
@@ -32,6 +33,8 @@ def data_for(config: Config) -> Data:
         "size": size, "channels": channels, "seed": config.seed, "examples": config.examples,
         "augment": config.augment, "centred": config.net == "diffusion",
     }  # fmt: skip
+    if config.net == "classifier":
+        shared["statistics"] = backbones.statistics(config.options.get("model", ""))
     if source is None:
         return named(config.dataset, Path(config.root), **shared)
     return folder(source, unlabelled=config.net == "diffusion", **shared, **reading)
@@ -46,23 +49,35 @@ def net_for(config: Config, data: Data) -> tuple[nn.Module, dict[str, Any]]:
         CheckpointError: if the weights cannot be read, or are of another network.
     """
     options = dict(config.options)
-    if config.net in ("lenet", "unet", "resnet"):
+    if config.net in ("lenet", "unet", "resnet", "classifier"):
         options["classes"] = len(data.labels)
     if config.net in ("lenet", "diffusion"):
         options |= {"size": config.size, "channels": data.preprocess.channels}
     torch.manual_seed(config.seed)
+    net = _started(config, data, options)
+    if config.net == "classifier":
+        backbones.check_scores(net, len(data.labels), config.size)
+    return net, options
+
+
+def _started(config: Config, data: Data, options: dict[str, Any]) -> nn.Module:
     if config.weights is None:
-        return build(config.net, layers=config.layers, **options), options
+        return build(config.net, layers=config.layers, **options)
     path = Path(config.weights)
-    if config.net == "resnet" and not path.exists() and path.suffix == "":
-        return build(config.net, layers=config.layers, weights=config.weights, **options), options
+    if config.net in ("resnet", "classifier") and not path.exists() and path.suffix == "":
+        return build(config.net, layers=config.layers, weights=config.weights, **options)
     net = build(config.net, layers=config.layers, **options)
     try:
-        notes = take_over(net, _weights(file_of(path), config.net), HEADS.get(config.net))
+        notes = take_over(net, _weights(file_of(path), config.net), head_of(config.net, net))
     except ValueError as error:
         raise CheckpointError(f"`weights` (={path}): {error}") from error
     data.found.notes += [f"{path}: {note}" for note in notes]
-    return net, options
+    return net
+
+
+def head_of(net: str, model: nn.Module) -> str | tuple[str, ...] | None:
+    """How the names of the tensors begin that the scores of the classes come of; None of a diffusion model."""
+    return backbones.head(model) if net == "classifier" else HEADS.get(net)
 
 
 def _weights(path: Path, net: str) -> dict[str, Tensor]:
@@ -81,17 +96,17 @@ def task_for(config: Config, data: Data, net: nn.Module) -> Task:
         return Denoising(data, net, config.judge)
     if config.net == "unet":
         return Segmentation(data)
-    # LeNet says log-probabilities, ResNet logits
+    # LeNet says log-probabilities, the others logits
     return Classification(data, nn.NLLLoss() if config.net == "lenet" else nn.CrossEntropyLoss())
 
 
 def optimizer_for(config: Config, net: nn.Module) -> torch.optim.Optimizer:
-    """AdamW; for a ResNet with a rate for every stage, each `layer_decay` times the next one's."""
+    """AdamW; for a ResNet or another classifier with a rate for every stage, each `layer_decay` times the next one's."""
     groups: list[dict[str, Any]] = [{"params": list(net.parameters()), "lr": config.lr}]
-    if config.net == "resnet":
-        parts = list(stages(net))
+    if config.net in ("resnet", "classifier"):
+        parts = list(backbones.stages(net)) if config.net == "classifier" else [own for _, own in stages(net)]
         groups = [
             {"params": params, "lr": config.lr * config.layer_decay ** (len(parts) - 1 - i)}
-            for i, (_, params) in enumerate(parts)
+            for i, params in enumerate(parts)
         ]
     return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)

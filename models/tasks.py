@@ -23,7 +23,7 @@ from .diffusion import Diffusion
 
 Forward = Callable[..., Tensor]
 Batches = Iterable[Any]
-CLASSIFIERS = ("lenet", "resnet")
+CLASSIFIERS = ("lenet", "resnet", "classifier")
 Figures = dict[str, float | None]
 """By name; None where there is nothing to compute a figure from."""
 
@@ -321,7 +321,7 @@ class Judge:
     def __init__(self, path: Path) -> None:
         checkpoint = Checkpoint.load(path)
         if checkpoint.net not in CLASSIFIERS:
-            raise CheckpointError(f"`judge` (={path}): must be {' or '.join(CLASSIFIERS)}, is {checkpoint.net}")
+            raise CheckpointError(f"`judge` (={path}): must be one of {', '.join(CLASSIFIERS)}, is {checkpoint.net}")
         self.path, self.net, self.prepare = path, checkpoint.model(), Preprocess(**checkpoint.preprocess)
 
     @torch.no_grad()

@@ -160,7 +160,7 @@ class Predict:
         net: the network.
         prepare: how an image becomes its input.
         labels: of its classes, in the order of its outputs.
-        kind: "lenet", "resnet", "unet" or "diffusion".
+        kind: "lenet", "resnet", "classifier", "unet" or "diffusion".
     """
 
     def __init__(self, net: nn.Module, prepare: Prepare, labels: tuple[str, ...], kind: str) -> None:

@@ -24,7 +24,7 @@ from .distributed import Processes
 from .options import Config
 from .runs import Row, Run, best_row
 from .schedule import rate
-from .setup import data_for, net_for, optimizer_for, task_for
+from .setup import data_for, head_of, net_for, optimizer_for, task_for
 from .state import State, finite, fit, identity, load_moments
 from .tasks import to
 
@@ -64,8 +64,12 @@ class Trainer:
             watcher.found(data.found)
         on_gpu = device.type == "cuda"
         self.amp = on_gpu if config.amp is None else config.amp
-        # channels_last takes half as many conversions on GPUs with matrix units; on CPUs U-Net and ResNet are faster in it too
-        last = (config.net in ("unet", "resnet") or on_gpu) if config.channels_last is None else config.channels_last
+        # channels_last takes half as many conversions on GPUs with matrix units; on CPUs these are faster in it too
+        last = (
+            (config.net in ("unet", "resnet", "classifier") or on_gpu)
+            if config.channels_last is None
+            else config.channels_last
+        )
         self.format = torch.channels_last if last else torch.contiguous_format
         self.net = processes.synchronized(net.to(device).to(memory_format=self.format))
         self.task = task_for(config, data, self.net)
@@ -93,7 +97,7 @@ class Trainer:
         parameters = sum(p.numel() for p in self.net.parameters())
         half = str(self.half).removeprefix("torch.")
         said = [
-            f"{self.config.net} of {parameters:,} parameters",
+            f"{self.options.get('model', self.config.net)} of {parameters:,} parameters",
             f"{counted(self.steps, 'step')} of {counted(self.batch_size, 'image')} an epoch",
             f"on {self.device}",
             *([f"by {self.processes.world} processes"] if self.processes.world > 1 else []),
@@ -191,10 +195,10 @@ class Trainer:
                 signal.signal(number, handler)
 
     def _freeze(self) -> None:
-        """Keep everything but a ResNet's head as it came, for the first epochs."""
-        frozen = len(self.rows) < self.config.freeze
+        """Keep everything but the head as it came, for the first epochs."""
+        frozen, head = len(self.rows) < self.config.freeze, head_of(self.config.net, self.net) or ()
         for name, parameter in self.net.named_parameters():
-            parameter.requires_grad_(not frozen or name.startswith("fc."))
+            parameter.requires_grad_(not frozen or name.startswith(head))
         if frozen:
             for module in self.net.modules():
                 if isinstance(module, BatchNorm):

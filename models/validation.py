@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .backbones import NAME
 from .weights import HEADS, shown, unusable
 
 LARGEST_IMAGE = 13_377
@@ -103,6 +104,8 @@ def what_is_wrong(content: Any, nets: Collection[str], needed: Collection[str], 
         return reason if reason.startswith(NEWER) else f"is no checkpoint of torchops train: {reason}"
     if "weights" in content["options"]:
         return "is no checkpoint of torchops train: its `options` name other weights"
+    if content["net"] == "classifier" and (reason := _of_model(content)) is not None:
+        return f"is no checkpoint of torchops train: {reason}"
     bad = next(((n, r) for n, t in content["state"].items() if (r := unusable(t)) is not None), None)
     return None if bad is None else f"cannot be used: {shown(bad[0])} {bad[1]}"
 
@@ -126,13 +129,23 @@ def _of_preprocess(fields: dict[str, Any]) -> str | None:
     return None
 
 
+def _of_model(content: dict[str, Any]) -> str | None:
+    """Whether another library's model is named, of as many classes as there are labels."""
+    model, classes = (content["options"].get(name) for name in ("model", "classes"))
+    if type(model) is not str or NAME.fullmatch(model) is None:
+        return "of `options`, `model` must be torchvision:NAME or timm:NAME"
+    if type(classes) is not int or classes != len(content["labels"]):
+        return f"`labels` are {len(content['labels'])}, of other classes than `options` say"
+    return None
+
+
 def _of_classes(content: dict[str, Any]) -> str | None:
     """Whether labels, values and colours are as many as the outputs."""
     labels, head = content["labels"], HEADS.get(content["net"])
     weight = content["state"].get(f"{head}weight")
     if head is not None and isinstance(weight, Tensor) and weight.dim() and len(weight) != len(labels):
         return f"`labels` are {len(labels)}, of {len(weight)} classes"
-    if content["net"] in ("lenet", "resnet") and len(set(labels)) < len(labels):
+    if content["net"] in ("lenet", "resnet", "classifier") and len(set(labels)) < len(labels):
         return "two of the `labels` are the same"
     for name in ("values", "colours"):
         if (count := len(content.get(name, ()))) not in (0, len(labels)):

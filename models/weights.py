@@ -109,13 +109,13 @@ def _other_shape(name: str, tensor: Tensor, own: Mapping[str, Tensor]) -> str:
     return f"{name} is {theirs}, not {ours}"
 
 
-def take_over(net: nn.Module, state: Mapping[str, Tensor], head: str | None = None) -> list[str]:
+def take_over(net: nn.Module, state: Mapping[str, Tensor], head: str | tuple[str, ...] | None = None) -> list[str]:
     """Load weights into a network: all, or all but a head of another number of classes.
 
     Args:
         net: the network, which keeps its own head if the weights have none, or one of another number of classes.
         state: the weights, by the network's names.
-        head: how the names of the head's tensors begin, as in `HEADS`; None if it has none.
+        head: how the names of the head's tensors begin, as in `HEADS`, or one of several ways; None if it has none.
 
     Returns:
         What there is to say of it, in sentences.

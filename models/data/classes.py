@@ -89,6 +89,7 @@ def _chosen(targets: Sequence[int] | Tensor, examples: int | None, seed: int, fo
 def named(
     name: str, root: Path, *, size: int, channels: int, seed: int,
     examples: int | None = None, augment: bool = True, centred: bool = False,
+    statistics: Mapping[str, Any] = IMAGENET,
 ) -> Data:  # fmt: skip
     """A set by its name; the held-out part is the test set, or a fifth of the digits.
 
@@ -100,6 +101,7 @@ def named(
         examples: to train on, of each class; None for all.
         augment: whether images are changed at random while training: handwriting leaned, clothes mirrored.
         centred: normalise to values from -1 to 1, not to mean 0 and standard deviation 1.
+        statistics: `mean` and `std` that images in colour are normalised by.
 
     Raises:
         DataError: if the name is unknown, or the set is not there and cannot be downloaded.
@@ -122,7 +124,7 @@ def named(
     if centred:
         preprocess = Preprocess(channels, size)
     elif channels == 3:
-        preprocess = Preprocess(channels, size, **IMAGENET)
+        preprocess = Preprocess(channels, size, **statistics)
     else:
         preprocess = Preprocess(channels, size, (float(x.mean()),), (float(x.std()),))
     change = (_flipped() if name == "fashion-mnist" else _written()) if augment else None
@@ -186,6 +188,7 @@ class Folder(Dataset[tuple[Tensor, int]]):
 def folder(
     root: Path, *, size: int, channels: int, seed: int,
     examples: int | None = None, augment: bool = True, centred: bool = False, unlabelled: bool = False,
+    statistics: Mapping[str, Any] = IMAGENET,
     background: str = "white", max_pixels: int = MAX_PIXELS, skip_corrupt: bool = False,
 ) -> Data:  # fmt: skip
     """A tree with a folder of images for every class, or with such trees in `train`, `val` and `test`.
@@ -199,7 +202,8 @@ def folder(
         seed: of the choice of `examples`.
         examples: to train on, of each class; None for all.
         augment: whether images are changed at random while training.
-        centred: normalise to values from -1 to 1, not by ImageNet's mean and standard deviation.
+        centred: normalise to values from -1 to 1, not by `statistics`.
+        statistics: `mean` and `std` that images in colour are normalised by.
         unlabelled: nobody asks for classes: one will do, or a folder of images.
         background: what shines through where an image is transparent, "white" or "black".
         max_pixels: that an image may have.
@@ -214,8 +218,8 @@ def folder(
     classes = tree.classes
     if len(classes) == 1 and not unlabelled:
         raise DataError(f"`data` (={root}): holds one class only, {classes[0]}: at least two are needed")
-    statistics: Any = IMAGENET if channels == 3 and not centred else {}
-    preprocess = Preprocess(channels, size, **statistics, background=background)
+    normal: Any = statistics if channels == 3 and not centred else {}
+    preprocess = Preprocess(channels, size, **normal, background=background)
     parts = _readable(tree.parts, preprocess, max_pixels, skip_corrupt, found)
     for part, samples in parts.items():
         present = {target for _, target in samples}

@@ -193,7 +193,7 @@ def _doubled(times: int) -> list[Any]:
 STATE = tiny().state
 FIRST = "features.0.weight"
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "net-number": ({"net": 3}, "`net` must be one of lenet, resnet, unet, diffusion"),
+    "net-number": ({"net": 3}, "`net` must be one of lenet, resnet, classifier, unet, diffusion"),
     "net-unknown": ({"net": "vgg"}, "`net` must be one of"),
     "net-list": ({"net": ["lenet"]}, "`net` must be one of"),
     "options-list": ({"options": [1]}, "`options` must be names with numbers, strings or short lists"),

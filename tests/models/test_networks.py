@@ -210,7 +210,7 @@ def test_samples_depend_on_the_generator_alone() -> None:
         (partial(Diffusion, width=12), r"`width` must be a multiple of 8"),
         (partial(resnet, 20), r"`depth` must be one of 18, 34, 50, 101, 152, got 20"),
         (partial(resnet, 18, weights="IMAGENET9"), r"`weights` must be one of IMAGENET1K_V1.*'IMAGENET9'"),
-        (partial(build, "alexnet"), r"`net` must be one of lenet, resnet, unet, diffusion, got 'alexnet'"),
+        (partial(build, "alexnet"), r"`net` must be one of lenet, resnet, classifier, unet, diffusion, got 'alexnet'"),
         (partial(build, "lenet", pool="sum"), r"`pool` must be one of max, avg, min, got 'sum'"),
         (partial(build, "lenet", layers="tf"), r"`layers` must be"),
         (lambda: Diffusion(steps=5, width=8, depth=1).sample(1, steps=6), r"`steps` must lie within 1 and 5, got 6"),

@@ -69,6 +69,7 @@ def test_defaults_that_differ_by_network() -> None:
     assert {net: (c.epochs, c.batch_size, c.lr, c.size) for net, c in found.items()} == {
         "lenet": (20, 64, 2e-3, 28),
         "resnet": (10, 32, 1e-3, 224),
+        "classifier": (10, 32, 1e-3, 224),
         "unet": (20, 16, 3e-3, 64),
         "diffusion": (300, 128, 2e-3, 8),
     }
@@ -78,6 +79,7 @@ def test_defaults_that_differ_by_network() -> None:
     assert {net: c.options for net, c in found.items()} == {
         "lenet": {"pool": "max", "norm": None, "channels": 1},
         "resnet": {"depth": 18},
+        "classifier": {"model": "torchvision:efficientnet_b0"},
         "unet": {
             "channels": 1, "width": 16, "depth": 3, "unpool": "avg", "dilations": [1], "padding_mode": "zeros"
         },

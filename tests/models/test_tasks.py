@@ -288,7 +288,7 @@ def test_a_judge_may_want_other_channels_and_sizes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"net": "unet"}, "must be lenet or resnet, is unet"),
+        ({"net": "unet"}, "must be one of lenet, resnet, classifier, is unet"),
         ({"nan": True}, "NaN|not finite"),
         ({"size": 20}, "`judge`"),
     ],

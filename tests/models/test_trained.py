@@ -389,7 +389,7 @@ def test_tracing_asks_nothing() -> None:
         (lambda: Diffusion(steps="many"), TypeError, "`steps` must be a whole number, got 'many'"),
         (lambda: Diffusion(embedding=7), ValueError, "`embedding` must be even"),
         (lambda: build("resnet", classes=2.0), TypeError, "`classes` must be a whole number, got 2.0"),
-        (lambda: build(["lenet"]), ValueError, "`net` must be one of lenet, resnet, unet, diffusion, got"),
+        (lambda: build(["lenet"]), ValueError, "`net` must be one of lenet, resnet, classifier, unet, diffusion, got"),
         (lambda: build("lenet", pool=["max"]), ValueError, "`pool` must be one of max, avg, min, got"),
     ],
 )

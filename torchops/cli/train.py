@@ -163,5 +163,6 @@ def _add(net: str, help: str) -> None:
 
 _add("lenet", "LeNet on small images: handwritten digits by default.")
 _add("resnet", "Fine-tune a ResNet on a folder of images for every class.")
+_add("classifier", "Fine-tune any classifier of torchvision or timm on a folder of images for every class.")
 _add("unet", "A U-Net on pages of handwritten digits, or on images with masks.")
 _add("diffusion", "A diffusion model of small images; at the end it draws some.")
