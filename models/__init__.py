@@ -7,6 +7,7 @@ archives.py  validation.py  weights.py          what such a file may hold, and w
 trained.py                                      a trained network asked about an image
 predict.py  inputs.py                           one at work on files, and which files these are
 arguments.py  extra.py                          what networks refuse, and what to install
+inside/                                         filters, feature maps, Grad-CAM and receptive fields of any network
 data/                                           what they are trained on
 setup.py                                        what a configuration stands for: data, network, task, optimizer
 tasks.py                                        loss, figures and pictures of classification, segmentation, diffusion

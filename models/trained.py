@@ -128,7 +128,7 @@ def probabilities(net: nn.Module, batch: Tensor) -> Tensor:
     """
     tensors = itertools.chain(net.parameters(), net.buffers())
     first = next((t for t in tensors if t.is_floating_point()), batch)
-    with torch.no_grad(), _evaluating(net):
+    with torch.no_grad(), evaluating(net):
         p: Tensor = net(batch.to(first.device, first.dtype)).float().softmax(1).cpu()
     if not p.isfinite().all():
         raise FloatingPointError("the network's scores are not finite: it has diverged, or overflows in its dtype")
@@ -142,7 +142,7 @@ def likeliest(labels: tuple[str, ...], p: Tensor) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
+def evaluating(net: nn.Module) -> Iterator[None]:
     training = [module for module in net.modules() if module.training]
     try:
         for module in training:
