@@ -237,7 +237,11 @@ class Config:
         1e-3, "Largest learning rate; it is reached after a twentieth of the steps, then falls as a cosine to zero.",
         lenet={"default": 2e-3}, unet={"default": 3e-3}, diffusion={"default": 2e-3},
     )  # fmt: skip
+    optimizer: Literal["adamw", "sgd"] = option(
+        "adamw", "Optimizer: AdamW, or SGD with Nesterov momentum 0.9, which takes a larger `lr`, as 0.05."
+    )
     weight_decay: float = 1e-4
+    """Of all parameters: AdamW takes it off the weights, SGD adds it to the gradients, as an L2 penalty."""
     seed: int = option(0, "Seed of the first weights, the order of the images, their random changes and the noise.")
     patience: int | None = option(
         None, "Stop after this many epochs without a better figure; never without it.", least=1

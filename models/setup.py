@@ -101,7 +101,12 @@ def task_for(config: Config, data: Data, net: nn.Module) -> Task:
 
 
 def optimizer_for(config: Config, net: nn.Module) -> torch.optim.Optimizer:
-    """AdamW; for a ResNet or another classifier with a rate for every stage, each `layer_decay` times the next one's."""
+    """AdamW, or SGD with Nesterov momentum; for a ResNet or another classifier with a rate for every stage, each `layer_decay`
+    times the next one's.
+
+    Source: I. Loshchilov, F. Hutter, Decoupled Weight Decay Regularization, ICLR 2019; I. Sutskever et al., On the importance
+        of initialization and momentum in deep learning, ICML 2013.
+    """
     groups: list[dict[str, Any]] = [{"params": list(net.parameters()), "lr": config.lr}]
     if config.net in ("resnet", "classifier"):
         parts = list(backbones.stages(net)) if config.net == "classifier" else [own for _, own in stages(net)]
@@ -109,4 +114,6 @@ def optimizer_for(config: Config, net: nn.Module) -> torch.optim.Optimizer:
             {"params": params, "lr": config.lr * config.layer_decay ** (len(parts) - 1 - i)}
             for i, params in enumerate(parts)
         ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
     return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)

@@ -151,7 +151,7 @@ def fit(kept: Mapping[Any, Any], own: Mapping[str, Tensor], what: str) -> None:
 
 
 def load_moments(optimizer: torch.optim.Optimizer, kept: Mapping[str, Any]) -> None:
-    """Give an AdamW its moments back. Its learning rates and the like are the run's own, whatever was kept.
+    """Give an AdamW its moments back, or an SGD its momentum. Learning rates and the like are the run's own, whatever was kept.
 
     Raises:
         CheckpointError: if they do not fit.
@@ -164,8 +164,14 @@ def load_moments(optimizer: torch.optim.Optimizer, kept: Mapping[str, Any]) -> N
         if not _is_count(index) or index >= len(parameters) or not isinstance(moments, dict):
             raise CheckpointError("does not fit the run: the optimizer has other parameters")
         like = parameters[index].detach()
-        own = {"step": torch.zeros((), dtype=torch.float32), "exp_avg": like, "exp_avg_sq": like}
+        own = (
+            {"momentum_buffer": like}
+            if isinstance(optimizer, torch.optim.SGD)
+            else {"step": torch.zeros((), dtype=torch.float32), "exp_avg": like, "exp_avg_sq": like}
+        )
         fit(moments, own, f"the optimizer's parameter {index}")
+        if not finite(moments):
+            raise CheckpointError(f"does not fit the run: moments of the optimizer's parameter {index} are not finite")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
