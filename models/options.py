@@ -238,7 +238,8 @@ class Config:
         lenet={"default": 2e-3}, unet={"default": 3e-3}, diffusion={"default": 2e-3},
     )  # fmt: skip
     optimizer: Literal["adamw", "sgd"] = option(
-        "adamw", "Optimizer: AdamW, or SGD with Nesterov momentum 0.9, which takes a larger `lr`, as 0.05."
+        "adamw",
+        "What changes the weights: AdamW, or SGD with Nesterov momentum 0.9, which takes a larger `lr`, as 0.05.",
     )
     weight_decay: float = 1e-4
     """Of all parameters: AdamW takes it off the weights, SGD adds it to the gradients, as an L2 penalty."""
