@@ -126,7 +126,6 @@ def _forked(request: dict[str, Any], lesson: Lesson, made: Machine, asked: int) 
     (result, write), (output, out) = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(asked)
         _child(request, lesson, made, write, out)
     os.close(write)
     os.close(out)
@@ -198,8 +197,8 @@ def _kill(pid: int) -> None:
 def _child(request: dict[str, Any], lesson: Lesson, made: Machine, write: int, out: int) -> None:
     """The student's process. It never returns."""
     try:
-        # whoever is killed takes it along: PR_SET_PDEATHSIG of Linux, where alone there is a fork
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with who has forked it
         os.setsid()
         os.dup2(out, 1)
         os.dup2(out, 2)

@@ -20,6 +20,8 @@ from .weights import shown, take_over
 LIBRARIES = ("torchvision", "timm")
 NAME = re.compile(rf"({'|'.join(LIBRARIES)}):([A-Za-z0-9_.]+)")
 """What names a model; nothing that a library would look for in a folder, or on the network, is one."""
+IMAGENET: dict[str, tuple[float, ...]] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+"""Mean and standard deviation, by channel, of ImageNet's images, whose values lie between 0 and 1."""
 TRUNK = 3 / 4
 """The share of a network's layers that makes a part of it the trunk, whose children are its stages."""
 _AUXILIARY = {name: {"aux_logits": False} for name in ("googlenet", "inception_v3")}
@@ -86,7 +88,7 @@ def statistics(model: str) -> dict[str, tuple[float, ...]]:
         found = _library("timm").get_pretrained_cfg(name)
         if found is not None:
             return {"mean": tuple(found.mean), "std": tuple(found.std)}
-    return {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    return IMAGENET
 
 
 def head(net: nn.Module) -> tuple[str, ...]:

@@ -20,16 +20,17 @@ from . import pictures
 from .data import Seeded, train_loader
 from .distributed import Processes
 from .options import Config
-from .setup import data_for, net_for, optimizer_for, task_for
+from .setup import CHANNELS_LAST, data_for, net_for, optimizer_for, task_for
 from .tasks import to
 
 SETTINGS = {
     "lenet": Config.asked("lenet"),
     "resnet": Config.asked("resnet", batch_size=16, size=64),
+    "classifier": Config.asked("classifier", batch_size=16, size=64),
     "unet": Config.asked("unet"),
     "diffusion": Config.asked("diffusion", batch_size=64),
 }
-"""What `torchops train` does by default, with fewer images a step for ResNet and diffusion, and smaller ones for ResNet."""
+"""What `torchops train` does by default, with fewer images a step but for LeNet and U-Net, and smaller ones for classifiers."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def compare(
     """Train a network twice, a step of one after a step of the other, in turns.
 
     Args:
-        net: "lenet", "resnet", "unet" or "diffusion", on their default data.
+        net: "lenet", "resnet", "classifier", "unet" or "diffusion", on their default data.
         steps: of each.
         batch_size, size, seed: of the training; what `torchops train` takes by default.
         compile: `torch.compile` both.
@@ -88,7 +89,7 @@ def compare(
     theirs, _ = revert(copy.deepcopy(ours), inplace=True)
     runs: dict[str, Any] = {}
     for name, model in (("torch.nn", theirs), ("torchops", ours)):
-        form = torch.channels_last if net in ("unet", "resnet") else torch.contiguous_format
+        form = torch.channels_last if net in CHANNELS_LAST else torch.contiguous_format
         model = model.to(where).to(memory_format=form).train()
         task = task_for(config, data, model)
         runs[name] = (torch.compile(model) if compile else model, task, optimizer_for(config, model))
@@ -102,6 +103,8 @@ def compare(
         order = list(runs) if step % 2 else list(reversed(runs))
         for name in order:
             model, task, optimizer = runs[name]
+            # both drop the same values
+            torch.manual_seed(seed + step)
             began = time.perf_counter()
             loss = task.loss(model, batch)
             loss.backward()

@@ -17,8 +17,9 @@ from torchops.files.images import MAX_PIXELS
 from .checkpoints import NETS
 
 _OF_CLASSES = ("lenet", "resnet", "classifier", "diffusion")
+"""Networks that are trained on images of classes, or on images alone."""
 _TUNED = ("resnet", "classifier")
-"""Networks that are trained on images of classes, or on images alone; and those that trained weights are to be had for."""
+"""Networks that trained weights are to be had for."""
 
 
 @dataclass(frozen=True)

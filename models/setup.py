@@ -17,6 +17,9 @@ from .resnet import stages
 from .tasks import Classification, Denoising, Segmentation, Task
 from .weights import HEADS, take_over, unwrapped
 
+CHANNELS_LAST = ("unet", "resnet", "classifier")
+"""Networks that are faster on CPUs where the channels of a pixel lie side by side."""
+
 
 def data_for(config: Config) -> Data:
     """What a run trains on and is judged by."""

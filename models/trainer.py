@@ -24,7 +24,7 @@ from .distributed import Processes
 from .options import Config
 from .runs import Row, Run, best_row
 from .schedule import rate
-from .setup import data_for, head_of, net_for, optimizer_for, task_for
+from .setup import CHANNELS_LAST, data_for, head_of, net_for, optimizer_for, task_for
 from .state import State, finite, fit, identity, load_moments
 from .tasks import to
 
@@ -64,12 +64,8 @@ class Trainer:
             watcher.found(data.found)
         on_gpu = device.type == "cuda"
         self.amp = on_gpu if config.amp is None else config.amp
-        # channels_last takes half as many conversions on GPUs with matrix units; on CPUs these are faster in it too
-        last = (
-            (config.net in ("unet", "resnet", "classifier") or on_gpu)
-            if config.channels_last is None
-            else config.channels_last
-        )
+        # channels_last takes half as many conversions on GPUs with matrix units
+        last = (config.net in CHANNELS_LAST or on_gpu) if config.channels_last is None else config.channels_last
         self.format = torch.channels_last if last else torch.contiguous_format
         self.net = processes.synchronized(net.to(device).to(memory_format=self.format))
         self.task = task_for(config, data, self.net)

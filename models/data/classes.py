@@ -14,6 +14,7 @@ from torchvision.datasets import MNIST, USPS, FashionMNIST
 from torchvision.transforms import v2
 
 from torchops.files.images import MAX_PIXELS
+from torchops.models.backbones import IMAGENET
 
 from .found import DataError, Found, counted, listed, readable
 from .loading import Data, Images
@@ -27,7 +28,6 @@ TORCHVISION: dict[str, tuple[Any, str]] = {
 }
 """torchvision's sets by name: the class, and where under the root it looks for its files."""
 DATASETS = ("digits", *TORCHVISION)
-IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 FIFTH = 5
 """One in so many samples of each class is held out, where a set does not say which."""
 AT_RANDOM = "a fifth of every class, chosen at random with seed 0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def test_a_download_that_fails_and_a_library_that_is_missing_are_told(monkeypatc
     monkeypatch.setattr("timm.models._builder.load_pretrained", unreachable)
     with pytest.raises(ConnectionError, match=r"timm's weights of test_resnet cannot be downloaded \(no network\)"):
         classifier(RESNET, weights="DEFAULT")
-    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ModuleNotFoundError, match="`model` needs timm: pip install timm"):
         classifier(RESNET)
 

@@ -12,6 +12,7 @@ from PIL import Image
 from tests.shell import invoke, refused
 from torchops.models import beside_torch
 from torchops.models.beside_torch import Comparison
+from torchops.models.checkpoints import NETS
 
 
 def test_compares_layers(tmp_path: Path) -> None:
@@ -22,6 +23,15 @@ def test_compares_layers(tmp_path: Path) -> None:
     assert float(differ[1]) < 1e-5
     with Image.open(tmp_path / "compare.png") as image:
         assert image.size == (1200, 340)
+
+
+def test_what_one_network_drops_the_other_drops() -> None:
+    made = beside_torch.compare("classifier", steps=1, batch_size=8, device="cpu")
+    assert made.difference < 1e-5
+
+
+def test_every_network_can_be_compared() -> None:
+    assert beside_torch.SETTINGS.keys() == NETS.keys()
 
 
 def test_the_ratio_is_that_of_the_medians(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
