@@ -6,6 +6,7 @@ checkpoints.py                                  networks by name and as files
 archives.py  validation.py  weights.py          what such a file may hold, and whose weights a network can take
 trained.py                                      a trained network asked about an image
 predict.py  inputs.py                           one at work on files, and which files these are
+tiles.py                                        large images, tile by tile, as if they were seen whole
 arguments.py  extra.py                          what networks refuse, and what to install
 inside/                                         filters, feature maps, Grad-CAM and receptive fields of any network
 data/                                           what they are trained on

@@ -15,6 +15,7 @@ from .extra import needs
 
 if TYPE_CHECKING:
     from .data import Preprocess
+    from .tiles import Tiles
 
 
 class Prepare:
@@ -153,6 +154,24 @@ def evaluating(net: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+def tiles_for(net: nn.Module, tile: int | None, overlap: int | None = None) -> Tiles | None:
+    """How a network sees images: as :meth:`torchops.models.tiles.Tiles.of` says, or whole without a tile.
+
+    Raises:
+        TypeError, ValueError: as that; ValueError, too, if the network is no U-Net, or there is an overlap and no tile.
+    """
+    from .tiles import Tiles
+    from .unet import UNet
+
+    if tile is None:
+        if overlap is not None:
+            raise ValueError(f"`overlap` (={overlap}): is that of tiles, and needs `tile`")
+        return None
+    if not isinstance(net, UNet):
+        raise ValueError(f"`tile` (={tile}): is for a U-Net, which says the class of every pixel")
+    return Tiles.of(net, tile, overlap)
+
+
 class Predict:
     """What a network says of one image.
 
@@ -166,21 +185,32 @@ class Predict:
     def __init__(self, net: nn.Module, prepare: Prepare, labels: tuple[str, ...], kind: str) -> None:
         self.net, self.prepare, self.labels, self.kind = net, prepare, labels, kind
 
-    def __call__(self, image: Any) -> dict[str, float] | Tensor:
+    def __call__(
+        self, image: Any, *, tile: int | None = None, overlap: int | None = None
+    ) -> dict[str, float] | Tensor:  # fmt: skip
         """Probabilities by label, the likeliest first; of a U-Net the index of the class of every pixel, (H, W), int64.
 
         Args:
             image: as :meth:`Prepare.pixels` takes it.
+            tile, overlap: in pixels, for a U-Net, which sees the image tile by tile then, and says the same; see
+                :meth:`torchops.models.tiles.Tiles.of`.
 
         Raises:
-            TypeError, ValueError, torchops.files.images.ImageError: as :meth:`Prepare.pixels`; TypeError of a diffusion model,
-                too.
+            TypeError, ValueError, torchops.files.images.ImageError: as :meth:`Prepare.pixels` and :func:`tiles_for`; TypeError
+                of a diffusion model, too.
             FloatingPointError: if the network's scores are not finite.
         """
         if self.kind == "diffusion":
             raise TypeError("a diffusion model draws images by `sample`, it does not predict")
-        p = probabilities(self.net, self.prepare(image))[0]
-        return p.argmax(0) if self.kind == "unet" else likeliest(self.labels, p)
+        tiles = tiles_for(self.net, tile, overlap)
+        if self.kind != "unet":
+            return likeliest(self.labels, probabilities(self.net, self.prepare(image))[0])
+        batch = self.prepare(image)
+
+        def ask(part: Tensor) -> Tensor:
+            return probabilities(self.net, part).argmax(1)
+
+        return (ask(batch) if tiles is None else tiles.classes(ask, batch))[0]
 
 
 def furnish(net: nn.Module, kind: str, labels: list[str], fields: Mapping[str, Any]) -> None:

@@ -60,6 +60,19 @@ class Up(nn.Module):
         return self.unpool(x, indices) if self.indexed else self.unpool(x)
 
 
+def _reach(depth: int, dilations: Sequence[int]) -> int:
+    """How many pixels a result looks beyond a square that begins and ends at multiples of 2^depth."""
+    margin = 0
+    for _ in range(depth):
+        # the two convolutions of a merge see two pixels more; they look at whole windows of a level below
+        margin = -((margin + 2) // -2)
+    margin += sum(2 * dilation for dilation in dilations)
+    for _ in range(depth):
+        # on the way down, windows of two pixels, and two convolutions again
+        margin = 2 * margin + 2
+    return margin
+
+
 class UNet(nn.Module):
     """Scores of every class for every pixel, of images of any size.
 
@@ -136,6 +149,7 @@ class UNet(nn.Module):
         # reflected are fewer pixels than there are, around go all: this many does the bottom need, which is 2^-depth as large
         needed = {"reflect": max(dilations) + 1, "circular": max(dilations)}.get(padding_mode, 1)
         self.channels, self.least, self.embedding = channels, (needed - 1) * 2**depth + 1, embedding
+        self.depth, self.padding_mode, self.reach = depth, padding_mode, _reach(depth, dilations)
         bottom = 2 * widths[-1]
         inputs = [widths[-1]] + [bottom] * (len(dilations) - 1)
         self.bottom = nn.ModuleList(block(c, bottom, d) for c, d in zip(inputs, dilations, strict=True))

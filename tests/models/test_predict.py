@@ -6,7 +6,6 @@ import csv
 import errno
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.models.untrained import files_in, gray, ink, lenet_of_digits, unet
 from tests.shell import invoke, refused
 from torchops.models import Checkpoint, build
-from torchops.models.data import Preprocess, digits, read
+from torchops.models.data import Preprocess, read
 from torchops.models.data.mask_files import read_mask
 from torchops.models.predict import Predictor
 from torchops.models.setup import Config, data_for
@@ -25,50 +25,7 @@ from torchops.models.setup import Config, data_for
 
 @pytest.fixture(scope="module")
 def lenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint of a LeNet that has learned nothing, and says so of different digits differently."""
-    path, options = tmp_path_factory.mktemp("lenet") / "net.pt", {"classes": 10, "size": 16, "channels": 1}
-    torch.manual_seed(0)
-    net = build("lenet", **options)
-    with torch.no_grad():
-        *_, weight, bias = net.parameters()
-        weight *= 30
-        bias -= net.eval()(Preprocess(1, 16)(digits()[0][:200])).mean(0)
-    labels = [f"digit {i}" for i in range(10)]
-    Checkpoint("lenet", options, net.state_dict(), labels, Preprocess(1, 16).as_dict()).save(path)
-    return path
-
-
-def unet(
-    path: Path, labels: Sequence[str] = ("paper", "ink", "blot"), values: Sequence[int] = (), **fields: Any
-) -> Path:
-    """The checkpoint of a U-Net that sees all its classes in noise."""
-    options = {"classes": len(labels), "width": 2, "depth": 1}
-    net = build("unet", **options)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for p in net.parameters():
-            p.normal_()
-        net.head.bias -= net.eval()(torch.randn(1, 1, 64, 64)).mean((0, 2, 3))  # type: ignore[operator]
-    preprocess = Preprocess(1, None, (0.5,), (0.25,)).as_dict()
-    Checkpoint("unet", options, net.state_dict(), list(labels), preprocess, values=list(values), **fields).save(path)
-    return path
-
-
-def gray(path: Path, side: int = 12, *, seed: int = 0) -> Path:
-    """An image of noise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side + 3), dtype=np.uint8)).save(path)
-    return path
-
-
-def files_in(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
-
-
-def ink(path: Path, index: int, inverted: bool = False) -> Path:
-    values = (digits()[0][index, 0] * 255).byte()
-    Image.fromarray((255 - values if inverted else values).numpy()).save(path)
-    return path
+    return lenet_of_digits(tmp_path_factory.mktemp("lenet") / "net.pt")
 
 
 class TestClasses:
@@ -323,14 +280,14 @@ class TestBadFiles:
 
     def test_ctrl_c_says_how_far_it_came(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         net, images = unet(tmp_path / "net.pt"), [gray(tmp_path / f"{i}.png") for i in range(3)]
-        see = Predictor.see
+        read = Preprocess.picture
 
-        def stopped(predictor: Predictor, file: Any, folder: Path) -> Any:
-            if file.path == images[2]:
+        def stopped(preprocess: Preprocess, path: Path, **settings: Any) -> Any:
+            if path == images[2]:
                 raise KeyboardInterrupt
-            return see(predictor, file, folder)
+            return read(preprocess, path, **settings)
 
-        monkeypatch.setattr(Predictor, "see", stopped)
+        monkeypatch.setattr(Preprocess, "picture", stopped)
         result = invoke("predict", net, *images, "--out", tmp_path / "seen", "--csv", tmp_path / "seen.csv")
         assert (result.exit_code, result.stderr) == (130, "torchops: stopped after 2 of 3 images\n")
         assert not (tmp_path / "seen.csv").exists()

@@ -183,7 +183,8 @@ def table(title: str, caption: str | None = None) -> Table:
     )
 
 
-def bar() -> Progress:
-    """A progress bar that is gone when it is done."""
+def bar(*, disable: bool = False) -> Progress:
+    """A progress bar that is gone when it is done; none if `disable`."""
     said = TextColumn("{task.description}", markup=False)
-    return Progress(said, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True)
+    columns = said, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, transient=True, disable=disable)

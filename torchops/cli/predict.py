@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +18,7 @@ from torchops.files.images import MAX_PIXELS, ImageError
 from torchops.files.names import printable
 from torchops.files.targets import check_writable
 
-from .console import Failed, app, console, fail, say, table, warn
+from .console import Failed, app, bar, console, fail, say, table, warn
 from .networks import FUSE_HELP, CompileOption, DeviceOption, failing
 from .options import BackendOption, help_of
 
@@ -36,6 +37,26 @@ def predict(
     table_file: Annotated[
         Path | None,
         typer.Option("--csv", help="Write image, class and probability, or share of the pixels, to this file, too."),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the same to this file, as a list of images with their classes.")
+    ] = None,
+    batch: Annotated[
+        int, typer.Option(help="Number of images in a row that go through the network together, if they have one size.", min=1)
+    ] = 1,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            help="Height and width of the tiles, in pixels, in which a U-Net sees large images: the masks are the same, and "
+            "memory does not grow with the image, but for itself and its mask."
+        ),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(
+            help="How far a tile looks beyond its border, in pixels; as far as the network does by default. Less is faster, "
+            "and borders of tiles may show in the mask."
+        ),
     ] = None,
     invert: Annotated[
         bool, typer.Option("--invert", help="Turn images into negatives: dark on light, where light on dark was trained.")
@@ -57,18 +78,25 @@ def predict(
         name = backend.value if backend else torchops.get_backend()  # type: ignore[attr-defined]
         with torchops.use_backend(name):
             predictor = Predictor(
-                checkpoint, device=device, fuse=fuse, compile=compile, invert=invert, max_pixels=max_pixels
-            )
+                checkpoint, device=device, fuse=fuse, compile=compile, invert=invert, max_pixels=max_pixels, tile=tile,
+                overlap=overlap,
+            )  # fmt: skip
             files = inputs(images, leave_out=out)
-            if table_file is not None:
-                _check(table_file, files)
+            tables = [file for file in (table_file, json_file) if file is not None]
+            for file in tables:
+                _check(file, files)
+            if len(tables) != len({os.path.realpath(file) for file in tables}):
+                raise ValueError(f"{printable(json_file)}: cannot be of CSV and of JSON")
             if predictor.segments:
                 check_apart(files, [predictor.outputs(file, out) for file in files])
                 if out.exists() and not out.is_dir():
                     raise ValueError(f"`out` (={out}): is a file, not a folder")
-            found = _each(predictor, files, out, alone=len(images) == 1 and files[0].path == images[0])
+            alone = len(images) == 1 and files[0].path == images[0]
+            found = _each(predictor, files, out, batch=batch, alone=alone)
         if table_file is not None and found:
             _write(table_file, found)
+        if json_file is not None and found:
+            _write_json(json_file, found)
         if len(found) < len(files):
             raise Failed(f"{len(files) - len(found)} of {len(files)} images could not be predicted")
 
@@ -79,28 +107,32 @@ def _check(table_file: Path, files: list[Input]) -> None:
         raise ValueError(f"{printable(table_file)}: is one of the images")
 
 
-def _each(predictor: Predictor, files: list[Input], out: Path, *, alone: bool) -> dict[Path, list[Share]]:
+def _each(
+    predictor: Predictor, files: list[Input], out: Path, *, batch: int, alone: bool
+) -> dict[Path, list[Share]]:  # fmt: skip
     """What is seen in every image, printed as it comes; an image that cannot be read is told, or refused if it is `alone`."""
     found: dict[Path, list[Share]] = {}
     names, labels = _columns(file.path for file in files), _columns(predictor.labels)
     try:
-        for file in files:
-            try:
-                seen = found[file.path] = predictor.see(file, out)
-            except ImageError as error:
-                told = str(error).replace(str(file.path), printable(file.path))
-                if alone:
-                    fail(told)
-                warn(told)
-                continue
-            if len(files) == 1:
-                _print(file.path, predictor.outputs(file, out), seen)
-                continue
-            if predictor.segments:
-                parts = [f"{s.value}: {printable(s.label)} {s.share:.2%}" for s in seen]
-            else:
-                parts = [f"{_filled(s.label, labels)} {s.share:>7.2%}" for s in seen]
-            say("  ".join((_filled(file.path, names), *parts)))
+        with bar(disable=len(files) == 1 or not console.is_terminal) as progress:
+            task = progress.add_task("", total=len(files))
+            for file, seen in predictor.each(files, out, batch=batch):
+                progress.advance(task)
+                if isinstance(seen, ImageError):
+                    told = str(seen).replace(str(file.path), printable(file.path))
+                    if alone:
+                        fail(told)
+                    warn(told)
+                    continue
+                found[file.path] = seen
+                if len(files) == 1:
+                    _print(file.path, predictor.outputs(file, out), seen)
+                    continue
+                if predictor.segments:
+                    parts = [f"{s.value}: {printable(s.label)} {s.share:.2%}" for s in seen]
+                else:
+                    parts = [f"{_filled(s.label, labels)} {s.share:>7.2%}" for s in seen]
+                say("  ".join((_filled(file.path, names), *parts)))
     except KeyboardInterrupt:
         warn(f"stopped after {len(found)} of {len(files)} images")
         raise typer.Exit(130) from None
@@ -144,3 +176,18 @@ def _write(path: Path, found: dict[Path, list[Share]]) -> None:
         for image, seen in found.items():
             for s in seen:
                 rows.writerow([str(image), *([s.value] if masks else []), s.label, s.share])
+
+
+def _write_json(path: Path, found: dict[Path, list[Share]]) -> None:
+    """A list of images, each with its classes as they are in the rows of CSV."""
+    content = []
+    for image, seen in found.items():
+        classes: list[dict[str, object]] = [
+            {"class": s.label, "probability": s.share} if s.value is None
+            else {"value": s.value, "class": s.label, "share": s.share}
+            for s in seen
+        ]  # fmt: skip
+        content.append({"image": str(image), "classes": classes})
+    # names that are no text come out as escapes, which Python reads back
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
