@@ -16,6 +16,7 @@ training.py  runs.py  state.py                  a run: its folder, what it goes 
 trainer.py  schedule.py  distributed.py         the one loop, on any number of processes
 options.py                                      the options of training, for the shell and for Config
 beside_torch.py                                 the same training with torch.nn's layers, step by step
+card.py                                         a run, told in its folder's README.md
 pictures.py  colours.py                         curves, confusion, predictions, overlays, samples; colours of classes
 
 The networks need torch alone, ResNet torchvision as well, other classifiers their library; data and training

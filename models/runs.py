@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,10 @@ from .options import Config
 
 Row = dict[str, float | None]
 """What an epoch came to; None where there is nothing to count, as the IoU of classes that are not there."""
+CARD_MARK = (
+    "<!-- Written by torchops train, and anew when the run goes on. Without this line, the file stays as it is. -->"
+)
+"""The first line of a card; a README.md that begins otherwise is somebody's own."""
 LARGEST_CONFIG = 1 << 20
 """Bytes that a configuration may have."""
 
@@ -133,6 +138,10 @@ class Run:
         return self.path / "summary.json"
 
     @property
+    def card_file(self) -> Path:
+        return self.path / "README.md"
+
+    @property
     def last(self) -> Path:
         """The checkpoint to go on from."""
         return self.path / "last.pt"
@@ -185,6 +194,24 @@ class Run:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         self.write(self.summary_file.name, json.dumps(summary, indent=2) + "\n")
+
+    def write_card(self, text: str) -> None:
+        """Write README.md; one that somebody else has written stays."""
+        if not os.path.lexists(self.card_file) or self._has_card():
+            self.write(self.card_file.name, f"{CARD_MARK}\n\n{text}")
+
+    def remove_results(self) -> None:
+        """Remove what says that the run is done."""
+        with self.writing():
+            self.summary_file.unlink(missing_ok=True)
+            if self._has_card():
+                self.card_file.unlink()
+
+    def _has_card(self) -> bool:
+        if not_a_file(self.card_file) is not None:
+            return False
+        with self.writing(), self.card_file.open("rb") as file:
+            return file.read(len(CARD_MARK)) == CARD_MARK.encode()
 
     def write_metrics(self, rows: list[Row]) -> None:
         """metrics.csv: a row an epoch; the cell of what has no value is empty."""

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from torchops._version import __version__
+from torchops.files.names import is_hidden
 from torchops.torch_internals import BatchNorm
 
 from . import pictures
+from .card import card
 from .checkpoints import Checkpoint, CheckpointError
 from .data import DataError, Found, Seeded, train_loader, val_loader
 from .data.found import counted
@@ -369,4 +371,11 @@ class Trainer:
             **said,
         }
         self.run_folder.write_summary(summary)
+        self._write_card(summary)
         return summary
+
+    def _write_card(self, summary: dict[str, Any]) -> None:
+        run = self.run_folder
+        drawn = [file.name for file in run.path.glob("*.png") if not is_hidden(file.name)]
+        # the configuration in the folder names the weights that a run which was gone on with had begun with
+        run.write_card(card(run.config(), self.data, self.rows[self.best], summary, drawn))

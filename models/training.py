@@ -90,8 +90,7 @@ def _extend(trainer: Trainer, before: Config) -> None:
     kept = dataclasses.replace(before, epochs=epochs, cycles=trainer.config.cycles)
     run.write_config(kept)
     # it is of fewer epochs
-    with run.writing():
-        run.summary_file.unlink(missing_ok=True)
+    run.remove_results()
     trainer.watcher.note(
         f"from {before.epochs} epochs to {epochs}: in the added ones the learning rate rises again, "
         "for a twentieth of the steps, and falls as a cosine to zero"
