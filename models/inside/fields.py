@@ -82,8 +82,9 @@ def effective_field(net: nn.Module, x: Inputs, layer: str, unit: tuple[int, int]
 def placement(net: nn.Module, x: Inputs, layer: str, shape: tuple[int, int]) -> tuple[float, float, float, float]:
     """Where a layer's map lies on the image: left, right, bottom and top in pixels, as `extent` of matplotlib's `imshow`.
 
-    Without padding a map covers less than the image. Where the fields of two units in the middle are cut off by the image's
-    border, which hides where they lie, the map is stretched over the image, as is usual.
+    Without padding a map covers less than the image: there it lies as the fields of two units in the middle do. Where these are
+    cut off by the image's border, or do not lie as evenly as units do, behind an unpooling, the map is stretched over the
+    image, as is usual.
 
     Args:
         net, x, layer: as :func:`receptive_field` takes them.
@@ -100,7 +101,7 @@ def placement(net: nn.Module, x: Inputs, layer: str, shape: tuple[int, int]) -> 
     for axis, sizes in enumerate(size):
         start, length = here[axis], here[axis + 2]
         step = start - before[axis]
-        if before[axis] == 0 or start + length == sizes or length != before[axis + 2]:
+        if before[axis] == 0 or start + length == sizes or not 0 < step * shape[axis] <= sizes:
             return whole
         first = start + length / 2 - (unit[axis] + 0.5) * step
         sides.append((first, first + shape[axis] * step))
