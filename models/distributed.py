@@ -1,12 +1,18 @@
-"""Several processes that train as one: who they are, what they agree on, and batch norm over all of their images."""
+"""Several processes that train as one, on one machine or more: who they are, what they agree on, one batch norm for all."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import os
-from collections.abc import Iterator
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,9 +20,25 @@ import torch.distributed.nn.functional as collective
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+MEETING = timedelta(seconds=60)
+"""How long processes wait at the beginning for one that does not come."""
+WAITING = timedelta(minutes=10)
+"""How long they wait for one that neither goes on nor ends, as where a machine has lost its network."""
+PIECE = 1 << 26
+"""Bytes of a file that are sent at a time."""
+
 
 class Elsewhere(Exception):  # noqa: N818 (the error is another one)
-    """Something failed in another process."""
+    """Something failed in another process.
+
+    Args:
+        message: which one, and what it says.
+        far: whether that is on another machine, so that nobody has read it on this one.
+    """
+
+    def __init__(self, message: str, *, far: bool) -> None:
+        super().__init__(message)
+        self.far = far
 
 
 @dataclass(frozen=True)
@@ -40,19 +62,53 @@ class Processes:
 
     @staticmethod
     def join(device: str | None = None) -> Processes:
-        """Meet the others: over NCCL on GPUs, one each, over gloo otherwise.
+        """Meet the others. What lies on GPUs goes over NCCL, the rest over gloo.
 
         Args:
             device: "cpu", "cuda", "cuda:1"; a GPU by default, if there is one.
+
+        Raises:
+            Elsewhere: if another process does not come.
         """
-        chosen = Processes.choose(device)
         if "WORLD_SIZE" not in os.environ:
-            return Processes(chosen)
-        if chosen.type == "cuda":
+            return Processes(Processes.choose(device))
+        try:
+            store, rank, world = next(dist.rendezvous("env://", timeout=MEETING))
+            store.set(f"here/{rank}", "")
+            store.wait([f"here/{other}" for other in range(world)], MEETING)
+        except RuntimeError as error:
+            seconds = int(MEETING.total_seconds())
+            raise Elsewhere(f"not all processes have come within {seconds} seconds", far=True) from error
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=WAITING)
+        return Processes(torch.device("cpu"), rank, world).on(device)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def joined() -> Iterator[Processes]:
+        """Meet the others for a block.
+
+        Raises:
+            Elsewhere: if one of them does not come, or has ended before the block has.
+        """
+        processes = Processes.join()
+        try:
+            yield processes
+        except RuntimeError as error:
+            # what gloo raises is no more than that, and names gloo's own files
+            if processes.world > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
+                raise Elsewhere("another process has ended, or cannot be reached any more", far=True) from error
+            raise
+        finally:
+            processes.leave()
+
+    def on(self, device: str | None) -> Processes:
+        """This process on a device; on a GPU of its own, if there are several processes."""
+        chosen = Processes.choose(device)
+        if self.world > 1 and chosen.type == "cuda":
             chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(chosen)
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-        return Processes(chosen, dist.get_rank(), dist.get_world_size())
+        return dataclasses.replace(self, device=chosen)
 
     def leave(self) -> None:
         """Leave the group, when nothing is left that uses it: what outlives it may wait for it for ever."""
@@ -74,15 +130,74 @@ class Processes:
         """Around what may fail in one process: none waits for ever for one that failed. Not around what waits for others.
 
         Raises:
-            Elsewhere: where it failed in another process, which says why.
+            Elsewhere: where it failed in another process: which one, and why.
         """
         try:
             yield
-        except BaseException:
-            self.any(True)
+        except BaseException as error:
+            # others may have ended meanwhile, but this is the error to tell
+            with contextlib.suppress(RuntimeError):
+                self.of_all(str(error) or "stopped")
             raise
-        if self.any(False):
-            raise Elsewhere("another process could not go on")
+        for rank, (machine, host, said) in enumerate(self.of_all(None)):
+            if said is not None:
+                raise Elsewhere(f"process {rank} on {host}: {said}", far=machine != self.machine)
+
+    @property
+    def machine(self) -> str:
+        """The number that torchrun gave this machine."""
+        return os.environ.get("GROUP_RANK", "0")
+
+    def of_all(self, value: Any) -> list[tuple[str, str, Any]]:
+        """What every process says, in the order of ranks, each with the number and the name of its machine."""
+        mine = (self.machine, socket.gethostname(), value)
+        said: list[Any] = [mine] * self.world
+        if self.world > 1:
+            dist.all_gather_object(said, mine)
+        return said
+
+    def from_first(self, value: Any) -> Any:
+        """What the first process says, whatever the others do."""
+        said = [value if self.first else None]
+        if self.world > 1:
+            dist.broadcast_object_list(said, 0)
+        return said[0]
+
+    def tensors_from_first(self, *states: Mapping[str, Any]) -> None:
+        """Give tensors the values that they have in the first process."""
+        for state in states if self.world > 1 else ():
+            for tensor in state.values():
+                sent = tensor.detach().contiguous()
+                dist.broadcast(sent, 0)
+                tensor.detach().copy_(sent)
+
+    @contextlib.contextmanager
+    def file_from_first(self, path: Path) -> Iterator[Path]:
+        """Where a file of the first process can be read during the block: there itself, in the others a copy of it.
+
+        Raises:
+            Elsewhere: in the others, if it cannot be read; in the first one, if there is no room for a copy.
+        """
+        if self.world == 1:
+            yield path
+            return
+        with contextlib.ExitStack() as stack:
+            with self.as_one():
+                if not self.first:
+                    path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / path.name
+                file: Any = stack.enter_context(path.open("rb" if self.first else "wb"))
+                size = path.stat().st_size
+            for start in range(0, size := self.from_first(size), PIECE):
+                piece = torch.empty(min(PIECE, size - start), dtype=torch.uint8)
+                with self.as_one():
+                    if self.first and file.readinto(piece.numpy()) < len(piece):
+                        raise OSError(f"{path}: has changed while it was read")
+                dist.broadcast(piece, 0)
+                with self.as_one():
+                    if not self.first:
+                        file.write(piece.numpy())
+                        file.flush()
+            yield path
 
     def mean(self, value: float) -> float:
         if self.world == 1:

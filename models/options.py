@@ -298,6 +298,10 @@ class Config:
         defaults = {name: found.default for name, found in options_of(cls, net).items()}
         return cls(net, options, **(defaults | {k: v for k, v in asked.items() if k not in options}))
 
+    def at(self, own: Config) -> Config:
+        """The configuration of a run on another machine, whose `own` one says where data and devices are there."""
+        return dataclasses.replace(self, **{name: getattr(own, name) for name in HERE})
+
     def changed(self, asked: Config, names: Iterable[str] | None = None) -> Config:
         """The configuration of a run that goes on as it is asked for now: elsewhere perhaps, or for more epochs.
 
@@ -333,6 +337,8 @@ class Config:
 
 _FREE = ("device", "workers")
 """Options that say where a run is trained, not what is."""
+HERE = (*_FREE, "data", "root")
+"""Options that may differ between the machines that train a run together."""
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -350,4 +356,4 @@ def _told(value: Any) -> str:
     return str(value)
 
 
-__all__ = ["Config", "NetworkOptions", "Option", "option", "options_of"]
+__all__ = ["HERE", "Config", "NetworkOptions", "Option", "option", "options_of"]

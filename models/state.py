@@ -86,11 +86,8 @@ class State:
         Raises:
             CheckpointError: if it is of another one.
         """
-        for name, what in _DATA.items():
-            before, now = self.data.get(name, data[name]), data[name]
-            if before != now:
-                counts = f": {before} then, {now} now" if _is_count(before) else ""
-                raise CheckpointError(f"was trained on other data: {what} differ{counts}")
+        if (differs := difference({**data, **self.data}, data, "then", "now")) is not None:
+            raise CheckpointError(f"was trained on other data: {differs}")
         if len(self.rows) > epochs:
             raise CheckpointError(f"holds {len(self.rows)} epochs, of {epochs} that were asked for")
         if self.rows and key not in self.rows[0]:
@@ -131,6 +128,15 @@ def identity(data: Data, root: str | None, steps: int) -> dict[str, Any]:
             names.update("\n".join(texts).encode(errors="surrogateescape"))
     counts = {part: 0 if dataset is None else len(dataset) for part, dataset in parts.items()}
     return {**counts, "steps": steps, "names": names.hexdigest()}
+
+
+def difference(one: Mapping[str, Any], other: Mapping[str, Any], of_one: str, of_other: str) -> str | None:
+    """In what data differ, by their :func:`identity`, with a word for each of the two; None if they do not."""
+    for name, what in _DATA.items():
+        if one[name] != other[name]:
+            counts = f": {one[name]} {of_one}, {other[name]} {of_other}" if _is_count(one[name]) else ""
+            return f"{what} differ{counts}"
+    return None
 
 
 def fit(kept: Mapping[Any, Any], own: Mapping[str, Tensor], what: str) -> None:
@@ -181,4 +187,4 @@ def finite(*states: Mapping[str, Any] | None) -> bool:
     return all(bool(t.isfinite().all()) for t in tensors if isinstance(t, Tensor) and t.is_floating_point())
 
 
-__all__ = ["State", "finite", "fit", "identity", "load_moments"]
+__all__ = ["State", "difference", "finite", "fit", "identity", "load_moments"]

@@ -7,6 +7,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import torch
@@ -231,8 +232,8 @@ class Trainer:
                 speed = (self.step - first) * self.batch_size / (now - began)
                 self.watcher.step(len(self.rows) + 1, self.step, self.steps, value, speed)
                 shown = now
-            # asking the others makes a GPU wait, too
-            if self.processes.world > 1 and self.step % 10 and self.step < self.steps:
+            # asking the others makes a GPU wait, too; on a CPU ten steps may take longer than torchrun waits after Ctrl-C
+            if self.processes.world > 1 and not every and self.step % 10 and self.step < self.steps:
                 continue
             if self.processes.any(not math.isfinite(value)):
                 self._diverged("the loss", value)
@@ -314,14 +315,21 @@ class Trainer:
                 self._checkpoint({"epoch": len(self.rows)}).save(self.run_folder.best)
         self._checkpoint(state).save(self.run_folder.last)
 
-    def resume(self) -> None:
+    def first_weights(self) -> list[dict[str, Any]]:
+        """All tensors that a run begins with."""
+        return [self.net.state_dict(), *([] if self.average is None else [self.average.state_dict()])]
+
+    def resume(self, file: Path) -> None:
         """Go on from the folder's last checkpoint.
+
+        Args:
+            file: the checkpoint, or a copy of it.
 
         Raises:
             CheckpointError: if it cannot be read, or is of other data or another network.
         """
         last = self.run_folder.last
-        checkpoint = Checkpoint.load(last)
+        checkpoint = Checkpoint.load(file)
         try:
             if checkpoint.labels != list(self.task.data.labels):
                 raise CheckpointError("was trained on other classes than the data have now")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import time
@@ -13,7 +14,7 @@ import typer
 from rich.progress import Progress
 
 from torchops.files.names import printable
-from torchops.models.options import Config
+from torchops.models.options import HERE, Config
 from torchops.models.runs import Row, Run
 
 from .console import App, Failed, app, bar, console, say, table, warn
@@ -89,34 +90,32 @@ def run(
         **asked: options of the network and of :class:`Config`.
     """
     with failing():
-        from torchops.models.training import Diverged, Elsewhere, Interrupted, look, train
+        from torchops.models.training import Diverged, Elsewhere, Interrupted, Processes, look, train
 
-        config = Config.asked(net, **{name: asked[name] for name in asked if resume is None or name in given})
-        if resume is None:
-            run = Run(path or Path("runs") / f"{net}-{time.strftime('%Y%m%d-%H%M%S')}")
-            if not list:
-                run.check_unused()
-        else:
-            run = Run(resume)
-            before = run.config()
-            if before.net != net:
-                raise ValueError(f"`resume` (={resume}): is a run of {before.net}, not of {net}")
-            if path is not None and path.absolute() != resume.absolute():
-                raise ValueError(f"`path` (={path}): a run goes on in its own folder, which `resume` names")
-            config = before.changed(config, [name for name in given if name in asked])
-            if config.data is not None and not os.path.isabs(config.data) and not os.path.lexists(config.data):
-                raise ValueError(
-                    f"`data` (={config.data}): no such folder here; start from the folder that the run was started in"
-                )
+        run = Run(resume or path or Path("runs") / f"{net}-{time.strftime('%Y%m%d-%H%M%S')}")
         # of several processes that stop as one, one says so
         first = os.environ.get("RANK", "0") == "0"
         try:
-            with bar() as progress:
+            with Processes.joined() as processes, bar() as progress:
+                with processes.as_one():
+                    config = Config.asked(
+                        net, **{name: asked[name] for name in asked if resume is None or name in given}
+                    )
+                    # the run is the first process's, and may lie on another machine
+                    if resume is not None and processes.first:
+                        config = _of_run(run, config, path, [name for name in given if name in asked])
+                    elif not list and processes.first:
+                        run.check_unused()
+                if resume is not None:
+                    own = {name: getattr(config, name) for name in HERE if name in given}
+                    config = dataclasses.replace(processes.from_first(config), **own)
+                    with processes.as_one():
+                        _check_there(config)
                 screen = _Screen(progress, config.epochs, all_of_it=list)
                 if list:
-                    look(config, screen)
+                    look(config, screen, processes=processes)
                     return run
-                summary = train(config, run, screen, resume=resume is not None)
+                summary = train(config, run, screen, resume=resume is not None, processes=processes)
         except (Interrupted, KeyboardInterrupt) as stopped:
             if first:
                 where = f" ({stopped})" if str(stopped) else ""
@@ -127,11 +126,31 @@ def run(
             if first:
                 raise Failed(error) from error
             raise typer.Exit(Failed.code) from None
-        except Elsewhere:
+        except Elsewhere as error:
+            # once on a machine
+            if error.far and os.environ.get("LOCAL_RANK", "0") == "0":
+                raise Failed(error) from error
             raise typer.Exit(Failed.code) from None
         if summary:
             _print_summary(run, summary)
         return run
+
+
+def _of_run(run: Run, asked: Config, path: Path | None, given: Collection[str]) -> Config:
+    """The configuration of a run that goes on."""
+    before = run.config()
+    if before.net != asked.net:
+        raise ValueError(f"`resume` (={run.path}): is a run of {before.net}, not of {asked.net}")
+    if path is not None and path.absolute() != run.path.absolute():
+        raise ValueError(f"`path` (={path}): a run goes on in its own folder, which `resume` names")
+    return before.changed(asked, given)
+
+
+def _check_there(config: Config) -> None:
+    if config.data is not None and not os.path.isabs(config.data) and not os.path.lexists(config.data):
+        raise ValueError(
+            f"`data` (={config.data}): no such folder here; start from the folder that the run was started in"
+        )
 
 
 def _print_summary(run: Run, summary: dict[str, Any]) -> None:
