@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import os
 import socket
+import struct
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -68,19 +69,31 @@ class Processes:
             device: "cpu", "cuda", "cuda:1"; a GPU by default, if there is one.
 
         Raises:
-            Elsewhere: if another process does not come.
+            Elsewhere: if another process does not come, or cannot be reached.
         """
         if "WORLD_SIZE" not in os.environ:
             return Processes(Processes.choose(device))
+        seconds = int(MEETING.total_seconds())
         try:
             store, rank, world = next(dist.rendezvous("env://", timeout=MEETING))
             store.set(f"here/{rank}", "")
             store.wait([f"here/{other}" for other in range(world)], MEETING)
         except RuntimeError as error:
-            seconds = int(MEETING.total_seconds())
             raise Elsewhere(f"not all processes have come within {seconds} seconds", far=True) from error
+        if (interface := _interface(os.environ["MASTER_ADDR"])) is not None:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        ways = {"world_size": world, "rank": rank}
+        try:
+            # a group of its own, since who cannot be reached is not to be waited for as long as who works
+            dist.init_process_group("gloo", store=dist.PrefixStore("meeting", store), timeout=MEETING, **ways)
+            dist.destroy_process_group()
+        except RuntimeError as error:
+            raise Elsewhere(
+                "the processes have met, but cannot reach each other: is GLOO_SOCKET_IFNAME the network that they share?",
+                far=True,
+            ) from error
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=WAITING)
+        dist.init_process_group(backend, store=dist.PrefixStore("training", store), timeout=WAITING, **ways)
         return Processes(torch.device("cpu"), rank, world).on(device)
 
     @staticmethod
@@ -225,6 +238,26 @@ class Processes:
         return DistributedDataParallel(
             model, device_ids=[self.device.index] if self.device.type == "cuda" else None, broadcast_buffers=False
         )
+
+
+def _interface(host: str) -> str | None:
+    """The name of the interface, as "eth0", by which another machine is reached over IPv4; None where that is unknown.
+
+    gloo would take the one that this machine's own name stands for, which on many is that of the machine alone, 127.0.1.1.
+    """
+    with contextlib.suppress(ImportError, OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        import fcntl
+
+        # nothing is sent
+        probe.connect((host, 9))
+        own = probe.getsockname()[0]
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):
+                # SIOCGIFADDR of Linux
+                said = fcntl.ioctl(probe, 0x8915, struct.pack("256s", name.encode()[:15]))
+                if socket.inet_ntoa(said[20:24]) == own:
+                    return name
+    return None
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):

@@ -201,3 +201,12 @@ def test_a_process_that_is_gone_ends_the_other(machines: list[Path]) -> None:
 def test_nobody_waits_for_ever_for_one_that_does_not_come(machines: list[Path]) -> None:
     codes, said = trained(machines[:1], [*LENET, "--out", "run"], meeting=1)
     assert (codes, said) == ([1], ["torchops: not all processes have come within 1 seconds"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not say")
+def test_machines_are_reached_by_the_network_that_the_first_is_in() -> None:
+    """Whatever their own names stand for."""
+    from torchops.models.distributed import _interface
+
+    assert _interface("127.0.0.1") == "lo"
+    assert _interface("nowhere.invalid") is None
