@@ -54,7 +54,7 @@ class Predictor:
         invert: turn images into their negatives first.
         max_pixels: the most pixels that an image may have.
         tile, overlap: in pixels, for a U-Net: it sees images tile by tile, in memory that does not grow with them, and says the
-            same; see :meth:`torchops.models.tiles.Tiles.of`.
+            same; see :meth:`torchops.models.tiles.Tiles.of`. By default, tiles of 1024 pixels of images of more than 4 million.
 
     Raises:
         CheckpointError: if it is no checkpoint, or of a network that does not predict.

@@ -9,13 +9,16 @@ pads as it always does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .arguments import check_whole
 from .unet import UNet
+
+LARGE, TILE = 1 << 22, 1024
+"""Of images with more pixels than the first number a U-Net sees tiles of the second, where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,15 @@ class Tiles:
     """What both are multiples of: 2^depth."""
     wraps: bool
     """Whether the network's padding is circular."""
+    whole: int = 0
+    """Images of up to so many pixels are seen whole."""
+
+    @staticmethod
+    def of_large(net: UNet) -> Tiles:
+        """The tiles for large images alone, where none are asked for."""
+        multiple = 2**net.depth
+        tile = -(max(TILE, net.least) // -multiple) * multiple
+        return replace(Tiles.of(net, tile), whole=LARGE)
 
     @staticmethod
     def of(net: UNet, tile: int, overlap: int | None = None) -> Tiles:
@@ -105,6 +117,8 @@ class Tiles:
             (N, H, W), of the dtype that `ask` gives.
         """
         n, _, height, width = images.shape
+        if height * width <= self.whole:
+            return ask(images)
         result: Tensor | None = None
         for rows in spans(height, self.tile, self.overlap, self.multiple, self.wraps):
             across = images.index_select(2, rows.seen)

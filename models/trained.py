@@ -155,7 +155,8 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 
 
 def tiles_for(net: nn.Module, tile: int | None, overlap: int | None = None) -> Tiles | None:
-    """How a network sees images: as :meth:`torchops.models.tiles.Tiles.of` says, or whole without a tile.
+    """How a network sees images: a U-Net by tiles as :meth:`torchops.models.tiles.Tiles.of` says, or as `of_large` where there
+    is no tile; others whole, by None.
 
     Raises:
         TypeError, ValueError: as that; ValueError, too, if the network is no U-Net, or there is an overlap and no tile.
@@ -166,7 +167,7 @@ def tiles_for(net: nn.Module, tile: int | None, overlap: int | None = None) -> T
     if tile is None:
         if overlap is not None:
             raise ValueError(f"`overlap` (={overlap}): is that of tiles, and needs `tile`")
-        return None
+        return Tiles.of_large(net) if isinstance(net, UNet) else None
     if not isinstance(net, UNet):
         raise ValueError(f"`tile` (={tile}): is for a U-Net, which says the class of every pixel")
     return Tiles.of(net, tile, overlap)
@@ -192,8 +193,8 @@ class Predict:
 
         Args:
             image: as :meth:`Prepare.pixels` takes it.
-            tile, overlap: in pixels, for a U-Net, which sees the image tile by tile then, and says the same; see
-                :meth:`torchops.models.tiles.Tiles.of`.
+            tile, overlap: in pixels, for a U-Net, which sees the image tile by tile, and says the same; see
+                :meth:`torchops.models.tiles.Tiles.of`. By default, tiles of 1024 pixels of images of more than 4 million.
 
         Raises:
             TypeError, ValueError, torchops.files.images.ImageError: as :meth:`Prepare.pixels` and :func:`tiles_for`; TypeError

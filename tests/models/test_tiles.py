@@ -15,6 +15,7 @@ from torch import nn
 from tests.models.untrained import gray, unet
 from tests.shell import invoke, refused
 from torchops.models import UNet, build, load
+from torchops.models import tiles as tiles_module
 from torchops.models.inputs import Input
 from torchops.models.predict import Predictor
 from torchops.models.tiles import Tiles, spans
@@ -115,6 +116,25 @@ def test_the_network_sees_no_more_than_a_tile(tmp_path: Path, monkeypatch: pytes
     photo = gray(tmp_path / "a.png", 100)
     predictor.see(Input(photo, Path("a.png")), tmp_path)
     assert (len(sizes), max(sizes)) == (7 * 7, 16 + 2 * 8)
+
+
+def test_large_images_are_seen_in_tiles_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a deep network needs larger ones."""
+    assert Tiles.of_large(UNet(2)) == Tiles(1024, 48, 8, wraps=False, whole=1 << 22)
+    assert Tiles.of_large(UNet(2, width=1, depth=11)).tile == 2048
+    monkeypatch.setattr(tiles_module, "TILE", 16)
+    monkeypatch.setattr(tiles_module, "LARGE", 32 * 35)
+    net = unet(tmp_path / "net.pt")
+    predictor = Predictor(net, device="cpu")
+    sizes: list[tuple[int, ...]] = []
+    predictor.net.register_forward_pre_hook(lambda module, args: sizes.append(tuple(args[0].shape[-2:])))
+    for side in (32, 33):
+        predictor.see(Input(gray(tmp_path / f"{side}.png", side), Path(f"{side}.png")), tmp_path)
+    assert sizes[0] == (32, 35)
+    assert len(sizes) == 1 + 3 * 3
+    model = load(net)
+    seen = model.predict(tmp_path / "33.png")  # type: ignore[operator]
+    assert torch.equal(seen, model.predict(tmp_path / "33.png", tile=48))  # type: ignore[operator]
 
 
 def test_refuses(tmp_path: Path) -> None:

@@ -47,8 +47,9 @@ def predict(
     tile: Annotated[
         int | None,
         typer.Option(
-            help="Height and width of the tiles, in pixels, in which a U-Net sees large images: the masks are the same, and "
-            "memory does not grow with the image, but for itself and its mask."
+            help="Height and width of the tiles, in pixels, in which a U-Net sees images: the masks are the same, and memory "
+            "does not grow with the image, but for itself and its mask. 1024 by default where an image has more than 4 million "
+            "pixels; one as large as the image sees it whole."
         ),
     ] = None,
     overlap: Annotated[
