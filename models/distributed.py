@@ -27,6 +27,7 @@ WAITING = timedelta(minutes=10)
 """How long they wait for one that neither goes on nor ends, as where a machine has lost its network."""
 PIECE = 1 << 26
 """Bytes of a file that are sent at a time."""
+_GONE = "another process has ended, or cannot be reached any more"
 
 
 class Elsewhere(Exception):  # noqa: N818 (the error is another one)
@@ -73,27 +74,23 @@ class Processes:
         """
         if "WORLD_SIZE" not in os.environ:
             return Processes(Processes.choose(device))
-        seconds = int(MEETING.total_seconds())
-        try:
+        with _failing(f"not all processes have come within {int(MEETING.total_seconds())} seconds"):
             store, rank, world = next(dist.rendezvous("env://", timeout=MEETING))
-            store.set(f"here/{rank}", "")
-            store.wait([f"here/{other}" for other in range(world)], MEETING)
-        except RuntimeError as error:
-            raise Elsewhere(f"not all processes have come within {seconds} seconds", far=True) from error
+            _all_say("here", store, rank, world)
         if (interface := _interface(os.environ["MASTER_ADDR"])) is not None:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
         ways = {"world_size": world, "rank": rank}
-        try:
+        with _failing(
+            "the processes have met, but cannot reach each other: is GLOO_SOCKET_IFNAME the network that they share?"
+        ):
             # a group of its own, since who cannot be reached is not to be waited for as long as who works
             dist.init_process_group("gloo", store=dist.PrefixStore("meeting", store), timeout=MEETING, **ways)
+            # a group that one has left cannot be joined by those that still connect
+            _all_say("connected", store, rank, world)
             dist.destroy_process_group()
-        except RuntimeError as error:
-            raise Elsewhere(
-                "the processes have met, but cannot reach each other: is GLOO_SOCKET_IFNAME the network that they share?",
-                far=True,
-            ) from error
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
-        dist.init_process_group(backend, store=dist.PrefixStore("training", store), timeout=WAITING, **ways)
+        with _failing(_GONE):
+            dist.init_process_group(backend, store=dist.PrefixStore("training", store), timeout=WAITING, **ways)
         return Processes(torch.device("cpu"), rank, world).on(device)
 
     @staticmethod
@@ -110,7 +107,7 @@ class Processes:
         except RuntimeError as error:
             # what gloo raises is no more than that, and names gloo's own files
             if processes.world > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
-                raise Elsewhere("another process has ended, or cannot be reached any more", far=True) from error
+                raise Elsewhere(_GONE, far=True) from error
             raise
         finally:
             processes.leave()
@@ -238,6 +235,21 @@ class Processes:
         return DistributedDataParallel(
             model, device_ids=[self.device.index] if self.device.type == "cuda" else None, broadcast_buffers=False
         )
+
+
+@contextlib.contextmanager
+def _failing(said: str) -> Iterator[None]:
+    """Around what torch raises a RuntimeError of where another process is missing; what is said is raised as Elsewhere."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise Elsewhere(said, far=True) from error
+
+
+def _all_say(word: str, store: dist.Store, rank: int, world: int) -> None:
+    """Wait until every process says a word, which each says once."""
+    store.set(f"{word}/{rank}", "")
+    store.wait([f"{word}/{other}" for other in range(world)], MEETING)
 
 
 def _interface(host: str) -> str | None:

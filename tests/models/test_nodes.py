@@ -9,17 +9,21 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from PIL import Image
 
 from tests.models.kills import forking
 from tests.models.rounding import figures
-from torchops.models import Checkpoint
+from torchops.models import Checkpoint, distributed
+from torchops.models.distributed import Processes
 from torchops.models.runs import Run
 
 ROOT = Path(__file__).parent.parent.parent
@@ -72,7 +76,7 @@ def process(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     from torchops.cli import app
-    from torchops.models import distributed, pictures, tasks, training
+    from torchops.models import pictures, tasks, training
 
     # pictures take longer than the rest
     pictures.curves = tasks.Classification.finish = lambda *arguments: {}  # type: ignore[assignment,method-assign]
@@ -201,6 +205,42 @@ def test_a_process_that_is_gone_ends_the_other(machines: list[Path]) -> None:
 def test_nobody_waits_for_ever_for_one_that_does_not_come(machines: list[Path]) -> None:
     codes, said = trained(machines[:1], [*LENET, "--out", "run"], meeting=1)
     assert (codes, said) == ([1], ["torchops: not all processes have come within 1 seconds"])
+
+
+def one_that_is_slow(rank: int, to: str, folder: Path) -> None:
+    """Meets the others; the first process takes a moment after it has connected, before which the others may not leave."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=to)
+    connect, leave, left = dist.init_process_group, dist.destroy_process_group, 0
+
+    def connecting(*args: Any, **kwargs: Any) -> None:
+        connect(*args, **kwargs)
+        if rank == 0:
+            time.sleep(1)
+            (folder / "connected").touch()
+
+    def leaving() -> None:
+        nonlocal left
+        left += 1
+        assert (folder / "connected").exists()
+        leave()
+
+    dist.init_process_group, dist.destroy_process_group = connecting, leaving  # type: ignore[assignment]
+    distributed.WAITING = timedelta(seconds=10)
+    with Processes.joined() as processes:
+        assert processes.from_first(rank) == 0
+    assert left == 2
+
+
+def test_nobody_leaves_the_meeting_while_others_connect(tmp_path: Path) -> None:
+    """Their connections would end in the middle."""
+    to = port()
+    started = [forking().Process(target=one_that_is_slow, args=(rank, to, tmp_path)) for rank in range(2)]
+    for one in started:
+        one.start()
+    for one in started:
+        one.join(PATIENCE)
+        one.kill()
+    assert [one.exitcode for one in started] == [0, 0]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others do not say")
