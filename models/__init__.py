@@ -8,6 +8,7 @@ trained.py                                      a trained network asked about an
 predict.py  inputs.py                           one at work on files, and which files these are
 tiles.py                                        large images, tile by tile, as if they were seen whole
 arguments.py  extra.py                          what networks refuse, and what to install
+sampling.py                                     images drawn by a diffusion model, each by its seed
 looking.py                                      one looked into, as it is shown a file
 inside/                                         filters, feature maps, Grad-CAM and receptive fields of any network
 data/                                           what they are trained on

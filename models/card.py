@@ -87,7 +87,11 @@ def _figure(value: Any) -> str:
 
 def _use(net: str) -> list[str]:
     if net == "diffusion":
-        return ["In this folder:", '```python\nimport torchops\n\nimages = torchops.models.load(".").sample(16)\n```']
+        return [
+            "In this folder:",
+            "```console\n$ torchops draw . --count 16\n```",
+            '```python\nimport torchops\n\nimages = torchops.models.load(".").sample(16)\n```',
+        ]
     return [
         "In this folder:",
         "```console\n$ torchops predict . image.png\n```",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -98,41 +98,47 @@ class Diffusion(nn.Module):
         return signal * x + scale * noise, signal * noise - scale * x
 
     def sample(
-        self, count: int, *, steps: int | None = None, eta: float = 1.0, generator: torch.Generator | None = None
-    ) -> Tensor:
+        self, count: int | None = None, *, steps: int | None = None, eta: float = 1.0,
+        generator: torch.Generator | None = None, seeds: Sequence[int] | None = None,
+    ) -> Tensor:  # fmt: skip
         """Draw images from noise.
 
         Args:
-            count: how many.
+            count: how many; as many as there are `seeds` by default.
             steps: evaluations of the network, at most `self.steps`; all by default.
-            eta: 1.0 adds fresh noise in every step, as DDPM; 0.0 none, as DDIM, which is good in fewer steps.
+            eta: from 0 to 1: 1.0 adds fresh noise in every step, as DDPM; 0.0 none, as DDIM, which is good in fewer steps.
             generator: of the noise, on the CPU, so that the same one draws the same images on every device.
+            seeds: one for every image, instead of a `generator`: from 0 to 2^63 - 1. All noise of an image comes of its own
+                seed, so that the same seed draws the same image, whatever is drawn beside it.
 
         Returns:
             Values from -1 to 1, (count, channels, size, size).
 
         Raises:
-            ValueError: if `steps` is not within 1 and `self.steps`.
+            TypeError: if a seed is no whole number, or there is neither `count` nor `seeds`.
+            ValueError: if `steps` is not within 1 and `self.steps`, `eta` not within 0 and 1, a seed not within its bounds, or
+                `seeds` are none, not `count`, or beside a `generator`.
         """
-        *_, x = self.denoise(count, steps=steps, eta=eta, generator=generator)
+        for x in self.denoise(count, steps=steps, eta=eta, generator=generator, seeds=seeds):  # noqa: B007
+            pass
         return x
 
     @torch.no_grad()
     def denoise(
-        self, count: int, *, steps: int | None = None, eta: float = 1.0, generator: torch.Generator | None = None
-    ) -> Iterator[Tensor]:
+        self, count: int | None = None, *, steps: int | None = None, eta: float = 1.0,
+        generator: torch.Generator | None = None, seeds: Sequence[int] | None = None,
+    ) -> Iterator[Tensor]:  # fmt: skip
         """What :meth:`sample` draws, as it appears: what the network takes the images for, step by step."""
         steps = self.steps if steps is None else steps
         if not 1 <= steps <= self.steps:
             raise ValueError(f"`steps` must lie within 1 and {self.steps}, got {steps}")
-        shape = (count, self.channels, self.size, self.size)
+        if not 0 <= eta <= 1:
+            raise ValueError(f"`eta` must lie within 0 and 1, got {eta}")
+        count = _count(count, generator, seeds)
+        normal = _noise((count, self.channels, self.size, self.size), generator, seeds)
         device = self.signal.device
-
-        def normal() -> Tensor:
-            return torch.randn(shape, generator=generator).to(device)
-
         times = torch.linspace(self.steps - 1, 0, steps).round().long().tolist()
-        x = normal()
+        x = normal().to(device)
         for now, then in zip(times, [*times[1:], None], strict=True):
             v = self(x, torch.full((count,), now, device=device))
             image = (self.signal[now] * x - self.noise[now] * v).clamp(-1, 1)
@@ -146,4 +152,29 @@ class Diffusion(nn.Module):
             kept = (self.noise[then] ** 2 - fresh**2).clamp(min=0).sqrt()
             x = self.signal[then] * image + kept * e
             if eta > 0:
-                x = x + fresh * normal()
+                x = x + fresh * normal().to(device)
+
+
+def _count(count: int | None, generator: torch.Generator | None, seeds: Sequence[int] | None) -> int:
+    """How many images are asked for; an error if the arguments contradict each other."""
+    if seeds is None:
+        if count is None:
+            raise TypeError("`count` or `seeds` must say how many images are drawn")
+        return count
+    if generator is not None:
+        raise ValueError("`seeds` must not stand beside a `generator`: the noise comes of one or the other")
+    if not len(seeds) or count not in (None, len(seeds)):
+        raise ValueError(f"`seeds` must be one for every image, got {len(seeds)} for {count or 'none'}")
+    for seed in seeds:
+        check_whole(0, 2**63 - 1, seeds=seed)
+    return len(seeds)
+
+
+def _noise(
+    shape: tuple[int, ...], generator: torch.Generator | None, seeds: Sequence[int] | None
+) -> Callable[[], Tensor]:
+    """What draws noise (N, C, H, W) on the CPU, new in every call: of one generator, or each image's of its own."""
+    if seeds is None:
+        return lambda: torch.randn(shape, generator=generator)
+    own = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+    return lambda: torch.stack([torch.randn(shape[1:], generator=each) for each in own])

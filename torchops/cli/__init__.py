@@ -4,7 +4,8 @@ console.py      where commands print and how they fail
 ops.py          the operators: edges of an image file, a check of this machine, a look into the kernels
 tune.py         block sizes, by measurement or by the model
 precompile.py   kernels compiled ahead, packed and unpacked
-networks.py     what the commands of the networks share; they are train.py, predict.py, look.py, compare.py
+networks.py     what the commands of the networks share; they are train.py, predict.py, look.py, draw.py,
+                compare.py
 export.py       a trained network for other runtimes: ONNX, ATen's operators alone, C++
 options.py      the options of train in the shell, from the fields of models/options.py
 course.py       the course: lessons and their files; course_check.py and course_watch.py check what students write, and
@@ -19,6 +20,7 @@ from . import (
     course_look,
     course_watch,
     demo,
+    draw,
     export,
     look,
     ops,
@@ -37,6 +39,7 @@ __all__ = [
     "course_look",
     "course_watch",
     "demo",
+    "draw",
     "export",
     "look",
     "ops",
