@@ -16,6 +16,8 @@ from torchops.files.images import MAX_PIXELS
 
 from .checkpoints import NETS
 
+STRONGEST = 2
+"""The largest `augment_strength`: beyond it, crops would leave next to nothing of an image."""
 _OF_CLASSES = ("lenet", "resnet", "classifier", "diffusion")
 """Networks that are trained on images of classes, or on images alone."""
 _TUNED = ("resnet", "classifier")
@@ -129,8 +131,9 @@ class NetworkOptions:
         read=lambda where: None if where == "none" else where, kept=Literal["before", "after"] | None,
     )  # fmt: skip
     channels: int = option(
-        1, "Channels of the images: 1 for shades of gray, 3 for colour.", nets=["lenet", "unet", "diffusion"]
-    )
+        1, "Channels of the images: 1 for shades of gray, 3 for colour, as cifar10 and svhn are.",
+        nets=["lenet", "unet", "diffusion"], unet={"help": "Channels of the images: 1 for shades of gray, 3 for colour."},
+    )  # fmt: skip
     steps: int = option(500, "Steps of the way from noise to an image.", nets=["diffusion"])
     width: int = option(
         16, "Width of the first level, in channels; every deeper level has twice as many.",
@@ -171,11 +174,11 @@ class Config:
         None, "Folder of your images, in it one folder for every class; without it, `dataset` is trained on.", path=True,
         unet={"help": "Folder with the folders images and masks; without it, pages of digits are made up."},
     )  # fmt: skip
-    dataset: Literal["digits", "mnist", "fashion-mnist", "usps"] = option(
+    dataset: Literal["digits", "mnist", "fashion-mnist", "usps", "cifar10", "svhn"] = option(
         "digits", "Known data to train on, where no `data` is given.", nets=_OF_CLASSES
     )
     root: str = option(
-        "data", "Folder that mnist, fashion-mnist and usps are kept in, or downloaded to.", nets=_OF_CLASSES, path=True
+        "data", "Folder that all known data but digits are kept in, or downloaded to.", nets=_OF_CLASSES, path=True
     )
     options: dict[str, Any] = field(default_factory=dict, kw_only=False)
     """Arguments of :func:`torchops.models.build`, without what the data decide."""
@@ -223,6 +226,10 @@ class Config:
     augment: bool = option(
         True, "Change the images at random while training.", nets=["lenet", *_TUNED], diffusion={"default": False}
     )
+    augment_strength: float = option(
+        1.0, "Factor of the random changes, from 0, none, to 2: of angles, shifts, scales, shears, and of what crops leave "
+        "out; not of how often images are mirrored.", nets=["lenet", *_TUNED], least=0,
+    )  # fmt: skip
     background: Literal["white", "black"] = option("white", "Colour that is put behind transparent pixels.")
     max_pixels: int = option(MAX_PIXELS, "Largest number of pixels that an image may have.", least=1)
     skip_corrupt: bool = option(False, "Leave out images that cannot be read, instead of stopping.")
@@ -277,6 +284,10 @@ class Config:
                 _check(f.name, self.options[f.name], f.metadata["kept"] or networks[f.name])
         if not self.lr > 0:
             raise ValueError(f"`lr` must be positive, got {self.lr}")
+        if self.augment_strength > STRONGEST:
+            raise ValueError(f"`augment_strength` must be at most {STRONGEST}, got {self.augment_strength}")
+        if not self.augment and self.augment_strength != 1:
+            raise ValueError(f"`augment_strength` (={self.augment_strength}): without `augment` nothing is changed")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"`layer_decay` must lie within 0 and 1, got {self.layer_decay}")
         if self.ema is not None and not 0 <= self.ema < 1:

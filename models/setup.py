@@ -34,7 +34,7 @@ def data_for(config: Config) -> Data:
         return pairs(source, channels=channels, crop=size, crops=config.crops, **reading)
     shared: dict[str, Any] = {
         "size": size, "channels": channels, "seed": config.seed, "examples": config.examples,
-        "augment": config.augment, "centred": config.net == "diffusion",
+        "augment": config.augment, "strength": config.augment_strength, "centred": config.net == "diffusion",
     }  # fmt: skip
     if config.net == "classifier":
         shared["statistics"] = backbones.statistics(config.options.get("model", ""))

@@ -2,6 +2,8 @@
 
 preprocess.py   from pixels to the input of a network
 classes.py      images of classes: digits, torchvision's sets, a folder a class
+sets.py         torchvision's sets, as its files have them
+changes.py      random changes of images to train on
 trees.py        which files of a tree of folders belong to which class and part
 pages.py        pages of digits with the class of every pixel
 masks.py        folders of images and masks; mask_files.py: values and palettes of a mask, classes.txt

@@ -10,26 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets import MNIST, USPS, FashionMNIST
-from torchvision.transforms import v2
 
 from torchops.files.images import MAX_PIXELS
 from torchops.models.backbones import IMAGENET
 
+from .changes import changes
 from .found import DataError, Found, counted, listed, readable
-from .loading import Data, Images
+from .loading import Data, Images, scaled
 from .preprocess import Preprocess
+from .sets import TORCHVISION, known
 from .trees import find
 
-TORCHVISION: dict[str, tuple[Any, str]] = {
-    "mnist": (MNIST, "MNIST/raw"),
-    "fashion-mnist": (FashionMNIST, "FashionMNIST/raw"),
-    "usps": (USPS, "."),
-}
-"""torchvision's sets by name: the class, and where under the root it looks for its files."""
 DATASETS = ("digits", *TORCHVISION)
 FIFTH = 5
 """One in so many samples of each class is held out, where a set does not say which."""
+MOST_BYTES = 1 << 29
+"""Sets in colour that would take more than this, brought to their size, are not, before an image is asked for."""
 AT_RANDOM = "a fifth of every class, chosen at random with seed 0"
 """How they are held out, in words."""
 
@@ -88,7 +84,7 @@ def _chosen(targets: Sequence[int] | Tensor, examples: int | None, seed: int, fo
 
 def named(
     name: str, root: Path, *, size: int, channels: int, seed: int,
-    examples: int | None = None, augment: bool = True, centred: bool = False,
+    examples: int | None = None, augment: bool = True, strength: float = 1.0, centred: bool = False,
     statistics: Mapping[str, Any] = IMAGENET,
 ) -> Data:  # fmt: skip
     """A set by its name; the held-out part is the test set, or a fifth of the digits.
@@ -99,7 +95,8 @@ def named(
         size, channels: of the images, as the network wants them.
         seed: of the choice of `examples`.
         examples: to train on, of each class; None for all.
-        augment: whether images are changed at random while training: handwriting leaned, clothes mirrored.
+        augment: whether images are changed at random while training, as :func:`changes` says.
+        strength: of these changes, a factor.
         centred: normalise to values from -1 to 1, not to mean 0 and standard deviation 1.
         statistics: `mean` and `std` that images in colour are normalised by.
 
@@ -112,52 +109,36 @@ def named(
         parts = [(images[train], targets[train]), (images[val], targets[val])]
         labels, held_out = tuple(map(str, range(10))), AT_RANDOM
     elif name in TORCHVISION:
-        parts, labels = _torchvision(name, root)
+        parts, labels = known(name, root)
         held_out = f"the test set of {name}"
     else:
         raise DataError(f"`dataset` must be one of {', '.join(DATASETS)}, got {name!r}")
     found = Found(held_out=held_out)
     chosen = _chosen(parts[0][1], examples, seed, found)
     parts[0] = (parts[0][0][chosen], parts[0][1][chosen])
+    if channels == 1 and parts[0][0].shape[1] == 3:
+        found.notes.append("the images are in colour, and turned to shades of gray, as `channels` is 1")
     preprocess = Preprocess(channels, size)
-    (x, y), (val_x, val_y) = ((preprocess.resize(images), targets) for images, targets in parts)
+    (x, y), (val_x, val_y) = ((_kept(images, preprocess), targets) for images, targets in parts)
     if centred:
         preprocess = Preprocess(channels, size)
     elif channels == 3:
         preprocess = Preprocess(channels, size, **statistics)
     else:
         preprocess = Preprocess(channels, size, (float(x.mean()),), (float(x.std()),))
-    change = (_flipped() if name == "fashion-mnist" else _written()) if augment else None
+    change = changes(name, size, strength) if augment else None
     for part, targets in (("train", y), ("val", val_y)):
         found.count(part, by_class(labels, targets))
     return Data(Images(x, y, preprocess, change), Images(val_x, val_y, preprocess), labels, preprocess, found=found)
 
 
-def _torchvision(name: str, root: Path) -> tuple[list[tuple[Tensor, Tensor]], tuple[str, ...]]:
-    cls, folder = TORCHVISION[name]
-    parts = []
-    try:
-        for train in (True, False):
-            data = cls(root, train=train, download=True)
-            pixels = torch.as_tensor(data.data)
-            parts.append((pixels.unsqueeze(1).float() / 255, torch.as_tensor(data.targets)))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise DataError(
-            f"{name} is not in {root / folder} and cannot be downloaded ({error}): "
-            "put its unpacked files there, or say with `root` where they are"
-        ) from error
-    return parts, tuple(map(str, getattr(data, "classes", range(10))))
-
-
-def _written() -> v2.Transform:
-    """Random changes for handwriting, which leans and is not quite in the middle."""
-    return v2.RandomAffine(
-        degrees=12, translate=(0.08, 0.08), scale=(0.9, 1.1), shear=8, interpolation=v2.InterpolationMode.BILINEAR
-    )
-
-
-def _flipped() -> v2.Transform:
-    return v2.RandomHorizontalFlip()
+def _kept(images: Tensor, preprocess: Preprocess) -> Tensor:
+    """Images as they are held in memory: brought to their channels and size, float32; or as they are, where that would take
+    much, and they are brought to it one by one. Gray ones are needed all at once, for their mean and deviation."""
+    size = preprocess.size or 0
+    if preprocess.channels == 3 and 4 * 3 * size * size * len(images) > MOST_BYTES:
+        return images
+    return torch.cat([preprocess.resize(scaled(some)) for some in images.split(4096)])
 
 
 class Folder(Dataset[tuple[Tensor, int]]):
@@ -187,7 +168,7 @@ class Folder(Dataset[tuple[Tensor, int]]):
 
 def folder(
     root: Path, *, size: int, channels: int, seed: int,
-    examples: int | None = None, augment: bool = True, centred: bool = False, unlabelled: bool = False,
+    examples: int | None = None, augment: bool = True, strength: float = 1.0, centred: bool = False, unlabelled: bool = False,
     statistics: Mapping[str, Any] = IMAGENET,
     background: str = "white", max_pixels: int = MAX_PIXELS, skip_corrupt: bool = False,
 ) -> Data:  # fmt: skip
@@ -201,7 +182,8 @@ def folder(
         size, channels: of the images, as the network wants them.
         seed: of the choice of `examples`.
         examples: to train on, of each class; None for all.
-        augment: whether images are changed at random while training.
+        augment: whether images are changed at random while training, as :func:`changes` says.
+        strength: of these changes, a factor.
         centred: normalise to values from -1 to 1, not by `statistics`.
         statistics: `mean` and `std` that images in colour are normalised by.
         unlabelled: nobody asks for classes: one will do, or a folder of images.
@@ -250,12 +232,9 @@ def folder(
     parts["train"] = [parts["train"][i] for i in chosen]
     for part, samples in parts.items():
         found.count(part, by_class(classes, [target for _, target in samples]), len(samples))
-    change = v2.Compose(
-        [v2.RandomResizedCrop(size, scale=(0.6, 1.0), antialias=True), v2.RandomHorizontalFlip()]
-    )  # fmt: skip
+    change = changes(None, size, strength) if augment else None
     train_set, val_set, *test_set = (
-        Folder(samples, preprocess, change if augment and part == "train" else None, max_pixels)
-        for part, samples in parts.items()
+        Folder(samples, preprocess, change if part == "train" else None, max_pixels) for part, samples in parts.items()
     )
     return Data(train_set, val_set, classes, preprocess, test_set[0] if test_set else None, found)
 

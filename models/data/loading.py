@@ -36,8 +36,13 @@ class Data:
     """The colour of every class, where masks came with a palette."""
 
 
+def scaled(images: Tensor) -> Tensor:
+    """uint8 to float32 from 0 to 1; what is floating point is that already."""
+    return images if images.is_floating_point() else images.float() / 255
+
+
 class Images(Dataset[tuple[Tensor, Tensor]]):
-    """Images in memory, (N, C, H, W) from 0 to 1, and their targets, with random changes to each."""
+    """Images in memory, (N, C, H, W) of uint8, or from 0 to 1, and their targets, with random changes to each."""
 
     def __init__(
         self,
@@ -53,7 +58,7 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
         return len(self.targets)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image = self.images[index]
+        image = self.preprocess.resize(scaled(self.images[index]))
         if self.augment is not None:
             image = self.augment(image)
         return self.preprocess.normalize(image), self.targets[index]

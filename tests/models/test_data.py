@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
 from torchops.files.images import ImageError
-from torchops.models.data import DataError, Preprocess, Seeded, digits, named, pages, read
+from torchops.models.data import DATASETS, DataError, Preprocess, Seeded, digits, named, pages, read
 from torchops.models.data.classes import few, split
 from torchops.models.data.loading import Batches, train_loader, val_loader
 
@@ -155,7 +155,7 @@ def test_augmented_digits_stay_in_range() -> None:
     assert torch.equal(data.val[0][0], data.val[0][0])
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "usps"])
+@pytest.mark.parametrize("name", DATASETS[1:])
 def test_a_set_that_cannot_be_downloaded_says_what_to_do(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,7 +168,9 @@ def test_a_set_that_cannot_be_downloaded_says_what_to_do(
 
 
 def test_unknown_set() -> None:
-    with pytest.raises(DataError, match="`dataset` must be one of digits, mnist, fashion-mnist, usps, got 'cifar'"):
+    with pytest.raises(
+        DataError, match="`dataset` must be one of digits, mnist, fashion-mnist, usps, cifar10, svhn, got 'cifar'"
+    ):
         named("cifar", Path(), **SIZE)
 
 
