@@ -7,6 +7,7 @@ changes.py      random changes of images to train on
 trees.py        which files of a tree of folders belong to which class and part
 pages.py        pages of digits with the class of every pixel
 masks.py        folders of images and masks; mask_files.py: values and palettes of a mask, classes.txt
+stored.py       bytes of which floats are made after they are cropped
 found.py        what was found, to be said before training
 loading.py      batches that depend on seed, epoch and step only
 """

@@ -19,6 +19,7 @@ from .found import DataError, Found, counted, listed, readable
 from .loading import Data, Images, scaled
 from .preprocess import Preprocess
 from .sets import TORCHVISION, known
+from .stored import as_floats, stored
 from .trees import find
 
 DATASETS = ("digits", *TORCHVISION)
@@ -159,11 +160,12 @@ class Folder(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         path, target = self.samples[index]
-        image = self.preprocess.read(path, max_pixels=self.max_pixels)
+        picture = self.preprocess.picture(path, max_pixels=self.max_pixels)
         if self.augment is None:
-            return self.preprocess(image), target
-        image = Preprocess(self.preprocess.channels).resize(image)
-        return self.preprocess.normalize(self.augment(image)), target
+            return self.preprocess(picture.scaled()), target
+        # a crop is taken before there are floats
+        image = self.augment(stored(Preprocess(self.preprocess.channels).resize(picture.pixels), picture.white))
+        return self.preprocess.normalize(as_floats(image)), target
 
 
 def folder(

@@ -39,7 +39,8 @@ class Picture:
 
     def scaled(self) -> Tensor:
         """The pixels as float32 from 0, black, to 1, white: (C, H, W)."""
-        return self.pixels.float() / self.white
+        # the division makes no second copy: photos are large
+        return self.pixels.to(torch.float32, copy=True).div_(self.white)
 
 
 def read_image(path: Path, *, gray: bool = False, background: str = "white", max_pixels: int = MAX_PIXELS) -> Picture:
@@ -68,8 +69,9 @@ def picture_of(image: Image.Image, *, gray: bool = False, background: str = "whi
         values, white = deep_values(image, background)
         return Picture(values.unsqueeze(0), white, _frames(image))
     image_gray = gray or image.mode in ("1", "L", "LA", "La")
-    decoded = opaque(image, background).convert("L" if image_gray else "RGB")
-    pixels = torch.from_numpy(np.array(decoded))
+    decoded, mode = opaque(image, background), "L" if image_gray else "RGB"
+    # to what it is already, Pillow would make a copy
+    pixels = torch.from_numpy(np.array(decoded if decoded.mode == mode else decoded.convert(mode)))
     pixels = pixels.unsqueeze(0) if pixels.dim() == 2 else pixels.permute(2, 0, 1)
     return Picture(pixels, 255.0, _frames(image))
 
