@@ -19,8 +19,10 @@ from .runs import Row
 
 MOST = 40
 """A table of figures has no more rows: of more classes, the worst are shown."""
-_NAMES = {"lenet": "LeNet", "resnet": "ResNet", "unet": "U-Net", "diffusion": "Diffusion model"}
-_PARTS = {"val": "held out", "test": "test"}
+_NAMES = {
+    "lenet": "LeNet", "resnet": "ResNet", "classifier": "Classifier", "unet": "U-Net", "diffusion": "Diffusion model",
+}  # fmt: skip
+_PARTS = {"val": "held out", "test": "test", "macro": "mean of the classes"}
 _ELSEWHERE = ("data", "dataset", "root", "device", "workers")
 """Options that are told as data, or say where a run is trained."""
 
@@ -76,7 +78,7 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _words(name: str) -> str:
     """A figure's name in words."""
-    return escaped(name.replace("_", " ").replace("iou", "IoU"))
+    return escaped(name.replace("_", " ").replace("iou", "IoU").replace("f1", "F1"))
 
 
 def _figure(value: Any) -> str:
@@ -112,7 +114,7 @@ def _data(found: Found) -> list[str]:
 
 def _figures(net: str, best: Row, summary: Mapping[str, Any]) -> list[str]:
     """Those of the best epoch; and by class, or whatever else they are of."""
-    scalars = best | {name: value for name, value in summary.items() if name.startswith("test_")}
+    scalars = best | {name: value for name, value in summary.items() if name.startswith(("test_", "macro_"))}
     rows = []
     for name, value in scalars.items():
         part, _, what = name.partition("_")
@@ -124,17 +126,19 @@ def _figures(net: str, best: Row, summary: Mapping[str, Any]) -> list[str]:
     labels = list(dict.fromkeys(label for values in of.values() for label in values))
     if not labels:
         return said
-    first = next(iter(of.values()))
+    worst = "f1" if "f1" in of else next(iter(of))
 
     def figure(label: str) -> float:
-        return math.inf if first.get(label) is None else first[label]
+        value = of[worst].get(label)
+        return math.inf if value is None else value
 
     if len(labels) > MOST:
-        said.append(f"Of {len(labels):,} classes, the {MOST} with the smallest {_words(next(iter(of)))}:")
+        said.append(f"Of {len(labels):,} classes, the {MOST} with the smallest {_words(worst)}:")
         labels = sorted(labels, key=figure)[:MOST]
     headings = ["images" if net == "diffusion" else "class", *(_words(name) for name in of)]
     rows = [[escaped(label), *(_figure(values.get(label)) for values in of.values())] for label in labels]
-    return [*said, _table(headings, rows)]
+    said.append(_table(headings, rows))
+    return said if net == "diffusion" else [*said, "How often each was taken for which: `confusion.csv`."]
 
 
 def _by_label(values: Any) -> bool:

@@ -138,6 +138,11 @@ class Run:
         return self.path / "summary.json"
 
     @property
+    def confusion_file(self) -> Path:
+        """How often a class was taken for another, on held-out data, by the best network."""
+        return self.path / "confusion.csv"
+
+    @property
     def card_file(self) -> Path:
         return self.path / "README.md"
 
@@ -203,7 +208,8 @@ class Run:
     def remove_results(self) -> None:
         """Remove what says that the run is done."""
         with self.writing():
-            self.summary_file.unlink(missing_ok=True)
+            for file in (self.summary_file, self.confusion_file):
+                file.unlink(missing_ok=True)
             if self._has_card():
                 self.card_file.unlink()
 

@@ -20,6 +20,7 @@ from .checkpoints import Checkpoint, CheckpointError
 from .data import Data, Preprocess, Seeded
 from .data.masks import IGNORED
 from .diffusion import Diffusion
+from .figures import by_label, ious, mean_of, of_classes, shares, write_confusion
 
 Forward = Callable[..., Tensor]
 Batches = Iterable[Any]
@@ -59,27 +60,10 @@ def _mean(device: torch.device) -> MeanMetric:
     return MeanMetric(nan_strategy=math.nan).to(device)
 
 
-def shares(parts: Tensor, wholes: Tensor) -> list[float | None]:
-    """Quotients of counts; None where there is nothing to have a share of."""
-    return [a / b if b else None for a, b in zip(parts.tolist(), wholes.tolist(), strict=True)]
-
-
-def ious(counts: Tensor) -> list[float | None]:
-    """The intersection over union of every class, by a confusion matrix (K, K); None of a class that is neither there nor
-    predicted."""
-    both = counts.diagonal()
-    return shares(both, counts.sum(0) + counts.sum(1) - both)
-
-
-def mean_of(values: Iterable[float | None]) -> float | None:
-    """The mean of those that there are."""
-    present = [value for value in values if value is not None]
-    return sum(present) / len(present) if present else None
-
-
-def _by_label(labels: Sequence[str], values: Iterable[float | None]) -> dict[str, float | None]:
-    rounded = [None if value is None else round(value, 4) for value in values]
-    return dict(zip(labels, rounded, strict=True))
+def _draw_confusion(counts: Tensor, labels: Sequence[str], folder: Path) -> None:
+    """A confusion matrix (K, K), to look at and to compute with."""
+    pictures.confusion(counts, labels, folder / "confusion.png")
+    write_confusion(counts, labels, folder / "confusion.csv")
 
 
 class Classification:
@@ -116,7 +100,7 @@ class Classification:
             guesses += guess.tolist()
             sure += p.tolist()
         counts = matrix.compute()
-        pictures.confusion(counts, self.data.labels, folder / "confusion.png")
+        _draw_confusion(counts, self.data.labels, folder)
         wrong = sorted((i for i in range(len(truth)) if truth[i] != guesses[i]), key=lambda i: -sure[i])
 
         def draw(chosen: list[int], name: str) -> None:
@@ -130,8 +114,7 @@ class Classification:
 
         draw(torch.linspace(0, len(truth) - 1, min(24, len(truth))).long().tolist(), "predictions.png")
         draw(wrong[:24], "mistakes.png")
-        recall = shares(counts.diagonal(), counts.sum(1))
-        return {"held_out": len(truth), "wrong": len(wrong), "recall": _by_label(self.data.labels, recall)}
+        return {"held_out": len(truth), "wrong": len(wrong), **of_classes(counts, self.data.labels)}
 
 
 def dice_loss(scores: Tensor, truth: Tensor) -> Tensor:
@@ -202,14 +185,15 @@ class Segmentation:
             if len(shown) < 4:
                 shown += zip(self.data.preprocess.undo(x), y, guess, strict=True)
         counts = matrix.compute()
-        pictures.confusion(counts, self.data.labels, folder / "confusion.png")
+        _draw_confusion(counts, self.data.labels, folder)
         images, truth, guesses = zip(*shown[:4], strict=True)
         pictures.overlays(
             images, truth, guesses, self.data.labels, folder / "overlays.png", given=self.data.colours
         )  # fmt: skip
-        said: dict[str, Any] = {"iou": _by_label(self.data.labels, ious(counts))}
+        labels = self.data.labels
+        said: dict[str, Any] = {"iou": by_label(labels, ious(counts)), **of_classes(counts, labels)}
         if self.classes == 2 and self.data.preprocess.channels == 1:
-            said["threshold_iou"] = _by_label(self.data.labels, threshold_iou(self.data))
+            said["threshold_iou"] = by_label(labels, threshold_iou(self.data))
         return said
 
 

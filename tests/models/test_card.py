@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from tests.models.tiny import Silent, tiny
 from torchops.models import load
 from torchops.models.card import MOST, card, escaped
 from torchops.models.data import Data, Found, Preprocess
+from torchops.models.figures import of_classes
 from torchops.models.options import Config
 from torchops.models.runs import CARD_MARK, Run
 from torchops.models.training import train
@@ -106,6 +108,17 @@ def test_of_many_classes_are_the_worst() -> None:
     assert "numpy" not in text
     assert "![a b](a%20b.png)" in text
     assert "those of the test part are not" in text
+
+
+def test_says_the_figures_of_classes_and_their_means() -> None:
+    figures = of_classes(torch.tensor([[3, 1], [0, 0]]), ["a|b", "c"])
+    text = card(Config("classifier"), data_of("a|b", "c"), {"val_accuracy": 0.75}, SUMMARY | figures, [])
+    assert text.startswith("# Classifier: digits\n\nClassifier of 1,234 parameters")
+    assert "| F1, mean of the classes | 0.4286 |" in text
+    assert "| class | precision | recall | F1 |" in text
+    assert "| a\\|b | 1.0000 | 0.7500 | 0.8571 |" in text
+    assert "| c | 0.0000 | n/a | 0.0000 |" in text
+    assert "`confusion.csv`" in text
 
 
 def test_files_left_out_and_options(tmp_path: Path) -> None:

@@ -38,9 +38,9 @@ def test_a_run_fills_its_folder(net: str, tmp_path: Path) -> None:
     summary = train(run.config(), run, Silent())
     names = {path.name for path in run.path.iterdir()}
     pictures = {
-        "lenet": {"confusion.png", "predictions.png", "mistakes.png"},
-        "resnet": {"confusion.png", "predictions.png", "mistakes.png"},
-        "unet": {"confusion.png", "overlays.png"},
+        "lenet": {"confusion.png", "confusion.csv", "predictions.png", "mistakes.png"},
+        "resnet": {"confusion.png", "confusion.csv", "predictions.png", "mistakes.png"},
+        "unet": {"confusion.png", "confusion.csv", "overlays.png"},
         "diffusion": {"samples.png", "steps.png"},
     }[net]
     always = {"README.md", "config.json", "metrics.csv", "summary.json", "best.pt", "last.pt", "curves.png"}

@@ -28,6 +28,10 @@ train = App(help="Train a network; what comes of it is in a folder of its own.")
 app.add_typer(train, name="train")
 
 
+MOST = 20
+"""Figures of more classes are in files, not on the screen."""
+
+
 def _figure(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.4f}"
 
@@ -162,15 +166,30 @@ def _print_summary(run: Run, summary: dict[str, Any]) -> None:
         if name.startswith("val_"):
             shown.add_row(f"{name}, last epoch", _figure(value))
     for name, value in summary.items():
-        if name.startswith(("best_", "test_")):
+        if name.startswith(("best_", "test_", "macro_")):
             shown.add_row(name, str(value) if isinstance(value, int) else _figure(value))
-    for name in ("iou", "threshold_iou", "recognised"):
-        for label, value in summary.get(name, {}).items():
-            shown.add_row(printable(f"{name}, {label}"), _figure(value))
+    for label, value in summary.get("recognised", {}).items():
+        shown.add_row(printable(f"recognised, {label}"), _figure(value))
     shown.add_row("seconds of training", f"{summary['last']['seconds']:.1f}")
     console.print(shown)
+    _print_classes({n: summary[n] for n in ("precision", "recall", "f1", "iou", "threshold_iou") if n in summary})
     pictures = sorted(path.name for path in run.path.glob("*.png"))
     say(f"in {run.path}: {', '.join(pictures)}")
+
+
+def _print_classes(figures: dict[str, dict[str, float | None]]) -> None:
+    """A table of the figures of every class, if there are few; by name and then by class."""
+    labels = list(next(iter(figures.values()), {}))
+    if len(labels) > MOST:
+        say(f"figures of all {len(labels)} classes: summary.json; which was taken for which: confusion.csv")
+    elif labels:
+        shown = table("")
+        shown.add_column("class")
+        for name in figures:
+            shown.add_column(name, justify="right")
+        for label in labels:
+            shown.add_row(printable(label), *(_figure(values[label]) for values in figures.values()))
+        console.print(shown)
 
 
 def _add(net: str, help: str) -> None:
