@@ -14,6 +14,7 @@ inside/                                         filters, feature maps, Grad-CAM 
 data/                                           what they are trained on
 setup.py                                        what a configuration stands for: data, network, task, optimizer
 tasks.py                                        loss, figures and pictures of classification, segmentation, diffusion
+balance.py                                      rare classes weigh more in the loss
 figures.py                                      precision, recall, F1 and IoU of classes; confusion.csv
 training.py  runs.py  state.py                  a run: its folder, what it goes on from, what is left of what fails
 trainer.py  schedule.py  distributed.py         the one loop, on any number of processes

@@ -230,6 +230,10 @@ class Config:
         1.0, "Factor of the random changes, from 0, none, to 2: of angles, shifts, scales, shears, and of what crops leave "
         "out; not of how often images are mirrored.", nets=["lenet", *_TUNED], least=0,
     )  # fmt: skip
+    balance: bool = option(
+        False, "Let classes weigh more in the loss of training the rarer they are; that of held-out data stays as it is.",
+        nets=["lenet", *_TUNED, "unet"],
+    )  # fmt: skip
     background: Literal["white", "black"] = option("white", "Colour that is put behind transparent pixels.")
     max_pixels: int = option(MAX_PIXELS, "Largest number of pixels that an image may have.", least=1)
     skip_corrupt: bool = option(False, "Leave out images that cannot be read, instead of stopping.")

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import backbones
+from .balance import balanced
 from .checkpoints import Checkpoint, CheckpointError, build, file_of, read
 from .data import Data, folder, named, pages, pairs
 from .diffusion import Diffusion
@@ -23,6 +25,11 @@ CHANNELS_LAST = ("unet", "resnet", "classifier")
 
 def data_for(config: Config) -> Data:
     """What a run trains on and is judged by."""
+    data = _data_for(config)
+    return balanced(data) if config.balance and config.net != "diffusion" else data
+
+
+def _data_for(config: Config) -> Data:
     size, source = config.size, None if config.data is None else Path(config.data)
     reading: dict[str, Any] = {
         "background": config.background, "max_pixels": config.max_pixels, "skip_corrupt": config.skip_corrupt,
@@ -97,10 +104,11 @@ def _weights(path: Path, net: str) -> dict[str, Tensor]:
 def task_for(config: Config, data: Data, net: nn.Module) -> Task:
     if isinstance(net, Diffusion):
         return Denoising(data, net, config.judge)
+    weights = torch.tensor(data.weights, device=next(net.parameters()).device) if data.weights else None
     if config.net == "unet":
-        return Segmentation(data)
+        return Segmentation(data, weights)
     # LeNet says log-probabilities, the others logits
-    return Classification(data, nn.NLLLoss() if config.net == "lenet" else nn.CrossEntropyLoss())
+    return Classification(data, F.nll_loss if config.net == "lenet" else F.cross_entropy, weights)
 
 
 def optimizer_for(config: Config, net: nn.Module) -> torch.optim.Optimizer:

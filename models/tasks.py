@@ -67,17 +67,27 @@ def _draw_confusion(counts: Tensor, labels: Sequence[str], folder: Path) -> None
 
 
 class Classification:
-    """One class an image."""
+    """One class an image.
+
+    Args:
+        data: images and their classes.
+        criterion: torch's `nll_loss` or `cross_entropy`.
+        weights: of the classes in the loss of training, (K,), on the network's device; all weigh the same without them. The
+            loss of held-out data does not know them, so that runs can be compared by it.
+    """
 
     key, larger = "val_accuracy", True
 
-    def __init__(self, data: Data, criterion: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self.data, self.criterion = data, criterion
+    def __init__(self, data: Data, criterion: Callable[..., Tensor], weights: Tensor | None = None) -> None:
+        self.data, self.criterion, self.weights = data, criterion, weights
         self.classes = len(data.labels)
 
     def loss(self, forward: Forward, batch: Any) -> Tensor:
         x, y = batch
-        return self.criterion(forward(x), y)
+        if self.weights is None:
+            return self.criterion(forward(x), y)
+        # torch's weighted mean divides by the weights in the batch, which differ between the processes that share it
+        return self.criterion(forward(x), y, weight=self.weights, reduction="none").mean()
 
     def evaluate(self, forward: Forward, batches: Batches, device: torch.device, part: str = "val") -> Figures:
         loss = _mean(device)
@@ -133,32 +143,38 @@ def dice_loss(scores: Tensor, truth: Tensor) -> Tensor:
     return ((1 - 2 * both / sizes.clamp(min=1)) * shown).sum(1) / shown.sum(1).clamp(min=1)
 
 
-def pixel_loss(scores: Tensor, truth: Tensor) -> Tensor:
+def pixel_loss(scores: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
     """Cross-entropy, the mean over the pixels of an image that are not ignored: (N, K, H, W) and (N, H, W) to (N,).
 
-    An image of ignored pixels has no loss.
+    An image of ignored pixels has no loss. Pixels count as their class weighs, (K,), if it does; the mean is by their number.
     """
-    each = F.cross_entropy(scores, truth, ignore_index=IGNORED, reduction="none")
+    each = F.cross_entropy(scores, truth, weights, ignore_index=IGNORED, reduction="none")
     return each.flatten(1).sum(1) / (truth != IGNORED).flatten(1).sum(1).clamp(min=1)
 
 
 class Segmentation:
     """One class a pixel: cross-entropy and Dice; the figure is the mean intersection over union of the classes that are there
-    or predicted."""
+    or predicted.
+
+    Args:
+        data: images and the classes of their pixels.
+        weights: of the classes in the cross-entropy of training, (K,), on the network's device; all weigh the same without
+            them, as they do in the Dice loss and in that of held-out data.
+    """
 
     key, larger = "val_iou", True
 
-    def __init__(self, data: Data) -> None:
-        self.data, self.classes = data, len(data.labels)
+    def __init__(self, data: Data, weights: Tensor | None = None) -> None:
+        self.data, self.classes, self.weights = data, len(data.labels), weights
 
     @staticmethod
-    def losses(scores: Tensor, truth: Tensor) -> Tensor:
+    def losses(scores: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
         """Of every image: (N,). Means over pixels come before those over images, so that processes can share a batch."""
-        return pixel_loss(scores, truth) + dice_loss(scores, truth)
+        return pixel_loss(scores, truth, weights) + dice_loss(scores, truth)
 
     def loss(self, forward: Forward, batch: Any) -> Tensor:
         x, y = batch
-        return self.losses(forward(x).float(), y).mean()
+        return self.losses(forward(x).float(), y, self.weights).mean()
 
     def evaluate(self, forward: Forward, batches: Batches, device: torch.device, part: str = "val") -> Figures:
         loss = _mean(device)

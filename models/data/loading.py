@@ -34,6 +34,8 @@ class Data:
     """The value of every class in the masks; empty where there are no masks in files."""
     colours: tuple[tuple[int, int, int], ...] = ()
     """The colour of every class, where masks came with a palette."""
+    weights: tuple[float, ...] = ()
+    """Of every class, in the loss of training; empty where all weigh the same."""
 
 
 def scaled(images: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ def test_two_processes_train_as_one(net: str, tmp_path: Path) -> None:
         "from tests.models.rounding import Keeper; from tests.models.tiny import tiny\n"
         "from torchops.models.runs import Run; from torchops.models.training import train\n"
         "run, net = Run(Path(sys.argv[1])), sys.argv[2]\n"
-        "train(tiny(net, lr=2e-3), run, Keeper(run))"
+        "train(tiny(net, lr=2e-3, balance=net == 'unet'), run, Keeper(run))"
     )
     script = tmp_path / "script.py"
     script.write_text(code)
