@@ -1,0 +1,72 @@
+"""`python -m bench.predict_memory [side ...]`: memory that `torchops predict` takes for a pixel, and seconds, of a U-Net.
+
+The command runs in a process of its own on a square image of noise, and once on one of 64 x 64 pixels, whose peak is taken off;
+with the tiles of its default, of 512 and 256 pixels, and with one that is the whole image. The U-Net is that of
+`torchops train unet`, width 16, depth 3, 11 classes: what it has learned takes no memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from torchops.models import Checkpoint, build
+from torchops.models.data import Preprocess
+
+TILES = ("whole", "default", "512", "256")
+
+
+def save_net(path: Path) -> None:
+    """A U-Net as `torchops train unet` begins with."""
+    options = {"classes": 11, "channels": 1, "width": 16, "depth": 3}
+    torch.manual_seed(0)
+    labels = ["paper", *map(str, range(10))]
+    preprocess = Preprocess(1, None, (0.5,), (0.5,)).as_dict()
+    Checkpoint("unet", options, build("unet", **options).state_dict(), labels, preprocess).save(path)
+
+
+def predict(net: Path, image: Path, tile: str, side: int) -> tuple[int, float]:
+    """The largest memory of the command in bytes, and its seconds."""
+    command = [sys.executable, "-m", "torchops", "predict", str(net), str(image), "--device", "cpu"]
+    command += ["--out", str(image.parent / "out"), "--max-pixels", str(2**40)]
+    # a multiple of what the network pools together
+    command += {"default": [], "whole": ["--tile", str(-(side // -8) * 8)]}.get(tile, ["--tile", tile])
+    began = time.monotonic()
+    silent = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    child = os.posix_spawn(sys.executable, command, os.environ, file_actions=silent)
+    _, status, usage = os.wait4(child, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)}: exit code {os.waitstatus_to_exitcode(status)}")
+    # Linux counts kilobytes, macOS bytes
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), time.monotonic() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.predict_memory", description=__doc__.splitlines()[0])
+    parser.add_argument("sides", type=int, nargs="*", default=[2048, 4096], help="height and width of the images")
+    parser.add_argument("--tile", choices=TILES, action="append", help="how it is seen, again for more; all by default")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        net = Path(folder) / "net.pt"
+        save_net(net)
+        for side in (64, *asked.sides):
+            Image.effect_noise((side, side), 64).save(Path(folder) / f"{side}.png")
+        least, _ = predict(net, Path(folder) / "64.png", "default", 64)
+        print(f"an image of 64 x 64 pixels: {least / 2**20:.0f} MiB")
+        print("| side | tiles | bytes a pixel | MiB | s |\n|---:|---|---:|---:|---:|")
+        for side in asked.sides:
+            for tile in asked.tile or TILES:
+                most, seconds = predict(net, Path(folder) / f"{side}.png", tile, side)
+                each = (most - least) / side**2
+                print(f"| {side} | {tile} | {each:.0f} | {most / 2**20:.0f} | {seconds:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
