@@ -152,17 +152,17 @@ def digits(tiny: bool) -> Iterator[Config]:
 
 @contextmanager
 def photos(tiny: bool) -> Iterator[Config]:
-    """`torchops train resnet --data FOLDER --size 96`: JPEGs of 320 x 256 pixels."""
+    """`torchops train resnet --data FOLDER --size 64`: 400 JPEGs of 320 x 256 pixels."""
     with tempfile.TemporaryDirectory() as folder:
-        save_photos(Path(folder), *((4, 40, 32) if tiny else (40, 320, 256)))
-        yield Config.asked("resnet", data=folder, size=32 if tiny else 96, **({"batch_size": 8} if tiny else {}))
+        save_photos(Path(folder), *((4, 40, 32) if tiny else (100, 320, 256)))
+        yield Config.asked("resnet", data=folder, size=32 if tiny else 64, **({"batch_size": 8} if tiny else {}))
 
 
 @contextmanager
 def large_photos(tiny: bool) -> Iterator[Config]:
-    """The same of JPEGs of 1000 x 800 pixels, brought to 64 pixels: to read them takes longer than to train."""
+    """The same with 200 JPEGs of 1000 x 800 pixels."""
     with tempfile.TemporaryDirectory() as folder:
-        save_photos(Path(folder), *((4, 100, 80) if tiny else (24, 1000, 800)))
+        save_photos(Path(folder), *((4, 100, 80) if tiny else (50, 1000, 800)))
         yield Config.asked("resnet", data=folder, size=32 if tiny else 64, **({"batch_size": 8} if tiny else {}))
 
 

@@ -166,7 +166,7 @@ class Trainer:
 
     def _check_weights(self) -> None:
         """See that what is saved is sound: the last step may have left what no loss has seen."""
-        if not finite(self.net.state_dict(), self.judged.state_dict()):
+        if not finite(self.net.state_dict(), None if self.average is None else self.judged.state_dict()):
             self._diverged("a weight", math.nan)
 
     def ended(self) -> bool:
