@@ -23,7 +23,7 @@ _NAMES = {
     "lenet": "LeNet", "resnet": "ResNet", "classifier": "Classifier", "unet": "U-Net", "diffusion": "Diffusion model",
 }  # fmt: skip
 _PARTS = {"val": "held out", "test": "test", "macro": "mean of the classes"}
-_ELSEWHERE = ("data", "dataset", "root", "device", "workers")
+_ELSEWHERE = ("data", "dataset", "root", "device", "workers", "log")
 """Options that are told as data, or say where a run is trained."""
 
 

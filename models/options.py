@@ -272,6 +272,10 @@ class Config:
         "Keep the channels of a pixel side by side in memory; done for U-Net, ResNet, other classifiers and on a GPU.",
     )
     device: str | None = option(None, "Device to compute on: cpu, cuda or cuda:1; a GPU by default, if there is one.")
+    log: Literal["none", "tensorboard"] = option(
+        "none",
+        "What is written beside metrics.csv: for tensorboard, figures of every epoch and the pictures at the end.",
+    )
     workers: int = option(0, "Number of processes that read images; without any, the training process does.", least=0)
     cycles: list[int] = field(default_factory=list)
     """Numbers of epochs that were asked for before the run was extended; after each, the learning rate rises again."""
@@ -327,7 +331,7 @@ class Config:
             names: the options that count in it; all by default.
 
         Raises:
-            ValueError: if anything differs but `device`, `workers` and a larger number of `epochs`.
+            ValueError: if anything differs but `device`, `workers`, `log` and a larger number of `epochs`.
         """
         here = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("options", "cycles")}
         values, others = here | self.options, {**vars(asked), **asked.options}
@@ -339,10 +343,10 @@ class Config:
         for name in counts:
             before, now = values.get(name), others.get(name)
             if name not in (*_FREE, "epochs") and not _same(before, now):
-                free = " and ".join(f"`{name}`" for name in _FREE)
+                *most, last = (f"`{name}`" for name in _FREE)
                 raise ValueError(
                     f"`{name}` (={_told(now)}): the run was started with {_told(before)}; "
-                    f"only {free} may differ, and `epochs` may grow"
+                    f"only {', '.join(most)} and {last} may differ, and `epochs` may grow"
                 )
         moved: dict[str, Any] = {name: getattr(asked, name) for name in _FREE if name in counts}
         if "epochs" in counts and asked.epochs > self.epochs:
@@ -350,9 +354,9 @@ class Config:
         return dataclasses.replace(self, **moved)
 
 
-_FREE = ("device", "workers")
-"""Options that say where a run is trained, not what is."""
-HERE = (*_FREE, "data", "root")
+_FREE = ("device", "workers", "log")
+"""Options that say where a run is trained and what is told of it, not what is trained."""
+HERE = ("device", "workers", "data", "root")
 """Options that may differ between the machines that train a run together."""
 
 

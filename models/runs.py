@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from torchops.files import not_a_file, replacing
+from torchops.files.names import is_hidden
 
 from .checkpoints import CheckpointError
 from .options import Config
@@ -199,6 +200,14 @@ class Run:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         self.write(self.summary_file.name, json.dumps(summary, indent=2) + "\n")
+
+    def summary(self) -> dict[str, Any]:
+        """What it says at the end."""
+        return json.loads(self.summary_file.read_text(encoding="utf-8"))
+
+    def pictures(self) -> list[Path]:
+        """What is drawn in the folder, by name."""
+        return sorted(file for file in self.path.glob("*.png") if not is_hidden(file.name))
 
     def write_card(self, text: str) -> None:
         """Write README.md; one that somebody else has written stays."""

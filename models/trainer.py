@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from torchops._version import __version__
-from torchops.files.names import is_hidden
 from torchops.torch_internals import BatchNorm
 
 from . import pictures
@@ -384,6 +383,6 @@ class Trainer:
 
     def _write_card(self, summary: dict[str, Any]) -> None:
         run = self.run_folder
-        drawn = [file.name for file in run.path.glob("*.png") if not is_hidden(file.name)]
+        drawn = [file.name for file in run.pictures()]
         # the configuration in the folder names the weights that a run which was gone on with had begun with
         run.write_card(card(run.config(), self.data, self.rows[self.best], summary, drawn))

@@ -14,6 +14,7 @@ from torchops import backend
 from .checkpoints import CheckpointError
 from .data import DataError
 from .distributed import Elsewhere, Processes
+from .logs import check_log, logged
 from .options import Config
 from .runs import Run
 from .state import difference
@@ -33,7 +34,7 @@ def train(
         run: the folder, made if it is not there.
         watcher: is told of what was found, and of every step and epoch.
         resume: go on where the folder's last checkpoint stands. Of the folder's own configuration, `config` may differ in
-            `device` and `workers`, and ask for more epochs: these are a cycle of their own, see :func:`rate`.
+            `device`, `workers` and `log`, and ask for more epochs: these are a cycle of their own, see :func:`rate`.
         processes: those that train; if they have not met yet, they do so here.
 
     Returns:
@@ -42,6 +43,7 @@ def train(
     Raises:
         DataError, CheckpointError, ImageError: if data or a file of weights are not what they should be, or the folder is
             another process's or cannot be written.
+        ModuleNotFoundError: without what `log` takes.
         ValueError: if the configuration cannot be, or is not that of the run.
         Elsewhere: if it was another process that failed.
         Interrupted: after Ctrl-C. The state is saved, and `resume` goes on.
@@ -59,6 +61,8 @@ def train(
         first, goes_on = processes.from_first((config, goes_on))
         config = first.at(config)
         with processes.as_one():
+            if processes.first:
+                check_log(config)
             processes = stack.enter_context(_computing(config, processes))
             # what it once started from may be gone by now
             weights = config.weights if processes.first and not goes_on else None
@@ -81,6 +85,8 @@ def train(
             elif processes.first:
                 # the folder is made only now: a run that is refused leaves none
                 stack.enter_context(run.begun(config))
+        if processes.first:
+            trainer.watcher = stack.enter_context(logged(config, run, watcher))
         return trainer.train()
 
 

@@ -47,7 +47,7 @@ def test_options_beside_resume(finished: Path, tmp_path: Path) -> None:
     for options, match in (
         (
             ("--lr", 0.1),
-            "--lr 0.1: the run was started with 0.002; only --device and --workers may differ, and --epochs",
+            "--lr 0.1: the run was started with 0.002; only --device, --workers and --log may differ, and --epochs",
         ),
         (("--no-augment",), "--augment no: the run was started with yes"),
         (("--norm", "after"), "--norm after: the run was started with none"),

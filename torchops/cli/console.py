@@ -156,7 +156,8 @@ def one_line_errors(
         warn(stopped)
         raise typer.Exit(130) from None
     except ModuleNotFoundError as error:
-        fail(lacking.format(error.name))
+        # who knows what to install has said it
+        fail(error if "pip install" in str(error) else lacking.format(error.name))
     except told as error:
         if isinstance(error, OSError) and error.filename is not None and error.strerror:
             fail(f"{printable(error.filename)}: {error.strerror}")

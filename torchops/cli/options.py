@@ -17,7 +17,7 @@ from .console import Backend, choices, in_flags
 _PATH = Option(None, "Folder that the run is written to; runs/NET-TIME by default.", path=True)
 _RESUME = Option(
     None, "Folder of a run to go on with, as it was asked for; beside it, `epochs` may ask for more, "
-    "`device` and `workers` may differ.", path=True,
+    "`device`, `workers` and `log` may differ.", path=True,
 )  # fmt: skip
 _LIST = Option(False, "Say which images, classes and network would be trained, and stop.")
 

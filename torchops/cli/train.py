@@ -173,8 +173,7 @@ def _print_summary(run: Run, summary: dict[str, Any]) -> None:
     shown.add_row("seconds of training", f"{summary['last']['seconds']:.1f}")
     console.print(shown)
     _print_classes({n: summary[n] for n in ("precision", "recall", "f1", "iou", "threshold_iou") if n in summary})
-    pictures = sorted(path.name for path in run.path.glob("*.png"))
-    say(f"in {run.path}: {', '.join(pictures)}")
+    say(f"in {run.path}: {', '.join(file.name for file in run.pictures())}")
 
 
 def _print_classes(figures: dict[str, dict[str, float | None]]) -> None:
