@@ -16,7 +16,6 @@ import json
 import os
 import re
 import statistics
-import subprocess
 import time
 import traceback
 import warnings
@@ -45,7 +44,7 @@ from torchops.measure.race import race, ratio
 from torchops.measure.rivals import threads
 
 from .networks import MORE, NETWORKS, OURS, in_torch_nn
-from .provenance import provenance
+from .provenance import commit, provenance
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "out" / "compiled.json"
@@ -244,13 +243,6 @@ def _write(file: Path, results: dict[str, Any]) -> None:
         beside.write_text(json.dumps(results, indent=1, default=str))
 
 
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
-
-
 def _number(number: float | None, form: str = ".2f") -> str:
     return "-" if number is None else format(number, form)
 
@@ -357,7 +349,7 @@ def main() -> None:
             print(f"written: {PICTURE}")
         return
     warnings.filterwarnings("ignore")
-    commit = _commit()
+    at = commit()
     with threads(1):
         for stage in asked.stage or STAGES:
             run: dict[str, Callable[[str], dict[str, Any]]] = {
@@ -379,7 +371,7 @@ def main() -> None:
                 results = _read(asked.file)
                 results["machine"] = provenance(asked.rounds, "") | {"date": str(date.today())}
                 order = {known: results["networks"].get(known, {}) for known in BUILDS}
-                order[name] = order[name] | {key: row | {"commit": commit} for key, row in found.items()}
+                order[name] = order[name] | {key: row | {"commit": at} for key, row in found.items()}
                 results["networks"] = {known: row for known, row in order.items() if row}
                 _write(asked.file, results)
                 print(f"{stage} {name}, {time.perf_counter() - start:.0f} s: {found}", flush=True)

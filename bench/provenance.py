@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +30,13 @@ def provenance(rounds: int, note: str) -> dict[str, Any]:
         "note": note,
         "roofs": asdict(device_of(torch.empty(0, device="cuda"))) if on_gpu else None,
     }
+
+
+def commit() -> str:
+    """Of the checkout that runs."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def _driver() -> str:
