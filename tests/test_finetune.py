@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from bench import finetune
 from bench.finetune import EXAMPLES, FEWEST, PHOTOS, SIDE, by_type, counts, lite0, photos, split, table
 from bench.networks import NETWORKS
 
@@ -104,3 +107,33 @@ def test_table_has_a_line_for_images_and_epochs() -> None:
         "| photos, 10 | 30.0 | 70.0, 80.0; mean 75.0 | 25.0; mean 25.0 | +45.0 |",
         "| photos, 40 | 30.0 | - | 50.0; mean 50.0 | - |",
     ]
+
+
+def test_runs_differ_in_weights_alone_and_replace_the_same_ones_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("timm", reason="its version is told")
+    for n in range(1, 16):
+        written(tmp_path / "sprites" / f"{n}.gif")
+    types = tmp_path / "types.csv"
+    types.write_text("\n".join(f"{n},{'Fire' if n % 2 else 'Water'}" for n in range(1, 16)))
+    asked: list[list[str]] = []
+
+    def trained(data: Path, out: Path, options: Iterable[str]) -> dict[str, float]:
+        asked.append(list(options))
+        assert (data / "Fire" / "1.gif").exists()
+        return {"val_accuracy": 0.75 if "--weights" in asked[-1] else 0.5, "seconds": 1.0}
+
+    monkeypatch.setattr(finetune, "train", trained)
+    monkeypatch.setattr(finetune, "lite0", dict)
+    file, kept = tmp_path / "finetune.json", tmp_path / "kept"
+    options = ["--pokemon", str(tmp_path / "sprites"), "--types", str(types), "--seeds", "4", "--file", str(file)]
+    for more in ([], ["--out", str(kept), "--epochs", "10"]):
+        monkeypatch.setattr("sys.argv", ["finetune", *options, *more])
+        finetune.main()
+    fine_tuned, scratch = asked[-2:]
+    assert fine_tuned == [*scratch, "--weights", str(kept / "lite0.pt")]
+    assert (kept / "lite0.pt").is_file()
+    assert len(asked) == 4
+    assert len(json.loads(file.read_text())["runs"]) == 2
+    assert "| pokemon, 10 | 66.7 | 75.0; mean 75.0 | 50.0; mean 50.0 | +25.0 |" in capsys.readouterr().out
