@@ -83,7 +83,7 @@ def test_what_differs_is_refused(finished: Run) -> None:
         ("lr", 0.1, "0.001"), ("seed", 3, "0"), ("examples", 5, "4"), ("patience", 1, "none"), ("augment", False, "yes"),
     ):  # fmt: skip
         with pytest.raises(
-            ValueError, match=rf"`{name}` \(=.*\): the run was started with {before}; only `device` and"
+            ValueError, match=rf"`{name}` \(=.*\): the run was started with {before}; only `device`, `workers` and"
         ):
             train(dataclasses.replace(config, **{name: changed}), finished, Silent(), resume=True)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"`norm` \(=after\): the run was started with before"):
