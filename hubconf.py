@@ -45,7 +45,7 @@ def classifier(checkpoint: str | None = None, **options: Any) -> nn.Module:
 
 
 def unet(checkpoint: str | None = None, **options: Any) -> nn.Module:
-    """U-Net; without a checkpoint, `classes` says how many there are."""
+    """U-Net; without a checkpoint, `classes` says how many there are; its `encoder` may be one of timm, as "timm:resnet18"."""
     return _entry("unet", checkpoint, options)
 
 

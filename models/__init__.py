@@ -2,6 +2,7 @@
 
 lenet.py  resnet.py  unet.py  diffusion.py      one network a file, to be read at a sitting
 backbones.py                                    classifiers of torchvision and timm, with our layers
+encoded.py                                      a U-Net whose encoder is one of timm
 checkpoints.py                                  networks by name and as files
 archives.py  validation.py  weights.py          what such a file may hold, and whose weights a network can take
 trained.py                                      a trained network asked about an image
@@ -31,11 +32,13 @@ need the extra `models`.
 from .backbones import classifier
 from .checkpoints import Checkpoint, CheckpointError, build, load
 from .diffusion import Diffusion
+from .encoded import EncodedUNet
 from .lenet import LeNet
 from .resnet import resnet
 from .unet import UNet
 from .weights import load_backbone
 
 __all__ = [
-    "Checkpoint", "CheckpointError", "Diffusion", "LeNet", "UNet", "build", "classifier", "load", "load_backbone", "resnet",
+    "Checkpoint", "CheckpointError", "Diffusion", "EncodedUNet", "LeNet", "UNet", "build", "classifier", "load",
+    "load_backbone", "resnet",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -55,37 +55,38 @@ def classifier(model: str, classes: int = 1000, *, weights: str | None = None, c
     library, name = find(model)
     if weights not in (None, "DEFAULT"):
         raise ValueError(f"`weights` must be a file, a run or DEFAULT, got {shown(weights)}")
-    net = _untrained(library, name, classes)
+    net = untrained(library, name, classes)
     if weights is not None:
-        take_over(net, _trained(library, name), head(net))
+        take_over(net, trained(library, name), head(net))
     return convert(net, inplace=True)[0] if converted else net
 
 
-def find(model: str) -> tuple[str, str]:
-    """The library and the name in it that `model` says.
+def find(model: str, argument: str = "model", libraries: Sequence[str] = LIBRARIES) -> tuple[str, str]:
+    """The library, one of some, and the name in it that `model`, or another argument, says.
 
     Raises:
-        TypeError, ValueError, ModuleNotFoundError: as :func:`classifier`.
+        TypeError, ValueError, ModuleNotFoundError: as :func:`classifier`, by the argument's name.
     """
+    wanted = " or ".join(f"{library}:NAME" for library in libraries)
     if not isinstance(model, str):
-        raise TypeError(f"`model` must be torchvision:NAME or timm:NAME, got {type(model).__name__}")
-    if (found := NAME.fullmatch(model)) is None:
-        raise ValueError(f"`model` must be torchvision:NAME or timm:NAME, got {shown(model)}")
+        raise TypeError(f"`{argument}` must be {wanted}, got {type(model).__name__}")
+    if (found := NAME.fullmatch(model)) is None or found[1] not in libraries:
+        raise ValueError(f"`{argument}` must be {wanted}, got {shown(model)}")
     library, name = found.groups()
-    module = _library(library)
+    module = library_of(library, argument)
     known = module.models.list_models(module.models) if library == "torchvision" else module.list_models()
     if name.partition(".")[0] not in known or ("." in name and name not in _tagged(library)):
         close = difflib.get_close_matches(name, [*known, *(_tagged(library) if "." in name else [])])
         meant = f"; it has {', '.join(close)}" if close else ""
-        raise ValueError(f"`model` (={model}): {library} has no classifier {name}{meant}")
+        raise ValueError(f"`{argument}` (={model}): {library} has no classifier {name}{meant}")
     return library, name
 
 
-def statistics(model: str) -> dict[str, tuple[float, ...]]:
+def statistics(model: str, argument: str = "model") -> dict[str, tuple[float, ...]]:
     """Mean and standard deviation, by channel, of the images that a model's trained weights know; else those of ImageNet."""
-    library, name = find(model)
+    library, name = find(model, argument)
     if library == "timm":
-        found = _library("timm").get_pretrained_cfg(name)
+        found = library_of("timm").get_pretrained_cfg(name)
         if found is not None:
             return {"mean": tuple(found.mean), "std": tuple(found.std)}
     return IMAGENET
@@ -101,12 +102,16 @@ def head(net: nn.Module) -> tuple[str, ...]:
     return tuple(f"{name}." for name in names)
 
 
-def stages(net: nn.Module) -> Iterator[list[nn.Parameter]]:
+def stages(net: nn.Module, ends: tuple[str, ...] | None = None) -> Iterator[list[nn.Parameter]]:
     """Parameters from the image to the classes, by stage: the children of the trunk, what comes before and after it, the head.
 
     The trunk is the innermost module that holds more than `TRUNK` of the layers; norms belong to the layers before them.
+
+    Args:
+        net: the network.
+        ends: how the names of the tensors begin that are the last stage, if these are others than the head's.
     """
-    ends = head(net)
+    ends = head(net) if ends is None else ends
     layers = [name for name in _layers(net) if not name.startswith(ends)]
     trunk = ""
     while True:
@@ -179,36 +184,38 @@ def _layers(net: nn.Module) -> list[str]:
     return [name for name, p in net.named_parameters() if p.dim() > 1 and name.endswith(".weight")]
 
 
-def _library(name: str) -> Any:
+def library_of(name: str, argument: str = "model") -> Any:
+    """The library, which an argument needs."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"`model` needs {error.name}: pip install {name}", name=error.name) from error
+        raise ModuleNotFoundError(f"`{argument}` needs {error.name}: pip install {name}", name=error.name) from error
 
 
 def _tagged(library: str) -> list[str]:
     """Names of timm with the tags of their weights."""
-    return list(_library("timm").list_pretrained()) if library == "timm" else []
+    return list(library_of("timm").list_pretrained()) if library == "timm" else []
 
 
-def _untrained(library: str, name: str, classes: int) -> nn.Module:
+def untrained(library: str, name: str, classes: int) -> nn.Module:
+    """A library's model with random weights."""
     net: nn.Module
     if library == "timm":
-        net = _library("timm").create_model(name, pretrained=False, num_classes=classes)
+        net = library_of("timm").create_model(name, pretrained=False, num_classes=classes)
     else:
         drawn = {"init_weights": True, **_AUXILIARY[name]} if name in _AUXILIARY else {}
-        net = _library("torchvision").models.get_model(name, weights=None, num_classes=classes, **drawn)
+        net = library_of("torchvision").models.get_model(name, weights=None, num_classes=classes, **drawn)
     return net
 
 
-def _trained(library: str, name: str) -> dict[str, Tensor]:
+def trained(library: str, name: str) -> dict[str, Tensor]:
     """The weights that a library has of a model.
 
     Raises:
         ValueError: if it has none.
         ConnectionError: if they cannot be downloaded.
     """
-    module = _library(library)
+    module = library_of(library)
     if library == "timm" and name not in {*_tagged("timm"), *(n.partition(".")[0] for n in _tagged("timm"))}:
         raise ValueError(f"`weights` (=DEFAULT): timm has no weights of {name}")
     try:

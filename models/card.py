@@ -60,7 +60,7 @@ def card(config: Config, data: Data, best: Row, summary: Mapping[str, Any], pict
         "## Options",
         _table(("option", "value"), _options(config)),
         "## Limits",
-        "\n".join(f"- {limit}" for limit in _limits(config.net, data)),
+        "\n".join(f"- {limit}" for limit in _limits(config, data)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -166,7 +166,8 @@ def _told(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _limits(net: str, data: Data) -> list[str]:
+def _limits(config: Config, data: Data) -> list[str]:
+    net = config.net
     preprocess = data.preprocess
     colours = "shades of gray" if preprocess.channels == 1 else "colour"
     if net == "diffusion":
@@ -190,5 +191,7 @@ def _limits(net: str, data: Data) -> list[str]:
         "The figures are of images as those it was trained on: with other cameras, places or people it may do worse.",
     ]
     if net == "unet":
-        limits.append("Large images need much memory: `--tile 512` sees them tile by tile, and says the same.")
+        # an encoder may look at the whole image
+        same = "" if config.options.get("encoder") else ", and says the same"
+        limits.append(f"Large images need much memory: `--tile 512` sees them tile by tile{same}.")
     return limits

@@ -22,6 +22,7 @@ from torchops.files.tensors import save_tensors
 from .archives import Contents, Oversized, look
 from .backbones import OnMeta, classifier
 from .diffusion import Diffusion
+from .encoded import EncodedUNet
 from .lenet import LeNet
 from .resnet import resnet
 from .trained import furnish
@@ -43,8 +44,12 @@ def _lenet(pool: str = "max", **options: Any) -> LeNet:
     return LeNet(pool=POOLS[pool], **options)
 
 
+def _unet(encoder: str | None = None, **options: Any) -> UNet | EncodedUNet:
+    return UNet(**options) if encoder is None else EncodedUNet(encoder=encoder, **options)
+
+
 NETS: dict[str, Callable[..., nn.Module]] = {
-    "lenet": _lenet, "resnet": resnet, "classifier": classifier, "unet": UNet, "diffusion": Diffusion,
+    "lenet": _lenet, "resnet": resnet, "classifier": classifier, "unet": _unet, "diffusion": Diffusion,
 }  # fmt: skip
 
 
@@ -54,7 +59,8 @@ def build(net: str, *, layers: str = "torchops", **options: Any) -> nn.Module:
     Args:
         net: "lenet", "resnet", "classifier", "unet" or "diffusion".
         layers: "torchops", or "torch" for torch.nn's layers, as far as it has them.
-        **options: arguments of the network; `pool` of LeNet is "max", "avg" or "min".
+        **options: arguments of the network; `pool` of LeNet is "max", "avg" or "min". With an `encoder`, "unet" is an
+            :class:`EncodedUNet`.
 
     >>> from torchops.models import build
     >>> sum(p.numel() for p in build("lenet", pool="min").parameters())
@@ -138,7 +144,8 @@ class Checkpoint:
         options = {**self.options, **overrides}
         try:
             # this has shapes, but no memory: options of our own networks may say anything
-            with OnMeta() if self.net == "classifier" else torch.device("meta"):
+            foreign = self.net == "classifier" or options.get("encoder") is not None
+            with OnMeta() if foreign else torch.device("meta"):
                 own = build(self.net, **options).state_dict()
             state = fitted(own, self.state)
             model = build(self.net, **options)

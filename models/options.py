@@ -21,7 +21,9 @@ STRONGEST = 2
 _OF_CLASSES = ("lenet", "resnet", "classifier", "diffusion")
 """Networks that are trained on images of classes, or on images alone."""
 _TUNED = ("resnet", "classifier")
-"""Networks that trained weights are to be had for."""
+"""Networks that trained weights are to be had for, as they are for the encoder of a U-Net."""
+_OF_THE_ENCODER = ("depth", "dilations", "padding_mode")
+"""Options of a U-Net that an encoder has its own for."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,18 @@ class NetworkOptions:
         16, "Width of the first level, in channels; every deeper level has twice as many.",
         nets=["unet", "diffusion"], diffusion={"default": 32},
     )  # fmt: skip
-    depth: int = option(
+    encoder: str | None = option(
+        None, "Network of timm that the U-Net goes down by, as timm:resnet18; without it, convolutions of its own. `width` is "
+        "that of the way up then.", nets=["unet"],
+    )  # fmt: skip
+    depth: int | None = option(
         3, "How often the network halves the image's height and width.", nets=["resnet", "unet", "diffusion"],
         resnet={"default": 18, "help": "Number of layers of the ResNet: 18, 34, 50, 101 or 152."},
+        unet={
+            "default": None,
+            "help": "How often the network halves the image's height and width: 3 times by default; with an `encoder`, as "
+            "often as that does.",
+        },
         diffusion={"default": 2},
     )  # fmt: skip
     unpool: Literal["max", "avg", "transpose"] = option(
@@ -161,7 +172,17 @@ class NetworkOptions:
         """The options that `build` takes, as they are asked for, or else with their defaults."""
         reads = {f.name: f.metadata["read"] or (lambda value: value) for f in dataclasses.fields(NetworkOptions)}
         options = options_of(NetworkOptions, net).items()
-        return {name: reads[name](asked.get(name, found.default)) for name, found in options if found.shown}
+        given = {name: asked.get(name, found.default) for name, found in options if found.shown}
+        if net == "unet" and given["encoder"] is not None:
+            defaults = options_of(NetworkOptions, net)
+            for name in _OF_THE_ENCODER:
+                if (value := given.pop(name)) != defaults[name].default:
+                    raise ValueError(f"`{name}` (={value}): is of a U-Net without an `encoder`, which has its own")
+        elif net == "unet":
+            # runs of before have none
+            del given["encoder"]
+            given["depth"] = NetworkOptions.depth if given["depth"] is None else given["depth"]
+        return {name: reads[name](value) for name, value in given.items()}
 
 
 @dataclass
@@ -217,9 +238,20 @@ class Config:
             "downloaded once; random weights without it.",
             "path": False,
         },
+        unet={
+            "help": "Weights to start from: a checkpoint, a run, or, for an `encoder` alone, DEFAULT for those of timm, which "
+            "are downloaded once, or weights of its classifier; random weights without it.",
+            "path": False,
+        },
     )  # fmt: skip
-    freeze: int = option(0, "Epochs at the beginning in which only the last layer is trained.", nets=_TUNED, least=0)
-    layer_decay: float = option(1.0, "Learning rate of each stage as a share of that of the next stage.", nets=_TUNED)
+    freeze: int = option(
+        0, "Epochs at the beginning in which only the last layer is trained.", nets=[*_TUNED, "unet"], least=0,
+        unet={"help": "Epochs at the beginning in which the `encoder` is not trained."},
+    )  # fmt: skip
+    layer_decay: float = option(
+        1.0, "Learning rate of each stage as a share of that of the next stage.", nets=[*_TUNED, "unet"],
+        unet={"help": "Learning rate of each stage of the `encoder` as a share of that of the next; the last is the way up."},
+    )  # fmt: skip
     examples: int | None = option(
         None, "Images to train on, of each class; all of them without it.", nets=["lenet", *_TUNED], least=1
     )
@@ -298,6 +330,10 @@ class Config:
             raise ValueError(f"`augment_strength` (={self.augment_strength}): without `augment` nothing is changed")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"`layer_decay` must lie within 0 and 1, got {self.layer_decay}")
+        if self.net == "unet" and self.options.get("encoder") is None:
+            for name, asked in (("freeze", self.freeze > 0), ("layer_decay", self.layer_decay < 1)):
+                if asked:
+                    raise ValueError(f"`{name}` (={getattr(self, name)}): is that of an `encoder`, and there is none")
         if self.ema is not None and not 0 <= self.ema < 1:
             raise ValueError(f"`ema` must lie within 0 and 1, got {self.ema}")
         if self.cycles != sorted({*self.cycles, 0, self.epochs})[1:-1]:
@@ -314,8 +350,9 @@ class Config:
             TypeError: if `net` has no such option.
         """
         options = NetworkOptions.read(net, asked)
+        networks = {name for name, found in options_of(NetworkOptions, net).items() if found.shown}
         defaults = {name: found.default for name, found in options_of(cls, net).items()}
-        return cls(net, options, **(defaults | {k: v for k, v in asked.items() if k not in options}))
+        return cls(net, options, **(defaults | {k: v for k, v in asked.items() if k not in networks}))
 
     def at(self, own: Config) -> Config:
         """The configuration of a run on another machine, whose `own` one says where data and devices are there."""

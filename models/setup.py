@@ -14,6 +14,7 @@ from .balance import balanced
 from .checkpoints import Checkpoint, CheckpointError, build, file_of, read
 from .data import Data, folder, named, pages, pairs
 from .diffusion import Diffusion
+from .encoded import DECODER, ENCODER, EncodedUNet
 from .options import Config
 from .resnet import stages
 from .tasks import Classification, Denoising, Segmentation, Task
@@ -38,6 +39,8 @@ def _data_for(config: Config) -> Data:
     if config.net == "unet":
         if source is None:
             return pages(size, 64 * config.crops)
+        if channels == 3 and config.options.get("encoder") is not None:
+            reading["statistics"] = backbones.statistics(config.options["encoder"], "encoder")
         return pairs(source, channels=channels, crop=size, crops=config.crops, **reading)
     shared: dict[str, Any] = {
         "size": size, "channels": channels, "seed": config.seed, "examples": config.examples,
@@ -74,11 +77,12 @@ def _started(config: Config, data: Data, options: dict[str, Any]) -> nn.Module:
     if config.weights is None:
         return build(config.net, layers=config.layers, **options)
     path = Path(config.weights)
-    if config.net in ("resnet", "classifier") and not path.exists() and path.suffix == "":
+    by_name = config.net in ("resnet", "classifier") or config.options.get("encoder") is not None
+    if by_name and not path.exists() and path.suffix == "":
         return build(config.net, layers=config.layers, weights=config.weights, **options)
     net = build(config.net, layers=config.layers, **options)
     try:
-        notes = take_over(net, _weights(file_of(path), config.net), head_of(config.net, net))
+        notes = _taken(net, config.net, file_of(path))
     except ValueError as error:
         raise CheckpointError(f"`weights` (={path}): {error}") from error
     data.found.notes += [f"{path}: {note}" for note in notes]
@@ -90,14 +94,29 @@ def head_of(net: str, model: nn.Module) -> str | tuple[str, ...] | None:
     return backbones.head(model) if net == "classifier" else HEADS.get(net)
 
 
-def _weights(path: Path, net: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, which must be of the same network, or of a file of another program."""
+def _taken(model: nn.Module, net: str, path: Path) -> list[str]:
+    """Load the weights of a file into a network, or into its encoder; and what there is to say of it."""
+    encoded = isinstance(model, EncodedUNet)
+    state = _weights(path, (net, "resnet", "classifier") if encoded else (net,))
+    if isinstance(model, EncodedUNet) and not any(name.startswith(ENCODER) for name in state):
+        model.take_encoder(state)
+        return ["the weights are the encoder's: the way up has new ones"]
+    return take_over(model, state, head_of(net, model))
+
+
+def trained_always(net: str, model: nn.Module) -> str | tuple[str, ...] | None:
+    """How the names of the tensors begin that are trained also in epochs in which others are frozen."""
+    return DECODER if isinstance(model, EncodedUNet) else head_of(net, model)
+
+
+def _weights(path: Path, nets: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, which must be of one of some networks, or of a file of another program."""
     content = read(path)
     if not isinstance(content, dict) or "torchops" not in content:
         return unwrapped(content)
     checkpoint = Checkpoint.of(content, path)
-    if checkpoint.net != net:
-        raise ValueError(f"is of another network, {checkpoint.net}, not {net}")
+    if checkpoint.net not in nets:
+        raise ValueError(f"is of another network, {checkpoint.net}, not {nets[0]}")
     return checkpoint.state
 
 
@@ -112,15 +131,20 @@ def task_for(config: Config, data: Data, net: nn.Module) -> Task:
 
 
 def optimizer_for(config: Config, net: nn.Module) -> torch.optim.Optimizer:
-    """AdamW, or SGD with Nesterov momentum; for a ResNet or another classifier with a rate for every stage, each `layer_decay`
-    times the next one's.
+    """AdamW, or SGD with Nesterov momentum; for a ResNet, another classifier or a U-Net on an encoder with a rate for every
+    stage, each `layer_decay` times the next one's.
 
     Source: I. Loshchilov, F. Hutter, Decoupled Weight Decay Regularization, ICLR 2019; I. Sutskever et al., On the importance
         of initialization and momentum in deep learning, ICML 2013.
     """
     groups: list[dict[str, Any]] = [{"params": list(net.parameters()), "lr": config.lr}]
-    if config.net in ("resnet", "classifier"):
-        parts = list(backbones.stages(net)) if config.net == "classifier" else [own for _, own in stages(net)]
+    encoded = isinstance(net, EncodedUNet)
+    if encoded or config.net in ("resnet", "classifier"):
+        parts = (
+            [own for _, own in stages(net)]
+            if config.net == "resnet"
+            else list(backbones.stages(net, DECODER if encoded else None))
+        )
         groups = [
             {"params": params, "lr": config.lr * config.layer_decay ** (len(parts) - 1 - i)}
             for i, params in enumerate(parts)

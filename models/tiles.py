@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .arguments import check_whole
+from .encoded import EncodedUNet
 from .unet import UNet
 
 LARGE, TILE = 1 << 22, 1024
@@ -78,18 +79,19 @@ class Tiles:
         return replace(Tiles.of(net, tile), whole=LARGE)
 
     @staticmethod
-    def of(net: UNet, tile: int, overlap: int | None = None) -> Tiles:
+    def of(net: UNet | EncodedUNet, tile: int, overlap: int | None = None) -> Tiles:
         """The tiles for a network.
 
         Args:
             net: whose norm says the same of a pixel whatever the others are, as batch norm does in eval mode.
             tile: height and width of a tile, in pixels.
             overlap: pixels; the network's reach by default, rounded up to a multiple of 2^depth. With less, borders of tiles
-                may show.
+                may show, and a network that looks at the whole image, as squeeze-and-excitation does, says something else.
 
         Raises:
             TypeError: if a number is no whole one.
-            ValueError: if a number is no multiple of 2^depth, or the tile is too small for the network.
+            ValueError: if a number is no multiple of 2^depth, the tile is too small for the network, or there is no overlap and
+                the network looks at the whole image.
         """
         multiple = 2**net.depth
         check_whole(tile=tile)
@@ -100,6 +102,11 @@ class Tiles:
                 f"{multiple} x {multiple} pixels to one"
             )
         if overlap is None:
+            if net.reach is None:
+                raise ValueError(
+                    f"`tile` (={tile}): the network looks at the whole image, of which a tile is not enough; with an "
+                    "`overlap` it is asked all the same, and its masks differ"
+                )
             overlap = -(net.reach // -multiple) * multiple
         check_whole(0, overlap=overlap)
         if overlap % multiple:

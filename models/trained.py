@@ -161,14 +161,16 @@ def tiles_for(net: nn.Module, tile: int | None, overlap: int | None = None) -> T
     Raises:
         TypeError, ValueError: as that; ValueError, too, if the network is no U-Net, or there is an overlap and no tile.
     """
+    from .encoded import EncodedUNet
     from .tiles import Tiles
     from .unet import UNet
 
     if tile is None:
         if overlap is not None:
             raise ValueError(f"`overlap` (={overlap}): is that of tiles, and needs `tile`")
+        # an encoder looks so far that tiles would take longer
         return Tiles.of_large(net) if isinstance(net, UNet) else None
-    if not isinstance(net, UNet):
+    if not isinstance(net, UNet | EncodedUNet):
         raise ValueError(f"`tile` (={tile}): is for a U-Net, which says the class of every pixel")
     return Tiles.of(net, tile, overlap)
 

@@ -26,7 +26,7 @@ from .distributed import Processes
 from .options import Config
 from .runs import Row, Run, best_row
 from .schedule import rate
-from .setup import CHANNELS_LAST, data_for, head_of, net_for, optimizer_for, task_for
+from .setup import CHANNELS_LAST, data_for, net_for, optimizer_for, task_for, trained_always
 from .state import State, finite, fit, identity, load_moments
 from .tasks import to
 
@@ -94,8 +94,9 @@ class Trainer:
         """What is trained, in a line."""
         parameters = sum(p.numel() for p in self.net.parameters())
         half = str(self.half).removeprefix("torch.")
+        encoder = self.options.get("encoder")
         said = [
-            f"{self.options.get('model', self.config.net)} of {parameters:,} parameters",
+            f"{self.options.get('model', self.config.net)} {f'on {encoder} ' if encoder else ''}of {parameters:,} parameters",
             f"{counted(self.steps, 'step')} of {counted(self.batch_size, 'image')} an epoch",
             f"on {self.device}",
             *([f"by {self.processes.world} processes"] if self.processes.world > 1 else []),
@@ -193,13 +194,13 @@ class Trainer:
                 signal.signal(number, handler)
 
     def _freeze(self) -> None:
-        """Keep everything but the head as it came, for the first epochs."""
-        frozen, head = len(self.rows) < self.config.freeze, head_of(self.config.net, self.net) or ()
+        """Keep everything but the head, or the way up from an encoder, as it came, for the first epochs."""
+        frozen, kept = len(self.rows) < self.config.freeze, trained_always(self.config.net, self.net) or ()
         for name, parameter in self.net.named_parameters():
-            parameter.requires_grad_(not frozen or name.startswith(head))
+            parameter.requires_grad_(not frozen or name.startswith(kept))
         if frozen:
-            for module in self.net.modules():
-                if isinstance(module, BatchNorm):
+            for name, module in self.net.named_modules():
+                if isinstance(module, BatchNorm) and not name.startswith(kept):
                     module.eval()
 
     def _epoch(self) -> None:

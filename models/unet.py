@@ -42,17 +42,19 @@ class Block(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the size and half the channels: what the encoder's pool did, undone."""
+    """Twice the size and fewer channels: what the encoder's pool did, undone."""
 
-    def __init__(self, channels: int, unpool: str, conv: Layer, conv_transpose: Layer, unpool_layer: Layer) -> None:
+    def __init__(
+        self, inputs: int, channels: int, unpool: str, conv: Layer, conv_transpose: Layer, unpool_layer: Layer
+    ) -> None:
         super().__init__()
         self.indexed = unpool == "max"
         if unpool == "transpose":
             self.thin: nn.Module = nn.Identity()
-            self.unpool = conv_transpose(2 * channels, channels, 2, stride=2)
+            self.unpool = conv_transpose(inputs, channels, 2, stride=2)
         else:
             # unpooling takes as many channels as were pooled; they are thinned before it, on a quarter of the pixels
-            self.thin = conv(2 * channels, channels, 1)
+            self.thin = conv(inputs, channels, 1)
             self.unpool = unpool_layer(2)
 
     def forward(self, x: Tensor, indices: Tensor | None) -> Tensor:
@@ -155,7 +157,7 @@ class UNet(nn.Module):
         self.bottom = nn.ModuleList(block(c, bottom, d) for c, d in zip(inputs, dilations, strict=True))
         unpool_layer = avg_unpool if unpool == "avg" else max_unpool
         # these run from the bottom up
-        self.up = nn.ModuleList(Up(c, unpool, conv, conv_transpose, unpool_layer) for c in reversed(widths))
+        self.up = nn.ModuleList(Up(2 * c, c, unpool, conv, conv_transpose, unpool_layer) for c in reversed(widths))
         self.merge = nn.ModuleList(block(2 * c, c) for c in reversed(widths))
         self.head = conv(width, classes, 1)
 

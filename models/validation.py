@@ -104,6 +104,9 @@ def what_is_wrong(content: Any, nets: Collection[str], needed: Collection[str], 
         return reason if reason.startswith(NEWER) else f"is no checkpoint of torchops train: {reason}"
     if "weights" in content["options"]:
         return "is no checkpoint of torchops train: its `options` name other weights"
+    encoder = content["options"].get("encoder")
+    if encoder is not None and (type(encoder) is not str or NAME.fullmatch(encoder) is None):
+        return "is no checkpoint of torchops train: of `options`, `encoder` must be timm:NAME"
     if content["net"] == "classifier" and (reason := _of_model(content)) is not None:
         return f"is no checkpoint of torchops train: {reason}"
     bad = next(((n, r) for n, t in content["state"].items() if (r := unusable(t)) is not None), None)

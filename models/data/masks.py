@@ -104,7 +104,7 @@ class _Seen:
 
 def pairs(
     root: Path, *, channels: int = 1, crop: int = 128, crops: int = 8, skip_corrupt: bool = False,
-    background: str = "white", max_pixels: int = MAX_PIXELS,
+    background: str = "white", max_pixels: int = MAX_PIXELS, statistics: Mapping[str, tuple[float, ...]] | None = None,
 ) -> Data:  # fmt: skip
     """The folders `images` and `masks` of a folder, with files of the same stem, or of its folders train, val and test.
 
@@ -118,6 +118,7 @@ def pairs(
         skip_corrupt: leave out what cannot be read.
         background: "white" or "black"; what shines through where an image is transparent.
         max_pixels: the most pixels that an image or a mask may have.
+        statistics: `mean` and `std`, by channel, that the images are normalised by; their own without.
 
     Raises:
         DataError: if a folder, an image or a mask is missing or cannot be read, sizes differ, or a value is unknown.
@@ -151,8 +152,8 @@ def pairs(
     for part in ("train", "val", "test"):
         if part in parts:
             _count(root, part, [seen[pair] for pair in parts[part]], names, found)
-    mean, std = _statistics([seen[pair] for pair in parts["train"]])
-    preprocess = Preprocess(channels, None, mean, std, background)
+    statistics = statistics or _statistics([seen[pair] for pair in parts["train"]])
+    preprocess = Preprocess(channels, None, background=background, **statistics)
     class_of = {value: index for index, value in enumerate(names)} | dict.fromkeys(ignored, IGNORED)
     whole = {
         part: Pairs(files, class_of, preprocess, max_pixels=max_pixels)
@@ -331,10 +332,10 @@ def _count(root: Path, part: str, seen: Sequence[_Seen], names: Mapping[int, str
             found.notes.append(f"{left / sum(pixels.values()):.1%} of the pixels to train on are ignored")
 
 
-def _statistics(seen: Sequence[_Seen]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the channels of images."""
+def _statistics(seen: Sequence[_Seen]) -> dict[str, tuple[float, ...]]:
+    """`mean` and standard deviation of the channels of images."""
     count = sum(one.pixels for one in seen)
     total, squares = (np.sum(sums, axis=0) for sums in ([one.total for one in seen], [one.squares for one in seen]))
     mean = total / count
     variance = (squares - count * mean**2) / max(1, count - 1)
-    return tuple(mean.tolist()), tuple(np.sqrt(variance.clip(min=1e-6)).tolist())
+    return {"mean": tuple(mean.tolist()), "std": tuple(np.sqrt(variance.clip(min=1e-6)).tolist())}

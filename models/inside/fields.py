@@ -48,10 +48,11 @@ def receptive_field(net: nn.Module, x: Inputs, layer: str, unit: tuple[int, int]
     Field(top=8, left=8, height=14, width=14)
     """
     given = arguments(net, x)
-    ones = [torch.ones_like(given[0][:1], dtype=torch.float64)]
-    ones += [t[:1].double() if t.is_floating_point() else t[:1] for t in given[1:]]
+    # activations that end at a largest value, as ReLU6, are far from it
+    faint = [torch.full_like(given[0][:1], 1e-30, dtype=torch.float64)]
+    faint += [t[:1].double() if t.is_floating_point() else t[:1] for t in given[1:]]
     with _Means():
-        seen = _gradient(_transparent(net), ones, layer, unit)[0] > 0
+        seen = _gradient(_transparent(net), faint, layer, unit)[0] > 0
     rows, columns = (seen.any(dim).nonzero() for dim in (1, 0))
     if not len(rows):
         raise ValueError(f"`layer` (={layer}): does not depend on the image")
@@ -128,7 +129,11 @@ def _transparent(net: nn.Module) -> nn.Module:
         for name, parameter in clear.named_parameters():
             # means: they neither overflow nor, in float64, vanish
             many = parameter.dim() > 1
-            parameter.fill_(1 / parameter[0].numel() if many else float(name.endswith("weight")))
+            parameter.fill_(1 / parameter[0].numel() if many else float(not name.endswith("bias")))
+        for name, buffer in clear.named_buffers():
+            # norms that hold an activation stay
+            if name.endswith(("running_mean", "running_var")):
+                buffer.fill_(float(name.endswith("running_var")))
     for module in clear.modules():
         kind = type(module).__name__
         if "Norm" in kind and not any(module.children()):

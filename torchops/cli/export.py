@@ -76,6 +76,7 @@ def _example(
     checkpoint = Checkpoint.load(path)
     preprocess = Preprocess(**checkpoint.preprocess)
     network = checkpoint.model()
+    depth = getattr(network, "depth", 0)
     if fuse:
         network, _ = fuse_network(network)
     size = size or preprocess.size or checkpoint.options.get("size") or 64
@@ -84,9 +85,8 @@ def _example(
     open_sizes = {0: torch.export.Dim("batch", min=1)}
     shapes: tuple[Any, ...] = (open_sizes,)
     if checkpoint.net == "unet":
-        options = checkpoint.options
         # the bottom has more pixels than one, and than a border reads
-        least = 2 ** options.get("depth", 3) * max(options.get("dilations", (1,))) + 1
+        least = 2**depth * max(checkpoint.options.get("dilations", (1,))) + 1
         shapes = (open_sizes | {d: torch.export.Dim(name, min=least) for d, name in ((2, "height"), (3, "width"))},)
     elif checkpoint.net == "diffusion":
         args, shapes = (*args, torch.zeros(batch, dtype=torch.int64)), (open_sizes, open_sizes)
