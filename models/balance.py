@@ -13,6 +13,8 @@ from .data.masks import IGNORED
 
 FEW = 12
 """Of more classes, the weights of the rarest and of the most frequent one are told."""
+LARGE = 100
+"""A weight above this is worth a note: the mean is 1."""
 
 
 def class_weights(counts: Sequence[float]) -> list[float]:
@@ -31,12 +33,21 @@ def class_weights(counts: Sequence[float]) -> list[float]:
 def balanced(data: Data) -> Data:
     """The data with weights of their classes, by the images to train on, or by the pixels of their masks; a note says which."""
     weights = class_weights(_counts(data))
-    told = [f"{label} {weight:.3g}" for label, weight in zip(data.labels, weights, strict=True)]
+    told = [f"{label} {_told(weight)}" for label, weight in zip(data.labels, weights, strict=True)]
+    rarest = max(range(len(weights)), key=weights.__getitem__)
     if len(told) > FEW:
         order = sorted((i for i, weight in enumerate(weights) if weight), key=weights.__getitem__)
         told = [f"{counted(len(told), 'class')}, from {told[order[0]]} to {told[order[-1]]}"]
     data.found.notes.append(f"weights in the loss: {', '.join(told)}")
+    if weights[rarest] > LARGE:
+        data.found.notes.append(
+            f"{data.labels[rarest]} is so rare that a few of its samples decide about the loss: are they labelled rightly?"
+        )
     return dataclasses.replace(data, weights=tuple(weights))
+
+
+def _told(weight: float) -> str:
+    return f"{weight:.3g}" if weight < 1000 else f"{weight:,.0f}"
 
 
 def _counts(data: Data) -> Sequence[float]:

@@ -163,6 +163,8 @@ def _options(config: Config) -> list[list[str]]:
 def _told(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -191,7 +193,9 @@ def _limits(config: Config, data: Data) -> list[str]:
         "The figures are of images as those it was trained on: with other cameras, places or people it may do worse.",
     ]
     if net == "unet":
-        # an encoder may look at the whole image
-        same = "" if config.options.get("encoder") else ", and says the same"
-        limits.append(f"Large images need much memory: `--tile 512` sees them tile by tile{same}.")
+        limits.append(
+            "Large images need much memory: `--tile` sees them tile by tile, if the encoder does not look at the whole image."
+            if config.options.get("encoder")
+            else "Images of more than 4 million pixels are seen in tiles; `--tile 512` needs less memory still."
+        )
     return limits

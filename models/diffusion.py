@@ -160,11 +160,14 @@ def _count(count: int | None, generator: torch.Generator | None, seeds: Sequence
     if seeds is None:
         if count is None:
             raise TypeError("`count` or `seeds` must say how many images are drawn")
+        check_whole(count=count)
         return count
     if generator is not None:
         raise ValueError("`seeds` must not stand beside a `generator`: the noise comes of one or the other")
-    if not len(seeds) or count not in (None, len(seeds)):
-        raise ValueError(f"`seeds` must be one for every image, got {len(seeds)} for {count or 'none'}")
+    if not len(seeds):
+        raise ValueError("`seeds` must be one at least, got none")
+    if count not in (None, len(seeds)):
+        raise ValueError(f"`seeds` must be one for every image, got {len(seeds)} for {count}")
     for seed in seeds:
         check_whole(0, 2**63 - 1, seeds=seed)
     return len(seeds)

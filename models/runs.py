@@ -16,7 +16,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from torchops.files import not_a_file, replacing
-from torchops.files.names import is_hidden
 
 from .checkpoints import CheckpointError
 from .options import Config
@@ -27,6 +26,10 @@ CARD_MARK = (
     "<!-- Written by torchops train, and anew when the run goes on. Without this line, the file stays as it is. -->"
 )
 """The first line of a card; a README.md that begins otherwise is somebody's own."""
+PICTURES = (
+    "confusion.png", "curves.png", "mistakes.png", "overlays.png", "predictions.png", "samples.png", "steps.png",
+)  # fmt: skip
+"""What is drawn at the end of a run; each task draws some of them."""
 LARGEST_CONFIG = 1 << 20
 """Bytes that a configuration may have."""
 
@@ -206,8 +209,8 @@ class Run:
         return json.loads(self.summary_file.read_text(encoding="utf-8"))
 
     def pictures(self) -> list[Path]:
-        """What is drawn in the folder, by name."""
-        return sorted(file for file in self.path.glob("*.png") if not is_hidden(file.name))
+        """Those that were drawn of the run; other pictures in its folder are somebody's own."""
+        return [self.path / name for name in PICTURES if (self.path / name).is_file()]
 
     def write_card(self, text: str) -> None:
         """Write README.md; one that somebody else has written stays."""
@@ -217,7 +220,7 @@ class Run:
     def remove_results(self) -> None:
         """Remove what says that the run is done."""
         with self.writing():
-            for file in (self.summary_file, self.confusion_file):
+            for file in (self.summary_file, self.confusion_file, *self.pictures()):
                 file.unlink(missing_ok=True)
             if self._has_card():
                 self.card_file.unlink()

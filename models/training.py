@@ -91,7 +91,8 @@ def train(
 
 
 def look(config: Config, watcher: Watcher, *, processes: Processes | None = None) -> None:
-    """Tell a watcher what a run would be trained on, and which network; nothing is trained, written or downloaded for it.
+    """Tell a watcher what a run would be trained on, and which network; nothing is trained, no weights are
+    downloaded, and no run is written. A set that is known by name is downloaded if it is not there.
 
     Raises:
         DataError, ImageError: if the data are not what they should be.

@@ -63,7 +63,8 @@ def draw_maps(maps: Mapping[str, Tensor], path: Path) -> Path:
         name: map_.abs().mean((1, 2)).argsort(descending=True, stable=True)[:most] for name, map_ in maps.items()
     }
     sheets = {name: _sheet(maps[name][channels, None], ACROSS, 0.2) for name, channels in strongest.items()}
-    shares = [sheet.shape[1] / sheet.shape[2] for sheet, _ in sheets.values()]
+    # maps of long images stay long in rows that can be seen
+    shares = [max(0.05, min(2.0, sheet.shape[1] / sheet.shape[2])) for sheet, _ in sheets.values()]
     drawn = figure(1.05 * ACROSS + 2.6, 1.05 * ACROSS * sum(shares) + 0.1 * len(maps) + 0.1)
     rows = drawn.subplots(len(maps), 1, height_ratios=shares, squeeze=False)[:, 0]
     for axes, (name, map_) in zip(rows, maps.items(), strict=True):

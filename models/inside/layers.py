@@ -97,7 +97,7 @@ def named(found: Sequence[Layer], name: str) -> Layer:
             return layer
     close = difflib.get_close_matches(name, [layer.name for layer in found], 3, 0.4)
     said = f"; close are {', '.join(close)}" if close else ""
-    raise ValueError(f"`layer` (={name}): is no layer that gives maps{said}; `layers` lists them")
+    raise ValueError(f"`layer` (={name or repr(name)}): is no layer that gives maps{said}; `layers` lists them")
 
 
 def arguments(net: nn.Module, x: Inputs) -> list[Tensor]:

@@ -107,6 +107,10 @@ def test_images_are_counted(tmp_path: Path) -> None:
     grow(tmp_path, {f"train/{i:02}": 1 + i for i in range(11)} | {f"val/{i:02}": 1 for i in range(11)})
     note = data_for(Config("lenet", data=str(tmp_path), size=8, balance=True)).found.notes[-1]
     assert note == "weights in the loss: 13 classes, from 10 0.545 to 00 6"
+    grow(tmp_path, {"many/train/cat": 2001, "many/train/dog": 1, "many/val/cat": 1, "many/val/dog": 1})
+    notes = data_for(Config("lenet", data=str(tmp_path / "many"), size=8, balance=True)).found.notes
+    assert notes[-2] == "weights in the loss: cat 0.5, dog 1,001"
+    assert notes[-1].startswith("dog is so rare that a few of its samples decide about the loss")
     assert data_for(Config("diffusion", data=str(tmp_path), size=8, balance=True)).weights == ()
 
 

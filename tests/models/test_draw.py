@@ -81,7 +81,7 @@ def test_the_world_s_random_numbers_stay(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"seeds": []}, ValueError, "`seeds` must be one for every image, got 0 for none"),
+        ({"seeds": []}, ValueError, "`seeds` must be one at least, got none"),
         ({"count": 3, "seeds": [1]}, ValueError, "`seeds` must be one for every image, got 1 for 3"),
         ({"seeds": [-1]}, ValueError, "`seeds` must be at least 0, got -1"),
         ({"seeds": [2**63]}, ValueError, "`seeds` must be at most"),
@@ -118,7 +118,7 @@ def test_one_file_gets_all_of_them(channels: int, tmp_path: Path) -> None:
     out = tmp_path / "all.PNG"
     result = invoke("draw", path, "--out", out, "--count", 5)
     assert (result.exit_code, result.output.strip()) == (
-        0, f"{out}: 5 images of the seeds 0, 1, 2, 3, 4, row by row"
+        0, f"{out}: 5 images of the seeds 0 to 4, row by row"
     )  # fmt: skip
     seen = levels(out)
     # three in a row, eight times as large, with two pixels between
@@ -172,3 +172,27 @@ def test_stopped_halfway(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.M
     result = invoke("draw", checkpoint, "--out", tmp_path / "out", "--count", 4, "--batch", 1)
     assert (result.exit_code, result.stderr) == (130, "torchops: stopped: 2 of 4 images are written\n")
     assert len(list((tmp_path / "out").iterdir())) == 2
+    result = invoke("draw", checkpoint, "--out", tmp_path / "all.png", "--count", 4, "--batch", 1)
+    assert (result.exit_code, result.stderr) == (130, "torchops: stopped: nothing is written\n")
+    assert not (tmp_path / "all.png").exists()
+
+
+def test_seeds_are_told(checkpoint: Path, tmp_path: Path) -> None:
+    for seeds, told in (
+        ("4,5,6", "3 images of the seeds 4 to 6"),
+        ("3,1,2", "3 images of the seeds 3, 1, 2"),
+        ("7", "the seed 7"),
+    ):
+        assert told in invoke("draw", checkpoint, "--out", tmp_path, "--seeds", seeds, "--steps", 1).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"count": 2.5}, TypeError, "`count` must be a whole number, got 2.5"),
+        ({"count": 0}, ValueError, "`count` must be at least 1, got 0"),
+    ],
+)
+def test_how_many_must_be_said(arguments: dict[str, Any], error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        Diffusion(**OPTIONS).sample(**arguments)

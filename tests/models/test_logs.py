@@ -90,8 +90,9 @@ def test_every_epoch_is_logged_and_at_the_end_the_rest(tmp_path: Path, made: lis
     run.path.mkdir()
     picture = torch.linspace(0, 1, 60).view(3, 4, 5)
     draw(run.path / "curves.png", picture)
-    (run.path / "broken.png").write_bytes(b"none")
-    draw(run.path / ".hidden.png", picture)
+    (run.path / "samples.png").write_bytes(b"none")
+    # this is somebody's own
+    draw(run.path / "holiday.png", picture)
     train(tiny("lenet", log="tensorboard"), run, Watcher())
     (writer,) = made
     assert writer.folder == str(run.path / "tensorboard")
@@ -107,6 +108,7 @@ def test_every_epoch_is_logged_and_at_the_end_the_rest(tmp_path: Path, made: lis
     assert all(line.startswith("    ") for text in writer.texts.values() for line in text.splitlines())
     assert writer.images.keys() == {("curves", 2)}
     torch.testing.assert_close(writer.images["curves", 2], picture, atol=0.5 / 255 + 1e-6, rtol=0)
+    assert "holiday" not in run.card_file.read_text()
     # how it is told is no part of what was trained
     assert "tensorboard" not in run.card_file.read_text()
 
@@ -188,7 +190,8 @@ def test_event_files_say_it(tmp_path: Path) -> None:
         writer.add_scalar("val/loss", 7.0, 2)
     longer = run.config().changed(tiny("lenet", epochs=2), ["epochs"])
     assert longer.log == "tensorboard"
-    train(longer, run, Silent(), resume=True)
+    # as a run draws it at its end
+    train(longer, run, Silent(lambda epoch, step: draw(run.path / "curves.png", torch.rand(3, 4, 5))), resume=True)
     events = EventAccumulator(folder, size_guidance={"images": 0, "scalars": 0, "tensors": 0}).Reload()
     found = {(tag, e.step): e.value for tag in events.Tags()["scalars"] for e in events.Scalars(tag)}
     assert found == pytest.approx(expected(run))

@@ -46,8 +46,18 @@ class TestJson:
         refused(invoke("predict", lenet, image, "--json", image), "a.png: is one of the images")
         refused(invoke("predict", lenet, image, "--json", tmp_path / "no" / "a.json"), "no does not exist")
         both = tmp_path / "a.txt"
-        refused(invoke("predict", lenet, image, "--json", both, "--csv", both), "a.txt: cannot be of CSV and of JSON")
+        refused(invoke("predict", lenet, image, "--json", both, "--csv", both), r"a\.txt: is the file of --csv, too")
         assert files_in(tmp_path) == {"a.png"}
+
+    def test_takes_no_mask_s_place(self, tmp_path: Path) -> None:
+        net, image = unet(tmp_path / "net.pt"), gray(tmp_path / "a.png")
+        for name in ("a-mask.png", "a-overlay.png"):
+            result = invoke("predict", net, image, "--out", tmp_path / "out", "--json", tmp_path / "out" / name)
+            refused(result, "no such folder|does not exist")
+            (tmp_path / "out").mkdir(exist_ok=True)
+            result = invoke("predict", net, image, "--out", tmp_path / "out", "--json", tmp_path / "out" / name)
+            refused(result, f"{name}: is where a mask or an overlay is to be")
+            (tmp_path / "out").rmdir()
 
 
 class TestBatches:

@@ -28,10 +28,12 @@ def draw(
         str | None, typer.Option(help="Seeds of the images, one for each, as 0,1,7; the same seed draws the same image.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Number of steps from noise to an image; 50 by default, or all that were trained.")
+        int | None,
+        typer.Option(help="Number of steps from noise to an image; 50 by default, or all that were trained."),
     ] = None,
     eta: Annotated[
-        float, typer.Option(help="Share of fresh noise in a step: 0 for none (DDIM), 1 for all of it (DDPM, of many steps).")
+        float,
+        typer.Option(help="Share of fresh noise in a step: 0 for none (DDIM), 1 for all of it (DDPM, of many steps)."),
     ] = 0.0,
     batch: Annotated[int, typer.Option(help="Number of images that are drawn at once.", min=1)] = 64,
     backend: BackendOption = None, device: DeviceOption = None,
@@ -52,17 +54,16 @@ def draw(
         name = backend.value if backend else torchops.get_backend()  # type: ignore[attr-defined]
         with torchops.use_backend(name), bar(disable=not console.is_terminal) as progress:
             drawn = Sampler(checkpoint, device=device).each(chosen, steps=steps, eta=eta, batch=batch)
-            images, done = [], 0
+            images = []
             try:
                 for seed, image in progress.track(drawn, total=len(chosen), description=""):
-                    if together:
-                        images.append(image)
-                        continue
-                    out.mkdir(parents=True, exist_ok=True)
-                    save(image, out / f"seed-{seed}.png")
-                    done += 1
+                    if not together:
+                        out.mkdir(parents=True, exist_ok=True)
+                        save(image, out / f"seed-{seed}.png")
+                    images.append(image)
             except KeyboardInterrupt:
-                warn(f"stopped: {done} of {len(chosen)} images are written")
+                written = "nothing is" if together else f"{len(images)} of {len(chosen)} images are"
+                warn(f"stopped: {written} written")
                 raise typer.Exit(130) from None
         if together:
             save(grid(images), out)
@@ -72,6 +73,8 @@ def draw(
 
 
 def _seeds(text: str | None, count: int | None) -> list[int]:
+    from torchops.models.arguments import check_whole
+
     if text is None:
         return list(range(count or 16))
     if count is not None:
@@ -80,6 +83,8 @@ def _seeds(text: str | None, count: int | None) -> list[int]:
         found = [int(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"`seeds` must be whole numbers as 0,1,7, got {text!r}") from None
+    for seed in found:
+        check_whole(0, 2**63 - 1, seeds=seed)
     if twice := [seed for seed in found if found.count(seed) > 1]:
         raise ValueError(f"`seeds` must differ, got {twice[0]} twice")
     return found
@@ -88,6 +93,6 @@ def _seeds(text: str | None, count: int | None) -> list[int]:
 def _told(seeds: list[int]) -> str:
     if len(seeds) == 1:
         return f"an image of the seed {seeds[0]}"
-    if len(seeds) > 8:
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
         return f"{len(seeds):,} images of the seeds {seeds[0]} to {seeds[-1]}"
-    return f"{len(seeds)} images of the seeds {', '.join(map(str, seeds))}"
+    return f"{len(seeds):,} images of the seeds {', '.join(map(str, seeds))}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,12 +84,13 @@ def predict(
             )  # fmt: skip
             files = inputs(images, leave_out=out)
             tables = [file for file in (table_file, json_file) if file is not None]
+            outputs = [predictor.outputs(file, out) for file in files]
             for file in tables:
-                _check(file, files)
+                _check(file, files, outputs)
             if len(tables) != len({os.path.realpath(file) for file in tables}):
-                raise ValueError(f"{printable(json_file)}: cannot be of CSV and of JSON")
+                raise ValueError(f"--json {printable(json_file)}: is the file of --csv, too")
             if predictor.segments:
-                check_apart(files, [predictor.outputs(file, out) for file in files])
+                check_apart(files, outputs)
                 if out.exists() and not out.is_dir():
                     raise ValueError(f"`out` (={out}): is a file, not a folder")
             alone = len(images) == 1 and files[0].path == images[0]
@@ -102,10 +103,14 @@ def predict(
             raise Failed(f"{len(files) - len(found)} of {len(files)} images could not be predicted")
 
 
-def _check(table_file: Path, files: list[Input]) -> None:
+def _check(table_file: Path, files: list[Input], outputs: Sequence[Sequence[Path]]) -> None:
+    """See that a table can be written, and takes the place of no image, mask or overlay."""
     check_writable(table_file)
-    if any(os.path.realpath(table_file) == os.path.realpath(file.path) for file in files):
+    place = os.path.realpath(table_file)
+    if any(place == os.path.realpath(file.path) for file in files):
         raise ValueError(f"{printable(table_file)}: is one of the images")
+    if any(place == os.path.realpath(path) for paths in outputs for path in paths):
+        raise ValueError(f"{printable(table_file)}: is where a mask or an overlay is to be")
 
 
 def _each(

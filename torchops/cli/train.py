@@ -114,7 +114,7 @@ def run(
                     own = {name: getattr(config, name) for name in HERE if name in given}
                     config = dataclasses.replace(processes.from_first(config), **own)
                     with processes.as_one():
-                        _check_there(config)
+                        _check_there(config, alone=processes.world == 1)
                 screen = _Screen(progress, config.epochs, all_of_it=list)
                 if list:
                     look(config, screen, processes=processes)
@@ -150,10 +150,11 @@ def _of_run(run: Run, asked: Config, path: Path | None, given: Collection[str]) 
     return before.changed(asked, given)
 
 
-def _check_there(config: Config) -> None:
+def _check_there(config: Config, *, alone: bool) -> None:
     if config.data is not None and not os.path.isabs(config.data) and not os.path.lexists(config.data):
+        here = "" if alone else ", or name the folder on this machine"
         raise ValueError(
-            f"`data` (={config.data}): no such folder here; start from the folder that the run was started in"
+            f"`data` (={config.data}): no such folder here; start from the folder that the run was started in{here}"
         )
 
 

@@ -23,7 +23,8 @@ def figure(width: float, height: float) -> Figure:
 
 
 def show(axes: Axes, image: Tensor, title: str = "", **text: Any) -> None:
-    """A picture (C, H, W) or (H, W), values from 0 to 1, pixel by pixel."""
+    """A picture (C, H, W) or (H, W), values from 0 to 1, pixel by pixel; resizing may have left some a little beyond."""
+    image = image.clamp(0, 1)
     if image.dim() == 3:
         image = image[0] if len(image) == 1 else image.permute(1, 2, 0)
     axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
