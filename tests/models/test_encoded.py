@@ -246,6 +246,15 @@ def test_weights_of_a_classifier_are_the_encoders(tmp_path: Path) -> None:
         Trainer(tiny(weights=str(tmp_path / "other.pt")), Run(tmp_path / "none"), Processes.join("cpu"), Silent())
 
 
+def test_weights_of_a_deeper_network_are_refused() -> None:
+    net = EncodedUNet(2, 3, encoder=RESNET, width=2)
+    state = classifier(RESNET, classes=5, converted=False).state_dict()
+    net.take_encoder(state)
+    assert torch.equal(net.encoder.state_dict()["layer1.0.conv1.weight"], state["layer1.0.conv1.weight"])
+    with pytest.raises(ValueError, match="of another network: there is no layer1"):
+        net.take_encoder({**state, "layer1.9.conv1.weight": state["layer1.0.conv1.weight"]})
+
+
 def test_weights_of_a_run_are_of_the_whole_network(run: Run, tmp_path: Path) -> None:
     trainer = Trainer(tiny(weights=str(run.path)), Run(tmp_path / "none"), Processes.join("cpu"), Silent())
     state = Checkpoint.load(run.path).state
