@@ -7,6 +7,7 @@ import math
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,14 @@ class Preprocess:
         kept = min(long, 3 * short + (3 * short + long) % 2)
         return V.center_crop(image, [min(side, kept) for side in image.shape[-2:]])
 
-    def normalize(self, image: Tensor) -> Tensor:
+    @cached_property
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, (C, 1, 1) or (1, 1, 1)."""
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        return mean, std
+
+    def normalize(self, image: Tensor) -> Tensor:
+        mean, std = self._statistics
         return (image - mean) / std
 
     def __call__(self, image: Tensor) -> Tensor:
@@ -113,7 +120,7 @@ class Preprocess:
 
     def undo(self, image: Tensor) -> Tensor:
         """Values between 0 and 1, to be looked at."""
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        mean, std = self._statistics
         return (image * std + mean).clamp(0, 1)
 
     def as_dict(self) -> dict[str, Any]:
