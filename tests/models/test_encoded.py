@@ -180,7 +180,7 @@ def test_a_run_is_loaded_without_a_download_and_asked(run: Run, tmp_path: Path) 
         assert mask.size == (70, 45)
     _, shapes, _ = _example(run.path, 2, None, False, True)
     assert {dim.__name__: dim.min for dim in shapes[0].values()} == {"batch": 1, "height": 33, "width": 33}
-    assert "tile by tile." in (run.path / "README.md").read_text()
+    assert "if the encoder does not look at the whole image." in (run.path / "README.md").read_text()
 
 
 def test_tiles_say_what_the_whole_image_says(run: Run) -> None:
