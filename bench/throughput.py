@@ -40,10 +40,11 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from torchops.cli.train import _Screen
+from torchops.cli.train import Screen
 from torchops.files import replacing
 from torchops.measure.rivals import threads
 from torchops.models.data import Found
+from torchops.models.data.found import counted
 from torchops.models.options import Config
 from torchops.models.runs import Row, Run
 from torchops.models.setup import data_for
@@ -64,7 +65,7 @@ class Enough(Exception):  # noqa: N818 (it is none)
     """All epochs that are timed are over."""
 
 
-class Turns(_Screen):
+class Turns(Screen):
     """Watches a run; after every epoch something else has its turn. What both took is kept, but for the first of each.
 
     Args:
@@ -252,7 +253,10 @@ def table(results: dict[str, Any]) -> str:
             )
         lines.append("")
     if "workers" in results:
-        lines += [f"| images/s | {' | '.join(f'{w} workers' for w in WORKERS)} |", "|---" * (len(WORKERS) + 1) + "|"]
+        lines += [
+            f"| images/s | {' | '.join(counted(w, 'worker') for w in WORKERS)} |",
+            "|---" * (len(WORKERS) + 1) + "|",
+        ]
         for name, row in results["workers"].items():
             lines.append(f"| {name} | {' | '.join(f'{v:.0f}' for v in row['images_per_second'].values())} |")
     return "\n".join(lines)

@@ -36,7 +36,7 @@ def _figure(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.4f}"
 
 
-class _Screen:
+class Screen:
     """What was found, a progress bar, and a line for every epoch.
 
     Args:
@@ -115,7 +115,7 @@ def run(
                     config = dataclasses.replace(processes.from_first(config), **own)
                     with processes.as_one():
                         _check_there(config, alone=processes.world == 1)
-                screen = _Screen(progress, config.epochs, all_of_it=list)
+                screen = Screen(progress, config.epochs, all_of_it=list)
                 if list:
                     look(config, screen, processes=processes)
                     return run
