@@ -19,7 +19,7 @@ balance.py                                      rare classes weigh more in the l
 figures.py                                      precision, recall, F1 and IoU of classes; confusion.csv
 training.py  runs.py  state.py                  a run: its folder, what it goes on from, what is left of what fails
 trainer.py  schedule.py  distributed.py         the one loop, on any number of processes
-options.py                                      the options of training, for the shell and for Config
+options.py  declared.py                         the options of training, for the shell and for Config; what an option is
 logs.py                                         a run, logged for TensorBoard
 beside_torch.py                                 the same training with torch.nn's layers, step by step
 card.py                                         a run, told in its folder's README.md

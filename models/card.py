@@ -14,7 +14,8 @@ from torchops.files.names import printable
 
 from .data import Data, Found
 from .data.found import counted
-from .options import Config, NetworkOptions, options_of
+from .declared import options_of
+from .options import Config, NetworkOptions
 from .runs import Row
 
 MOST = 40

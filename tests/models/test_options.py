@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from torchops.cli import options as shell
 from torchops.models.checkpoints import NETS, POOLS, build
 from torchops.models.data import DATASETS
-from torchops.models.options import Config, NetworkOptions, option
+from torchops.models.declared import option
+from torchops.models.options import Config, NetworkOptions
 from torchops.models.runs import Run
 from torchops.models.unet import UNPOOLS
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from torchops.models.options import Config, NetworkOptions, Option, options_of
+from torchops.models.declared import Option, options_of
+from torchops.models.options import Config, NetworkOptions
 
 from .console import Backend, choices, in_flags
 
