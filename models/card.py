@@ -92,7 +92,7 @@ def _use(net: str) -> list[str]:
     if net == "diffusion":
         return [
             "In this folder:",
-            "```console\n$ torchops draw . --count 16\n```",
+            "```console\n$ torchops draw .\n```",
             '```python\nimport torchops\n\nimages = torchops.models.load(".").sample(16)\n```',
         ]
     return [
@@ -195,8 +195,8 @@ def _limits(config: Config, data: Data) -> list[str]:
     ]
     if net == "unet":
         limits.append(
-            "Large images need much memory: `--tile` sees them tile by tile, if the encoder does not look at the whole image."
+            "Large images need much memory: `tile=512` sees them in tiles, if the encoder does not look at the whole image."
             if config.options.get("encoder")
-            else "Images of more than 4 million pixels are seen in tiles; `--tile 512` needs less memory still."
+            else "Images of more than 4 million pixels are seen in tiles; smaller ones, as `tile=512`, need less memory still."
         )
     return limits
