@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import re
 import statistics
@@ -43,6 +42,7 @@ from torchops.files import replacing
 from torchops.measure.race import race, ratio
 from torchops.measure.rivals import threads
 
+from . import kept
 from .networks import MORE, NETWORKS, OURS, in_torch_nn
 from .provenance import commit, provenance
 
@@ -233,16 +233,6 @@ def timed(name: str, rounds: int) -> dict[str, Any]:
 # What is written.
 
 
-def _read(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text()) if file.exists() else {"networks": {}}
-
-
-def _write(file: Path, results: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as beside:
-        beside.write_text(json.dumps(results, indent=1, default=str))
-
-
 def _number(number: float | None, form: str = ".2f") -> str:
     return "-" if number is None else format(number, form)
 
@@ -341,7 +331,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no network {', '.join(unknown)}; there are {', '.join(BUILDS)}")
     if asked.table or asked.picture:
-        results = _read(asked.file)
+        results = kept.read(asked.file, {"networks": {}})
         if asked.table:
             print(table(results), table_of_times(results), sep="\n\n")
         if asked.picture:
@@ -368,12 +358,12 @@ def main() -> None:
                     traceback.print_exc()
                     found = {stage: {"failed": f"{type(problem).__name__}: {problem}"[:1000]}}
                 # another process may have added to the file
-                results = _read(asked.file)
+                results = kept.read(asked.file, {"networks": {}})
                 results["machine"] = provenance(asked.rounds, "") | {"date": str(date.today())}
                 order = {known: results["networks"].get(known, {}) for known in BUILDS}
                 order[name] = order[name] | {key: row | {"commit": at} for key, row in found.items()}
                 results["networks"] = {known: row for known, row in order.items() if row}
-                _write(asked.file, results)
+                kept.write(asked.file, results)
                 print(f"{stage} {name}, {time.perf_counter() - start:.0f} s: {found}", flush=True)
 
 

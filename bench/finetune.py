@@ -31,9 +31,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from torchops.files import replacing
 from torchops.models.data import folder
 
+from . import kept
 from .networks import NETWORKS
 from .provenance import commit, provenance
 
@@ -167,16 +167,6 @@ def run(task: str, data: Path, start: str, weights: Path, epochs: int, seed: int
     }  # fmt: skip
 
 
-def _read(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text()) if file.exists() else {"runs": []}
-
-
-def _write(file: Path, results: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as beside:
-        beside.write_text(json.dumps(results, indent=1))
-
-
 def _kept(results: dict[str, Any], row: dict[str, Any]) -> list[dict[str, Any]]:
     """All rows, the new one in the place of the same run's."""
     same = ("task", "start", "epochs", "seed")
@@ -221,7 +211,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what is in the file, and run nothing")
     asked = parser.parse_args()
     if asked.table:
-        print(table(_read(asked.file)))
+        print(table(kept.read(asked.file, {"runs": []})))
         return
     if (asked.pokemon is None) != (asked.types is None):
         parser.error("--pokemon and --types go together")
@@ -246,12 +236,12 @@ def main() -> None:
                 for start in asked.start or STARTS:
                     out = into / f"{data.name}-{start}"
                     row = run(task, data, start, into / "lite0.pt", asked.epochs, seed, out) | told
-                    results = _read(asked.file)
+                    results = kept.read(asked.file, {"runs": []})
                     results["machine"] = provenance(len(asked.seeds), "")
                     results["runs"] = _kept(results, row)
-                    _write(asked.file, results)
+                    kept.write(asked.file, results)
                     print(f"{task}, seed {seed}, {start}: {row}", flush=True)
-    print(table(_read(asked.file)))
+    print(table(kept.read(asked.file, {"runs": []})))
 
 
 def _timm() -> str:

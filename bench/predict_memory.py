@@ -36,7 +36,7 @@ def predict(net: Path, image: Path, tile: str, side: int) -> tuple[int, float]:
     """The largest memory of the command in bytes, and its seconds."""
     command = [sys.executable, "-m", "torchops", "predict", str(net), str(image), "--device", "cpu"]
     command += ["--out", str(image.parent / "out"), "--max-pixels", str(2**40)]
-    # a multiple of what the network pools together
+    # a tile is a multiple of what the network pools together
     command += {"default": [], "whole": ["--tile", str(-(side // -8) * 8)]}.get(tile, ["--tile", tile])
     began = time.monotonic()
     silent = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]

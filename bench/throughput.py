@@ -24,9 +24,7 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +39,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from torchops.cli.train import Screen
-from torchops.files import replacing
 from torchops.measure.rivals import threads
 from torchops.models.data import Found
 from torchops.models.data.found import counted
@@ -50,10 +47,10 @@ from torchops.models.runs import Row, Run
 from torchops.models.setup import data_for
 from torchops.models.training import train
 
+from . import kept
 from .plain_training import Plain
-from .provenance import provenance
+from .provenance import commit, provenance
 
-ROOT = Path(__file__).parent.parent
 FILE = Path(__file__).parent / "results" / "throughput.json"
 STAGES = ("times", "workers")
 PHOTOS = ("astronaut", "coffee", "chelsea", "rocket")
@@ -135,7 +132,7 @@ def save_photos(root: Path, count: int, width: int, height: int) -> None:
         for number in range(count + count // 4):
             folder = root / ("train" if number < count else "val") / name
             folder.mkdir(parents=True, exist_ok=True)
-            # as large a part of the photo as has this shape, but for a fifth
+            # a crop is as large as this shape allows, but for a fifth
             share = 0.8 * min(photo.width / width, photo.height / height)
             w, h = int(share * width), int(share * height)
             left, top = (
@@ -220,22 +217,6 @@ def with_workers(name: str, rounds: int, tiny: bool = False) -> dict[str, Any]:
 # What is written.
 
 
-def read(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text()) if file.exists() else {}
-
-
-def write(file: Path, results: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as beside:
-        beside.write_text(json.dumps(results, indent=1) + "\n")
-
-
-def commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
 def table(results: dict[str, Any]) -> str:
     """Markdown, the tables of both stages as far as they were run."""
     lines = []
@@ -275,8 +256,9 @@ def main(arguments: list[str] | None = None) -> None:
     if unknown := sorted({*asked.names} - {*LOADS}):
         parser.error(f"no load {', '.join(unknown)}; there are {'; '.join(LOADS)}")
     if asked.table:
-        print(table(read(asked.file)))
+        print(table(kept.read(asked.file, {})))
         return
+    at = commit()
     for stage in asked.stage or STAGES:
         for name in asked.names or LOADS:
             if stage == "workers" and name not in WITH_WORKERS:
@@ -284,13 +266,13 @@ def main(arguments: list[str] | None = None) -> None:
             for count in asked.threads or ((1, 2) if stage == "times" else (1,)):
                 with threads(count):
                     found = (timed if stage == "times" else with_workers)(name, asked.rounds, asked.tiny)
-                row = {"name": name, "threads": count, **found, "commit": commit()}
+                row = {"name": name, "threads": count, **found, "commit": at}
                 # another process may have added to the file
-                results = read(asked.file)
+                results = kept.read(asked.file, {})
                 results["machine"] = provenance(asked.rounds, "") | {"date": str(date.today())}
                 key = name if stage == "workers" else f"{name}, {count}"
                 results[stage] = dict(sorted((results.get(stage, {}) | {key: row}).items()))
-                write(asked.file, results)
+                kept.write(asked.file, results)
                 print(f"{stage} {key}: {found}", flush=True)
 
 

@@ -265,7 +265,7 @@ def _interface(host: str) -> str | None:
         own = probe.getsockname()[0]
         for _, name in socket.if_nameindex():
             with contextlib.suppress(OSError):
-                # SIOCGIFADDR of Linux
+                # this number is SIOCGIFADDR of Linux
                 said = fcntl.ioctl(probe, 0x8915, struct.pack("256s", name.encode()[:15]))
                 if socket.inet_ntoa(said[20:24]) == own:
                     return name

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from bench import kept
 from bench.plain_training import Plain
-from bench.throughput import LOADS, main, read
+from bench.throughput import LOADS, main
 from torchops.models.data import val_loader
 from torchops.models.options import Config
 from torchops.models.setup import data_for, net_for, task_for
@@ -49,7 +50,7 @@ def test_a_tiny_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             str(file),
         ]
     )
-    results = read(file)
+    results = kept.read(file, {})
     assert [row["images"] for row in results["times"].values()] == [100, 64]
     assert results["machine"]["torch"] == torch.__version__.split("+")[0]
     main(["--table", "--file", str(file)])

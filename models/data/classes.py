@@ -16,10 +16,10 @@ from torchops.models.backbones import IMAGENET
 
 from .changes import changes
 from .found import DataError, Found, counted, listed, readable
-from .loading import Data, Images, scaled
+from .loading import Data, Images
 from .preprocess import Preprocess
 from .sets import TORCHVISION, known
-from .stored import as_floats, stored
+from .stored import scaled, stored
 from .trees import find
 
 DATASETS = ("digits", *TORCHVISION)
@@ -165,7 +165,7 @@ class Folder(Dataset[tuple[Tensor, int]]):
             return self.preprocess(picture.scaled()), target
         # a crop is taken before there are floats
         image = self.augment(stored(Preprocess(self.preprocess.channels).resize(picture.pixels), picture.white))
-        return self.preprocess.normalize(as_floats(image)), target
+        return self.preprocess.normalize(scaled(image)), target
 
 
 def folder(

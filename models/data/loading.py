@@ -15,6 +15,7 @@ from torchops.files.opening import ImageError
 
 from .found import DataError, Found
 from .preprocess import Preprocess
+from .stored import scaled
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,6 @@ class Data:
     """The colour of every class, where masks came with a palette."""
     weights: tuple[float, ...] = ()
     """Of every class, in the loss of training; empty where all weigh the same."""
-
-
-def scaled(images: Tensor) -> Tensor:
-    """uint8 to float32 from 0 to 1; what is floating point is that already."""
-    return images if images.is_floating_point() else images.float() / 255
 
 
 class Images(Dataset[tuple[Tensor, Tensor]]):

@@ -24,7 +24,7 @@ def _resized_crop(
     image: Tensor, top: int, left: int, height: int, width: int, size: list[int], **resize: Any
 ) -> Tensor:
     part = V.crop(image.as_subclass(Tensor), top, left, height, width)
-    return V.resize(Picture(part, 255.0).scaled(), size, **resize)
+    return V.resize(scaled(part), size, **resize)
 
 
 def stored(pixels: Tensor, white: float) -> Tensor:
@@ -32,9 +32,9 @@ def stored(pixels: Tensor, white: float) -> Tensor:
     return Stored(pixels) if pixels.dtype == torch.uint8 else Picture(pixels, white).scaled()
 
 
-def as_floats(image: Tensor) -> Tensor:
-    """float32 from 0 to 1, whatever became of what :func:`stored` gave."""
-    return Picture(image.as_subclass(Tensor), 255.0).scaled() if isinstance(image, Stored) else image
+def scaled(images: Tensor) -> Tensor:
+    """uint8 to float32 from 0 to 1, also of what became of :func:`stored` pixels; what is floating point is that already."""
+    return images if images.is_floating_point() else Picture(images.as_subclass(Tensor), 255.0).scaled()
 
 
-__all__ = ["Stored", "as_floats", "stored"]
+__all__ = ["Stored", "scaled", "stored"]

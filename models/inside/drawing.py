@@ -36,7 +36,7 @@ def draw_filters(weight: Tensor, layer: str, path: Path) -> Path:
     colour = channels == 3
     shown = shown if colour else shown.mean(1, keepdim=True)
     largest = float(shown.abs().max()) or 1.0
-    # about as wide as high, in full rows if there can be
+    # the sheet is about as wide as high, and its rows are full if they can be
     least = min(ACROSS, math.ceil(math.sqrt(len(shown))))
     across = next((n for n in range(least, ACROSS + 1) if len(shown) % n == 0), least)
     sheet, _ = _sheet(shown, across)

@@ -101,7 +101,7 @@ def test_images_are_counted(tmp_path: Path) -> None:
     data = data_for(Config("lenet", data=str(tmp_path), size=8, balance=True))
     assert data.weights == pytest.approx((12 / (2 * 9), 12 / (2 * 3)))
     assert data.found.notes[-1] == "weights in the loss: cat 0.667, dog 2"
-    # those that are trained on
+    # only those that are trained on count
     few = data_for(Config("lenet", data=str(tmp_path), size=8, balance=True, examples=4))
     assert few.weights == pytest.approx((7 / (2 * 4), 7 / (2 * 3)))
     grow(tmp_path, {f"train/{i:02}": 1 + i for i in range(11)} | {f"val/{i:02}": 1 for i in range(11)})

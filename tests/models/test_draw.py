@@ -106,7 +106,7 @@ def test_files_are_named_by_their_seeds(checkpoint: Path, tmp_path: Path) -> Non
     for seed, image in Sampler(checkpoint).each([0, 4, 11], eta=1.0):
         assert np.abs(levels(out / f"seed-{seed}.png") - image[0].numpy() * 255).max() < 0.51
     before = {path: path.read_bytes() for path in out.iterdir()}
-    # all steps are the default of so few
+    # so few steps are all taken by default
     assert invoke("draw", checkpoint, "--out", out, "--count", 5, "--eta", 1, "--steps", 6).exit_code == 0
     assert len(list(out.iterdir())) == 6
     assert (out / "seed-0.png").read_bytes() == before[out / "seed-0.png"]
@@ -121,7 +121,7 @@ def test_one_file_gets_all_of_them(channels: int, tmp_path: Path) -> None:
         0, f"{out}: 5 images of the seeds 0 to 4, row by row"
     )  # fmt: skip
     seen = levels(out)
-    # three in a row, eight times as large, with two pixels between
+    # three stand in a row, eight times as large, with two pixels between
     assert seen.shape == (2 * 66 + 2, 3 * 66 + 2, 3)
     assert (seen[68:, 134:] == 255).all()
     for seed, image in Sampler(path).each(range(5)):

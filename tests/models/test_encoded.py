@@ -186,7 +186,7 @@ def test_a_run_is_loaded_without_a_download_and_asked(run: Run, tmp_path: Path) 
 def test_tiles_say_what_the_whole_image_says(run: Run) -> None:
     net = load(run.path)
     assert isinstance(net, EncodedUNet)
-    # a 3 x 3 convolution and a pool, blocks of two convolutions, and the way up
+    # it adds up a 3 x 3 convolution and a pool, blocks of two convolutions, and the way up
     assert net.reach == 147
     tiles = Tiles.of(net, 32)
     assert (tiles.overlap, tiles.multiple) == (160, 32)

@@ -52,7 +52,7 @@ def test_a_confusion_is_read_back(tmp_path: Path) -> None:
         (_, *predicted), *rows = csv.reader(file)
     assert predicted == labels
     assert [name for name, *_ in rows] == labels
-    # row: truth
+    # a row is a class that is true
     assert [[int(cell) for cell in cells] for _, *cells in rows] == counts.tolist()
 
 

@@ -243,7 +243,7 @@ def test_nobody_leaves_the_meeting_while_others_connect(tmp_path: Path) -> None:
     assert [one.exitcode for one in started] == [0, 0]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="others do not say")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux is asked which interface an address is reached by")
 def test_machines_are_reached_by_the_network_that_the_first_is_in() -> None:
     """Whatever their own names stand for."""
     from torchops.models.distributed import _interface

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from torchops.models.data import Preprocess
 from torchops.models.data.classes import Folder
-from torchops.models.data.stored import Stored, as_floats, stored
+from torchops.models.data.stored import Stored, scaled, stored
 
 SHAPES = {
     "colour": (37, 50, 3), "gray": (50, 37), "transparent": (20, 30, 4), "16 bits": (30, 20), "smaller": (9, 11, 3),
@@ -43,4 +43,4 @@ def test_what_was_not_cropped_becomes_floats_too() -> None:
     pixels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
     flipped = v2.RandomHorizontalFlip(p=1)(stored(pixels, 255.0))
     assert type(flipped) is Stored
-    assert torch.equal(as_floats(flipped), pixels.flip(-1).float() / 255)
+    assert torch.equal(scaled(flipped), pixels.flip(-1).float() / 255)

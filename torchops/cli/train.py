@@ -131,7 +131,7 @@ def run(
                 raise Failed(error) from error
             raise typer.Exit(Failed.code) from None
         except Elsewhere as error:
-            # once on a machine
+            # one process of each machine says so
             if error.far and os.environ.get("LOCAL_RANK", "0") == "0":
                 raise Failed(error) from error
             raise typer.Exit(Failed.code) from None
