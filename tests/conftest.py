@@ -48,6 +48,9 @@ _FILTERS = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tier", choices=TIERS, default="aten", help="which tier of proof to run (default: aten)")
+    parser.addoption(
+        "--piece", default="1/1", help="which part of the tier's tests, as 2/3: each once in all parts together"
+    )
     parser.addoption("--fuzz", action="store_true", help="ten times the examples of property tests, new every time")
     parser.addoption("--diary", type=Path, help="file that every drawn example is added to before it is tried")
     parser.addoption(
@@ -107,7 +110,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         mark = item.get_closest_marker("tiers")
         (wanted if tier in (mark.args if mark else ("aten",)) else others).append(item)
-    config.hook.pytest_deselected(items=others)
+    piece, pieces = map(int, config.getoption("--piece").split("/"))
+    start, end = (len(wanted) * n // pieces for n in (piece - 1, piece))
+    config.hook.pytest_deselected(items=[*others, *wanted[:start], *wanted[end:]])
+    wanted = wanted[start:end]
     # what takes gigabytes comes last, when nothing else wants them
     items[:] = sorted(wanted, key=lambda item: item.get_closest_marker("xdist_group") is not None)
 

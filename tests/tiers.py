@@ -34,6 +34,10 @@ PROCESSES: dict[str, tuple[dict[str, str], list[str]]] = {
 }
 
 
+PIECES = {"compile": 2}
+"""Tiers that run in so many processes, one after the other or beside another tier, so that two cores end at the same time."""
+
+
 def clean_environment() -> dict[str, str]:
     """The environment without what decides about a tier."""
     return {k: v for k, v in os.environ.items() if k not in ("TORCHOPS_BACKEND", "TRITON_INTERPRET")}
@@ -92,9 +96,12 @@ def main(tiers: list[str]) -> int:
         return 2
     gpu = has_gpu()
     chosen = tiers or [t for t in PROCESSES if t != "gpu" or gpu]
-    # two at a time: a tier is one process with one thread
+    pieces = [(tier, f"{n + 1}/{PIECES.get(tier, 1)}") for tier in chosen for n in range(PIECES.get(tier, 1))]
+    # two at a time: each is one process with one thread
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        return summary(list(pool.map(run, chosen)))
+        results = list(pool.map(lambda piece: run(piece[0], options=("--piece", piece[1])), pieces))
+    names = [tier if piece == "1/1" else f"{tier} {piece}" for tier, piece in pieces]
+    return summary([(name, *result[1:]) for name, result in zip(names, results, strict=True)])
 
 
 if __name__ == "__main__":
