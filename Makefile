@@ -5,11 +5,12 @@ CASES ?= telling tune smoke tests
 # make oldest runs in .venv-oldest, of the Python that its triton was seen with, where there is one
 OLDEST ?= $(shell python3.12 -c '' 2>/dev/null && echo python3.12 || echo $(PYTHON))
 
-.PHONY: help demo test lint fuzz bench oldest gpu-check gpu-kernels mutants new-op wheel clean
+.PHONY: help demo test docs lint fuzz bench oldest gpu-check gpu-kernels mutants new-op wheel clean
 
 help:
 	@echo "make demo      install, check this machine, draw pictures, time Sobel, train a LeNet and a U-Net"
 	@echo "make test      install, lint, run every tier of tests"
+	@echo "make docs      build the documentation site into out/docs, and try every page of it in a browser"
 	@echo "make lint      ruff, mypy, import rules"
 	@echo "make fuzz      draw ten times the problems of make test, other ones every time (SEED=... repeats)"
 	@echo "make oldest    run the tiers of tests with the oldest torch and triton that are supported"
@@ -47,6 +48,9 @@ demo: .venv/installed
 
 test: .venv/installed lint
 	$(BIN)/python -m tests.tiers
+
+docs: .venv/installed
+	$(BIN)/python -m sphinx -b html docs out/docs
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .
