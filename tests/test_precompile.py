@@ -48,6 +48,10 @@ class TestCalls:
         assert read_calls(tmp_path / "calls.jsonl") == calls
         assert any("relu" in call.args for call in calls)
 
+    def test_a_file_may_be_named_by_a_string(self, tmp_path: Path) -> None:
+        write_calls(f"{tmp_path}/calls.jsonl", few_calls())
+        assert read_calls(f"{tmp_path}/calls.jsonl") == few_calls()
+
     @pytest.mark.parametrize(
         ("line", "complaint"),
         [

@@ -138,13 +138,13 @@ def record_calls(name: str = "call") -> Iterator[list[Call]]:
         yield recorder.calls
 
 
-def write_calls(file: Path, calls: Iterable[Call]) -> None:
+def write_calls(file: str | Path, calls: Iterable[Call]) -> None:
     """Write calls to a file, one as JSON a line; it is there whole or not at all."""
-    with replacing(file) as beside:
+    with replacing(Path(file)) as beside:
         beside.write_text("".join(f"{json.dumps(_as_json(call))}\n" for call in calls))
 
 
-def read_calls(file: Path) -> list[Call]:
+def read_calls(file: str | Path) -> list[Call]:
     """The calls that :func:`write_calls` wrote.
 
     Raises:
@@ -152,7 +152,7 @@ def read_calls(file: Path) -> list[Call]:
         ValueError: if a line of it is no call.
     """
     calls = []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(Path(file).read_text().splitlines(), 1):
         try:
             calls.append(_from_json(json.loads(line)))
         except (ValueError, TypeError, KeyError, AttributeError) as error:  # noqa: PERF203

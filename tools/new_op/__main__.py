@@ -26,7 +26,7 @@ def new_op(input: Tensor, scale: float = 2.0) -> Tensor:
 '''
 CATALOG = "Op('new_op', functional.new_op, reference.new_op, _FLOAT_DTYPES, _IMAGES)"
 CALL = '\n    "new_op": lambda: {"x": torch.randn(2, 3, 4, 5), "scale": 2.0}'
-README = "\n| `torchops.new_op` | | | as `conv2d` | every order |"
+ROW = "\n| `torchops.new_op` | | | as `conv2d` | every order |"
 
 
 class RefusedError(ValueError):
@@ -71,9 +71,9 @@ def _in_functional(source: str) -> str:
     return _in_table(f"{source[:start]}from .new_op import new_op\n{source[start:]}", "__all__", "'new_op'")
 
 
-def _in_readme(source: str) -> str:
+def _in_page(source: str) -> str:
     *_, last = re.finditer(r"^\| `torchops\..*$", source, re.M)
-    return source[: last.end()] + README + source[last.end() :]
+    return source[: last.end()] + ROW + source[last.end() :]
 
 
 EDITS: dict[str, Callable[[str], str]] = {
@@ -84,7 +84,7 @@ EDITS: dict[str, Callable[[str], str]] = {
     "torchops/__init__.py": lambda source: _in_exports(source, "functional"),
     "torchops/catalog.py": lambda source: _in_table(source, "OPS", CATALOG),
     "tests/test_raw_operators.py": lambda source: _in_table(source, "GOOD", CALL),
-    "README.md": _in_readme,
+    "docs/reference/operators.md": _in_page,
 }
 """The files that list the ops, and how each comes to list the new one."""
 
