@@ -6,6 +6,7 @@ CASES ?= telling tune smoke tests
 OLDEST ?= $(shell python3.12 -c '' 2>/dev/null && echo python3.12 || echo $(PYTHON))
 
 .PHONY: help demo test docs lint fuzz bench oldest gpu-check gpu-kernels mutants new-op wheel clean
+.PHONY: help demo test lint fuzz bench oldest gpu-check gpu-kernels mutants new-op notebooks wheel clean
 
 help:
 	@echo "make demo      install, check this machine, draw pictures, time Sobel, train a LeNet and a U-Net"
@@ -19,6 +20,7 @@ help:
 	@echo "make bench     time every op against ATen, Inductor, kornia and OpenCV; write a report"
 	@echo "make mutants   break the kernels on purpose and see which tier notices"
 	@echo "make new-op    write the skeleton of an op that passes make test as it is: NAME=..."
+	@echo "make notebooks write the .ipynb of the notebooks from their texts"
 	@echo "make wheel     build the wheel and try it in a fresh environment"
 	@echo "make clean     remove what was built"
 
@@ -83,6 +85,9 @@ mutants: .venv/installed
 
 new-op: .venv/installed
 	$(BIN)/python -m tools.new_op $(NAME)
+
+notebooks: .venv/installed
+	$(BIN)/python -m notebooks.write
 
 wheel: .venv/installed
 	$(BIN)/python -m tests.wheel

@@ -53,15 +53,29 @@ def notebook(lesson: Lesson, path: Path, source: str | None = None) -> Path:
     Raises:
         ModuleNotFoundError: if jupytext is not installed.
     """
+    page = (lesson.folder / "page.md").read_text(encoding="utf-8")
+    text = as_notebook(with_file(page, lesson, exercise(lesson) if source is None else source), lesson.name)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def as_notebook(page: str, name: str) -> str:
+    """The JSON of a notebook, without outputs and the same every time.
+
+    Args:
+        page: its Markdown; blocks that begin with three backticks and "python" become cells.
+        name: what the ids of its cells begin with.
+
+    Raises:
+        ModuleNotFoundError: if jupytext is not installed.
+    """
     import jupytext
 
-    page = (lesson.folder / "page.md").read_text(encoding="utf-8")
-    made: Any = jupytext.reads(with_file(page, lesson, exercise(lesson) if source is None else source), fmt="md")
+    made: Any = jupytext.reads(page, fmt="md")
     for n, cell in enumerate(made.cells):
-        cell["id"] = f"{lesson.name}-{n}"  # jupytext draws them at random
-    with replacing(path) as temporary:
-        temporary.write_text(jupytext.writes(made, fmt="ipynb"), encoding="utf-8")
-    return path
+        cell["id"] = f"{name}-{n}"  # jupytext draws them at random
+    return jupytext.writes(made, fmt="ipynb")
 
 
 def with_file(page: str, lesson: Lesson, source: str) -> str:

@@ -1,0 +1,1 @@
+"""The notebooks of an afternoon's workshop: texts, NN_name.md, and the .ipynb that `notebooks.write` makes."""
