@@ -28,8 +28,6 @@ from unittest import mock
 
 import torch
 import torch._dynamo
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch._inductor import config as inductor_config
 from torch._inductor.graph import GraphLowering
@@ -38,11 +36,12 @@ from torch.utils import _pytree as pytree
 
 import torchops
 import torchops.compile
-from torchops.files import replacing
+from torchops.files.plots import save, style
 from torchops.measure.race import race, ratio
 from torchops.measure.rivals import threads
 
 from . import kept
+from .charts import Left, kernels_left
 from .networks import MORE, NETWORKS, OURS, in_torch_nn
 from .provenance import commit, provenance
 
@@ -291,31 +290,12 @@ def table_of_times(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw(results: dict[str, Any], file: Path = PICTURE) -> None:
-    """Three bars a network: as it is, fused, compiled with this backend. The sums are at their ends."""
-    rows = {name: row["graphs"] for name, row in results["networks"].items() if "before" in row.get("graphs", {})}
-    figure = Figure(figsize=(9, 0.36 * len(rows) + 1.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    kinds = {"before": ("eager", "#b8b8b8"), "fuse": ("torchops.fuse", "#edae49"), "after": ("this backend", "#1f4e79")}
-    for y, row in enumerate(rows.values()):
-        for offset, (key, (label, colour)) in zip((-0.27, 0, 0.27), kinds.items(), strict=True):
-            kept = row[key] is None
-            count = row["before"] if kept else row[key]
-            axes.barh(
-                y + offset, count, 0.25, color="white" if kept else colour, edgecolor=colour, linewidth=0.6,
-                label=label if y == 0 else None,
-            )  # fmt: skip
-            whole = key == "fuse" and row["fuse_kept"]
-            text = "kept whole" if kept else f"{count} and modules kept whole" if whole else str(count)
-            axes.text(count + 3, y + offset, text, va="center", fontsize=6)
-    axes.set_yticks(range(len(rows)), rows, fontsize=8)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlabel("kernels of a forward pass, counted in the graph: one for each operator but views")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
-    with replacing(file) as beside:
-        figure.savefig(beside, dpi=100)
+@style()
+def draw(results: dict[str, Any], file: Path = PICTURE) -> Path:
+    """A line a network: what is left of its kernels, fused and compiled with this backend."""
+    found = {name: row["graphs"] for name, row in results["networks"].items() if "before" in row.get("graphs", {})}
+    left = {name: Left(row["before"], row["fuse"], bool(row["fuse_kept"]), row["after"]) for name, row in found.items()}
+    return save(kernels_left(left), file)
 
 
 def main() -> None:
@@ -335,8 +315,7 @@ def main() -> None:
         if asked.table:
             print(table(results), table_of_times(results), sep="\n\n")
         if asked.picture:
-            draw(results)
-            print(f"written: {PICTURE}")
+            print(f"written: {draw(results)}")
         return
     warnings.filterwarnings("ignore")
     at = commit()

@@ -16,25 +16,28 @@ from torchops.course.lesson import load
 from torchops.course.machine import machine
 from torchops.course.scene import scenes
 from torchops.course.words import shown
+from torchops.files.plots import paint, save_drawing, style
 
 FILE = Path(__file__).parent.parent / "assets" / "course.png"
 NIGHT, TEXT, GOOD, BAD = "#1e2731", "#dde5ec", "#8fd3a8", "#ff8f8f"
+"""Of a terminal: the ground, a text, what is right in it and what is wrong."""
 LINE, CHARACTER = 0.165, 0.0669
 """Of the text, in inches: a line's height and a character's width at 8 points."""
 
 
+@style()
 def picture(file: Path = FILE) -> Path:
     """The gather of lesson 8, and below it what is said of one that looks at one window a pixel."""
     lesson, by = load("unpooling"), machine("ttsem")
     found, _ = scenes(lesson.folder / "solution.py", lesson, by)
     gather = next(scene for scene in found if scene.name == "gather")
     said = words()
-    above, below = draw.paint(draw.Drawing(gather).figure), draw.paint(_console(said))
+    above, below = paint(draw.Drawing(gather).figure), paint(_console(said))
     width = max(above.width, below.width)
     whole = Image.new("RGB", (width, above.height + below.height), "white")
     whole.paste(above, ((width - above.width) // 2, 0))
     whole.paste(below, ((width - below.width) // 2, above.height))
-    return draw.save(whole, f"{said}\n{draw.content(gather)}", file)
+    return save_drawing(whole, f"{said}\n{draw.content(gather)}", file)
 
 
 def words() -> str:

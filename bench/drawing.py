@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
@@ -10,18 +11,34 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation
 
-INK, PALE, RING, MARK = "#26323d", "#e9eef2", "#f6dfb0", "#d1495b"
-HUES = ("#8fb8de", "#f2b880", "#9fd0a8", "#d6a5c9")
+from torchops.files import hues
+from torchops.files.hues import INK, PALE
+from torchops.files.plots import paint, save_drawing, style
+
+RING, MARK = hues.pale(hues.ORANGE, 0.7), hues.RED
+HUES = hues.PROGRAMS[:4]
 
 Point = tuple[float, float]
 
 
-def label(axes: Axes, x: float, y: float, text: str, align: str = "center", colour: str = INK, size: float = 8) -> None:
+def write(pictures: Mapping[str, Callable[[], Figure]], folder: Path) -> list[Path]:
+    """Draw pictures by their names in the style of the project; each file's description is its :func:`content`."""
+    files = []
+    with style():
+        for name, make in pictures.items():
+            drawn = make()
+            files.append(save_drawing(paint(drawn), content(drawn), folder / f"{name}.png"))
+    return files
+
+
+def label(
+    axes: Axes, x: float, y: float, text: str, align: str = "center", colour: str = INK, size: float = 8.5
+) -> None:  # fmt: skip
     axes.text(x, y, text, ha=align, va="center", fontsize=size, color=colour)
 
 
 def cell(
-    axes: Axes, x: float, y: float, text: str = "", colour: str = PALE, size: float = 8, width: float = 1
+    axes: Axes, x: float, y: float, text: str = "", colour: str = PALE, size: float = 8.5, width: float = 1
 ) -> None:  # fmt: skip
     axes.add_patch(Rectangle((x, y), width, 1, facecolor=colour, edgecolor="white", linewidth=1.5))
     label(axes, x + width / 2, y + 0.5, text, size=size)
@@ -45,7 +62,7 @@ def frame(axes: Axes, left: float, right: float, top: float, bottom: float, titl
     """Show so much of the cells, square and without axes."""
     axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
     axes.set_axis_off()
-    axes.set_title(title, fontsize=9, color=INK)
+    axes.set_title(title, fontsize=9.5, color=INK)
 
 
 def content(drawn: Figure) -> str:

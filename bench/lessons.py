@@ -14,10 +14,8 @@ import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL.PngImagePlugin import PngInfo
 
-from torchops.files import replacing
-from torchops.files.plots import figure
+from torchops.files.plots import WIDTH, figure
 from torchops.kernels.conv2d import PlainConfig, conv2d_fwd, conv2d_input_grad, conv2d_weight_grad
 from torchops.kernels.geometry import Conv2d, Pair
 from torchops.kernels.launch import Launch, record
@@ -25,7 +23,7 @@ from torchops.kernels.planning.conv2d import Config
 from torchops.kernels.planning.hardware import DEVICES
 from torchops.workloads import ConvLayer
 
-from .drawing import HUES, INK, MARK, PALE, RING, arrow, bracket, cell, content, frame, label, outline
+from .drawing import HUES, INK, MARK, PALE, RING, arrow, bracket, cell, frame, label, outline, write
 
 H100 = DEVICES["sm_90"]
 FOLDER = Path(__file__).parent.parent / "assets"
@@ -94,7 +92,7 @@ def _phase(axes: Axes, conv: Conv2d, kernel: Pair, phase: Pair, colour: str) -> 
 def phases() -> Figure:
     """For two dilations: the image in the colours of its phases, then the taps of each."""
     image, kernel = (6, 6), (3, 3)
-    drawn = figure(9, 4.4)
+    drawn = figure(WIDTH, 4.2)
     for row, dilation in zip(drawn.subplots(2, 5), (1, 2), strict=True):
         conv = Conv2d((2, 2), (1, 1, 1, 1), (dilation, dilation), 1, "zeros")
         launch = input_grad(image, kernel, conv)[-1]
@@ -104,14 +102,17 @@ def phases() -> Figure:
             phase = number // stride, number % stride
             count = _phase(axes, conv, kernel, phase, HUES[number])
             colours.append(HUES[number] if count else PALE)
-            taps = f"{count} tap{'' if count == 1 else 's'}" if count else "no tap: its gradient is 0"
+            taps = f"{count} tap{'' if count == 1 else 's'}" if count else "no tap: it is 0"
             frame(axes, -0.1, 3.1, -0.1, 3.1, f"phase ({phase[0]}, {phase[1]})\n{taps}")
         for h in range(image[0]):
             for w in range(image[1]):
                 number = h % stride * stride + w % stride
-                cell(row[0], w, h, f"{h % stride}{w % stride}", colours[number], 7)
-        title = f"dx of stride {stride}, dilation {dilation},\npadding 1: jump {jump}, step {step}"
+                cell(row[0], w, h, f"{h % stride}{w % stride}", colours[number], 7.5)
+        title = f"dilation {dilation}:\njump {jump}, step {step}"
         frame(row[0], -0.1, 6.1, -0.1, 6.1, title)
+    drawn.suptitle(
+        "dx, the gradient of the image, for a 3 x 3 filter of stride 2 and padding 1: pixels by phase, and their taps"
+    )
     return drawn
 
 
@@ -119,7 +120,7 @@ def ring() -> Figure:
     """For each border mode: the pixel that every position of the padding reads, and those that read one pixel."""
     image, kernel, side, chosen = (4, 5), (5, 5), 2, {"reflect": (1, 1), "replicate": (0, 0), "circular": (1, 1)}
     numbers = torch.arange(float(image[0] * image[1])).view(1, 1, *image)
-    drawn = figure(9, 3.2)
+    drawn = figure(WIDTH, 3.2)
     for axes, (border, (h, w)) in zip(drawn.subplots(1, 3), chosen.items(), strict=True):
         conv = Conv2d((1, 1), (side,) * 4, (1, 1), 1, border)
         positions = input_grad(image, kernel, conv)[0].tensors["y"].shape[3]
@@ -143,10 +144,10 @@ def shift() -> Figure:
     launch = forward(ConvLayer("", "", 1, 64, *image, 64, 3, 3, padding=1), Config(lanes, 64, 32, 4, 3, taps=3))
     meta, pixels = launch.meta, image[0] * image[1]
     span, before = (meta["S"] - 1) * meta["DILATION"], meta["BEFORE"]
-    drawn = figure(9, 4.0)
+    drawn = figure(WIDTH, 3.7)
     above, below = drawn.subplots(2, 1, height_ratios=(1, 1.55))
     for m in range(pixels):
-        cell(above, m, 0, str(m), HUES[m // image[1]], 7)
+        cell(above, m, 0, str(m), HUES[m // image[1]], 7.5)
     for tile in range(launch.programs):
         first, up = tile * (lanes - span) - before, 1.15 + 0.75 * tile
         bracket(above, first, first + lanes, up, 0.3)
@@ -157,13 +158,13 @@ def shift() -> Figure:
     for s in range(meta["S"]):
         for lane in range(lanes):
             m = lane - before
-            cell(below, lane, s * 1.2, "" if m < 0 else str(m), HUES[m // image[1]] if m >= 0 else PALE, 7)
+            cell(below, lane, s * 1.2, "" if m < 0 else str(m), HUES[m // image[1]] if m >= 0 else PALE, 7.5)
         label(below, -0.2, s * 1.2 + 0.5, f"z[{s}]", "right", size=9)
     bottom = meta["S"] * 1.2 + 1.3
     for lane in range(lanes):
         whole = before <= lane < lanes - span + before
         text, colour = (str(lane - before), HUES[(lane - before) // image[1]]) if whole else ("", PALE)
-        cell(below, lane, bottom, text, colour, 7)
+        cell(below, lane, bottom, text, colour, 7.5)
     label(below, -0.2, bottom + 0.5, "y", "right", size=9)
     for m in (3, image[1]):
         for s in range(meta["S"]):
@@ -199,9 +200,9 @@ def loops() -> Figure:
         "products": ahead + 0.7,
         "row": ahead + 1.7,
         "column": ahead + 2.5,
-        "channel": ahead + 3.3,
+        f"channel / {(block := tile[2])}": ahead + 3.3,
     }
-    drawn = figure(9, 3.4)
+    drawn = figure(WIDTH, 3.2)
     above, below = drawn.subplots(2, 1)
     for axes, launch, title in zip((above, below), launches, titles, strict=True):
         order, begin, number = counters(launch), 0, 0
@@ -209,15 +210,16 @@ def loops() -> Figure:
             cell(axes, begin, ahead + 0.2, width=ahead)
             for i, at in enumerate(inner):
                 colour, now = HUES[number % len(HUES)], begin + ahead + i
-                cell(axes, begin if i < ahead else now - ahead, i % ahead, str(number), colour, 7, ahead)
-                cell(axes, now, ahead + 0.2, str(number), colour, 7)
-                for name, counter in zip(("row", "column", "channel"), at, strict=True):
-                    label(axes, now + 0.5, rows[name], str(counter), size=7)
+                cell(axes, begin if i < ahead else now - ahead, i % ahead, str(number), colour, 7.5, ahead)
+                cell(axes, now, ahead + 0.2, str(number), colour, 7.5)
+                r, s, c = at
+                for y, counter in zip(list(rows.values())[2:], (r, s, c // block), strict=True):
+                    label(axes, now + 0.5, y, str(counter), size=7.5)
                 number += 1
             begin += ahead + len(inner)
         for name, y in rows.items():
             label(axes, -0.4, y, name, "right")
-        frame(axes, -4.6, longest + 0.2, -0.1, ahead + 3.8, f"{launch.name}: {title.format(len(order), len(inner))}")
+        frame(axes, -5.4, longest + 0.2, -0.1, ahead + 3.8, f"{launch.name}: {title.format(len(order), len(inner))}")
     note = "pale: no product runs until the first copies\nhave come; one loop waits for that once"
     label(below, begin + 1, ahead + 0.7, note, "left", MARK)
     return drawn
@@ -233,12 +235,12 @@ def tile_of(program: int, launch: Launch) -> tuple[int, int, int]:
 
 def splits() -> Figure:
     """A run of pixels in ranges, the slices that their programs write, and the sum of the slices."""
-    layer = ConvLayer("", "", 2, 32, 6, 10, 64, 3, 3, padding=1)
+    layer = ConvLayer("", "", 2, 32, 7, 9, 64, 3, 3, padding=1)
     product, total = weight_grad(layer, Config(32, 32, 16, 4, 3, taps=3, splits=4))
     block, steps, count = product.meta["BLOCK_K"], argument(product, "steps"), argument(total, "splits")
     plane, channels = math.prod(layer.output_size), product.meta["BLOCK_M"]
-    pixel, tile, whole = 4.5 / block, 2.6, 4.5 * steps  # widths of a pixel, of a tile of weights and of a range
-    axes = (drawn := figure(9, 3.3)).subplots()
+    pixel, tile, whole = 5.2 / block, 3.0, 5.2 * steps  # widths of a pixel, of a tile of weights and of a range
+    axes = (drawn := figure(WIDTH, 2.9)).subplots()
     for image in range(layer.N):
         left, right = image * plane * pixel, (image + 1) * plane * pixel
         bracket(axes, left + 0.1, right - 0.1, -0.5, 0.3)
@@ -254,24 +256,24 @@ def splits() -> Figure:
         if split == 0:
             cell(axes, sums, 8 + row, colour=RING, width=tile)
         if row == 0:
-            label(axes, left + tile / 2, 3, f"r {column}", size=7)
+            label(axes, left + tile / 2, 3, f"r {column}", size=7.5)
         if split == column == 0:
             for x, y in ((left, 3.9), (sums, 8.5)):
-                label(axes, x - 0.2, y + row, f"k {row * channels}-{(row + 1) * channels - 1}", "right", size=7)
+                label(axes, x - 0.2, y + row, f"k {row * channels}-{(row + 1) * channels - 1}", "right", size=7.5)
     for split in range(count):
         middle = (split + 0.5) * whole
         arrow(axes, (middle, 1.1), (middle, 2.6))
         label(axes, middle + 0.3, 1.8, f"range {split}, slice {split}", "left")
         arrow(axes, (middle, 5.5), (2 * whole + (split - 1.5) * tile / 2, 7.9))
     workspace = "workspace\n" + " x ".join(map(str, argument(total, "splits_ptr").shape))
-    for x, y, text in ((-0.4, 0.5, "pixels m"), (-1.9, 4.4, workspace), (1.5 * whole - 2, 9, "dw")):
+    for x, y, text in ((-0.4, 0.5, "pixels m"), (-2.9, 4.4, workspace), (1.5 * whole - 2.4, 9, "dw")):
         label(axes, x, y, text, "right")
     note = (
         f"{total.programs} programs of {total.meta['BLOCK_N']} weights each\nadd slices 0 to {count - 1}, in one order"
     )
     label(axes, 2.5 * whole + 0.2, 9, f"{total.name}:\n{note}", "left")
     title = f"{product.name}: {layer.N * plane} pixels in {count} ranges of {steps} steps of {block}"
-    frame(axes, -5.4, count * whole + 0.2, -1.3, 10.1, title)
+    frame(axes, -6.6, count * whole + 0.2, -1.3, 10.1, title)
     return drawn
 
 
@@ -282,14 +284,7 @@ PICTURES: dict[str, Callable[[], Figure]] = {
 
 def draw(folder: Path = FOLDER) -> list[Path]:
     """Write the pictures to a folder, each with its content as the description of the file; return the files."""
-    files = []
-    for name, make in PICTURES.items():
-        drawn, described = make(), PngInfo()
-        described.add_text("Description", content(drawn), zip=True)
-        files.append(folder / f"{name}.png")
-        with replacing(files[-1]) as beside:
-            drawn.savefig(beside, dpi=100, pil_kwargs={"pnginfo": described})
-    return files
+    return write(PICTURES, folder)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """`python -m bench.model`: what the model says of every convolution layer, compiled for GPUs that are not there.
 
-Writes out/conv2d_model.md, which begins with the model against published times, and out/conv2d_model.png. With --write-configs
+Writes out/conv2d_model.md, which begins with the model against published times, and assets/conv2d_model.png. With --write-configs
 it writes what the model picks into the tables that the launchers read, kernels/configs/<GPU>.json, instead. Nothing here is
 measured.
 """
@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from torchops import kernels
 from torchops.files import replacing
+from torchops.files.plots import save, style
 from torchops.inspect import LaunchReport, record_launches, report
 from torchops.kernels.launch import Launch
 from torchops.kernels.planning.compilers import PINNED
@@ -25,10 +24,11 @@ from torchops.kernels.planning.conv2d import model_config, row
 from torchops.kernels.planning.hardware import GPUS, Device, matrix_us, memory_us
 from torchops.workloads import CASES, LAYERS, ConvLayer
 
-from . import published
+from . import charts, published
 
 PASSES = ("forward", "input_grad", "weight_grad")
 TABLES = {name: GPUS[name] for name in ("A100", "H100", "H200")}
+PICTURE = Path(__file__).parent.parent / "assets" / "conv2d_model.png"
 BOUNDS = ("DRAM", "L2", "tensor", "issue")
 
 
@@ -53,8 +53,10 @@ def floor_us(layer: ConvLayer, device: Device, itemsize: int = 2) -> float:
     return max(matrix_us(layer.flops, device, itemsize, False), memory_us(layer.elements * itemsize, device))
 
 
-def _rows(device: Device) -> Iterator[tuple[ConvLayer, str, list[LaunchReport]]]:
-    for layer in CASES + LAYERS:
+def _rows(
+    device: Device, layers: Iterable[ConvLayer] = CASES + LAYERS
+) -> Iterator[tuple[ConvLayer, str, list[LaunchReport]]]:
+    for layer in layers:
         for name, found in launches(layer, device).items():
             yield layer, name, [report(launch) for launch in found]
 
@@ -80,31 +82,15 @@ def _table(device: Device, rows: list[tuple[ConvLayer, str, list[LaunchReport]]]
         )
 
 
-def _plot(rows: list[tuple[ConvLayer, str, list[LaunchReport]]], path: Path) -> None:
-    """For each case of the goals and each pass, the modelled time over the floor, coloured by what bounds it."""
-    colours = dict(zip(BOUNDS, ("#4477aa", "#ee6677", "#228833", "#ccbb44"), strict=True))
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    ticks = {}
-    for number, (layer, name, reports) in enumerate(r for r in rows if r[0] in CASES):
-        place = number + number // len(PASSES) * 0.8
+@style()
+def draw(path: Path, name: str = "H100") -> Path:
+    """For each case of the goals and each pass, the modelled time over the floor, and what bounds it."""
+    device, found = GPUS[name], []
+    for layer, of, reports in _rows(device, CASES):
         first = max(reports, key=lambda r: r.modelled_us)
-        time, floor = sum(r.modelled_us for r in reports), floor_us(layer, GPUS["H100"])
-        axes.bar(place, time / floor, color=colours[first.bound])
-        axes.text(place, time / floor, f"{time:.0f}", ha="center", va="bottom", fontsize=8)
-        ticks[place] = {"forward": "y", "input_grad": f"dx\n{layer.name}", "weight_grad": "dw"}[name]
-    axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_xticks(list(ticks), list(ticks.values()))
-    axes.set_ylabel("modelled time / floor")
-    axes.set_title("Modelled, not measured: H100, bfloat16, channels_last; microseconds above the bars")
-    axes.set_yscale("log")
-    axes.set_ylim(0.8, None)
-    for bound, colour in colours.items():
-        axes.bar(0, 0, color=colour, label=f"bound by {bound}")
-    axes.legend()
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=100)
+        us = sum(r.modelled_us for r in reports)
+        found.append(charts.Modelled(layer, of, us, floor_us(layer, device), first.bound))
+    return save(charts.over_floor(found, name), path)
 
 
 def configs(device: Device) -> dict[str, object]:
@@ -148,11 +134,9 @@ def main(arguments: list[str]) -> int:
     for name in ("H100", "H200", "A100", "B200"):
         rows = list(_rows(GPUS[name]))
         pages += [*_table(GPUS[name], rows), ""]
-        if name == "H100":
-            _plot(rows, out / "conv2d_model.png")
     with replacing(out / "conv2d_model.md") as page:
         page.write_text("\n".join(pages))
-    print(f"written: {out / 'conv2d_model.md'}, {out / 'conv2d_model.png'}")
+    print(f"written: {out / 'conv2d_model.md'}, {draw(PICTURE)}")
     return 0
 
 

@@ -12,28 +12,20 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrow, Rectangle
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from torchops.files import replacing
-from torchops.files.fonts import choose
-from torchops.models.colours import COLOURS
+from torchops.files.hues import INK, LINE, PAPER, PROGRAMS, SOFT
+from torchops.files.hues import RED as MARK
+from torchops.files.plots import paint, save_drawing, style
 
 from .lesson import Lesson, folders, load
 from .machine import Machine, machine
 from .scene import Cell, Grid, Plane, Scene, scenes
 
-INK, FAINT, LINE, PAPER, MARK = "#26323d", "#8895a1", "#c3ccd4", "#ffffff", "#c1121f"
-HUES = tuple(tuple((channel / 255) * 0.62 + 0.38 for channel in COLOURS[n]) for n in (2, 1, 3, 7, 4, 5, 6))
-"""Of Okabe and Ito, who chose them for all readers, and so pale that values stand out."""
 LARGEST, READABLE, SMALLEST = 0.42, 0.26, 0.07
 """A cell's side, in inches; values are easily read in those that are so large."""
-DPI = 120
 WIDE, TALL = 8.4, 5.6
 """What cells may take of a picture, in inches."""
 NUMBERS, APART, BESIDE, BELOW = 0.3, 0.22, 0.45, 0.4
@@ -63,27 +55,10 @@ def draw(
     return [write(one, out / f"{one.name}.png") for one in shown]
 
 
+@style()
 def write(scene: Scene, path: Path) -> Path:
     """Draw a scene; the file's description is the scene as JSON."""
-    return save(paint(Drawing(scene).figure), content(scene), path)
-
-
-def paint(drawn: Figure) -> Image.Image:
-    """The pixels of a figure, in fonts that have the characters of its texts."""
-    choose(drawn)
-    drawn.set_dpi(DPI)
-    canvas = FigureCanvasAgg(drawn)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-
-
-def save(picture: Image.Image, description: str, path: Path) -> Path:
-    """Write a picture of few colours, which takes a third of the bytes of many."""
-    described = PngInfo()
-    described.add_text("Description", description, zip=True)
-    with replacing(path) as beside:
-        picture.quantize(128).save(beside, "PNG", pnginfo=described, optimize=True)
-    return path
+    return save_drawing(paint(Drawing(scene).figure), content(scene), path)
 
 
 def content(scene: Scene) -> str:
@@ -119,7 +94,7 @@ class Drawing:
         for entries in legend:
             self._legend_line(entries, top + 0.1, width)
             top += 0.24
-        self._text(width / 2, height - 0.18, scene.caption, 7.5, FAINT)
+        self._text(width / 2, height - 0.18, scene.caption, 8.5, SOFT)
 
     def _layout(self) -> tuple[float, list[list[Grid]]]:
         """How large cells are, and which tensors stand in a row: all, or those that are loaded and those that are stored,
@@ -175,12 +150,12 @@ class Drawing:
 
     def _arrow(self, x: float, y: float, right: float, down: float) -> None:
         shape: dict[str, Any] = {"width": 0.035, "head_width": 0.14, "head_length": 0.12, "length_includes_head": True}
-        self.axes.add_patch(FancyArrow(x, y, right, down, color=FAINT, lw=0, **shape))
+        self.axes.add_patch(FancyArrow(x, y, right, down, color=SOFT, lw=0, **shape))
 
     def _grid(self, grid: Grid, left: float, top: float) -> None:
         across = left + NUMBERS + (self._width(grid) - NUMBERS) / 2
         for title in self._title(grid):
-            self._text(across, top + 0.06, title, 9, INK)
+            self._text(across, top + 0.06, title, 9.5, INK)
             top += 0.18
         for line in self._plane_lines(grid):
             begin = left + NUMBERS
@@ -192,13 +167,13 @@ class Drawing:
     def _plane(self, plane: Plane, stores: bool, left: float, top: float, first: bool) -> None:
         side, columns = self.side, _columns(plane)
         if plane.label:
-            self._text(left + side * columns / 2, top - 0.1, plane.label, 7.5, FAINT)
+            self._text(left + side * columns / 2, top - 0.1, plane.label, 8.5, SOFT)
         top += 0.17
         every = next(n for n in (1, 2, 4, 8, 16, 32, 64) if n * side >= 0.2 or n == 64)
         for w in range(0, columns, every):
-            self._text(left + side * (w + 0.5), top - 0.08, str(w), 6, FAINT)
+            self._text(left + side * (w + 0.5), top - 0.08, str(w), 7.5, SOFT)
         for h in range(0, len(plane.cells) if first else 0, every):
-            self._text(left - 0.06, top + side * (h + 0.5), str(plane.rows[h]), 6, FAINT, ha="right")
+            self._text(left - 0.06, top + side * (h + 0.5), str(plane.rows[h]), 7.5, SOFT, ha="right")
         longest = max((len(cell.text) for row in plane.cells for cell in row), default=0)
         size = min(9.0, side * 72 * 0.46, side * 72 * 0.86 / (0.62 * max(1, longest)))
         for h, row in enumerate(plane.cells):
@@ -212,7 +187,7 @@ class Drawing:
     def _cell(self, cell: Cell, x: float, y: float, size: float) -> None:
         side, count = self.side, len(cell.programs)
         for n, program in enumerate(cell.programs):
-            self._box(x + side * n / count, y, side / count, side, HUES[program % len(HUES)], "none", 0)
+            self._box(x + side * n / count, y, side / count, side, PROGRAMS[program % len(PROGRAMS)], "none", 0)
         self._box(x, y, side, side, "none" if count else PAPER, LINE, 0.7)
         if cell.text and size >= (6 if cell.text == "0" else 4.2):  # small zeros would hide the rest
             self._text(x + side / 2, y + side / 2, cell.text, size, INK if cell.text != "0" or count else LINE)
@@ -249,11 +224,11 @@ class Drawing:
             if n == -1:
                 self._box(left, y - 0.07, 0.14, 0.14, "none", MARK, 2)
             elif n == -2:
-                self._box(left, y - 0.07, 0.07, 0.14, HUES[0], "none", 0)
-                self._box(left + 0.07, y - 0.07, 0.07, 0.14, HUES[1], "none", 0)
+                self._box(left, y - 0.07, 0.07, 0.14, PROGRAMS[0], "none", 0)
+                self._box(left + 0.07, y - 0.07, 0.07, 0.14, PROGRAMS[1], "none", 0)
             else:
-                self._box(left, y - 0.07, 0.14, 0.14, HUES[n % len(HUES)], "none", 0)
-            self._text(left + 0.2, y, text, 8.5, INK, ha="left")
+                self._box(left, y - 0.07, 0.14, 0.14, PROGRAMS[n % len(PROGRAMS)], "none", 0)
+            self._text(left + 0.2, y, text, 9, INK, ha="left")
             left += _entry_width((text, n))
 
 
@@ -275,7 +250,7 @@ def _cells(planes: Iterable[Plane]) -> Iterable[Cell]:
 
 
 def _entry_width(entry: tuple[str, int]) -> float:
-    return 0.2 + 0.064 * len(entry[0]) + 0.25
+    return 0.2 + 0.068 * len(entry[0]) + 0.25
 
 
 if __name__ == "__main__":

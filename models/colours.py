@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from torchops.files.hues import OKABE_ITO
+
 Colour = tuple[int, int, int]
 """Red, green and blue, from 0 to 255."""
 
 _HEX = bytes.fromhex(
-    "000000 e69f00 56b4e9 009e73 f0e442 0072b2 d55e00 cc79a7 8700f0 5a2d00 001e87 b4e196 87005a 9678ff e1004b ffb4d2"
+    f"{' '.join(OKABE_ITO).replace('#', '')} 8700f0 5a2d00 001e87 b4e196 87005a 9678ff e1004b ffb4d2"
     "b4a54b 4b693c 5a4bc3 872d87 874b00 ff7896 c3d25a b43c87 69001e 5a0069 5a00b4 7896f0 874bf0 1ee1ff 003c4b 78b469"
     "a587c3 4b960f 875a69 96e1b4 a5695a 00d21e b43cb4 a52d2d d2a5d2 692d96 5a0f2d 69d269 4b4b69 0000c3 783c4b 0000ff"
     "5a4b1e e196b4 b4874b 7887d2 7800a5 a569a5 f05a78 8700d2 6969d2 87e1e1 a5c387 785ae1 5af078 69b496 c35a87 a55a2d"

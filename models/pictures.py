@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from torch import Tensor
 
-from torchops.files.plots import figure, label, save, show
+from torchops.files import hues
+from torchops.files.plots import WIDTH, figure, label, log_axis, number, save, show, style
 
 from .colours import Colour, palette
 from .data.masks import IGNORED
@@ -36,27 +37,31 @@ def _values(rows: Sequence[Mapping[str, float | None]], name: str) -> list[float
     return [v if v is not None and math.isfinite(v) else math.nan for v in values]
 
 
+@style()
 def curves(rows: Sequence[Mapping[str, float | None]], key: str, path: Path) -> Path:
     """Loss of training and of the held-out data, and the figure that epochs are compared by, over the epochs."""
-    drawn = figure(9, 3.4)
+    drawn = figure(WIDTH, 3)
     left, right = drawn.subplots(1, 2)
-    epochs = _values(rows, "epoch")
-    for name, what in (("train_loss", "training"), ("val_loss", "held out")):
+    epochs, logarithmic = _values(rows, "epoch"), False
+    parts = ("train_loss", "training", hues.TRAINED), ("val_loss", "held out", hues.HELD_OUT)
+    for name, what, colour in parts:
         losses = _values(rows, name)
-        left.plot(epochs, losses, label=what, marker=".")
-        if any(loss > 0 for loss in losses):
-            left.set_yscale("log")
-    left.set_ylabel("loss")
+        left.plot(epochs, losses, label=what, marker=".", color=colour)
+        logarithmic |= any(loss > 0 for loss in losses)
+    if logarithmic:
+        log_axis(left.yaxis)
+    left.set_ylabel("loss, logarithmic" if logarithmic else "loss")
     left.legend()
-    right.plot(epochs, _values(rows, key), color="C1", marker=".")
-    right.set_ylabel(f"{key.removeprefix('val_')}, held out")
+    right.plot(epochs, _values(rows, key), marker=".", color=hues.HELD_OUT)
+    right.set_ylabel(f"{key.removeprefix('val_').replace('_', ' ')}, held out")
     for axes in (left, right):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.3)
+        axes.grid()
     return save(drawn, path)
 
 
+@style()
 def confusion(matrix: Tensor, labels: Sequence[str], path: Path) -> Path:
     """How often a class (row) was taken for another (column); the shade is the share of the row."""
     count = len(labels)
@@ -74,22 +79,26 @@ def confusion(matrix: Tensor, labels: Sequence[str], path: Path) -> Path:
             for column in range(count):
                 number = int(matrix[row, column])
                 if number:
-                    colour = "white" if share[row, column] > 0.5 else "black"
+                    colour = hues.PAPER if share[row, column] > 0.5 else hues.INK
                     axes.text(column, row, str(number), ha="center", va="center", color=colour, fontsize=8)
     every = range(0, count, math.ceil(count / TICKS))
     shown, size = [names[i] for i in every], 10 * min(1.0, cells / len(every))
     axes.set_xticks(every, shown, rotation=90 if longest > 2 else 0, fontsize=size)
     axes.set_yticks(every, shown, fontsize=size)
+    for spine in axes.spines.values():
+        spine.set_visible(True)
     axes.set_xlabel("predicted")
     axes.set_ylabel("truth")
+    axes.set_title("images, shade: share of the row" if numbered else "shade: share of the row", fontsize=9)
     return save(drawn, path)
 
 
+@style()
 def predictions(
     images: Tensor, truth: Sequence[str], predicted: Sequence[str], probabilities: Sequence[float], path: Path
 ) -> Path:
     """Images (N, C, H, W) with what they were taken for; wrong ones in red, with the truth."""
-    columns = min(8, max(4, len(images)))
+    columns = min(6, max(4, len(images)))
     rows = max(1, math.ceil(len(images) / columns))
     drawn = figure(1.35 * columns, 1.7 * rows)
     grid = drawn.subplots(rows, columns, squeeze=False).flatten()
@@ -102,7 +111,7 @@ def predictions(
         sure = f"{p:.0%}" if math.isfinite(p) else "n/a"
         # a title is no wider than its image
         title = f"{label(guess, 13)}, {sure}\n" + (f"is {label(right, 15)}" if wrong else "")
-        show(axes, image, title, fontsize=8, color="firebrick" if wrong else "black")
+        show(axes, image, title, fontsize=8.5, color=hues.LOSS if wrong else hues.INK)
     return save(drawn, path)
 
 
@@ -118,9 +127,10 @@ def coloured(image: Tensor, classes: Tensor, count: int, given: Sequence[Sequenc
 
 def _patch(colour: Colour, text: str) -> Patch:
     r, g, b = colour
-    return Patch(facecolor=(r / 255, g / 255, b / 255), edgecolor="gray", linewidth=0.5, label=text)
+    return Patch(facecolor=(r / 255, g / 255, b / 255), edgecolor=hues.GRAY, linewidth=0.5, label=text)
 
 
+@style()
 def overlays(
     images: Sequence[Tensor], truth: Sequence[Tensor], predicted: Sequence[Tensor], labels: Sequence[str], path: Path,
     given: Sequence[Sequence[int]] = (),
@@ -141,8 +151,8 @@ def overlays(
     if len(entries) > ENTRIES:
         handles.append(Patch(alpha=0, label=f"and {len(entries) - ENTRIES} more"))
     longest = max((_columns(str(handle.get_label())) for handle in handles), default=0)
-    across = max(1, min(12, len(handles), int(10.5 / (0.7 + 0.085 * longest))))
-    drawn = figure(11, 2.9 * len(images) + 0.3 + 0.22 * math.ceil(len(handles) / across))
+    across = max(1, min(12, len(handles), int(7.6 / (0.62 + 0.08 * longest))))
+    drawn = figure(WIDTH, 2.2 * len(images) + 0.3 + 0.22 * math.ceil(len(handles) / across))
     for row, (image, right, guess) in zip(
         drawn.subplots(len(images), 4, squeeze=False), zip(images, truth, predicted, strict=True), strict=True
     ):
@@ -157,10 +167,11 @@ def overlays(
     return save(drawn, path)
 
 
+@style()
 def samples(groups: Mapping[str, Tensor], path: Path) -> Path:
     """Grids of images (N, C, H, W) beside each other, one for each group that has images."""
     groups = {title: images for title, images in groups.items() if len(images)}
-    drawn = figure(3.6 * max(1, len(groups)), 3.9)
+    drawn = figure(2.7 * max(1, len(groups)), 3.05)
     if not groups:
         drawn.suptitle("none")
         return save(drawn, path)
@@ -173,25 +184,36 @@ def samples(groups: Mapping[str, Tensor], path: Path) -> Path:
     return save(drawn, path)
 
 
+@style()
 def compared(
     losses: Mapping[str, Sequence[float]], seconds: Mapping[str, Sequence[float]], title: str, path: Path
 ) -> Path:
     """Losses step by step on top of each other, how far they are apart, and how long a step takes."""
-    drawn = figure(12, 3.4)
+    drawn = figure(WIDTH, 2.9)
     left, middle, right = drawn.subplots(1, 3)
     (one, other) = losses
-    for name, width, style in ((one, 4.0, "-"), (other, 1.2, "--")):
-        left.plot(losses[name], label=name, linewidth=width, linestyle=style)
+    lines = (one, 4.0, "-", hues.OTHERS), (other, 1.2, "--", hues.OURS)
+    for name, width, dashes, colour in lines:
+        left.plot(losses[name], label=name, linewidth=width, linestyle=dashes, color=colour)
     left.set_ylabel("loss")
     left.legend()
-    middle.plot([abs(a - b) for a, b in zip(losses[one], losses[other], strict=True)], color="C2")
+    middle.plot([abs(a - b) for a, b in zip(losses[one], losses[other], strict=True)], color=hues.INK, linewidth=1)
     middle.set_yscale("symlog", linthresh=1e-7)
     middle.set_ylim(bottom=0)
+    middle.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    middle.yaxis.set_minor_locator(NullLocator())
     middle.set_ylabel("difference of the losses")
-    right.boxplot([[1e3 * s for s in seconds[name]] for name in losses], tick_labels=list(losses), showfliers=False)
-    right.set_ylabel("ms a step")
+    boxes = right.boxplot(
+        [[1e3 * s for s in seconds[name]] for name in losses], tick_labels=list(losses), showfliers=False,
+        medianprops={"color": hues.INK}, patch_artist=True, widths=0.5,
+    )  # fmt: skip
+    for box, (*_, colour) in zip(boxes["boxes"], lines, strict=True):
+        box.set(facecolor=hues.pale(colour, 0.5), edgecolor=colour)
+    right.set_ylim(bottom=0)
+    right.set_ylabel("ms a step, measured")
+    right.grid(axis="y")
     for axes in (left, middle):
         axes.set_xlabel("step")
-        axes.grid(alpha=0.3)
+        axes.grid()
     drawn.suptitle(title)
     return save(drawn, path)

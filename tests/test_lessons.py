@@ -135,7 +135,7 @@ def test_picture_of_split_sums_has_every_pixel_and_program_once() -> None:
     shown = [text.get_text() for text in axes.texts]
     assert [int(text) for text in shown if text.isdigit()] == list(range(4 * 2 * 3))
     blocks = [tuple(map(int, text.split("-"))) for text in shown if re.fullmatch(r"\d+-\d+", text)]
-    assert [m for first, last in blocks for m in range(first, last + 1)] == list(range(2 * 6 * 10))
+    assert [m for first, last in blocks for m in range(first, last + 1)] == list(range(2 * 7 * 9))
 
 
 def test_picture_of_loops_has_every_product_after_its_copy() -> None:

@@ -10,56 +10,97 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Rectangle
 from rich.console import Console
 from rich.progress import track
 from skimage import data
+from torch import Tensor
 
 from torchops import functional
+from torchops.files.hues import GRAY, PAPER
 from torchops.files.images import stretched
-from torchops.files.plots import figure, save
+from torchops.files.plots import WIDTH, figure, save, show, style
 from torchops.measure.race import race, ratio
 from torchops.measure.rivals import sobel_providers, threads
 
 
+@style()
 def draw_edges(path: Path) -> Path:
     """Draw a photo (Eileen Collins, NASA, public domain; from scikit-image) next to its edges; return the file."""
     photo = torch.from_numpy(data.astronaut()).permute(2, 0, 1)
-    edges = functional.sobel(photo).permute(1, 2, 0)
+    edges = functional.sobel(photo)
     luminance = photo.float().mul(torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0, keepdim=True)
-    gray = functional.sobel(luminance)[0]
-    drawn = figure(12, 4.2)
-    titles = ("photo", "edges by channel", "edges of the luminance")
-    for axes, image, title in zip(drawn.subplots(1, 3), (photo.permute(1, 2, 0), edges, gray), titles, strict=True):
-        bright = image if title == "photo" else stretched(image, 1.0)[0]
-        axes.imshow(bright.numpy(), cmap="gray", interpolation="nearest")
-        axes.set_title(title)
-        axes.set_axis_off()
-    return save(drawn, path)
+    gray = functional.sobel(luminance)
+    drawn = figure(WIDTH, 2.85)
+    panels = {"photo": photo / 255, "Sobel, of each channel": edges, "Sobel, of the luminance": gray}
+    for axes, (title, image) in zip(drawn.subplots(1, 3), panels.items(), strict=True):
+        bright = image if title == "photo" else stretched(image.permute(1, 2, 0), 1.0)[0].permute(2, 0, 1)
+        show(axes, bright, title)
+    return _saved(drawn, path)
 
 
+BLUR, CORNER, FACE = 61, 112, (slice(0, 256), slice(96, 352))
+"""The side of the blur and of the corner that is enlarged, and the part of the photo that other filters are shown on, in pixels."""
+BORDERS = {
+    "zeros": ({}, "black beyond\nthe border"),
+    "constant": ({"padding_value": 1.0}, "white, or any\nother value"),
+    "replicate": ({}, "the outermost\npixel goes on"),
+    "reflect": ({}, "a mirror at the\noutermost pixel"),
+    "circular": ({}, "the other side\nof the photo"),
+}
+"""Padding modes, what else they are told, and what a filter sees beyond the border."""
+
+
+@style()
 def draw_filters(path: Path) -> Path:
-    """Draw the photo convolved: what a border does to a blur, and what stride and dilation do to an edge; return the file."""
+    """Draw the photo convolved: what a border does to a blur, and what an edge, dilation and stride do; return the file."""
     photo = torch.from_numpy(data.astronaut()).permute(2, 0, 1).float() / 255
-    blur = torch.full((3, 1, 61, 61), 61.0**-2)
-    emboss = torch.tensor([[-2.0, -1.0, 0.0], [-1.0, 1.0, 1.0], [0.0, 1.0, 2.0]]).expand(3, 1, 3, 3)
+    drawn = figure(WIDTH, 6.5)
+    above, below = drawn.subfigures(2, 1, height_ratios=(1.32, 1))
+    _draw_borders(above, photo)
+    _draw_taps(below, photo)
+    return _saved(drawn, path)
+
+
+def _draw_borders(drawn: SubFigure, photo: Tensor) -> None:
+    """The lower left corner, as it is padded and as it is blurred, a column a border."""
     conv = functools.partial(functional.conv2d, photo, groups=3)
+    blur, one = torch.full((3, 1, BLUR, BLUR), BLUR**-2.0), torch.ones(3, 1, 1, 1)
+    beyond = BLUR // 2
+    grid = drawn.subplots(2, len(BORDERS))
+    for (upper, lower), (mode, (more, seen)) in zip(grid.T, BORDERS.items(), strict=True):
+        options = {"padding_mode": mode, **more}
+        padded = conv(one, padding=beyond, **options)[:, -CORNER - beyond :, : CORNER + beyond]
+        show(upper, padded, f"{mode}\n{seen}", fontsize=9)
+        across, down = (beyond - 0.5, beyond - 0.5, CORNER + beyond - 0.5), (-0.5, CORNER - 0.5, CORNER - 0.5)
+        upper.plot(across, down, color=PAPER, linewidth=1.4, linestyle=(0, (4, 3)))
+        # what is beyond may be as white as the page
+        upper.add_patch(Rectangle((0, 0), 1, 1, transform=upper.transAxes, fill=False, edgecolor=GRAY, linewidth=0.8))
+        show(lower, conv(blur, padding="same", **options)[:, -CORNER:, :CORNER])
+    for axes, text in zip(
+        grid[:, 0], ("padded by the op;\ndashes: the border", f"blurred,\n{BLUR} x {BLUR}"), strict=True
+    ):
+        axes.text(-0.06, 0.5, text, transform=axes.transAxes, ha="right", va="center", fontsize=9)
+    drawn.suptitle(f"The border: the lower left {CORNER} x {CORNER} pixels of a photo, enlarged")
+
+
+def _draw_taps(drawn: SubFigure, photo: Tensor) -> None:
+    """An emboss filter, the same dilated, and the same strided."""
+    emboss = torch.tensor([[-2.0, -1.0, 0.0], [-1.0, 1.0, 1.0], [0.0, 1.0, 2.0]]).expand(3, 1, 3, 3)
+    conv = functools.partial(functional.conv2d, photo[:, FACE[0], FACE[1]], emboss, groups=3, padding_mode="replicate")
     panels = {
-        "blur 61 x 61, zeros": conv(blur, padding="same"),
-        "reflect": conv(blur, padding="same", padding_mode="reflect"),
-        "circular": conv(blur, padding="same", padding_mode="circular"),
-        "constant 1": conv(blur, padding="same", padding_mode="constant", padding_value=1.0),
-        "emboss 3 x 3": conv(emboss, padding="same", padding_mode="replicate"),
-        "dilation 6": conv(emboss, padding=6, dilation=6, padding_mode="replicate"),
-        "stride 8": conv(emboss, padding=1, stride=8, padding_mode="replicate"),
+        "photo\n256 x 256 pixels": photo[:, FACE[0], FACE[1]],
+        "emboss, 3 x 3\nedges in relief": conv(padding=1),
+        "dilation 6\nits taps 6 pixels apart": conv(padding=6, dilation=6),
+        "stride 4\nevery fourth: 64 x 64 pixels": conv(padding=1, stride=4),
     }
-    drawn = figure(14, 2.4)
     for axes, (title, image) in zip(drawn.subplots(1, len(panels)), panels.items(), strict=True):
-        axes.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
-        axes.set_title(title, fontsize=9)
-        axes.set_axis_off()
-    return save(drawn, path)
+        show(axes, image, title, fontsize=9)
+    drawn.suptitle("The taps: one filter, dilated and strided")
 
 
+@style()
 def draw_pooling(path: Path) -> Path:
     """Draw a photo (Chelsea, S. van der Walt, CC0; from scikit-image) pooled and unpooled; return the file."""
     # a small crop: single pixels stay visible
@@ -71,18 +112,21 @@ def draw_pooling(path: Path) -> Path:
         "max pooled 4 x 4\n24 x 24 pixels": maxima,
         "average pooled 4 x 4\n24 x 24 pixels": means,
         "min pooled 4 x 4\n24 x 24 pixels": functional.min_pool2d(photo, 4),
-        "max unpooled 4 x 4\n96 x 96 pixels": functional.max_unpool2d(maxima, indices, 4),
+        "max unpooled 4 x 4\nmaxima where they were": functional.max_unpool2d(maxima, indices, 4),
         "average unpooled 4 x 4\n96 x 96 pixels": functional.avg_unpool2d(means, 4),
-        "average unpooled 6 x 6\nstride 4, padding 1": functional.avg_unpool2d(means, 6, stride=4, padding=1),
+        "average unpooled 6 x 6\nstride 4: they overlap": functional.avg_unpool2d(means, 6, stride=4, padding=1),
     }
-    drawn = figure(14, 6.35)
+    drawn = figure(WIDTH, 4.1)
     # the photo, twice as large, left of three pooled over three unpooled
-    places = drawn.subplot_mosaic("0123;0456", width_ratios=(2.22, 1, 1, 1))
+    places = drawn.subplot_mosaic("0123;0456", width_ratios=(2.22, 1.1, 1.1, 1.1))
     for axes, (title, image) in zip(places.values(), panels.items(), strict=True):
-        axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
-        axes.set_title(title, fontsize=14)
-        axes.set_axis_off()
-    return save(drawn, path)
+        show(axes, image, title, fontsize=8.5)
+    return _saved(drawn, path)
+
+
+def _saved(drawn: Figure, path: Path) -> Path:
+    """A JPEG is to be no larger than a page loads at once."""
+    return save(drawn, path, **({"pil_kwargs": {"quality": 88}} if path.suffix == ".jpg" else {}))
 
 
 @dataclass(frozen=True)
