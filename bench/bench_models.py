@@ -1,10 +1,11 @@
 """Whole networks, original, converted and fused: the forward pass, and training steps, in both memory formats.
 
-`python -m bench.bench_models` prints what becomes of each network, and how exact it stays, without timing anything.
+`python -m bench.bench_models` writes what becomes of each network, and how exact it stays, without timing anything.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import copy
 import functools
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +29,7 @@ import torchops
 from torchops.measure.race import ratio
 from torchops.measure.rivals import threads
 
+from . import kept
 from .harness import CLOCK, Contest, blank, close, compete, hold, leave_default_stream, normal
 from .networks import NETWORKS, OURS, in_torch_nn
 
@@ -291,15 +294,16 @@ def test_models(case: Case, provider: str, held: Any, benchmark: Any, request: p
     compete(contest, case, provider, held, benchmark, request)
 
 
-def table() -> str:
-    """What becomes of each network, and how exact it stays, as Markdown."""
-    lines = [
-        "Two images of 96 x 96. Errors, relative to the largest value, are those against the original in float32 / in float64.",
-        "",
-        "| model | convolutions and pools swapped | kernels before | after "
-        "| converted, logits | converted, gradients | fused, logits |",
-        "|---|---|---|---|---|---|---|",
-    ]
+COLUMNS = (
+    kept.Column("model"), kept.Column("swapped"), kept.Column("kernels before", "count", "d"),
+    kept.Column("after", "count", "d"), kept.Column("converted, logits"), kept.Column("converted, gradients"),
+    kept.Column("fused, logits"),
+)  # fmt: skip
+
+
+def table() -> kept.Table:
+    """What becomes of each network, and how exact it stays."""
+    rows: list[list[kept.Cell]] = []
     x = _random((2, 3, 96, 96))
 
     def errors(actual: Sequence[Tensor], *expected: Sequence[Tensor]) -> str:
@@ -315,11 +319,22 @@ def table() -> str:
             versions.train()
             ours, theirs = (versions.gradients(provider, x, dy) for provider in ("torchops", "aten"))
             gradients = errors(ours, theirs, versions.exact_gradients("torchops", x, dy))
-            swapped = len(versions.conversion.swapped) or "0, functions overridden"
-            kernels = f"{versions.fusion.before.total()} | {versions.fusion.after.total()}"
-            lines.append(f"| {name} | {swapped} | {kernels} | {logits} | {gradients} | {of_fused} |")
-    return "\n".join(lines)
+            swapped = str(len(versions.conversion.swapped) or "0, functions overridden")
+            kernels = versions.fusion.before.total(), versions.fusion.after.total()
+            rows.append([name, swapped, *kernels, logits, gradients, of_fused])
+    note = "Errors, relative to the largest value, are those against the original in float32 / in float64."
+    return kept.Table("becomes", "What becomes of each model, and how exact it stays", COLUMNS, rows, note)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.bench_models", description="What becomes of each network.")
+    parser.add_argument("--file", type=Path, help="networks.json of this machine and day by default")
+    file = parser.parse_args().file or kept.folder() / "networks.json"
+    made = table()
+    method = "two images of 96 x 96, float32, on one thread"
+    kept.write(file, kept.about("measured", "python -m bench.bench_models", method, threads="1"), [made])
+    print(f"{kept.printed(made)}\nwritten: {file}")
 
 
 if __name__ == "__main__":
-    print(table())
+    main()

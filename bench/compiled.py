@@ -20,7 +20,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,10 +42,9 @@ from torchops.measure.rivals import threads
 from . import kept
 from .charts import Left, kernels_left
 from .networks import MORE, NETWORKS, OURS, in_torch_nn
-from .provenance import commit, provenance
+from .provenance import commit
 
 ROOT = Path(__file__).parent.parent
-FILE = ROOT / "out" / "compiled.json"
 PICTURE = ROOT / "assets" / "compiled.png"
 STAGES = ("graphs", "times", "inductor")
 TIMED = (
@@ -232,62 +230,68 @@ def timed(name: str, rounds: int) -> dict[str, Any]:
 # What is written.
 
 
-def _number(number: float | None, form: str = ".2f") -> str:
-    return "-" if number is None else format(number, form)
+METHOD = (
+    "one image of 160 x 160 (224 x 224 for Swin), float32, on one thread; seconds of the CPU, medians of the ratios of the "
+    "rounds, interleaved; compiling is the first call with empty caches, once each, the C++ compiler's seconds in it"
+)
+KERNELS = (
+    kept.Column("network"), kept.Column("error, float64", form=".0e"), kept.Column("float32 (its own)"),
+    kept.Column("with Inductor (Inductor's own)"), kept.Column("graphs", "count"),
+    kept.Column("kernels, eager", "count", "d"), *(kept.Column(n) for n in ("fused", "this", "Inductor", "this + Inductor")),
+)  # fmt: skip
+TIMES = (
+    kept.Column("network"), kept.Column("eager", "ms", ".1f"),
+    *(kept.Column(f"{how} / {other}", "x", ".2f")
+      for how in ("this + Inductor", "this alone") for other in ("Inductor", "fused", "eager")),
+    kept.Column("compiling / Inductor", "x of CPU seconds", ".2f"),
+)  # fmt: skip
+_NOTE = (
+    "Errors are the largest, relative to the largest value of a result, against eager float64; those of eager float32 are "
+    "its own. Kernels of Inductor's code are those that it wrote and calls of others' operators. A star says that "
+    "`torchops.fuse` kept modules whole, each of which counts as one, and `kept whole` that it could trace nothing."
+)
 
 
-def table(results: dict[str, Any]) -> str:
-    """Markdown; a star says that `torchops.fuse` kept modules whole, each of which counts as one kernel."""
-    lines = [
-        "| network | error, float64 | float32 (its own) | with Inductor (Inductor's own) | graphs | kernels, eager | fused "
-        "| this | Inductor | this + Inductor |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+def table(results: dict[str, Any]) -> kept.Table:
+    """What becomes of each network."""
+    rows: list[list[kept.Cell]] = []
     for name, row in results["networks"].items():
         g, i = row.get("graphs", {}), row.get("inductor", {})
         if "before" not in g:
             continue
         launched = [i["launches"][way] if "launches" in i else None for way in ("inductor", "ours")]
         errors = i.get("error32")
-        cells = [
-            name,
-            _number(g["error64"], ".0e"),
-            f"{g['error32']:.0e} ({g['own_error32']:.0e})",
-            f"{errors['ours']:.0e} ({errors['inductor']:.0e})" if errors else "-",
-            f"{g['graphs']}" + (f" ({g['aot_graphs']})" if g["aot_graphs"] != g["graphs"] else ""),
-            str(g["before"]),
-            "kept whole" if g["fuse"] is None else f"{g['fuse']}{'*' if g['fuse_kept'] else ''}",
-            str(g["after"]),
-            *("-" if n is None else f"{n['generated']} + {n['extern']}" for n in launched),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(
+            [
+                name,
+                g["error64"],
+                f"{g['error32']:.0e} ({g['own_error32']:.0e})",
+                f"{errors['ours']:.0e} ({errors['inductor']:.0e})" if errors else None,
+                f"{g['graphs']}" + (f" ({g['aot_graphs']})" if g["aot_graphs"] != g["graphs"] else ""),
+                g["before"],
+                "kept whole" if g["fuse"] is None else f"{g['fuse']}{'*' if g['fuse_kept'] else ''}",
+                str(g["after"]),
+                *(None if n is None else f"{n['generated']} + {n['extern']}" for n in launched),
+            ]
+        )
+    return kept.Table("kernels", "Errors, graphs and kernels of a forward pass", KERNELS, rows, _NOTE, True)
 
 
 _PAIRS = tuple(f"{ours}/{other}" for ours in ("ours", "ours_eager") for other in ("inductor", "fuse", "eager"))
 
 
-def table_of_times(results: dict[str, Any]) -> str:
-    """Markdown; the medians at its end."""
-    columns_of = [
-        f"{how} / {other}" for how in ("this + Inductor", "this alone") for other in ("Inductor", "fused", "eager")
-    ]
-    header = ["network", "eager, ms", *columns_of, "compiling, CPU seconds"]
-    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-    columns: list[list[float]] = [[] for _ in header[2:]]
+def table_of_times(results: dict[str, Any]) -> kept.Table:
+    """The races; the medians at the end."""
+    rows: list[list[kept.Cell]] = []
     for name, row in results["networks"].items():
         ratios, first = row.get("times", {}).get("ratios"), row.get("inductor", {}).get("first_call_cpu_s")
-        if not ratios and not first:
-            continue
-        numbers = [(ratios or {}).get(key) for key in _PAIRS]
-        numbers += [first["ours"] / first["inductor"] if first else None]
-        for column, number in zip(columns, numbers, strict=True):
-            column += [] if number is None else [number]
-        eager = f"{row['times']['ms']['eager']:.1f}" if ratios else "-"
-        lines.append(f"| {name} | {eager} | {' | '.join(map(_number, numbers))} |")
-    medians = [_number(statistics.median(column) if column else None) for column in columns]
-    lines.append(f"| median | | {' | '.join(medians)} |")
-    return "\n".join(lines)
+        if ratios or first:
+            numbers = [(ratios or {}).get(key) for key in _PAIRS]
+            compiling = first["ours"] / first["inductor"] if first else None
+            rows.append([name, row["times"]["ms"]["eager"] if ratios else None, *numbers, compiling])
+    columns = [[n for n in column if isinstance(n, float)] for column in list(zip(*rows, strict=True))[2:]]
+    rows.append(["median", None, *(statistics.median(column) if column else None for column in columns)])
+    return kept.Table("times", "One image: eager, and ratios of times; below 1 torchops is faster", TIMES, rows)
 
 
 @style()
@@ -303,19 +307,20 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="networks; all of them by default, with times those of the goals")
     parser.add_argument("--stage", choices=STAGES, action="append", help="which, again for more; all by default")
     parser.add_argument("--rounds", type=int, default=15, help="of the races")
-    parser.add_argument("--file", type=Path, default=FILE)
+    parser.add_argument("--file", type=Path, help="what is added to; compiled.json of this machine and day by default")
     parser.add_argument("--table", action="store_true", help="print what is in the file, and run nothing")
     parser.add_argument("--picture", action="store_true", help="draw what is in the file, and run nothing")
     asked = parser.parse_args()
     unknown = sorted({*asked.names} - {*BUILDS})
     if unknown:
         parser.error(f"no network {', '.join(unknown)}; there are {', '.join(BUILDS)}")
+    file = asked.file or kept.folder() / "compiled.json"
     if asked.table or asked.picture:
-        results = kept.read(asked.file, {"networks": {}})
+        held = kept.read(file)
         if asked.table:
-            print(table(results), table_of_times(results), sep="\n\n")
+            print("\n\n".join(map(kept.printed, held.tables.values())))
         if asked.picture:
-            print(f"written: {draw(results)}")
+            print(f"written: {draw(held.found)}")
         return
     warnings.filterwarnings("ignore")
     at = commit()
@@ -337,12 +342,12 @@ def main() -> None:
                     traceback.print_exc()
                     found = {stage: {"failed": f"{type(problem).__name__}: {problem}"[:1000]}}
                 # another process may have added to the file
-                results = kept.read(asked.file, {"networks": {}})
-                results["machine"] = provenance(asked.rounds, "") | {"date": str(date.today())}
+                results = {"networks": {}} | kept.found(file)
                 order = {known: results["networks"].get(known, {}) for known in BUILDS}
                 order[name] = order[name] | {key: row | {"commit": at} for key, row in found.items()}
                 results["networks"] = {known: row for known, row in order.items() if row}
-                kept.write(asked.file, results)
+                told = kept.about("measured", "python -m bench.compiled", METHOD, threads="1")
+                kept.write(file, told, [table_of_times(results), table(results)], results)
                 print(f"{stage} {name}, {time.perf_counter() - start:.0f} s: {found}", flush=True)
 
 

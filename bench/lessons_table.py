@@ -1,11 +1,9 @@
 """`python -m bench.lessons_table`: the table of kernels/conv2d/README.md, what the model says of each kernel on an H100.
 
-Compiled for an H100 that is not there. Nothing here is measured.
+Compiled for an H100 that is not there, and written to bench/results/modelled-H100/lessons.json, too. Nothing here is measured.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 from torchops.inspect import report
 from torchops.kernels.conv2d import PlainConfig
@@ -13,8 +11,14 @@ from torchops.kernels.launch import Launch
 from torchops.kernels.planning.conv2d import ranking
 from torchops.workloads import CASES, LAYERS
 
+from . import kept
 from .lessons import H100, forward
-from .model import floor_us
+from .model import METHOD, floor_us, title
+
+COLUMNS = (
+    kept.Column("layer"), kept.Column("floor", form=".1f"), kept.Column("plain"), kept.Column("gemm"),
+    kept.Column("shift, rows, slide or flat_slide"),
+)  # fmt: skip
 
 SHOWN = (
     "pointwise", "stride2", "aspp", "body", "mid", "unet-up", "reflect", "stem", "unet-stem", "depthwise", "grouped",
@@ -31,14 +35,13 @@ def _cell_of(launches: list[Launch]) -> str:
     return f"{best.modelled_us:.1f} ({config.block_m} x {config.block_n}, {best.bound})"
 
 
-def table() -> Iterator[str]:
+def table() -> kept.Table:
     """Of some layers, microseconds of a forward pass on an H100 by the model: the least possible, then by kernel."""
-    yield "| layer | floor | plain | gemm | shift, rows, slide or flat_slide |"
-    yield "|---|--:|---|---|---|"
+    rows: list[list[kept.Cell]] = []
     for layer in (one for name in SHOWN for one in CASES + LAYERS if one.name == name):
         picked = forward(layer)
         name = picked.name.removeprefix("conv2d_").removesuffix("_kernel")
-        plain = gemm = special = "-"
+        plain = gemm = special = None
         if layer.groups == 1 and layer.padding_mode == "zeros":
             deepest = max(16, 1 << (layer.C - 1).bit_length())
             tiles = {(m, n, min(k, deepest), *rest) for m, n, k, *rest in PLAIN_TILES if n <= layer.K}
@@ -50,9 +53,12 @@ def table() -> Iterator[str]:
         if name in ("shift", "rows"):
             plain_product = next(c for c in ranking(picked.problem, H100) if c.taps == c.tile_rows == 1)
             gemm = _cell_of([forward(layer, plain_product)])
-        yield f"| {layer.name} | {floor_us(layer, H100):.1f} | {plain} | {gemm} | {special} |"
+        rows.append([layer.name, floor_us(layer, H100), plain, gemm, special])
+    return kept.Table("lessons", "The kernels that the lessons derive, a forward pass, us", COLUMNS, rows)
 
 
 if __name__ == "__main__":
-    for line in table():
-        print(line, flush=True)
+    made = table()
+    told = kept.about("modelled", "python -m bench.lessons_table", METHOD, threads="none", machine=title(H100))
+    kept.write(kept.RESULTS / "modelled-H100" / "lessons.json", told, [made])
+    print(kept.printed(made))

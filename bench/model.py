@@ -1,8 +1,7 @@
 """`python -m bench.model`: what the model says of every convolution layer, compiled for GPUs that are not there.
 
-Writes out/conv2d_model.md, which begins with the model against published times, and assets/conv2d_model.png. With --write-configs
-it writes what the model picks into the tables that the launchers read, kernels/configs/<GPU>.json, instead. Nothing here is
-measured.
+Writes bench/results/modelled-<GPU>/conv2d.json of four GPUs, and assets/conv2d_model.png. With --write-configs it writes what
+the model picks into the tables that the launchers read, kernels/configs/<GPU>.json, instead. Nothing here is measured.
 """
 
 from __future__ import annotations
@@ -24,12 +23,26 @@ from torchops.kernels.planning.conv2d import model_config, row
 from torchops.kernels.planning.hardware import GPUS, Device, matrix_us, memory_us
 from torchops.workloads import CASES, LAYERS, ConvLayer
 
-from . import charts, published
+from . import charts, kept
 
 PASSES = ("forward", "input_grad", "weight_grad")
 TABLES = {name: GPUS[name] for name in ("A100", "H100", "H200")}
 PICTURE = Path(__file__).parent.parent / "assets" / "conv2d_model.png"
 BOUNDS = ("DRAM", "L2", "tensor", "issue")
+COLUMNS = (
+    *(kept.Column(name) for name in ("case", "pass", "kernel", "tile")),
+    *(kept.Column(name, form="d") for name in ("taps", "splits", "registers", "spills")),
+    kept.Column("loop", "instructions", "d"),
+    *(kept.Column(name, "us", ".1f") for name in BOUNDS),
+    kept.Column("bound"),
+    kept.Column("busy", "%", ".0f"),
+    kept.Column("modelled", "us", ".1f"),
+    kept.Column("floor", "us", ".1f"),
+)
+METHOD = (
+    "every layer is planned through the real launchers, what they launch is compiled, and kernels/planning/model.py makes a "
+    "time of what the machine code holds; the GPU is not there"
+)
 
 
 def launches(layer: ConvLayer, device: Device, dtype: torch.dtype = torch.bfloat16) -> dict[str, list[Launch]]:
@@ -53,6 +66,11 @@ def floor_us(layer: ConvLayer, device: Device, itemsize: int = 2) -> float:
     return max(matrix_us(layer.flops, device, itemsize, False), memory_us(layer.elements * itemsize, device))
 
 
+def title(device: Device) -> str:
+    """A GPU that is not there."""
+    return f"{device.name} ({device.arch}), which is not there"
+
+
 def _rows(
     device: Device, layers: Iterable[ConvLayer] = CASES + LAYERS
 ) -> Iterator[tuple[ConvLayer, str, list[LaunchReport]]]:
@@ -61,25 +79,31 @@ def _rows(
             yield layer, name, [report(launch) for launch in found]
 
 
-def _table(device: Device, rows: list[tuple[ConvLayer, str, list[LaunchReport]]]) -> Iterator[str]:
-    yield f"### {device.name} ({device.arch}), modelled, bfloat16, channels_last"
-    yield ""
-    yield (
-        "| case | pass | kernel, tile, taps, splits | registers, spills | loop | DRAM | L2 | tensor | issue | bound, busy | "
-        "modelled us | floor us |"
-    )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+def _table(device: Device, rows: list[tuple[ConvLayer, str, list[LaunchReport]]]) -> kept.Table:
+    made: list[list[kept.Cell]] = []
     for layer, name, reports in rows:
         first = max(reports, key=lambda r: r.modelled_us)
         config = dict(part.split("=") for part in first.config.removeprefix("Config(").removesuffix(")").split(", "))
-        tile = "x".join(config[f"block_{axis}"] for axis in "mnk")
-        kernel = first.kernel.removeprefix("conv2d_").removesuffix("_kernel")
-        times = " | ".join(f"{first.times_us[bound]:.1f}" for bound in BOUNDS)
-        yield (
-            f"| {layer.name} | {name} | {kernel}, {tile}, {config['taps']}, {config['splits']} | {first.registers}, "
-            f"{sum(r.spills for r in reports)} | {first.loop_instructions} | {times} | {first.bound}, "
-            f"{first.utilization:.0%} | {sum(r.modelled_us for r in reports):.1f} | {floor_us(layer, device):.1f} |"
+        made.append(
+            [
+                layer.name,
+                name,
+                first.kernel.removeprefix("conv2d_").removesuffix("_kernel"),
+                "x".join(config[f"block_{axis}"] for axis in "mnk"),
+                int(config["taps"]),
+                int(config["splits"]),
+                first.registers,
+                sum(r.spills for r in reports),
+                first.loop_instructions,
+                *(first.times_us[bound] for bound in BOUNDS),
+                first.bound,
+                100 * first.utilization,
+                sum(r.modelled_us for r in reports),
+                floor_us(layer, device),
+            ]
         )
+    title = f"Convolutions on {device.name} ({device.arch}), bfloat16, channels_last"
+    return kept.Table("conv2d", title, COLUMNS, made)
 
 
 @style()
@@ -128,15 +152,13 @@ def main(arguments: list[str]) -> int:
     if arguments:
         print(f"unknown arguments {arguments}; known: --write-configs")
         return 2
-    out = Path("out")
-    out.mkdir(exist_ok=True)
-    pages = [*published.table(), ""]
     for name in ("H100", "H200", "A100", "B200"):
         rows = list(_rows(GPUS[name]))
-        pages += [*_table(GPUS[name], rows), ""]
-    with replacing(out / "conv2d_model.md") as page:
-        page.write_text("\n".join(pages))
-    print(f"written: {out / 'conv2d_model.md'}, {draw(PICTURE)}")
+        told = kept.about("modelled", "python -m bench.model", METHOD, threads="none", machine=title(GPUS[name]))
+        file = kept.RESULTS / f"modelled-{name}" / "conv2d.json"
+        kept.write(file, told, [_table(GPUS[name], rows)])
+        print(f"written: {file}", flush=True)
+    print(f"written: {draw(PICTURE)}")
     return 0
 
 

@@ -1,22 +1,37 @@
 """`python -m bench.model_pooling`: what the model says of every pooling layer, compiled for GPUs that are not there.
 
-Writes out/pooling_model.md. Nothing here is measured.
+Writes bench/results/modelled-H100/pooling.json. Nothing here is measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import torch
 
 import torchops
-from torchops.files import replacing
 from torchops.inspect import LaunchReport, record_launches, report
-from torchops.kernels.planning.hardware import DEVICES, memory_us
+from torchops.kernels.planning.hardware import DEVICES, GPUS, memory_us
 
+from . import kept
+from .model import METHOD, title
 from .pools import POOLS, PoolLayer
 
+COLUMNS = (
+    *(kept.Column(name) for name in ("case", "pass", "format")),
+    kept.Column("launches", form="d"),
+    kept.Column("tile"),
+    kept.Column("registers", form="d"),
+    kept.Column("spills", form="d"),
+    kept.Column("loads"),
+    kept.Column("stores"),
+    kept.Column("moved", "MB", ".1f"),
+    kept.Column("over the least", "x", ".3f"),
+    *(kept.Column(name, "us", ".1f") for name in ("DRAM", "issue", "modelled", "floor")),
+)
+NOTE = (
+    "A tile is rows x columns of the output; a column is a pixel's channel where the format is channels_last. Loads and stores "
+    "are those of a thread, in bits. What is moved counts what neighbouring tiles both read for each; the least is every "
+    "element once."
+)
 KINDS = {"none": None, "position": torch.int64, "offset": torch.uint8}
 
 
@@ -44,41 +59,34 @@ def reports(layer: PoolLayer, arch: str, form: torch.memory_format) -> tuple[lis
     return [report(launch) for launch in forward], [report(launch) for launch in both[-len(both) // 2 :]]
 
 
-def _lines(arch: str) -> Iterator[str]:
-    yield f"### {DEVICES[arch].name} ({arch}), modelled, bfloat16"
-    yield ""
-    yield (
-        "| case | pass | format | launches | tile | registers, spills | loads | stores | MB moved | over the least | DRAM "
-        "| issue | modelled us | floor us |"
-    )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
-    for layer in POOLS:
-        for form, last in ((torch.channels_last, "channels_last"), (torch.contiguous_format, "nchw")):
-            for name, found in zip(("forward", "backward"), reports(layer, arch, form), strict=True):
-                yield _row(layer, name, last, found, arch)
+def table(arch: str) -> kept.Table:
+    """Every layer, in both formats, forward and backward."""
+    rows = [
+        _row(layer, name, last, found, arch)
+        for layer in POOLS
+        for form, last in ((torch.channels_last, "channels_last"), (torch.contiguous_format, "nchw"))
+        for name, found in zip(("forward", "backward"), reports(layer, arch, form), strict=True)
+    ]
+    return kept.Table("pooling", f"Pools on {DEVICES[arch].name} ({arch}), bfloat16", COLUMNS, rows, NOTE)
 
 
-def _row(layer: PoolLayer, name: str, form: str, found: list[LaunchReport], arch: str) -> str:
+def _row(layer: PoolLayer, name: str, form: str, found: list[LaunchReport], arch: str) -> list[kept.Cell]:
     first = found[0]
     tile = dict(part.split("=") for part in first.config.removeprefix("Config(").removesuffix(")").split(", "))
     down = f", down {tile['strip']}" if tile["strip"] != "0" else ""
     loads, stores = (", ".join(f"{n} x {bits}" for bits, n in w.items()) for w in (first.loads, first.stores))
-    cells = (
-        layer.name, name, form, len(found), f"{tile['rows']} x {tile['cols']}{down}",
-        f"{first.registers}, {sum(r.spills for r in found)}", loads, stores,
-        f"{first.bytes_moved / 1e6:.1f}", f"{first.traffic:.3f}",
-        f"{first.times_us['DRAM']:.1f}", f"{first.times_us['issue']:.1f}",
-        f"{sum(r.modelled_us for r in found):.1f}", f"{memory_us(first.bytes_least, DEVICES[arch]):.1f}",
-    )  # fmt: skip
-    return f"| {' | '.join(map(str, cells))} |"
+    return [
+        layer.name, name, form, len(found), f"{tile['rows']} x {tile['cols']}{down}", first.registers,
+        sum(r.spills for r in found), loads, stores, first.bytes_moved / 1e6, first.traffic, first.times_us["DRAM"],
+        first.times_us["issue"], sum(r.modelled_us for r in found), memory_us(first.bytes_least, DEVICES[arch]),
+    ]  # fmt: skip
 
 
 def main() -> None:
-    out = Path("out")
-    out.mkdir(exist_ok=True)
-    with replacing(out / "pooling_model.md") as page:
-        page.write_text("\n".join([*_lines("sm_90"), ""]))
-    print(f"written: {out / 'pooling_model.md'}")
+    told = kept.about("modelled", "python -m bench.model_pooling", METHOD, threads="none", machine=title(GPUS["H100"]))
+    file = kept.RESULTS / "modelled-H100" / "pooling.json"
+    kept.write(file, told, [table("sm_90")])
+    print(f"written: {file}")
 
 
 if __name__ == "__main__":

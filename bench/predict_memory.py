@@ -20,6 +20,13 @@ from PIL import Image
 from torchops.models import Checkpoint, build
 from torchops.models.data import Preprocess
 
+from . import kept
+
+METHOD = "the peak of a process of `torchops predict`, with a U-Net of width 16, depth 3 and 11 classes, float32"
+COLUMNS = (
+    kept.Column("side", "pixels", "d"), kept.Column("tiles"), kept.Column("memory", "bytes a pixel", ".0f"),
+    kept.Column("peak", "MiB", ".0f"), kept.Column("time", "s", ".1f"),
+)  # fmt: skip
 TILES = ("whole", "default", "512", "256")
 
 
@@ -52,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.predict_memory", description=__doc__.splitlines()[0])
     parser.add_argument("sides", type=int, nargs="*", default=[2048, 4096], help="height and width of the images")
     parser.add_argument("--tile", choices=TILES, action="append", help="how it is seen, again for more; all by default")
+    parser.add_argument("--file", type=Path, help="predict-memory.json of this machine and day by default")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         net = Path(folder) / "net.pt"
@@ -60,12 +68,20 @@ def main() -> None:
             Image.effect_noise((side, side), 64).save(Path(folder) / f"{side}.png")
         least, _ = predict(net, Path(folder) / "64.png", "default", 64)
         print(f"an image of 64 x 64 pixels: {least / 2**20:.0f} MiB")
-        print("| side | tiles | bytes a pixel | MiB | s |\n|---:|---|---:|---:|---:|")
+        rows: list[list[kept.Cell]] = []
         for side in asked.sides:
             for tile in asked.tile or TILES:
                 most, seconds = predict(net, Path(folder) / f"{side}.png", tile, side)
-                each = (most - least) / side**2
-                print(f"| {side} | {tile} | {each:.0f} | {most / 2**20:.0f} | {seconds:.1f} |", flush=True)
+                rows.append([side, tile, (most - least) / side**2, most / 2**20, seconds])
+                print(f"{side} x {side}, {tile}: {most / 2**20:.0f} MiB, {seconds:.1f} s", flush=True)
+    note = f"The bytes a pixel are those over the peak of a process that sees 64 x 64 pixels: {least / 2**20:.0f} MiB."
+    table = kept.Table(
+        "predict-memory", "Memory and seconds of torchops predict on a square gray image", COLUMNS, rows, note
+    )
+    told = kept.about("measured", "python -m bench.predict_memory", METHOD, threads=str(torch.get_num_threads()))
+    file = asked.file or kept.folder() / "predict-memory.json"
+    kept.write(file, told, [table])
+    print(f"{kept.printed(table)}\nwritten: {file}")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,26 @@
-"""What others measured and published, as the model of a launch's time sees it: `python -m bench.model` prints the comparison.
+"""`python -m bench.published`: what others measured and published, beside what the model of a launch's time says of it.
 
-Sizes, tiles and times are theirs. Instructions and registers were read off the machine code of such kernels for sm_90.
+Writes bench/results/modelled-H100/model-errors.json. Sizes, tiles and times are theirs. Instructions and registers were read
+off the machine code of such kernels for sm_90.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from torchops.kernels.planning.hardware import GPUS
 from torchops.kernels.planning.model import Work, model
 from torchops.kernels.planning.protocol import Cost
 
+from . import kept
+
+COLUMNS = (
+    kept.Column("published"), kept.Column("GPU"), kept.Column("measured", "us"), kept.Column("modelled", "us", ".0f"),
+    kept.Column("error"),
+)  # fmt: skip
+METHOD = (
+    "sizes, tiles and times as others published them; instructions and registers of such kernels, compiled for sm_90"
+)
 H100 = GPUS["H100"]
 H20 = replace(H100, name="H20", sms=78, clock_ghz=1.98, hbm_gb_s=4000, tflops=(148, 74, 44, 44))
 """Its data sheet."""
@@ -79,24 +88,29 @@ FLAGGEMS = Product(
 flagos-ai/FlagGems#5290 and #5625, 896 in #5642."""
 
 
-def table() -> Iterator[str]:
-    """Every published time beside the modelled one, as Markdown."""
-    yield "| published | GPU | measured us | modelled us | error |"
-    yield "|---|---|---|---|---|"
+def table() -> kept.Table:
+    """Every published time beside the modelled one."""
+    rows: list[list[kept.Cell]] = []
     for k, tflops in TUTORIAL.items():
         measured, modelled = 2 * 8192 * 8192 * k / tflops / 1e6, model(gluon(k).work, H100).us
-        yield (
-            f"| Triton's Gluon tutorial 07, nonpersistent, 8192 x 8192 x {k} | H100 | {measured:.0f} | {modelled:.0f} | "
-            f"{modelled / measured - 1:+.1%} |"
-        )
+        name = f"Triton's Gluon tutorial 07, nonpersistent, 8192 x 8192 x {k}"
+        rows.append([name, "H100", f"{measured:.0f}", modelled, f"{modelled / measured - 1:+.1%}"])
     for tile in INDUCTOR:
-        us, (rows, columns, _) = model(tile.work, H100).us, tile.tile
-        yield (
-            f"| Inductor's convolution, 3072x128x202 to 384, 3 taps, if its tile was {rows} x {columns} | H100 | 549, 551 | "
-            f"{us:.0f} | {us / 550 - 1:+.1%} |"
-        )
+        us, (height, width, _) = model(tile.work, H100).us, tile.tile
+        name = f"Inductor's convolution, 3072x128x202 to 384, 3 taps, if its tile was {height} x {width}"
+        rows.append([name, "H100", "549, 551", us, f"{us / 550 - 1:+.1%}"])
     us = model(FLAGGEMS.work, H20).us
-    yield (
-        f"| FlagGems's convolution, 32x64x128x128 to 32, 3 x 3 | H20 | 486, 490, 896 | {us:.0f} | {us / 488 - 1:+.1%}, "
-        f"{us / 896 - 1:+.1%} |"
-    )
+    apart = f"{us / 488 - 1:+.1%}, {us / 896 - 1:+.1%}"
+    rows.append(["FlagGems's convolution, 32x64x128x128 to 32, 3 x 3", "H20", "486, 490, 896", us, apart])
+    return kept.Table("model-errors", "The model against what others measured and published", COLUMNS, rows)
+
+
+def main() -> None:
+    told = kept.about("modelled", "python -m bench.published", METHOD, threads="none", machine="H100-SXM5 and H20")
+    file = kept.RESULTS / "modelled-H100" / "model-errors.json"
+    kept.write(file, told, [table()])
+    print(f"written: {file}")
+
+
+if __name__ == "__main__":
+    main()

@@ -29,7 +29,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +48,8 @@ from torchops.models.training import train
 
 from . import kept
 from .plain_training import Plain
-from .provenance import commit, provenance
+from .provenance import commit
 
-FILE = Path(__file__).parent / "results" / "throughput.json"
 STAGES = ("times", "workers")
 PHOTOS = ("astronaut", "coffee", "chelsea", "rocket")
 """Photos of scikit-image that come with it, a class each."""
@@ -217,30 +215,37 @@ def with_workers(name: str, rounds: int, tiny: bool = False) -> dict[str, Any]:
 # What is written.
 
 
-def table(results: dict[str, Any]) -> str:
-    """Markdown, the tables of both stages as far as they were run."""
-    lines = []
-    if "times" in results:
-        lines += [
-            "| network, data | threads | torchops, s | torch.nn, s | torchops, images/s | ratio (quartiles) | of CPU seconds |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        for row in results["times"].values():
+METHOD = (
+    "whole epochs of `torchops train`, data, changes, metrics, checks and checkpoints in them, against the loop that one "
+    "writes with torch.nn: in one process, without workers, an epoch of one after an epoch of the other; ratios are medians of "
+    "neighbours"
+)
+TIMES = (
+    kept.Column("network, data"), kept.Column("threads", form="d"), kept.Column("torchops", "s", ".2f"),
+    kept.Column("torch.nn", "s", ".2f"), kept.Column("torchops", "images/s", ".0f"), kept.Column("ratio", "x", ".2f"),
+    kept.Column("quartiles", "x"), kept.Column("of CPU seconds", "x", ".2f"),
+)  # fmt: skip
+
+
+def tables(found: dict[str, Any]) -> list[kept.Table]:
+    """Of both stages, as far as they were run."""
+    made = []
+    if "times" in found:
+        rows: list[list[kept.Cell]] = []
+        for row in found["times"].values():
             ours, theirs = (row["seconds"][side] for side in ("torchops", "torch.nn"))
             low, high = row["quartiles"]
-            lines.append(
-                f"| {row['name']} | {row['threads']} | {ours:.2f} | {theirs:.2f} | {row['images'] / ours:.0f} "
-                f"| {row['ratio']:.2f} ({low:.2f} to {high:.2f}) | {row['cpu_ratio']:.2f} |"
-            )
-        lines.append("")
-    if "workers" in results:
-        lines += [
-            f"| images/s | {' | '.join(counted(w, 'worker') for w in WORKERS)} |",
-            "|---" * (len(WORKERS) + 1) + "|",
-        ]
-        for name, row in results["workers"].items():
-            lines.append(f"| {name} | {' | '.join(f'{v:.0f}' for v in row['images_per_second'].values())} |")
-    return "\n".join(lines)
+            rows.append(
+                [row["name"], row["threads"], ours, theirs, row["images"] / ours, row["ratio"], f"{low:.2f} to {high:.2f}",
+                 row["cpu_ratio"]]
+            )  # fmt: skip
+        note = "Judging the held-out images is in the seconds and in images/s."
+        made.append(kept.Table("epochs", "Epochs against a plain loop", TIMES, rows, note))
+    if "workers" in found:
+        columns = (kept.Column("images/s"), *(kept.Column(counted(w, "worker"), form=".0f") for w in WORKERS))
+        rows = [[name, *row["images_per_second"].values()] for name, row in found["workers"].items()]
+        made.append(kept.Table("workers", "Images/s by the number of workers", columns, rows))
+    return made
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -250,13 +255,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=9, help="epochs of each that are timed")
     parser.add_argument("--threads", type=int, action="append", help="of torch, again for more; 1 and 2 by default")
     parser.add_argument("--tiny", action="store_true", help="a few small images, to see that it runs")
-    parser.add_argument("--file", type=Path, default=FILE)
+    parser.add_argument("--file", type=Path, help="what is added to; epochs.json of this machine and day by default")
     parser.add_argument("--table", action="store_true", help="print what is in the file, and run nothing")
     asked = parser.parse_args(arguments)
     if unknown := sorted({*asked.names} - {*LOADS}):
         parser.error(f"no load {', '.join(unknown)}; there are {'; '.join(LOADS)}")
+    file = asked.file or kept.folder() / "epochs.json"
     if asked.table:
-        print(table(kept.read(asked.file, {})))
+        print("\n\n".join(map(kept.printed, kept.read(file).tables.values())))
         return
     at = commit()
     for stage in asked.stage or STAGES:
@@ -268,11 +274,11 @@ def main(arguments: list[str] | None = None) -> None:
                     found = (timed if stage == "times" else with_workers)(name, asked.rounds, asked.tiny)
                 row = {"name": name, "threads": count, **found, "commit": at}
                 # another process may have added to the file
-                results = kept.read(asked.file, {})
-                results["machine"] = provenance(asked.rounds, "") | {"date": str(date.today())}
+                results = kept.found(file)
                 key = name if stage == "workers" else f"{name}, {count}"
                 results[stage] = dict(sorted((results.get(stage, {}) | {key: row}).items()))
-                kept.write(asked.file, results)
+                told = kept.about("measured", "python -m bench.throughput", METHOD, threads="as the rows say")
+                kept.write(file, told, tables(results), results)
                 print(f"{stage} {key}: {found}", flush=True)
 
 
