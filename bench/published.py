@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from torchops.kernels.planning.conv2d import Problem, modelled_us, pick_config
 from torchops.kernels.planning.hardware import GPUS
 from torchops.kernels.planning.model import Work, model
 from torchops.kernels.planning.protocol import Cost
+from torchops.workloads import CASES
 
 from . import kept
 
@@ -105,10 +107,31 @@ def table() -> kept.Table:
     return kept.Table("model-errors", "The model against what others measured and published", COLUMNS, rows)
 
 
+PCIE = replace(H100, name="H100-PCIe", sms=114, clock_ghz=1.395, hbm_gb_s=2000, tflops=(651, 325, 44, 44))
+"""At the clock at which cuDNN was measured."""
+
+
+def body() -> Problem:
+    """The forward pass of the layer `body`, bfloat16, channels_last."""
+    layer = next(case for case in CASES if case.name == "body")
+    return Problem(
+        kind="gather", m=layer.N * layer.output_size[0] * layer.output_size[1], k=layer.K, c=layer.C, taps=layer.R * layer.S,
+        row=layer.S, phases=1, groups=1, itemsize=2, tf32=False, coalesced=True, span=2, lean=True,
+        bytes_least=2 * layer.elements,
+    )  # fmt: skip
+
+
+def cudnn() -> kept.Table:
+    """What others measured of cuDNN beside what the model says of our kernel for the same layer."""
+    us = modelled_us(body(), pick_config(body(), H100), PCIE)
+    rows: list[list[kept.Cell]] = [["the layer body, an H100 PCIe at 1,395 MHz", "H100 PCIe", "31 to 34", us, None]]
+    return kept.Table("cudnn", "cuDNN, measured by others, beside the model of our kernel", COLUMNS, rows)
+
+
 def main() -> None:
     told = kept.about("modelled", "python -m bench.published", METHOD, threads="none", machine="H100-SXM5 and H20")
     file = kept.RESULTS / "modelled-H100" / "model-errors.json"
-    kept.write(file, told, [table()])
+    kept.write(file, told, [table(), cudnn()])
     print(f"written: {file}")
 
 
