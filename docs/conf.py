@@ -27,14 +27,15 @@ extensions = [
     "beside",
     "commands",
     "mathml",
+    "options",
 ]
 exclude_patterns = ["_ext"]
 # single backticks are code in docstrings, as they are in Markdown
 default_role = "code"
-# flags begin with two hyphens
-smartquotes = False
+# dashes alone: quotes stay as docstrings have them
+smartquotes_action = "D"
 
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["attrs_block", "dollarmath"]
 myst_heading_anchors = 4
 myst_url_schemes = ("http", "https", "mailto", "source")
 # lessons begin at "1. Pixels", and headings may follow a table at any level
@@ -56,6 +57,8 @@ nitpick_ignore_regex = [("py:.*", r"(?!torchops\b).*")]
 html_theme = "furo"
 html_title = "torchops"
 html_static_path = ["_static"]
+html_css_files = ["torchops.css"]
+html_js_files = [("from-files.js", {"priority": 300})]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sphinx = False

@@ -144,7 +144,7 @@ def _texts(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
             language = _SHOWN[file.suffix]
             text = file.read_text(encoding="utf-8")
             body = app.builder.highlighter.highlight_block(text, language, linespans="L")  # type: ignore[attr-defined]
-        yield name, {"title": path, "body": f'<h1><code>{path}</code></h1>\n{body}', "parents": []}, "page.html"
+        yield name, {"title": path, "body": f"<h1><code>{path}</code></h1>\n<div class=\"file\">{body}</div>", "parents": []}, "page.html"
 
 
 def _is_shown(path: Path) -> bool:
@@ -163,4 +163,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", _read)
     app.connect("doctree-resolved", _resolved)
     app.connect("html-collect-pages", _texts)
-    return {"parallel_read_safe": False, "parallel_write_safe": True}
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
