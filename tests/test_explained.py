@@ -103,9 +103,12 @@ def test_tiers_of_the_page_and_the_picture_are_all() -> None:
 
 
 def test_lessons_of_the_door_are_the_courses() -> None:
-    """In their order, with their minutes, each with a link to its page; nothing is said of a lesson that is not there."""
-    page = (ROOT / "docs" / "course.md").read_text()
-    rows = re.findall(r"^\| (\d+) \| \[(\w+)\]\(([^)]+)\) \| [^|]+ \| (\d+)(, class)? \|", page, re.M)
+    """In their order, with their minutes, each with a link to its page, and with the words of the students' page."""
+    page, students = (ROOT / "docs/course.md").read_text(), (ROOT / "course/README.md").read_text()
+    table = re.findall(r"^\| (\d+) \| \[(\w+)\]\(([^)]+)\) \| ([^|]+) \| (\d+)(, class)? \|", page, re.M)
+    gained = re.findall(r"^\| \d+ \| `\w+` \| ([^|]+) \|", students, re.M)
+    assert [what for _, _, _, what, _, _ in table] == gained
+    rows = [(n, name, link, minutes, taught) for n, name, link, _, minutes, taught in table]
     lessons = [load(folder.name) for folder in folders()]
     assert [(int(n), name, int(minutes), bool(taught)) for n, name, _, minutes, taught in rows] == [
         (lesson.number, lesson.name, lesson.minutes, lesson.in_class) for lesson in lessons

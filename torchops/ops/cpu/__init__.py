@@ -1,4 +1,5 @@
-"""What the operators do on a CPU beyond a call of ATen's: README.md says why, and what it gains.
+"""What the operators do on a CPU beyond a call of ATen's: docs/explanation/cpu.md says why, README.md what to know before
+changing it.
 
 quick.py       calls that nobody watches: straight to ATen's own functions
 threads.py     pieces of an op on several threads, each through all of its calls
