@@ -17,7 +17,7 @@ help:
 	@echo "make oldest    run the tiers of tests with the oldest torch and triton that are supported"
 	@echo "make gpu-check on a GPU, from the bare checkout: smoke, tests, timings, tuning, benchmarks (DRY=1: what can be asked without)"
 	@echo "make gpu-kernels   compile what gpu-check launches, with the triton of PYTHON, into gpu-check-kernels.xz to be taken there"
-	@echo "make bench     time every op against ATen, Inductor, kornia and OpenCV; write a report"
+	@echo "make bench     measure all there is for this machine, part after part; write its report"
 	@echo "make mutants   break the kernels on purpose and see which tier notices"
 	@echo "make new-op    write the skeleton of an op that passes make test as it is: NAME=..."
 	@echo "make notebooks write the .ipynb of the notebooks from their texts"
@@ -64,7 +64,7 @@ fuzz: .venv/installed
 	$(BIN)/python -m tests.fuzz $(SEED)
 
 bench: .venv/installed
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench all
 
 # all tiers that need neither a GPU nor the pinned triton, whose IR ttsem executes
 oldest: .venv-oldest/installed

@@ -1,14 +1,13 @@
 """`python -m bench [options] [pytest options]`: run the benchmarks, and write results and report to bench/results/<name>/.
 
-`python -m bench report FILE` writes the report of any results again; `python -m bench compare A B` says what became slower.
+`python -m bench all` runs all programs of benchmarks for this machine, one after another; `python -m bench report FILE` writes
+the report of any results again, or of a folder; `python -m bench compare A B` says what became slower.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -16,18 +15,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from torchops.files import replacing
 from torchops.workers import GPU_LOST
 
 FOLDER = Path(__file__).parent
-
-
-def _folder() -> Path:
-    """Named after the GPU, or the CPU, and the day."""
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return FOLDER / "results" / f"{re.sub(r'[^A-Za-z0-9]+', '-', name)}-{datetime.date.today()}"
 
 
 def _run(out: Path, options: list[str]) -> int:
@@ -80,16 +71,19 @@ def _pytest(command: list[str]) -> int:
 
 def _report(file: Path, out: Path, kernels: bool) -> int:
     from . import kernel_facts, report
+    from .kept import BadFiguresError
     from .results_file import BadRunError, load
 
+    folder = file if file.is_dir() else file.parent
+    ran = file / "results.json" if file.is_dir() else file
     try:
-        run = load(file)
+        impossible = load(ran).impossible if ran.exists() or not file.is_dir() else ()
         if kernels:
-            kernel_facts.write(file.parent / "kernels.json")
+            kernel_facts.write(folder / "kernels.json")
         print("\n".join(f"written: {path}" for path in report.write(file, out)))
-        for row in run.impossible:
+        for row in impossible:
             print(f"IMPOSSIBLE, and nothing is concluded from it: {row.case}, {row.impossible}")
-    except BadRunError as error:
+    except (BadRunError, BadFiguresError) as error:
         print(error)
         return 2
     return 0
@@ -112,17 +106,24 @@ def _compare(arguments: list[str]) -> int:
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["compare"]:
         return _compare(arguments[1:])
+    if arguments[:1] == ["all"]:
+        from .everything import main as everything
+
+        return everything(arguments[1:])
     again = arguments[:1] == ["report"]
     parser = argparse.ArgumentParser("python -m bench report" if again else "python -m bench", description=__doc__)
     if again:
-        parser.add_argument("file", type=Path, help="results.json of a run")
+        parser.add_argument("file", type=Path, help="results.json of a run, or a folder of results")
     parser.add_argument("--out", type=Path, help="folder to write to (default: by machine and day, or the file's)")
     parser.add_argument("--kernels", action="store_true", help="compile every kernel, for a GPU that need not be there")
     if again:
         chosen = parser.parse_args(arguments[1:])
-        return _report(chosen.file, chosen.out or chosen.file.parent, chosen.kernels)
+        beside = chosen.file if chosen.file.is_dir() else chosen.file.parent
+        return _report(chosen.file, chosen.out or beside, chosen.kernels)
     chosen, options = parser.parse_known_args(arguments)
-    out = chosen.out or _folder()
+    from .kept import folder
+
+    out = chosen.out or folder()
     code = _run(out, options)
     return (_report(out / "results.json", out, True) if chosen.kernels else 0) or code
 

@@ -138,6 +138,11 @@ def read(file: Path) -> Figures:
         raise BadFiguresError(f"{file} is no file of figures") from None
 
 
+def holds_figures(file: Path) -> bool:
+    """Whether it is a file of figures, right or wrong, and not one of another kind."""
+    return '"provenance"' in file.read_text(errors="replace")[:64]
+
+
 def found(file: Path) -> dict[str, Any]:
     """What a program found before, which runs of it add to; nothing where there is no file."""
     return read(file).found if file.exists() else {}

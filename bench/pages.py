@@ -76,16 +76,22 @@ def filled(page: Path, text: str, results: Results) -> str:
 
 
 def provenance(block: Block, page: Path) -> str:
-    """Where figures come from, in a small line for each source."""
-    return f"<small>{'<br>'.join(_told(source, page) for source in block.sources)}</small>"
+    """Where figures come from, in a small line for each machine and day; the report tells more."""
+    by_folder: dict[Path, list[Source]] = {}
+    for source in block.sources:
+        by_folder.setdefault(source.folder, []).append(source)
+    return f"<small>{'<br>'.join(_told(sources, page) for sources in by_folder.values())}</small>"
 
 
-def _told(source: Source, page: Path) -> str:
-    told, report = source.provenance, os.path.relpath(source.folder / "report.md", page.parent)
-    threads = "" if told["threads"] == "none" else f", threads: {told['threads']}"
+def _told(sources: list[Source], page: Path) -> str:
+    told, folder = sources[0].provenance, sources[0].folder
+    versions = [one for one in told["versions"].split(", ") if one.startswith(("torch ", "triton "))]
+    # a file may name several, with what was found at each
+    commits = dict.fromkeys(re.split(r"[ ,;]", source.provenance["commit"])[0][:7] for source in sources)
+    report = Path(os.path.relpath(folder / "report.md", page.parent)).as_posix()
     return (
-        f"{told['kind'].capitalize()}: {told['machine']}{threads}; {told['versions']}; commit {told['commit']}; "
-        f"{told['date']}; [report]({Path(report).as_posix()})"
+        f"{told['kind'].capitalize()}: {told['machine']}; {', '.join(versions)}; commit {', '.join(commits)}; {told['date']}; "
+        f"[report]({report})"
     )
 
 

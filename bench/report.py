@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that loads nothing, and Markdown with pictures. Losses come first."""
+"""The report of a folder of results: Markdown with pictures; of a run HTML, too, that loads nothing. Losses come first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torchops.files import replacing
 from torchops.files.plots import save
 from torchops.kernels.planning.hardware import DEVICES, Device
 
-from . import figures
+from . import figures, kept
 from .kernel_facts import ARCH, read
 from .results_file import OURS, Duel, Row, Run, load
 
@@ -53,32 +53,68 @@ class Section:
 
 
 def write(file: Path, out: Path) -> list[Path]:
-    """Write `report.html`, `report.md` and its pictures to `out`; return them.
+    """Write `report.md`, of a run `report.html`, too, and pictures to `out`; return them.
 
-    What is known of kernels is read from `kernels.json` beside `file`.
+    Args:
+        file: results.json of a run, or a folder. What is known of kernels is read from `kernels.json` beside it, and the other
+            files of figures there are a section each.
+        out: the folder to write to.
 
     Raises:
         BadRunError: if the file is no result.
+        BadFiguresError: if another file of the folder is none, or there is none at all.
     """
-    run = load(file)
-    found = sections(run, read(file.parent / "kernels.json"))
+    folder = file if file.is_dir() else file.parent
+    ran = folder / "results.json" if file.is_dir() else file
+    others = [kept.read(one) for one in sorted(folder.glob("*.json")) if one != ran and kept.holds_figures(one)]
+    if file.is_dir() and not ran.exists():
+        if not others:
+            raise kept.BadFiguresError(f"{folder} holds no figures")
+        told = others[0].provenance
+        head = {"machine": told["machine"], "kind": told["kind"], "date": "", "commit": ""}
+        return _rendered(out, [_figures(one) for one in others], head, ("report.md",))
+    run = load(ran)
+    kind = "measured on a GPU" if run.on_gpu else "measured on a CPU"
+    head = {"machine": _name(run), "date": run.date, "commit": run.commit, "kind": kind}
+    found = [*sections(run, read(folder / "kernels.json")), *(_figures(one) for one in others)]
+    return _rendered(out, found, head, ("report.html", "report.md"))
+
+
+def _rendered(out: Path, found: list[Section], head: dict[str, str], names: Sequence[str]) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), trim_blocks=True, lstrip_blocks=True,
         autoescape=select_autoescape(["html.j2"]),
     )  # fmt: skip
-    head = {"machine": _name(run), "date": run.date, "commit": run.commit, "kind": "GPU" if run.on_gpu else "CPU"}
     written = []
     with figures.style():
         pictures = [p for section in found for p in section.pictures]
         svgs = {p.name: figures.svg(p.draw()) for p in pictures}
         written += [save(p.draw(), out / f"{p.name}.png", dpi=80) for p in pictures]
-    for name in ("report.html", "report.md"):
+    for name in names:
         text = environment.get_template(f"{name}.j2").render(sections=found, svgs=svgs, **head)
         with replacing(out / name) as beside:
             beside.write_text(text + "\n")
         written.append(out / name)
     return written
+
+
+def _figures(held: kept.Figures) -> Section:
+    """A file of figures: where they come from, then its tables."""
+    told = held.provenance
+    section = Section(
+        f"{next(iter(held.tables.values())).title}, {told['kind']}",
+        [f"{told['kind'].capitalize()} by `{told['command']}`: {told['method']}."],
+    )
+    section.words += [table.note for table in held.tables.values() if table.note]
+    rows = [[name, str(value)] for name, value in told.items() if name not in ("kind", "command", "method")]
+    section.tables.append(Table(("what", "value"), rows))
+    for number, table in enumerate(held.tables.values()):
+        title = table.title if number else ""
+        section.tables.append(
+            Table([c.heading for c in table.columns], table.texts(), title=title, folded=table.folded)
+        )
+    return section
 
 
 def _name(run: Run) -> str:
