@@ -17,8 +17,10 @@ from .lookup import Results, Source, ratio, shown, time
 from .results_file import Duel
 
 GPUS = ("h100", "h200", "a100", "b200")
-WORST = 12
+WORST = 8
 """Rows of a table of losses."""
+FURTHEST = 12
+"""Rows of a table of what is furthest from the floor."""
 
 
 def losses(r: Results) -> str:
@@ -90,7 +92,7 @@ def pooling_modelled(r: Results) -> str:
     found.sort(key=lambda row: -row["modelled"] / row["floor"])
     rows = [
         [row["case"], row["pass"], row["format"], *(f"{row[n]:.1f}" for n in ("modelled", "floor"))]
-        for row in found[:WORST]
+        for row in found[:FURTHEST]
     ]
     return kept.markdown(("pool", "pass", "format", "modelled, us", "floor, us"), rows, (False,) * 3 + (True,) * 2)
 

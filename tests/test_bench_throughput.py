@@ -50,8 +50,9 @@ def test_a_tiny_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             str(file),
         ]
     )
-    results = kept.read(file, {})
-    assert [row["images"] for row in results["times"].values()] == [100, 64]
-    assert results["machine"]["torch"] == torch.__version__.split("+")[0]
+    results = kept.read(file)
+    assert [row["images"] for row in results.found["times"].values()] == [100, 64]
+    assert f"torch {torch.__version__.split('+')[0]}" in results.provenance["versions"].split(", ")
+    assert [row["network, data"] for row in results.tables["epochs"].records()] == ["lenet, digits", "unet, pages"]
     main(["--table", "--file", str(file)])
     assert "| unet, pages | 1 |" in capsys.readouterr().out

@@ -103,9 +103,9 @@ def test_table_has_a_line_for_images_and_epochs() -> None:
         row("scratch", 0, 10, 0.25),
         row("scratch", 0, 40, 0.5),
     ]
-    assert table({"runs": runs}).splitlines()[2:] == [
-        "| photos, 10 | 30.0 | 70.0, 80.0; mean 75.0 | 25.0; mean 25.0 | +45.0 |",
-        "| photos, 40 | 30.0 | - | 50.0; mean 50.0 | - |",
+    assert table({"runs": runs}).texts() == [
+        ["photos, 10", "30.0", "70.0, 80.0; mean 75.0", "25.0; mean 25.0", "+45.0"],
+        ["photos, 40", "30.0", "-", "50.0; mean 50.0", "-"],
     ]
 
 
@@ -135,5 +135,5 @@ def test_runs_differ_in_weights_alone_and_replace_the_same_ones_in_the_file(
     assert fine_tuned == [*scratch, "--weights", str(kept / "lite0.pt")]
     assert (kept / "lite0.pt").is_file()
     assert len(asked) == 4
-    assert len(json.loads(file.read_text())["runs"]) == 2
+    assert len(json.loads(file.read_text())["found"]["runs"]) == 2
     assert "| pokemon, 10 | 66.7 | 75.0; mean 75.0 | 50.0; mean 50.0 | +25.0 |" in capsys.readouterr().out

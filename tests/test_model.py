@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.published import FLAGGEMS, H20, INDUCTOR, TUTORIAL, gluon
+from bench.published import FLAGGEMS, H20, INDUCTOR, PCIE, TUTORIAL, body, gluon
 from torchops.kernels.planning.conv2d import Config, cost, modelled_us, pick_config, programs, sum_tile
 from torchops.kernels.planning.hardware import GPUS, Device, l2_us, matrix_us, memory_us
 from torchops.kernels.planning.model import Model, Work, model
@@ -40,9 +40,8 @@ def test_cublas_sustains_so_much_of_the_peak(gpu: str, tflops: float) -> None:
 
 def test_cudnn_and_the_model_of_our_kernel_are_no_multiple_apart() -> None:
     """The body on an H100 PCIe takes cuDNN 31 to 34 us, at 1,395 MHz."""
-    pcie = replace(H100, sms=114, clock_ghz=1.395, hbm_gb_s=2000, tflops=(651, 325, 44, 44))
-    body = problem(BY_NAME["body"])
-    assert modelled_us(body, pick_config(body, H100), pcie) == pytest.approx(34, rel=0.1)
+    assert body() == problem(BY_NAME["body"])
+    assert modelled_us(body(), pick_config(body(), H100), PCIE) == pytest.approx(34, rel=0.1)
 
 
 @pytest.mark.parametrize("layer", CASES, ids=lambda layer: layer.name)
