@@ -7,6 +7,11 @@ OLDEST ?= $(shell python3.12 -c '' 2>/dev/null && echo python3.12 || echo $(PYTH
 
 .PHONY: help demo test docs lint fuzz bench oldest gpu-check gpu-kernels mutants new-op wheel clean
 .PHONY: help demo test lint fuzz bench oldest gpu-check gpu-kernels mutants new-op notebooks wheel clean
+# what .venv is installed by, with the sha256 of every file, where there is one for this Python and machine
+LOCK = $(shell $(PYTHON) -c 'import os, platform as p, sys; f = "locks/dev-%d.%d.txt" % sys.version_info[:2]; \
+	print(f if (p.system(), p.machine()) == ("Linux", "x86_64") and os.path.exists(f) else "")')
+
+.PHONY: help demo test lint fuzz bench oldest gpu-check gpu-kernels mutants new-op lock release clean
 
 help:
 	@echo "make demo      install, check this machine, draw pictures, time Sobel, train a LeNet and a U-Net"
@@ -22,6 +27,8 @@ help:
 	@echo "make new-op    write the skeleton of an op that passes make test as it is: NAME=..."
 	@echo "make notebooks write the .ipynb of the notebooks from their texts"
 	@echo "make wheel     build the wheel and try it in a fresh environment"
+	@echo "make lock      write locks/: every package of .venv with its hashes, for PYTHON=..."
+	@echo "make release   build dist/, look into it, and try the wheel in fresh environments, alone and with every extra"
 	@echo "make clean     remove what was built"
 
 # $(1) is a Python, $(2) the folder of its environment, $(3) a file of pins. The networks of the tests come last. EfficientNet-Lite
@@ -35,10 +42,23 @@ define install
 	$(2)/bin/pip install --quiet --constraint $(3) timm==1.0.31 segmentation-models-pytorch==0.6.0
 endef
 
+# a lock was resolved for its Python: nothing is left to be looked for, and nothing is installed that has no hash in it. setuptools,
+# which torch asks for, is among it, and installs torchops itself
+define install_locked
+	$(1) -m venv $(2)
+	$(2)/bin/pip install --quiet --no-deps --require-hashes --ignore-requires-python -r $(3) -r locks/ttsem.txt
+	$(2)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(2)/bin/pip check
+endef
+
+define install_unlocked
+	$(call install,$(1),$(2),constraints.txt)
+	$(2)/bin/pip install --quiet --no-deps --ignore-requires-python -r locks/ttsem.txt
+endef
+
 # ttsem asks for Python 3.12 and works on 3.10 and 3.11; it is pinned to the triton of constraints.txt
-.venv/installed: pyproject.toml constraints.txt Makefile
-	$(call install,$(PYTHON),.venv,constraints.txt)
-	$(BIN)/pip install --quiet --no-deps --ignore-requires-python ttsem==0.1.0
+.venv/installed: pyproject.toml constraints.txt $(wildcard locks/*.txt) Makefile
+	$(if $(LOCK),$(call install_locked,$(PYTHON),.venv,$(LOCK)),$(call install_unlocked,$(PYTHON),.venv))
 	touch $@
 
 .venv-oldest/installed: pyproject.toml constraints-oldest.txt Makefile
@@ -91,6 +111,12 @@ notebooks: .venv/installed
 
 wheel: .venv/installed
 	$(BIN)/python -m tests.wheel
+lock:
+	$(PYTHON) -m tools.lock
+
+# RELEASE passes arguments: --artifacts, --extra cli, --python 3.12
+release: .venv/installed
+	$(BIN)/python -m tests.release $(RELEASE)
 
 clean:
 	rm -rf .venv .venv-oldest out build dist *.egg-info

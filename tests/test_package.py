@@ -1,11 +1,29 @@
-"""Importing: quick, quiet, without triton and without anything heavy."""
+"""Importing: quick, quiet, without triton and without anything heavy. And the package: what is in it, what it asks for."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
+
+import torchops
+from tools.lock import EXTRAS
+
+from .release.smoke import SMOKE
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
+LOCKS = sorted((ROOT / "locks").glob("dev-*.txt"))
+_PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def _python(code: str) -> str:
@@ -58,3 +76,83 @@ def test_kernels_models_and_the_course_are_ours_under_their_long_names_only() ->
     assert torchops.course.__name__ == "torchops.course"
     assert torchops.kernels.sobel.__name__ == "torchops.kernels.sobel"
     assert torchops.models.__name__ == "torchops.models"
+
+
+def test_every_package_of_the_tree_is_built() -> None:
+    """A folder that pyproject.toml does not name is in the tree and not in the wheel."""
+    settings = _PROJECT["tool"]["setuptools"]
+    found = {
+        ".".join((package, *file.parent.relative_to(ROOT / folder).parts))
+        for package, folder in settings["package-dir"].items()
+        for file in (ROOT / folder).rglob("__init__.py")
+        if not file.parent.is_symlink()
+    }
+    assert found == set(settings["packages"])
+
+
+def test_a_version_and_its_day_are_the_first_of_the_changelog() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    released = [heading for heading in headings if not heading.startswith("[Unreleased]")]
+    assert re.fullmatch(rf"\[{re.escape(torchops.__version__)}\] - \d{{4}}-\d\d-\d\d", released[0])
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert f"[{citation['version']}] - {citation['date-released']}" == released[0]
+
+
+def test_every_extra_is_tried_before_a_release() -> None:
+    assert set(_PROJECT["project"]["optional-dependencies"]) <= set(SMOKE)
+
+
+def _pins(file: Path) -> dict[str, str]:
+    """The versions of a file of constraints or of a lock, without what is for other Pythons."""
+    lines = (line.split("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines())
+    required = [Requirement(line.split(" --hash")[0].rstrip(" \\")) for line in lines if "==" in line]
+    python = {"python_version": re.sub(r".*dev-|\.txt", "", file.name)} if file.parent.name == "locks" else {}
+    return {
+        r.name.replace("_", "-").lower(): str(r.specifier)[2:]
+        for r in required
+        if not r.marker or r.marker.evaluate(python)
+    }
+
+
+def _asked(extra: str) -> dict[str, Requirement]:
+    """What an extra asks for, extras that it names included."""
+    found: dict[str, Requirement] = {}
+    for line in _PROJECT["project"]["optional-dependencies"][extra]:
+        requirement = Requirement(line)
+        if requirement.name == "torchops":
+            for other in requirement.extras:
+                found |= _asked(other)
+        else:
+            found[requirement.name.replace("_", "-").lower()] = requirement
+    return found
+
+
+@pytest.mark.parametrize("file", LOCKS, ids=lambda file: file.stem)
+def test_a_lock_has_what_the_development_environment_asks_for(file: Path) -> None:
+    locked, pinned = _pins(file), _pins(ROOT / "constraints.txt")
+    asked = {
+        name: r
+        for extra in EXTRAS
+        if extra in _PROJECT["project"]["optional-dependencies"]
+        for name, r in _asked(extra).items()
+    }
+    assert asked.keys() <= locked.keys(), "make lock"
+    assert [name for name, r in asked.items() if not r.specifier.contains(locked[name])] == []
+    assert {name: locked[name] for name in locked.keys() & pinned.keys()} == {
+        name: version for name, version in pinned.items() if name in locked
+    }
+
+
+@pytest.mark.parametrize("file", LOCKS, ids=lambda file: file.stem)
+def test_a_lock_has_hashes_and_names_no_place(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    blocks = re.split(r"^(?=[a-zA-Z])", text, flags=re.MULTILINE)[1:]
+    assert len(blocks) > 100
+    assert [block for block in blocks if not re.search(r"--hash=sha256:[0-9a-f]{64}\b", block)] == []
+    assert not re.search(r"://|file:|--index|--find-links|--trusted", text)
+
+
+def test_torch_and_triton_are_to_be_had_for_the_pythons_that_are_named() -> None:
+    named = {line.rsplit(" ", 1)[1] for line in _PROJECT["project"]["classifiers"] if "Python :: 3." in line}
+    assert named == {"3.10", "3.11", "3.12", "3.13"}
+    assert _PROJECT["project"]["requires-python"] == f">={min(named, key=lambda v: int(v[2:]))}"
