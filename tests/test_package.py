@@ -127,17 +127,19 @@ def _asked(extra: str) -> dict[str, Requirement]:
     return found
 
 
+def asked(*extras: str) -> dict[str, Requirement]:
+    """What torchops and its extras ask for, by name: those that are named, or all."""
+    alone = {r.name: r for r in map(Requirement, _PROJECT["project"]["dependencies"])}
+    found = (_asked(extra) for extra in extras or _PROJECT["project"]["optional-dependencies"])
+    return dict(pair for part in (alone, *found) for pair in part.items())
+
+
 @pytest.mark.parametrize("file", LOCKS, ids=lambda file: file.stem)
 def test_a_lock_has_what_the_development_environment_asks_for(file: Path) -> None:
     locked, pinned = _pins(file), _pins(ROOT / "constraints.txt")
-    asked = {
-        name: r
-        for extra in EXTRAS
-        if extra in _PROJECT["project"]["optional-dependencies"]
-        for name, r in _asked(extra).items()
-    }
-    assert asked.keys() <= locked.keys(), "make lock"
-    assert [name for name, r in asked.items() if not r.specifier.contains(locked[name])] == []
+    wanted = asked(*(extra for extra in EXTRAS if extra in _PROJECT["project"]["optional-dependencies"]))
+    assert wanted.keys() <= locked.keys(), "make lock"
+    assert [name for name, r in wanted.items() if not r.specifier.contains(locked[name])] == []
     assert {name: locked[name] for name in locked.keys() & pinned.keys()} == {
         name: version for name, version in pinned.items() if name in locked
     }
