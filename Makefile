@@ -5,13 +5,11 @@ CASES ?= telling tune smoke tests
 # make oldest runs in .venv-oldest, of the Python that its triton was seen with, where there is one
 OLDEST ?= $(shell python3.12 -c '' 2>/dev/null && echo python3.12 || echo $(PYTHON))
 
-.PHONY: help demo test docs lint fuzz bench oldest gpu-check gpu-kernels mutants new-op wheel clean
-.PHONY: help demo test lint fuzz bench oldest gpu-check gpu-kernels mutants new-op notebooks wheel clean
+.PHONY: help demo test docs lint fuzz bench notebooks oldest gpu-check gpu-kernels mutants new-op lock release clean
 # what .venv is installed by, with the sha256 of every file, where there is one for this Python and machine
 LOCK = $(shell $(PYTHON) -c 'import os, platform as p, sys; f = "locks/dev-%d.%d.txt" % sys.version_info[:2]; \
 	print(f if (p.system(), p.machine()) == ("Linux", "x86_64") and os.path.exists(f) else "")')
 
-.PHONY: help demo test lint fuzz bench oldest gpu-check gpu-kernels mutants new-op lock release clean
 
 help:
 	@echo "make demo      install, check this machine, draw pictures, time Sobel, train a LeNet and a U-Net"
@@ -26,7 +24,6 @@ help:
 	@echo "make mutants   break the kernels on purpose and see which tier notices"
 	@echo "make new-op    write the skeleton of an op that passes make test as it is: NAME=..."
 	@echo "make notebooks write the .ipynb of the notebooks from their texts"
-	@echo "make wheel     build the wheel and try it in a fresh environment"
 	@echo "make lock      write locks/: every package of .venv with its hashes, for PYTHON=..."
 	@echo "make release   build dist/, look into it, and try the wheel in fresh environments, alone and with every extra"
 	@echo "make clean     remove what was built"

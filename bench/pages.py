@@ -25,6 +25,8 @@ from .blocks import BLOCKS
 from .lookup import Block, Results, Source
 
 ROOT = Path(__file__).parent.parent
+MANY = 2
+"""Reports of which a block tells machine, versions and commit; of more it links each."""
 _BLOCK = re.compile(r"<!-- figures: (\S+) -->(.*?)<!-- /figures -->", re.DOTALL)
 _MARK = re.compile(r"<!-- /?figures\b.*?-->")
 _FIGURE = re.compile(
@@ -76,11 +78,19 @@ def filled(page: Path, text: str, results: Results) -> str:
 
 
 def provenance(block: Block, page: Path) -> str:
-    """Where figures come from, in a small line for each machine and day; the report tells more."""
+    """Where figures come from: machine, versions, commit and day of each report, or links to the reports where there are many."""
     by_folder: dict[Path, list[Source]] = {}
     for source in block.sources:
         by_folder.setdefault(source.folder, []).append(source)
-    return f"<small>{'<br>'.join(_told(sources, page) for sources in by_folder.values())}</small>"
+    if len(by_folder) <= MANY:
+        return f"<small>{'<br>'.join(_told(sources, page) for sources in by_folder.values())}</small>"
+    links: dict[str, list[str]] = {}
+    for folder, (source, *_) in by_folder.items():
+        told = source.provenance
+        machine = re.split(r"[,(]", told["machine"])[0].strip()
+        links.setdefault(told["kind"].capitalize(), []).append(f"[{machine}, {told['date']}]({_report(folder, page)})")
+    lines = [f"{kind}: {'; '.join(found)}" for kind, found in links.items()]
+    return f"<small>{'<br>'.join(lines)}</small>"
 
 
 def _told(sources: list[Source], page: Path) -> str:
@@ -88,11 +98,14 @@ def _told(sources: list[Source], page: Path) -> str:
     versions = [one for one in told["versions"].split(", ") if one.startswith(("torch ", "triton "))]
     # a file may name several, with what was found at each
     commits = dict.fromkeys(re.split(r"[ ,;]", source.provenance["commit"])[0][:7] for source in sources)
-    report = Path(os.path.relpath(folder / "report.md", page.parent)).as_posix()
     return (
         f"{told['kind'].capitalize()}: {told['machine']}; {', '.join(versions)}; commit {', '.join(commits)}; {told['date']}; "
-        f"[report]({report})"
+        f"[report]({_report(folder, page)})"
     )
+
+
+def _report(folder: Path, page: Path) -> str:
+    return Path(os.path.relpath(folder / "report.md", page.parent)).as_posix()
 
 
 def prose_figures(text: str) -> list[str]:
