@@ -14,7 +14,7 @@ LOCK = $(shell $(PYTHON) -c 'import os, platform as p, sys; f = "locks/dev-%d.%d
 help:
 	@echo "make demo      install, check this machine, draw pictures, time Sobel, train a LeNet and a U-Net"
 	@echo "make test      install, lint, run every tier of tests"
-	@echo "make docs      build the documentation site into out/docs, and try every page of it in a browser"
+	@echo "make docs      build the documentation site into out/docs, and try every page in a browser (BROWSER=none: without one)"
 	@echo "make lint      ruff, mypy, import rules"
 	@echo "make fuzz      draw ten times the problems of make test, other ones every time (SEED=... repeats)"
 	@echo "make oldest    run the tiers of tests with the oldest torch and triton that are supported"
@@ -68,8 +68,10 @@ demo: .venv/installed
 test: .venv/installed lint
 	$(BIN)/python -m tests.tiers
 
+# strict: a warning is an error, and so is a name of ours that a docstring refers to and that the reference lacks
 docs: .venv/installed
-	$(BIN)/python -m sphinx -b html docs out/docs
+	$(BIN)/python -m sphinx --quiet --fresh-env --jobs auto --fail-on-warning --keep-going --nitpicky --builder html docs out/docs
+	BROWSER="$(BROWSER)" $(BIN)/python -m tests.site out/docs
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

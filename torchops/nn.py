@@ -37,19 +37,20 @@ class _Convolution(_Layer):
 class Conv2d(_Convolution, nn.Conv2d):
     """2-D convolution with any border, and with residual and activation in the same pass. The state_dict is torch.nn's.
 
-    Args: as `torch.nn.Conv2d`, with a `padding` of four sides and a `padding_mode` "constant" too, and `padding_value` and
-        `activation` as :func:`torchops.conv2d`.
+    Arguments as `torch.nn.Conv2d`, with a `padding` of four sides and a `padding_mode` "constant" too, and `padding_value` and
+    `activation` as :func:`torchops.conv2d`.
 
     Shape:
         (N, C, H, W) or (C, H, W) to (N, K, P, Q) or (K, P, Q); `residual`, if given, as the result.
 
-    Memory: in float32 on a CPU, in eval mode and without grad mode, ATen hands many convolutions to oneDNN, which reorders the
-    weight in every call. From the third call on the layer keeps a reordered copy, of the size of the weight, for each memory
-    format in use. Results have the same bits. The copy is not part of the layer, which is copied, pickled and saved without
-    it; it goes with the weight, when the weight is written to or replaced, after a step of its optimizer, and by `train()`.
-    Writes that torch does not count, as those to `p.data`, through memory that NumPy shares or by
-    `torch.distributed.broadcast`, are seen by 32 elements, spread evenly, that every call compares. One that leaves these as
-    they were goes unseen, as `p.data[0] = 0` may: call :func:`torchops.forget` after it.
+    Memory:
+        In float32 on a CPU, in eval mode and without grad mode, ATen hands many convolutions to oneDNN, which reorders the
+        weight in every call. From the third call on the layer keeps a reordered copy, of the size of the weight, for each
+        memory format in use. Results have the same bits. The copy is not part of the layer, which is copied, pickled and saved
+        without it; it goes with the weight, when the weight is written to or replaced, after a step of its optimizer, and by
+        `train()`. Writes that torch does not count, as those to `p.data`, through memory that NumPy shares or by
+        `torch.distributed.broadcast`, are seen by 32 elements, spread evenly, that every call compares. One that leaves these
+        as they were goes unseen, as `p.data[0] = 0` may: call :func:`torchops.forget` after it.
 
     >>> import torch, torchops
     >>> layer = torchops.nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect", activation="relu")
@@ -136,7 +137,7 @@ class ConvTranspose2d(_Convolution, nn.ConvTranspose2d):
 class MaxPool2d(_Layer, nn.MaxPool2d):
     """Maximum of every window. Constructor and attributes are torch.nn's; `return_indices` may be "offset" too.
 
-    Args: as :func:`torchops.max_pool2d`.
+    Arguments as :func:`torchops.max_pool2d`.
 
     >>> import torch, torchops
     >>> pool, unpool = torchops.nn.MaxPool2d(2, return_indices="offset"), torchops.nn.MaxUnpool2d(2)
@@ -161,7 +162,7 @@ class MaxPool2d(_Layer, nn.MaxPool2d):
 class MinPool2d(_Layer, MaxPoolNd):
     """Minimum of every window, with the constructor of :class:`MaxPool2d`.
 
-    Args: as :func:`torchops.min_pool2d`.
+    Arguments as :func:`torchops.min_pool2d`.
 
     >>> import torch, torchops
     >>> torchops.nn.MinPool2d(2)(torch.rand(2, 3, 8, 8)).shape
@@ -186,7 +187,7 @@ class MinPool2d(_Layer, MaxPoolNd):
 class AvgPool2d(_Layer, nn.AvgPool2d):
     """Mean of every window. Constructor and attributes are torch.nn's.
 
-    Args: as :func:`torchops.avg_pool2d`.
+    Arguments as :func:`torchops.avg_pool2d`.
 
     >>> import torch, torchops
     >>> torchops.nn.AvgPool2d(2)(torch.rand(2, 3, 8, 8)).shape
@@ -203,7 +204,7 @@ class AvgPool2d(_Layer, nn.AvgPool2d):
 class AdaptiveAvgPool2d(_Layer, nn.AdaptiveAvgPool2d):
     """Mean of every window, of as many as are asked for. Constructor and attributes are torch.nn's.
 
-    Args: as :func:`torchops.adaptive_avg_pool2d`.
+    Arguments as :func:`torchops.adaptive_avg_pool2d`.
 
     >>> import torch, torchops
     >>> torchops.nn.AdaptiveAvgPool2d((1, None))(torch.rand(2, 3, 8, 8)).shape
@@ -217,7 +218,7 @@ class AdaptiveAvgPool2d(_Layer, nn.AdaptiveAvgPool2d):
 class AdaptiveMaxPool2d(_Layer, nn.AdaptiveMaxPool2d):
     """Maximum of every window, of as many as are asked for. Constructor and attributes are torch.nn's.
 
-    Args: as :func:`torchops.adaptive_max_pool2d`.
+    Arguments as :func:`torchops.adaptive_max_pool2d`.
 
     >>> import torch, torchops
     >>> torchops.nn.AdaptiveMaxPool2d(3)(torch.rand(2, 3, 8, 8)).shape
@@ -231,8 +232,7 @@ class AdaptiveMaxPool2d(_Layer, nn.AdaptiveMaxPool2d):
 class MaxUnpool2d(_Layer, nn.MaxUnpool2d):
     """Maxima back to where they were, zeros elsewhere. Constructor and attributes are torch.nn's.
 
-    Args: as :func:`torchops.max_unpool2d`, with `dilation` by keyword.
-    """
+    Arguments as :func:`torchops.max_unpool2d`, with `dilation` by keyword. """
 
     # a torch.nn.MaxUnpool2d whose class was changed has this too
     dilation: int | tuple[int, int] = 1
@@ -256,7 +256,7 @@ class MaxUnpool2d(_Layer, nn.MaxUnpool2d):
 class AvgUnpool2d(_Layer):
     """Means spread over their windows.
 
-    Args: as :func:`torchops.avg_unpool2d`.
+    Arguments as :func:`torchops.avg_unpool2d`.
 
     >>> import torch, torchops
     >>> torchops.nn.AvgUnpool2d(2)(torch.rand(2, 3, 4, 4), output_size=(9, 9)).shape
@@ -280,7 +280,7 @@ class Upsample(_Layer, nn.Upsample):
     """Images enlarged by whole factors. Constructor and attributes are torch.nn's; (N, C, L) and (N, C, D, H, W), which the
     same layer takes there, are enlarged by torch.
 
-    Args: as :func:`torchops.interpolate`.
+    Arguments as :func:`torchops.interpolate`.
 
     >>> import torch, torchops
     >>> torchops.nn.Upsample(scale_factor=2)(torch.rand(2, 3, 8, 8)).shape
@@ -310,7 +310,7 @@ class UpsamplingNearest2d(Upsample, nn.UpsamplingNearest2d):
 class Sobel(_Layer):
     """Magnitude of the Sobel gradients, as a layer. It has no parameters.
 
-    Args: as :func:`torchops.sobel`.
+    Arguments as :func:`torchops.sobel`.
 
     Shape:
         (N, C, H, W) or (C, H, W), in and out.

@@ -135,16 +135,19 @@ def _texts(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
         if file.is_dir():
             inside = [each for each in sorted(file.iterdir()) if _is_shown(each)]
             asked += [each.relative_to(root).as_posix() for each in inside]
-            links = (
-                (app.builder.get_relative_uri(name, _name(app, each.relative_to(root).as_posix())), each.name)
-                for each in inside
-            )
-            body = "\n".join(("<ul>", *(f'<li><a href="{uri}"><code>{text}</code></a></li>' for uri, text in links), "</ul>"))
+            uris = [
+                app.builder.get_relative_uri(name, _name(app, each.relative_to(root).as_posix())) for each in inside
+            ]
+            links = [
+                f'<li><a href="{uri}"><code>{each.name}</code></a></li>' for uri, each in zip(uris, inside, strict=True)
+            ]
+            body = "\n".join(("<ul>", *links, "</ul>"))
         else:
             language = _SHOWN[file.suffix]
             text = file.read_text(encoding="utf-8")
             body = app.builder.highlighter.highlight_block(text, language, linespans="L")  # type: ignore[attr-defined]
-        yield name, {"title": path, "body": f"<h1><code>{path}</code></h1>\n<div class=\"file\">{body}</div>", "parents": []}, "page.html"
+        body = f'<h1><code>{path}</code></h1>\n<div class="file">{body}</div>'
+        yield name, {"title": path, "body": body, "parents": []}, "page.html"
 
 
 def _is_shown(path: Path) -> bool:

@@ -27,7 +27,7 @@ class Commands(SphinxDirective):
 
     required_arguments = 1
     final_argument_whitespace = True
-    option_spec: ClassVar[dict[str, Any]] = {"but": directives.unchanged}  # type: ignore[misc]
+    option_spec: ClassVar[dict[str, Any]] = {"but": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
         command: Any = typer.main.get_command(application)

@@ -12,7 +12,9 @@ from . import links
 def main(site: Path) -> int:
     found = links.check(site)
     wrong = list(found.wrong)
-    print(f"{found.pages} pages: {found.inside} links within them, {found.outside} links to elsewhere, which are not followed")
+    print(
+        f"{found.pages} pages: {found.inside} links within them, {found.outside} links to elsewhere, which are not followed"
+    )
     if os.environ.get("BROWSER") == "none":
         print("no page was opened in a browser: BROWSER=none")
     else:

@@ -55,7 +55,9 @@ class Visits:
         page.on("console", lambda message: self.note(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: self.note(str(error)))
         page.on("requestfailed", lambda request: self.note(f"{request.url}: {request.failure}"))
-        page.on("response", lambda answer: self.note(f"{answer.url}: {answer.status}") if answer.status >= 400 else None)
+        page.on(
+            "response", lambda answer: self.note(f"{answer.url}: {answer.status}") if answer.status >= 400 else None
+        )
         return page
 
     def open(self, page: Page, name: str, width: int) -> None:
@@ -114,7 +116,8 @@ def check(site: Path, shots: Path) -> tuple[list[str], int]:
     # texts of files are alike
     texts = [name for name in names if name.startswith("sources/")]
     names = [name for name in names if name not in texts] + texts[:1]
-    wrong, opened = [], 0
+    wrong: list[str] = []
+    opened = 0
     with sync_playwright() as playwright, contextlib.closing(launch(playwright)) as browser, served(site) as address:
         for base in (address, f"{site.resolve().as_uri()}/"):
             visits = Visits(base)

@@ -56,7 +56,9 @@ def _documented(page: Path) -> list[str]:
 def _public(module: str) -> list[str]:
     """The names of a module that are for its users."""
     found = importlib.import_module(module)
-    own = [n for n, value in vars(found).items() if getattr(value, "__module__", "") == module and not n.startswith("_")]
+    own = [
+        n for n, value in vars(found).items() if getattr(value, "__module__", "") == module and not n.startswith("_")
+    ]
     return [name for name in getattr(found, "__all__", own) if not name.startswith("_")]
 
 
@@ -87,7 +89,8 @@ def test_nothing_is_documented_twice(documented: list[str]) -> None:
 @pytest.mark.parametrize("page", sorted(REFERENCE.glob("*.md")), ids=lambda page: page.stem)
 def test_summaries_have_what_the_page_documents(page: Path) -> None:
     text = page.read_text()
-    listed = [name for block in re.findall(r"autosummary::\n   :nosignatures:\n\n((?:   \S+\n)+)", text) for name in block.split()]
+    summaries = re.findall(r"autosummary::\n   :nosignatures:\n\n((?:   \S+\n)+)", text)
+    listed = [name for summary in summaries for name in summary.split()]
     documented = re.findall(r"^\.\. auto(?!summary)\w+:: (\S+)$", text, re.M)
     assert sorted(listed) == sorted(documented)
 

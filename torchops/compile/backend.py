@@ -45,7 +45,7 @@ class Backend:
     What inference computes of Parameters and buffers alone, as folded batch norms, casts for autocast and parametrized weights,
     it computes once, and again when one of those was replaced or written to, or its optimizer made a step. Some writes are
     counted by nobody, and go unseen: those to `p.data`, as `p.data.mul_(2)`, through memory that NumPy shares, by
-    `torch.distributed.broadcast` and `all_reduce`. After one, call :func:`torchops.compile.forget`; or ask for
+    `torch.distributed.broadcast` and `all_reduce`. After one, call :func:`torchops.forget`; or ask for
     `weights="in_graph"`. Tensors made in inference mode have no count, and are always computed with in the graph. Parameters
     are known by weak references, for which `torch.utils.swap_tensors` refuses to swap them until `torch.compiler.reset()`.
     With `rest="eager"` on a CPU copies of the weights of convolutions are kept besides, as :class:`torchops.nn.Conv2d` keeps

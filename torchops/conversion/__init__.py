@@ -77,9 +77,9 @@ def convert(
             or casts those of one (`half`, `cuda`) moves them for both: do that first.
 
     Returns:
-        The model, and a :class:`Report`. Kept, with the reason, is what torchops has no op for: layers of other dimensions,
-        scripted, quantized or prepared for it, complex, sparse, on the meta device, or not initialised yet. Integers, which
-        torch's pools take, ours refuse when they run.
+        The model, and a :class:`torchops.conversion.Report`. Kept, with the reason, is what torchops has no op for: layers of
+        other dimensions, scripted, quantized or prepared for it, complex, sparse, on the meta device, or not initialised yet.
+        Integers, which torch's pools take, ours refuse when they run.
 
     `torch.ao.quantization` knows torch.nn's very classes alone: convert a model after `prepare` or `prepare_qat`, which raise
     at a convolution of ours, unless its `qconfig` is None. `prepare_fx` and `prepare_qat_fx` look at no layer that they do
@@ -120,8 +120,8 @@ def revert(model: Module, inplace: bool = False) -> tuple[Module, Report]:
         inplace: change `model` itself; otherwise a copy of its structure, which shares its Parameters and buffers.
 
     Returns:
-        The model, and a :class:`Report`. Kept is what torch.nn has no word for: layers with an activation, a constant border
-        or a padding of four sides, pools that return offsets, `MinPool2d`, `AvgUnpool2d`, `Sobel`.
+        The model, and a :class:`torchops.conversion.Report`. Kept is what torch.nn has no word for: layers with an activation,
+        a constant border or a padding of four sides, pools that return offsets, `MinPool2d`, `AvgUnpool2d`, `Sobel`.
 
     Raises:
         TypeError: if an argument is of the wrong type, or the model cannot be copied.

@@ -62,12 +62,13 @@ def conv2d(
             or the border.
         RuntimeError: if dtypes or devices differ. Under autocast, dtypes of up to 32 bits may.
 
-    Memory: on the Triton backend the result is all that is allocated, whatever the border, but for a copy of the weight where
-    it is not channels_last and 16 or more channels are summed, and for 256 elements of a constant that is not 0. Gradients of
-    a border by index take N C (pixels of the padding) floats; the gradient of the weight takes as many weights, in float32,
-    as there are ranges of pixels, which fill the GPU at most four times. relu, relu6, leaky_relu, tanh, sigmoid
-    and hardsigmoid keep the result for the backward; silu, gelu and hardswish keep what they need to compute the convolution
-    again.
+    Memory:
+        On the Triton backend the result is all that is allocated, whatever the border, but for a copy of the weight where it
+        is not channels_last and 16 or more channels are summed, and for 256 elements of a constant that is not 0. Gradients of
+        a border by index take N C (pixels of the padding) floats; the gradient of the weight takes as many weights, in
+        float32, as there are ranges of pixels, which fill the GPU at most four times. relu, relu6, leaky_relu, tanh, sigmoid
+        and hardsigmoid keep the result for the backward; silu, gelu and hardswish keep what they need to compute the
+        convolution again.
 
     Same inputs, same bits; on a CPU for a number of threads (`torch.set_num_threads`), by which ATen splits the sums of
     gradients and picks its kernels.

@@ -72,15 +72,15 @@ def fuse(
             whole is not asked: it is given such tensors. With `args` results keep their strides, and None is True.
 
     Returns:
-        The fused model, a `torch.fx.GraphModule`, and a :class:`Report`. It is no instance of the model's class, but answers
-        for its methods, properties and constants, and for the model's attributes that hold no module. It does not answer for
-        special methods, nor for what the class overrides of `torch.nn.Module`, as `train`: those may be about layers that are
-        no more. Its state_dict has the folded weights, and it shares the Parameters that did not change. Results differ from
-        the model's by rounding. Sums have the dtype that torch gives them, and so has torchvision's FrozenBatchNorm2d, which
-        stays if it is of another dtype than the convolution. A convolution that has taken in a batch norm raises a ValueError
-        for images without a batch, as `nn.BatchNorm2d` does. On a CPU layers keep copies of their weights, as
-        :class:`torchops.nn.Conv2d` says; a program that was made with `args` keeps none. A model that was fused with `args` is
-        saved by `torch.export`, and cannot be pickled.
+        The fused model, a `torch.fx.GraphModule`, and a :class:`torchops.graphs.reports.Report`. It is no instance of the
+        model's class, but answers for its methods, properties and constants, and for the model's attributes that hold no
+        module. It does not answer for special methods, nor for what the class overrides of `torch.nn.Module`, as `train`:
+        those may be about layers that are no more. Its state_dict has the folded weights, and it shares the Parameters that
+        did not change. Results differ from the model's by rounding. Sums have the dtype that torch gives them, and so has
+        torchvision's FrozenBatchNorm2d, which stays if it is of another dtype than the convolution. A convolution that has
+        taken in a batch norm raises a ValueError for images without a batch, as `nn.BatchNorm2d` does. On a CPU layers keep
+        copies of their weights, as :class:`torchops.nn.Conv2d` says; a program that was made with `args` keeps none. A model
+        that was fused with `args` is saved by `torch.export`, and cannot be pickled.
 
     Raises:
         TypeError: if an argument is of the wrong type, or the model cannot be copied.
