@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import pkgutil
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +15,10 @@ import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
+from typer.main import get_command
 
 from notebooks.write import FOLDER, made, sources
+from torchops.cli import app
 
 from .notebook_answers import WRONG
 
@@ -193,12 +196,18 @@ def _titles() -> list[tuple[str, str, str, str]]:
 
 def test_the_page_lists_the_notebooks() -> None:
     page = (ROOT / "docs" / "notebooks.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\d) \| \[(.+?)\]\((.+?)\) \| .+ \| (\d+) \|$", page, re.MULTILINE)
-    assert rows == _titles()
+    rows = re.findall(r"^\| (\d) \| \[(.+?)\]\((.+?)\) \| .+ \| (\d+) \| \[(.+?)\]\((.+?)\) \|$", page, re.MULTILINE)
+    assert [row[:4] for row in rows] == _titles()
+    assert [row[4:] for row in rows] == [(f"{s.stem}.ipynb", f"../notebooks/{s.stem}.ipynb") for s in SOURCES]
+    shown = re.findall(r"^notebooks/(.+)$", page, re.MULTILINE)
+    assert shown == [source.stem.replace("_", "-") for source in SOURCES]
+    for name, source in zip(shown, SOURCES, strict=True):
+        text = (ROOT / "docs" / "notebooks" / f"{name}.md").read_text(encoding="utf-8")
+        assert text == f"```{{include}} ../../notebooks/{source.name}\n```\n"
 
 
 @each
-def test_files_and_names_that_a_text_points_to_exist(source: Path) -> None:
+def test_files_names_and_commands_that_a_text_points_to_exist(source: Path) -> None:
     text = source.read_text(encoding="utf-8")
     files = re.findall(r"`((?:kernels|models|course|torchops)/[\w/.]+)`", text)
     assert len(files) >= 2
@@ -206,12 +215,18 @@ def test_files_and_names_that_a_text_points_to_exist(source: Path) -> None:
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     named = set(re.findall(r"`(torchops(?:\.\w+)+)", prose))
     assert [name for name in sorted(named) if not _exists(name)] == []
+    for line in re.findall(r"`torchops ([^`]+)`", prose):
+        command: Any = get_command(app)
+        words = line.split()
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        assert not hasattr(command, "commands"), line
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, line
 
 
 def _exists(name: str) -> bool:
     try:
-        import pkgutil
-
         pkgutil.resolve_name(name)
     except (ImportError, AttributeError):
         return False
