@@ -7,6 +7,7 @@ OLDEST ?= $(shell python3.12 -c '' 2>/dev/null && echo python3.12 || echo $(PYTH
 
 .PHONY: help demo test docs lint fuzz bench notebooks oldest gpu-check gpu-kernels mutants new-op lock release clean
 # what .venv is installed by, with the sha256 of every file, where there is one for this Python and machine
+# what .venv is installed by, with the sha256 of every file, where there is one for this Python and machine; `make LOCK=` does without
 LOCK = $(shell $(PYTHON) -c 'import os, platform as p, sys; f = "locks/dev-%d.%d.txt" % sys.version_info[:2]; \
 	print(f if (p.system(), p.machine()) == ("Linux", "x86_64") and os.path.exists(f) else "")')
 

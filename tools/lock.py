@@ -1,28 +1,30 @@
-"""Lock the development environment: every package at one version, with the sha256 of each of its files.
+"""Lock the development environment: every package at one version, with the sha256 of the file that is installed.
 
     python -m tools.lock [PYTHON ...]
 
-For each Python, this one by default, it writes locks/dev-3.NN.txt, which `make` installs on Linux: what the extras `dev` and
-`docs` and locks/tests.in ask for, at the versions of constraints.txt. The hashes are those that PyPI publishes: neither a
-mirror nor a folder of wheels that pip is set up with is asked. It takes five minutes the first time.
+For each Python, this one by default, it writes locks/dev-3.NN.txt, which `make` installs on Linux of x86_64: what the extras
+`dev` and `docs` and locks/tests.in ask for, at the versions of constraints.txt. pip resolves it and downloads nothing but
+metadata. Versions and hashes are those that PyPI publishes: neither a mirror nor a folder of wheels that pip is set up with is asked.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
-TOOLS = ("pip==26.3", "pip-tools==7.6.2", "setuptools>=77")
+PIP = "pip==26.3"
 EXTRAS = ("dev", "docs")
 PYPI = "https://pypi.org/simple"
 HEADER = """\
-# Written by `make lock`, for Python {version} on Linux: every file that pip may install has a hash here, as PyPI tells it.
-# Change constraints.txt, locks/tests.in or pyproject.toml and write it again. locks/ttsem.txt goes with it.
+# Written by `make lock`, for Python {version} on Linux of x86_64, with the hashes that PyPI tells. Change constraints.txt,
+# locks/tests.in or pyproject.toml and write it again. locks/ttsem.txt goes with it.
 """
 
 
@@ -32,38 +34,39 @@ def from_pypi() -> dict[str, str]:
     return {**kept, "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": PYPI}
 
 
-def tidy(compiled: str) -> str:
-    """What pip-compile wrote, without its remarks and without torchops itself, which the extras name and nobody downloads."""
-    blocks = re.split(r"^(?=\S)", compiled, flags=re.MULTILINE)
-    return "".join(b for b in blocks if not b.startswith("#") and re.split(r"[ =\[]", b)[0] not in ("", "torchops"))
+def lines(report: dict[str, Any]) -> list[str]:
+    """What pip would install, by its report, a line a package; not torchops itself, which is what it is for.
+
+    Raises:
+        ValueError: a file has no sha256, or its name is not that of a package from an index.
+    """
+    found = []
+    for item in report["install"]:
+        name, version = item["metadata"]["name"].lower().replace("_", "-"), item["metadata"]["version"]
+        if name == "torchops":
+            continue
+        sha256 = item["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256", "")
+        if item["is_direct"] or not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise ValueError(f"{name} {version} has no sha256 of an index: {item['download_info']}")
+        found.append(f"{name}=={version} --hash=sha256:{sha256}")
+    return sorted(found)
 
 
 def lock(python: str) -> Path:
     """Write the lock of one Python; return its path."""
-    said = subprocess.run(
-        [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    version = said.stdout.strip()
-    target = ROOT / "locks" / f"dev-{version}.txt"
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    extras = [f"--extra={name}" for name in EXTRAS if re.search(rf"^{name} = \[", project, re.MULTILINE)]
+    extras = [name for name in EXTRAS if re.search(rf"^{name} = \[", project, re.MULTILINE)]
     with tempfile.TemporaryDirectory() as folder:
-        env = Path(folder) / "env"
-        subprocess.run([python, "-m", "venv", env], check=True)
-        subprocess.run([env / "bin" / "python", "-m", "pip", "install", "--quiet", *TOOLS], check=True)
-        written = Path(folder) / "lock.txt"
-        if target.exists():
-            # versions that nothing asks to change stay
-            written.write_text(target.read_text(encoding="utf-8"), encoding="utf-8")
-        options = ("--quiet", "--generate-hashes", "--allow-unsafe", "--no-annotate", "--no-header", "--strip-extras")
-        compiled = [env / "bin" / "pip-compile", *options, "--no-emit-index-url", *extras]
-        sources = ["--constraint=constraints.txt", f"--output-file={written}", "pyproject.toml", "locks/tests.in"]
-        subprocess.run([*compiled, *sources], cwd=ROOT, env=from_pypi(), check=True)
-        text = tidy(written.read_text(encoding="utf-8"))
-    target.write_text(HEADER.format(version=version) + text, encoding="utf-8")
+        env, report = Path(folder) / "env" / "bin" / "python", Path(folder) / "report.json"
+        subprocess.run([python, "-m", "venv", env.parent.parent], check=True)
+        subprocess.run([env, "-m", "pip", "install", "--quiet", PIP], check=True)
+        options = ("--quiet", "--dry-run", "--ignore-installed", "--constraint", "constraints.txt", f"--report={report}")
+        what = ("--requirement", "locks/tests.in", f".[{','.join(extras)}]")
+        subprocess.run([env, "-m", "pip", "install", *options, *what], cwd=ROOT, env=from_pypi(), check=True)
+        found = json.loads(report.read_text(encoding="utf-8"))
+    version = found["environment"]["python_version"]
+    target = ROOT / "locks" / f"dev-{version}.txt"
+    target.write_text(HEADER.format(version=version) + "\n".join(lines(found)) + "\n", encoding="utf-8")
     return target
 
 
