@@ -12,6 +12,7 @@ import yaml
 from packaging.requirements import Requirement
 
 import torchops
+from tools import lock
 from tools.lock import EXTRAS
 
 from .release.smoke import SMOKE
@@ -158,3 +159,26 @@ def test_torch_and_triton_are_to_be_had_for_the_pythons_that_are_named() -> None
     named = {line.rsplit(" ", 1)[1] for line in _PROJECT["project"]["classifiers"] if "Python :: 3." in line}
     assert named == {"3.10", "3.11", "3.12", "3.13"}
     assert _PROJECT["project"]["requires-python"] == f">={min(named, key=lambda v: int(v[2:]))}"
+
+
+def test_a_lock_is_written_of_what_pip_would_install() -> None:
+    def item(name: str, *, direct: bool = False, **hashes: str) -> dict[str, object]:
+        return {
+            "metadata": {"name": name, "version": "1.0"},
+            "download_info": {"archive_info": {"hashes": hashes}},
+            "is_direct": direct,
+        }
+
+    sha256 = "0a" * 32
+    found = lock.lines({"install": [item("Typing_extensions", sha256=sha256), item("torchops", direct=True)]})
+    assert found == [f"typing-extensions==1.0 --hash=sha256:{sha256}"]
+    for wrong in (item("numpy"), item("numpy", md5=sha256), item("numpy", direct=True, sha256=sha256)):
+        with pytest.raises(ValueError, match=r"numpy 1\.0 has no sha256 of an index"):
+            lock.lines({"install": [wrong]})
+
+
+def test_a_lock_is_asked_of_pypi_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CERT"):
+        monkeypatch.setenv(name, "/somewhere")
+    asked_with = {name: value for name, value in lock.from_pypi().items() if name.startswith("PIP_")}
+    assert asked_with == {"PIP_CERT": "/somewhere", "PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": lock.PYPI}

@@ -80,7 +80,10 @@ def check_wheel(wheel: Path) -> str:
         changed = [name for name in package if archive.read(name) != known[name].read_bytes()]
         want(not changed, f"other contents than in the tree: {changed}")
         own = {name.removeprefix(f"{dist_info}/") for name in infos.keys() - package}
-        want(own == {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt", "licenses/LICENSE"}, f"{own}")
+        want(
+            own == {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt", "licenses/LICENSE"},
+            f"dist-info holds {sorted(own)}",
+        )
     want(wheel.name.endswith("-py3-none-any.whl"), wheel.name)
     return f"{len(infos)} files, {wheel.stat().st_size / 1e6:.2f} MB"
 

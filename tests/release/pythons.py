@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -29,10 +30,13 @@ def find(version: str) -> Path:
         FileNotFoundError: there is none.
     """
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    known = [shutil.which(f"python{version}"), *sorted(pyenv.glob(f"{version}.*/bin/python")), version]
+    if re.fullmatch(r"3\.\d+", version):
+        known = [shutil.which(f"python{version}"), *sorted(pyenv.glob(f"{version}.*/bin/python"))]
+    else:
+        known = [shutil.which(version)]
     for candidate in known:
         # pyenv puts commands on the path that say which versions have them
-        if candidate and shutil.which(candidate):
+        if candidate:
             done = subprocess.run(
                 [candidate, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True
             )
