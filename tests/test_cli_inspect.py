@@ -36,6 +36,11 @@ class TestCheck:
         result = invoke("check")
         assert result.exit_code == 1
         assert "FAILED" in result.stdout
+        result = invoke("check", "--json")
+        assert result.exit_code == 1
+        found = json.loads(result.stdout)
+        assert found["machine"]["torchops"] == torchops.__version__
+        assert {row["verdict"] for row in found["rows"]} == {"FAILED"}
 
     def test_nan_is_a_failure(self) -> None:
         broken = catalog.Op(**{**vars(catalog.OPS["sobel"]), "function": lambda x: x * torch.nan})

@@ -38,6 +38,7 @@ class Report:
         except Exception as error:
             found, right = f"{type(error).__name__}: {error}", False
         self.rows.append(Row(name, found, right, time.monotonic() - start))
+        print(f"    {'ok' if right else 'FAILED'}: {found}", flush=True)
         return right
 
     def close(self) -> int:
