@@ -58,6 +58,7 @@ nitpick_ignore_regex = [("py:.*", r"(?!torchops\b).*")]
 nitpick_ignore = [("py:class", "torchops.course.memory.Memory"), ("py:class", "torchops.course.lesson.Wrong")]
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = "torchops"
 html_static_path = ["_static"]
 html_css_files = ["torchops.css"]

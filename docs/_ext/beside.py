@@ -20,7 +20,8 @@ from sphinx.util import logging
 
 _log = logging.getLogger(__name__)
 
-INCLUDE = re.compile(r"^```\{include\} (\S+)\n```\n", re.M)
+INCLUDE = re.compile(r"^```\{include\} (\S+)\n(?::relative-(?:docs|images):.*\n)*```\n", re.M)
+"""What MyST would do with links by those options is done here for all pages."""
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.S)
 _FENCE = re.compile(r"^ *(`{3,}|~{3,}).*?^ *\1`*$", re.M | re.S)
 _CODE = re.compile(r"(?<!`)(`+)(?!`)(?:(?!\n\n).)*?(?<!`)\1(?!`)", re.S)

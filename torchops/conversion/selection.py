@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from torch.nn import Module
 
-Selection: TypeAlias = "str | type[Module] | Iterable[str | type[Module]] | None"
+Selection: TypeAlias = str | type[Module] | Iterable[str | type[Module]] | None
 """Names of layers, patterns of names, or classes."""
 
 
