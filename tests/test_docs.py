@@ -6,8 +6,12 @@ import doctest
 import importlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+
+from .docs import pages
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = [
@@ -27,10 +31,28 @@ def test_docstring_examples(name: str) -> None:
     assert result.failed == 0
 
 
-def test_readme_examples() -> None:
-    result = doctest.testfile(str(ROOT / "README.md"), module_relative=False, optionflags=doctest.ELLIPSIS)
-    assert result.attempted > 0
-    assert result.failed == 0
+ILLUSTRATED = [page for page in pages.PAGES if any(fence.kind == "python" for fence in pages.fences(page))]
+"""The pages with examples."""
+
+
+@pytest.mark.filterwarnings(
+    "ignore:No complete tensor found"
+)  # torch, of channels_last weights, though each is complete
+@pytest.mark.parametrize("page", ILLUSTRATED)
+def test_examples_of_a_page_run(page: str) -> None:
+    """One after the other, as a reader types them."""
+    names: dict[str, Any] = {}
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    torch.compiler.reset()
+    for fence in pages.fences(page):
+        if fence.kind == "python":
+            assert ">>> " in fence.body, f"{page}:{fence.line}: what is no example is not run"
+            example = doctest.DocTestParser().get_doctest(fence.body, names, page, page, fence.line - 1)
+            runner.run(example, clear_globs=False)
+            names = example.globs
+    torch.compiler.reset()
+    assert runner.tries > 0
+    assert runner.failures == 0
 
 
 @pytest.mark.tiers("interpreter")
@@ -40,39 +62,12 @@ def test_lesson_of_the_kernels_runs() -> None:
     assert result.failed == 0
 
 
-def test_readme_names_targets_that_exist() -> None:
-    named = set(re.findall(r"(?:^\$ |`)make ([\w-]+)", (ROOT / "README.md").read_text(), re.M))
-    known = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert {"demo", "test"} <= named <= known
-
-
-PAGES = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "bench/README.md",
-    "course/INSTRUCTOR.md",
-    "course/README.md",
-    "kernels/README.md",
-    "kernels/conv2d/README.md",
-    "torchops/ops/cpu/README.md",
-)
-
-
-def _anchors(page: Path) -> set[str]:
-    """What the headings of a page are called in links, as GitHub does it."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_links_of_the_pages_lead_somewhere(name: str) -> None:
-    page = ROOT / name
-    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
-        if target.startswith("https://"):
-            continue
-        file = page.parent / target if target else page
+@pytest.mark.parametrize("page", pages.LINKING)
+def test_links_of_the_pages_lead_somewhere(page: str) -> None:
+    for target, anchor in pages.links(page):
+        file = (ROOT / page).parent / target if target else ROOT / page
         assert file.exists(), target
-        assert not anchor or anchor in _anchors(file), (target, anchor)
+        assert not anchor or anchor in pages.anchors(file), (target, anchor)
 
 
 @pytest.fixture(scope="module")
