@@ -11,6 +11,7 @@ OLDEST ?= $(shell python3.12 -c '' 2>/dev/null && echo python3.12 || echo $(PYTH
 LOCK = $(shell $(PYTHON) -c 'import os, platform as p, sys; f = "locks/dev-%d.%d.txt" % sys.version_info[:2]; \
 	print(f if (p.system(), p.machine()) == ("Linux", "x86_64") and os.path.exists(f) else "")')
 
+.PHONY: help demo test lint fuzz bench oldest gpu-check gpu-kernels pictures mutants new-op wheel clean
 
 help:
 	@echo "make demo      install, check this machine, draw pictures, time Sobel, train a LeNet and a U-Net"
@@ -22,6 +23,8 @@ help:
 	@echo "make gpu-check on a GPU, from the bare checkout: smoke, tests, timings, tuning, benchmarks (DRY=1: what can be asked without)"
 	@echo "make gpu-kernels   compile what gpu-check launches, with the triton of PYTHON, into gpu-check-kernels.xz to be taken there"
 	@echo "make bench     measure all there is for this machine, part after part; write its report"
+	@echo "make bench     time every op against ATen, Inductor, kornia and OpenCV; write a report"
+	@echo "make pictures  draw the pictures of README, docs and lessons again that need no training"
 	@echo "make mutants   break the kernels on purpose and see which tier notices"
 	@echo "make new-op    write the skeleton of an op that passes make test as it is: NAME=..."
 	@echo "make notebooks write the .ipynb of the notebooks from their texts"
@@ -99,6 +102,9 @@ gpu-check:
 gpu-kernels:
 	PYTHONPATH=. $(PYTHON) -m torchops precompile --arch H100 --arch H200 --cache .kernel-cache --pack gpu-check-kernels.xz \
 		$(foreach name,$(CASES),--cases $(name))
+
+pictures: .venv/installed
+	$(BIN)/python -m bench.pictures
 
 mutants: .venv/installed
 	$(BIN)/python -m tests.mutants

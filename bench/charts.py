@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -53,28 +53,45 @@ class Left(NamedTuple):
     compiled: int | None
 
 
+def of_table(table: Mapping[str, Any]) -> dict[str, Left]:
+    """The networks of the table `kernels` of a file that `bench.compiled` wrote: "23*" where modules were kept whole."""
+    columns = [name for name, *_ in table["columns"]]
+    found = {}
+    for row in table["rows"]:
+        of = dict(zip(columns, map(str, row), strict=True))
+        fused = of["fused"]
+        traced = None if fused == "kept whole" else int(fused.rstrip("*"))
+        found[of["network"]] = Left(int(of["kernels, eager"]), traced, fused.endswith("*"), int(of["this"]))
+    return found
+
+
 def kernels_left(networks: Mapping[str, Left]) -> Figure:
     """A line a network, fewest left first: the share of its kernels that is left, with the counts beside it."""
     found = sorted(networks.items(), key=lambda item: _share(item[1].compiled, item[1].eager))
     drawn = figure(WIDTH, 0.215 * len(found) + 1.5)
-    axes = drawn.subplots()
+    axes, beside = drawn.subplots(1, 2, width_ratios=(3.1, 1), sharey=True)
     for row, (_, left) in enumerate(found):
         fused, compiled = _share(left.fused, left.eager), _share(left.compiled, left.eager)
         axes.plot((min(fused, compiled), 100), (row, row), color=hues.LINE, linewidth=1.2, zorder=1)
         axes.plot(100, row, "|", color=hues.INK, markersize=7)
         axes.plot(fused, row, "D", color=hues.ORANGE, markerfacecolor=hues.PAPER, markersize=7.5, markeredgewidth=1.5)
         axes.plot(compiled, row, "o", color=hues.OURS, markersize=4.5)
-        for place, count in ((1.08, left.eager), (1.2, left.fused), (1.34, left.compiled)):
-            text = "whole" if count is None else f"{count}*" if left.whole and place == 1.2 else str(count)
-            axes.text(place, row, text, ha="right", va="center", fontsize=8.5, transform=axes.get_yaxis_transform())
-    for place, text in ((1.08, "eager"), (1.2, "fused"), (1.34, "compiled")):
-        axes.text(place, -1.1, text, ha="right", fontsize=8.5, color=hues.SOFT, transform=axes.get_yaxis_transform())
+        texts = [
+            str(left.eager),
+            "whole" if left.fused is None else f"{left.fused}{'*' * left.whole}",
+            str(left.compiled),
+        ]
+        for place, text in zip(_PLACES, texts, strict=True):
+            beside.text(place, row, text, ha="right", va="center", fontsize=8.5)
+    for place, text in zip(_PLACES, ("eager", "fused", "compiled"), strict=True):
+        beside.text(place, -0.9, text, ha="right", va="bottom", fontsize=8.5, color=hues.SOFT)
+    beside.set_axis_off()
     axes.set_yticks(range(len(found)), [name for name, _ in found], fontsize=8.5)
-    axes.set(ylim=(len(found) - 0.4, -0.8), xlim=(0, 101.5), xticks=range(0, 101, 20))
+    axes.set(ylim=(len(found) - 0.4, -1.0), xlim=(0, 102.5), xticks=range(0, 101, 20))
     axes.xaxis.set_major_formatter(PercentFormatter(decimals=0))
     axes.grid(axis="x")
     axes.set_xlabel(
-        "kernels left of those of eager mode, counted in the graph: one for each operator but views\n"
+        "kernels left of those of eager mode, counted in the graph: one for each operator but views;\n"
         "whole: fuse traced nothing; *: it kept modules whole, each of which counts as one"
     )
     handles = [
@@ -85,6 +102,10 @@ def kernels_left(networks: Mapping[str, Left]) -> Figure:
     ]  # fmt: skip
     drawn.legend(handles=handles, loc="outside upper center", ncols=3)
     return drawn
+
+
+_PLACES = (0.2, 0.5, 0.98)
+"""Where columns of numbers end."""
 
 
 def _share(count: int | None, of: int) -> float:

@@ -35,12 +35,13 @@ from torch.utils import _pytree as pytree
 
 import torchops
 import torchops.compile
-from torchops.files.plots import save, style
+from torchops.files.plots import paint, save_drawing, style
 from torchops.measure.race import race, ratio
 from torchops.measure.rivals import threads
 
 from . import kept
 from .charts import Left, kernels_left
+from .drawing import content
 from .networks import MORE, NETWORKS, OURS, in_torch_nn
 from .provenance import commit
 
@@ -294,12 +295,13 @@ def table_of_times(results: dict[str, Any]) -> kept.Table:
     return kept.Table("times", "One image: eager, and ratios of times; below 1 torchops is faster", TIMES, rows)
 
 
-@style()
-def draw(results: dict[str, Any], file: Path = PICTURE) -> Path:
+def draw(results: dict[str, Any], file: Path = PICTURE) -> None:
     """A line a network: what is left of its kernels, fused and compiled with this backend."""
     found = {name: row["graphs"] for name, row in results["networks"].items() if "before" in row.get("graphs", {})}
     left = {name: Left(row["before"], row["fuse"], bool(row["fuse_kept"]), row["after"]) for name, row in found.items()}
-    return save(kernels_left(left), file)
+    with style():
+        drawn = kernels_left(left)
+        save_drawing(paint(drawn), content(drawn), file)
 
 
 def main() -> None:
@@ -320,7 +322,8 @@ def main() -> None:
         if asked.table:
             print("\n\n".join(map(kept.printed, held.tables.values())))
         if asked.picture:
-            print(f"written: {draw(held.found)}")
+            draw(held.found)
+            print(f"written: {PICTURE}")
         return
     warnings.filterwarnings("ignore")
     at = commit()

@@ -248,7 +248,7 @@ def splits() -> Figure:
     for first in range(0, count * steps * block, block):
         end = min(first + block, layer.N * plane)
         cell(axes, first * pixel, 0, f"{first}-{end - 1}", HUES[first // block // steps], 7, (end - first) * pixel)
-    cell(axes, end * pixel, 0, "none", size=7, width=(first + block - end) * pixel)
+    cell(axes, end * pixel, 0, width=(first + block - end) * pixel)
     for program in range(product.programs):
         split, row, column = tile_of(program, product)
         left, sums = split * whole + 0.6 + column * tile, 1.5 * whole + 0.6 + column * tile

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from torchops import kernels
 from torchops.files import replacing
-from torchops.files.plots import save, style
+from torchops.files.plots import paint, save_drawing, style
 from torchops.inspect import LaunchReport, record_launches, report
 from torchops.kernels.launch import Launch
 from torchops.kernels.planning.compilers import PINNED
@@ -24,6 +24,7 @@ from torchops.kernels.planning.hardware import GPUS, Device, matrix_us, memory_u
 from torchops.workloads import CASES, LAYERS, ConvLayer
 
 from . import charts, kept
+from .drawing import content
 
 PASSES = ("forward", "input_grad", "weight_grad")
 TABLES = {name: GPUS[name] for name in ("A100", "H100", "H200")}
@@ -71,10 +72,8 @@ def title(device: Device) -> str:
     return f"{device.name} ({device.arch}), which is not there"
 
 
-def _rows(
-    device: Device, layers: Iterable[ConvLayer] = CASES + LAYERS
-) -> Iterator[tuple[ConvLayer, str, list[LaunchReport]]]:
-    for layer in layers:
+def _rows(device: Device) -> Iterator[tuple[ConvLayer, str, list[LaunchReport]]]:
+    for layer in CASES + LAYERS:
         for name, found in launches(layer, device).items():
             yield layer, name, [report(launch) for launch in found]
 
@@ -107,14 +106,25 @@ def _table(device: Device, rows: list[tuple[ConvLayer, str, list[LaunchReport]]]
 
 
 @style()
-def draw(path: Path, name: str = "H100") -> Path:
-    """For each case of the goals and each pass, the modelled time over the floor, and what bounds it."""
-    device, found = GPUS[name], []
-    for layer, of, reports in _rows(device, CASES):
+def _plot(rows: list[tuple[ConvLayer, str, list[LaunchReport]]], path: Path) -> Path:
+    """For each case of the goals and each pass on an H100, the modelled time over the floor, and what bounds it."""
+    found = []
+    for layer, name, reports in (r for r in rows if r[0] in CASES):
         first = max(reports, key=lambda r: r.modelled_us)
         us = sum(r.modelled_us for r in reports)
-        found.append(charts.Modelled(layer, of, us, floor_us(layer, device), first.bound))
-    return save(charts.over_floor(found, name), path)
+        found.append(charts.Modelled(layer, name, us, floor_us(layer, GPUS["H100"]), first.bound))
+    drawn = charts.over_floor(found, "H100")
+    return save_drawing(paint(drawn), content(drawn), path)
+
+
+def draw(path: Path) -> Path:
+    """The picture of the modelled times alone."""
+    h100 = GPUS["H100"]
+    found = {layer: launches(layer, h100) for layer in CASES}
+    rows = [
+        (layer, name, [report(one) for one in of]) for layer, passes in found.items() for name, of in passes.items()
+    ]
+    return _plot(rows, path)
 
 
 def configs(device: Device) -> dict[str, object]:
@@ -158,7 +168,8 @@ def main(arguments: list[str]) -> int:
         file = kept.RESULTS / f"modelled-{name}" / "conv2d.json"
         kept.write(file, told, [_table(GPUS[name], rows)])
         print(f"written: {file}", flush=True)
-    print(f"written: {draw(PICTURE)}")
+        if name == "H100":
+            print(f"written: {_plot(rows, PICTURE)}")
     return 0
 
 

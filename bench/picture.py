@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torchops
 from torchops.activations import ACTIVATIONS
-from torchops.files.plots import save, style
+from torchops.files.plots import paint, save_drawing, style
 
 from . import charts
+from .drawing import content
 from .networks import NETWORKS
 
 FILE = Path(__file__).parent.parent / "assets" / "kernels.png"
@@ -32,7 +33,8 @@ def draw(file: Path = FILE) -> Path:
     for name, build in NETWORKS.items():
         _, report = torchops.fuse(build().eval())
         counted[name] = _by_kind(report.before), _by_kind(report.after)
-    return save(charts.kernels(counted), file)
+    drawn = charts.kernels(counted)
+    return save_drawing(paint(drawn), content(drawn), file)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from matplotlib.figure import Figure
 
 from torchops.files import replacing
-from torchops.files.plots import save
+from torchops.files.plots import paint, save_drawing
 from torchops.kernels.planning.hardware import DEVICES, Device
 
 from . import figures, kept
@@ -90,7 +90,8 @@ def _rendered(out: Path, found: list[Section], head: dict[str, str], names: Sequ
     with figures.style():
         pictures = [p for section in found for p in section.pictures]
         svgs = {p.name: figures.svg(p.draw()) for p in pictures}
-        written += [save(p.draw(), out / f"{p.name}.png", dpi=80) for p in pictures]
+    with figures.style(page=False):
+        written += [save_drawing(paint(p.draw()), p.alt, out / f"{p.name}.png") for p in pictures]
     for name in names:
         text = environment.get_template(f"{name}.j2").render(sections=found, svgs=svgs, **head)
         with replacing(out / name) as beside:

@@ -14,8 +14,8 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from torchops.files.plots import figure, label, save, show
-from torchops.models.colours import COLOURS
+from torchops.files import hues
+from torchops.files.plots import figure, label, save, show, style
 
 from .fields import Field
 
@@ -26,6 +26,7 @@ NAME = 24
 """Characters of a layer's name."""
 
 
+@style()
 def draw_filters(weight: Tensor, layer: str, path: Path) -> Path:
     """Filters (K, C, R, S) on one scale, which ends at the largest absolute value of all.
 
@@ -41,7 +42,7 @@ def draw_filters(weight: Tensor, layer: str, path: Path) -> Path:
     across = next((n for n in range(least, ACROSS + 1) if len(shown) % n == 0), least)
     sheet, _ = _sheet(shown, across)
     height, width = sheet.shape[1:]
-    drawn = figure(0.75 * across + 1.4, 0.75 * across * height / width + 0.9)
+    drawn = figure(0.66 * across + 1.4, 0.66 * across * height / width + 0.8)
     axes = drawn.subplots()
     if colour:
         show(axes, (sheet / (2 * largest) + 0.5).nan_to_num(1.0))
@@ -52,10 +53,11 @@ def draw_filters(weight: Tensor, layer: str, path: Path) -> Path:
     what = "weight, of red, green, blue each" if colour else "weight" if channels == 1 else f"mean of {channels}"
     drawn.colorbar(scale, ax=axes, label=what, shrink=0.9, aspect=30)
     size = " x ".join(map(str, weight.shape[2:]))
-    drawn.suptitle(f"{label(layer, NAME)}: {len(shown)} of {count} filters, {size}", fontsize=10)
+    drawn.suptitle(f"{label(layer, NAME)}: {len(shown)} of {count} filters, {size}")
     return save(drawn, path)
 
 
+@style()
 def draw_maps(maps: Mapping[str, Tensor], path: Path) -> Path:
     """The strongest channels of layers' maps (C, H, W), those with the largest mean absolute value; each layer on one scale."""
     most = MOST_MAPS if len(maps) <= 3 else ACROSS
@@ -65,7 +67,7 @@ def draw_maps(maps: Mapping[str, Tensor], path: Path) -> Path:
     sheets = {name: _sheet(maps[name][channels, None], ACROSS, 0.2) for name, channels in strongest.items()}
     # maps of long images stay long in rows that can be seen
     shares = [max(0.05, min(2.0, sheet.shape[1] / sheet.shape[2])) for sheet, _ in sheets.values()]
-    drawn = figure(1.05 * ACROSS + 2.6, 1.05 * ACROSS * sum(shares) + 0.1 * len(maps) + 0.1)
+    drawn = figure(0.66 * ACROSS + 2.7, 0.66 * ACROSS * sum(shares) + 0.2 * len(maps) + 0.2)
     rows = drawn.subplots(len(maps), 1, height_ratios=shares, squeeze=False)[:, 0]
     for axes, (name, map_) in zip(rows, maps.items(), strict=True):
         (sheet, corners), channels = sheets[name], strongest[name].tolist()
@@ -77,10 +79,10 @@ def draw_maps(maps: Mapping[str, Tensor], path: Path) -> Path:
         axes.set_axis_off()
         size = " x ".join(map(str, map_.shape[1:]))
         said = f"{label(name, NAME)}\n{len(channels)} of {len(map_)} channels\n{size}"
-        axes.text(-0.02, 0.5, said, va="center", ha="right", ma="left", fontsize=8, transform=axes.transAxes)
+        axes.text(-0.02, 0.5, said, va="center", ha="right", ma="left", fontsize=8.5, transform=axes.transAxes)
         for channel, (x, y) in zip(channels, corners, strict=True):
-            axes.text(x, y, str(channel), va="bottom", fontsize=7)
-        drawn.colorbar(shown, ax=axes, shrink=0.9, aspect=12, pad=0.01).ax.tick_params(labelsize=7)
+            axes.text(x, y, str(channel), va="bottom", fontsize=8)
+        drawn.colorbar(shown, ax=axes, shrink=0.9, aspect=12, pad=0.01).ax.tick_params(labelsize=8)
     return save(drawn, path)
 
 
@@ -106,20 +108,21 @@ def _sheet(tiles: Tensor, across: int, above: float = 0.0) -> tuple[Tensor, list
     return sheet, corners
 
 
+@style()
 def draw_cam(
     image: Tensor, cam: Tensor, place: tuple[float, float, float, float], title: str, what: str, path: Path
 ) -> Path:
     """An image (C, H, W), a map (h, w) that lies on it as :func:`placement` says, and both; its largest value becomes 1."""
     height, width = image.shape[1:]
-    side = 3.0
-    drawn = figure(3 * side * max(0.6, min(1.6, width / height)) + 0.9, side + 0.8)
+    side = 2.3
+    drawn = figure(3 * side * max(0.8, min(1.2, width / height)) + 0.9, side + 0.7)
     left, middle, right = drawn.subplots(1, 3)
     heat = cam / (float(cam.max()) or 1.0)
     show(left, image, "image", fontsize=9)
     shown = middle.imshow(heat.numpy(), cmap=HEAT, vmin=0, vmax=1, extent=place, interpolation="bilinear")
     middle.set_title(what, fontsize=9)
     # no map is known beyond its place
-    middle.set_facecolor("lightgray")
+    middle.set_facecolor(hues.LINE)
     show(right, image, "both", fontsize=9)
     # a picture's first pixel lies around 0; where the map is weak the image is to be seen
     beside = place[0] - 0.5, place[1] - 0.5, place[2] - 0.5, place[3] - 0.5
@@ -129,8 +132,8 @@ def draw_cam(
     middle.set(xlim=(0, width), ylim=(height, 0))
     right.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     middle.set(xticks=[], yticks=[])
-    drawn.colorbar(shown, ax=right, shrink=0.8).ax.tick_params(labelsize=7)
-    drawn.suptitle(title, fontsize=10)
+    drawn.colorbar(shown, ax=right, shrink=0.8).ax.tick_params(labelsize=8)
+    drawn.suptitle(title)
     return save(drawn, path)
 
 
@@ -144,29 +147,29 @@ class Seen:
     """(H, W), as :func:`effective_field` gives it."""
 
 
+@style()
 def draw_fields(image: Tensor, seen: Sequence[Seen], path: Path) -> Path:
     """Receptive fields on the image (C, H, W), those of all layers together and each with what the unit looks at."""
     across = min(4, len(seen) + 1)
     rows = math.ceil((len(seen) + 1) / across)
     ratio = max(0.5, min(2.0, image.shape[2] / image.shape[1]))
-    drawn = figure(2.5 * across * max(1.0, ratio), rows * (2.5 * max(1.0, ratio) / ratio + 0.5))
+    drawn = figure(2 * across * max(1.0, ratio), rows * (2 * max(1.0, ratio) / ratio + 0.7))
     grid = drawn.subplots(rows, across, squeeze=False).flat
     for axes in grid:
         axes.set_axis_off()
     first, *others = drawn.axes
-    show(first, image, "what the units in the centre see", fontsize=8)
+    show(first, image, "what the units\nin the centre see", fontsize=8.5)
     # light ones first: they are to be seen on dark images and on heat
-    colours = [COLOURS[i] for i in (2, 1, 3, 4, 7, 6, 5)]
+    colours = (hues.SKY, hues.ORANGE, hues.GREEN, hues.YELLOW, hues.PURPLE, hues.VERMILION, hues.BLUE)
     for n, (axes, one) in enumerate(zip(others, seen, strict=False)):
-        red, green, blue = colours[n % len(colours)]
-        colour = red / 255, green / 255, blue / 255
+        colour = colours[n % len(colours)]
         axes.imshow(one.effective.sqrt().numpy(), cmap=HEAT, interpolation="nearest")
-        cut = _is_cut(one.field, image)
-        said = f"{one.field.height} x {one.field.width} pixels{', cut by the border' if cut else ''}"
-        axes.set_title(f"{label(one.layer, NAME)}\n{said}", fontsize=8)
+        cut = ",\ncut by the border" if _is_cut(one.field, image) else ""
+        said = f"{one.field.height} x {one.field.width} pixels{cut}"
+        axes.set_title(f"{label(one.layer, NAME)}\n{said}", fontsize=8.5)
         for each in (first, axes):
             each.add_patch(_outline(one.field, colour, n if each is first else 0))
-    drawn.suptitle("by layer: the square root of |d unit / d pixel|", fontsize=9)
+    drawn.suptitle("what changes them: the square root of |d unit / d pixel|")
     return save(drawn, path)
 
 

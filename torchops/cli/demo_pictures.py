@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure, SubFigure
@@ -41,8 +42,8 @@ def draw_edges(path: Path) -> Path:
 
 
 BLUR, CORNER, FACE = 61, 112, (slice(0, 256), slice(96, 352))
-"""The side of the blur and of the corner that is enlarged, and the part of the photo that other filters are shown on, in pixels."""
-BORDERS = {
+"""In pixels: the sides of the blur and of the corner that is enlarged, and the part of the photo that others are shown on."""
+BORDERS: dict[str, tuple[dict[str, float], str]] = {
     "zeros": ({}, "black beyond\nthe border"),
     "constant": ({"padding_value": 1.0}, "white, or any\nother value"),
     "replicate": ({}, "the outermost\npixel goes on"),
@@ -57,7 +58,8 @@ def draw_filters(path: Path) -> Path:
     """Draw the photo convolved: what a border does to a blur, and what an edge, dilation and stride do; return the file."""
     photo = torch.from_numpy(data.astronaut()).permute(2, 0, 1).float() / 255
     drawn = figure(WIDTH, 6.5)
-    above, below = drawn.subfigures(2, 1, height_ratios=(1.32, 1))
+    parts: Any = drawn.subfigures(2, 1, height_ratios=(1.32, 1))
+    above, below = parts
     _draw_borders(above, photo)
     _draw_taps(below, photo)
     return _saved(drawn, path)
@@ -70,7 +72,7 @@ def _draw_borders(drawn: SubFigure, photo: Tensor) -> None:
     beyond = BLUR // 2
     grid = drawn.subplots(2, len(BORDERS))
     for (upper, lower), (mode, (more, seen)) in zip(grid.T, BORDERS.items(), strict=True):
-        options = {"padding_mode": mode, **more}
+        options: Any = {"padding_mode": mode, **more}
         padded = conv(one, padding=beyond, **options)[:, -CORNER - beyond :, : CORNER + beyond]
         show(upper, padded, f"{mode}\n{seen}", fontsize=9)
         across, down = (beyond - 0.5, beyond - 0.5, CORNER + beyond - 0.5), (-0.5, CORNER - 0.5, CORNER - 0.5)
@@ -126,7 +128,8 @@ def draw_pooling(path: Path) -> Path:
 
 def _saved(drawn: Figure, path: Path) -> Path:
     """A JPEG is to be no larger than a page loads at once."""
-    return save(drawn, path, **({"pil_kwargs": {"quality": 88}} if path.suffix == ".jpg" else {}))
+    options: Any = {"pil_kwargs": {"quality": 88}} if path.suffix == ".jpg" else {}
+    return save(drawn, path, **options)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ def style(more: Mapping[str, Any] | None = None) -> Iterator[None]:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_style())
-        mpl.rcParams.update(dict(more or {}))
+        parameters: Any = more or {}
+        mpl.rcParams.update(parameters)
         yield
 
 
@@ -79,7 +80,7 @@ def times(value: float) -> str:
 
 def log_axis(axis: Axis, words: Callable[[float], str] = number) -> None:
     """Make an axis logarithmic, with few ticks, at round numbers, in words."""
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    (axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale)("log")
     axis.set_major_locator(_RoundNumbers())
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))
@@ -125,7 +126,7 @@ def paint(figure: Figure) -> Image.Image:
 
 
 def save_drawing(picture: Image.Image, description: str, path: Path) -> Path:
-    """Write a picture of few colours as a PNG, which takes a third of the bytes of many, with what it shows as its description."""
+    """Write a picture of few colours as a PNG, which takes a third of the bytes of many; the description says what it shows."""
     described = PngInfo()
     described.add_text("Description", description, zip=True)
     with replacing(path) as beside:
