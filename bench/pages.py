@@ -29,10 +29,9 @@ MANY = 2
 """Reports of which a block tells machine, versions and commit; of more it links each."""
 _BLOCK = re.compile(r"<!-- figures: (\S+) -->(.*?)<!-- /figures -->", re.DOTALL)
 _MARK = re.compile(r"<!-- /?figures\b.*?-->")
-_FIGURE = re.compile(
-    r"(?<![\w.^-])\d+(?:[.,]\d+)?\s?(?:x(?!\s*\d)|us|ms|s|%|images/s|[KMG]i?B|points|bytes a pixel)(?!\w)"
-)
-"""A number with a unit of something that is measured; 3 x 3 is a size."""
+_UNITS = r"x(?!\s*[\d(])|us|ms|s|%|images/s|[KMG]i?B|points|bytes a pixel"
+_FIGURE = re.compile(rf"(?<![\w.^-])(?!1(?:\.0+)?x)\d+(?:[.,]\d+)?\s?(?:{_UNITS})(?!\w)")
+"""A number with a unit of something that is measured; 3 x 3 is a size, and 1x the middle of ratios."""
 _EXEMPT = (
     re.compile(r"<!-- figures: \S+ -->.*?<!-- /figures -->", re.DOTALL),
     re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE),

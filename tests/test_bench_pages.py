@@ -28,6 +28,7 @@ def test_no_figure_stands_in_prose(page: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "count"),
     [("takes 1.2x of it, 31 us", 2), ("98.5% of 12 MiB", 2), ("35 bytes a pixel", 1), ("3 GB/s, 4 images/s", 2),
+     ("above 1x, near 1.000x, 3 x (4 + 5)", 0), ("1.1x", 1),
      ("a 3x3 window, 3 x 3 pixels, 4 layers, version 2.14", 0), ("`--threshold 5%`", 0), ("```\n9 ms\n```", 0),
      ("<!-- figures: losses -->9 ms<!-- /figures -->, and 8 ms", 1), ("[report](a-9x/report.md)", 0)],
 )  # fmt: skip
