@@ -99,7 +99,10 @@ def pooling_modelled(r: Results) -> str:
 
 def model_errors(r: Results) -> str:
     table, cudnn = r.modelled("H100", "model-errors"), r.modelled("H100", "model-errors", "cudnn")
-    return kept.markdown([c.heading for c in table.columns], [*table.texts(), *cudnn.texts()])
+    rows = [[f"{name}, {gpu}", *rest] for name, gpu, *rest in table.texts()] + [
+        [row[0], *row[2:]] for row in cudnn.texts()
+    ]
+    return kept.markdown(["published", *(c.heading for c in table.columns[2:])], rows)
 
 
 def reports(r: Results) -> str:
