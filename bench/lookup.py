@@ -88,10 +88,10 @@ class Results:
         raise kept.BadFiguresError(f"{self._run[1]} has no {case} of {ours} against {other} on {threads} threads")
 
     def all(self, name: str, kind: str = "measured") -> list[tuple[kept.Figures, Path]]:
-        """All files of a name, of machines that are there or of GPUs that are not; the latest first."""
-        found = [(kept.read(file), file.parent) for file in sorted(self.root.glob(f"*/{name}.json"))]
-        chosen = [(figures, folder) for figures, folder in found if figures.provenance["kind"] == kind]
-        return sorted(chosen, key=lambda one: str(one[0].provenance["date"]), reverse=True)
+        """All files of a name, measured on CPUs or modelled of GPUs that are not there; the latest first."""
+        folders = "cpu-*" if kind == "measured" else "modelled-*"
+        found = [(kept.read(file), file.parent) for file in sorted(self.root.glob(f"{folders}/{name}.json"))]
+        return sorted(found, key=lambda one: str(one[0].provenance["date"]), reverse=True)
 
     def measured(self, file: str, table: str = "") -> kept.Table:
         """A table of the latest file of that name that has it; its own name is the file's by default.
