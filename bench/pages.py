@@ -77,7 +77,7 @@ def filled(page: Path, text: str, results: Results) -> str:
 
 
 def provenance(block: Block, page: Path) -> str:
-    """Where figures come from: machine, versions, commit and day of each report, or links to the reports where there are many."""
+    """Where figures come from: machine, versions, commit and day of each report; where there are many, links to them."""
     by_folder: dict[Path, list[Source]] = {}
     for source in block.sources:
         by_folder.setdefault(source.folder, []).append(source)

@@ -60,7 +60,14 @@ def lock(python: str) -> Path:
         env, report = Path(folder) / "env" / "bin" / "python", Path(folder) / "report.json"
         subprocess.run([python, "-m", "venv", env.parent.parent], check=True)
         subprocess.run([env, "-m", "pip", "install", "--quiet", PIP], check=True)
-        options = ("--quiet", "--dry-run", "--ignore-installed", "--constraint", "constraints.txt", f"--report={report}")
+        options = (
+            "--quiet",
+            "--dry-run",
+            "--ignore-installed",
+            "--constraint",
+            "constraints.txt",
+            f"--report={report}",
+        )
         what = ("--requirement", "locks/tests.in", f".[{','.join(extras)}]")
         subprocess.run([env, "-m", "pip", "install", *options, *what], cwd=ROOT, env=from_pypi(), check=True)
         found = json.loads(report.read_text(encoding="utf-8"))
