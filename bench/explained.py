@@ -13,15 +13,13 @@ import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 import torchops
 from torchops.backend import choose
-from torchops.files import replacing
 from torchops.files.plots import figure
 
-from .drawing import HUES, INK, MARK, PALE, RING, Point, arrow, bracket, cell, content, frame, label, outline
+from .drawing import HUES, INK, MARK, PALE, RING, Point, arrow, bracket, cell, frame, label, outline, write
 
 FOLDER = Path(__file__).parent.parent / "assets"
 WIDE = 6.2
@@ -328,14 +326,7 @@ PICTURES: dict[str, Callable[[], Figure]] = {
 
 def draw(folder: Path = FOLDER) -> list[Path]:
     """Write the pictures to a folder, each with its content as the description of the file; return the files."""
-    files = []
-    for name, make in PICTURES.items():
-        drawn, described = make(), PngInfo()
-        described.add_text("Description", content(drawn), zip=True)
-        files.append(folder / f"{name}.png")
-        with replacing(files[-1]) as beside:
-            drawn.savefig(beside, dpi=150, pil_kwargs={"pnginfo": described})
-    return files
+    return write(PICTURES, folder)
 
 
 if __name__ == "__main__":
