@@ -26,8 +26,8 @@ extensions = [
     "sphinx_copybutton",
     "beside",
     "commands",
+    "docstrings",
     "mathml",
-    "options",
 ]
 exclude_patterns = ["_ext"]
 # single backticks are code in docstrings, as they are in Markdown

@@ -50,11 +50,11 @@ class Sampler:
         Args:
             seeds: one for every image, from 0 to 2^63 - 1.
             steps: evaluations of the network; `STEPS` by default, or all that it has.
-            eta: of :meth:`Diffusion.sample`.
+            eta: of :meth:`torchops.models.Diffusion.sample`.
             batch: so many images are drawn at once; they differ in their last bits from those drawn alone.
 
         Raises:
-            TypeError, ValueError: as :meth:`Diffusion.sample`.
+            TypeError, ValueError: as :meth:`torchops.models.Diffusion.sample`.
             FloatingPointError: if the network says what is no number.
         """
         for seed in seeds:

@@ -232,7 +232,8 @@ class AdaptiveMaxPool2d(_Layer, nn.AdaptiveMaxPool2d):
 class MaxUnpool2d(_Layer, nn.MaxUnpool2d):
     """Maxima back to where they were, zeros elsewhere. Constructor and attributes are torch.nn's.
 
-    Arguments as :func:`torchops.max_unpool2d`, with `dilation` by keyword."""
+    Arguments as :func:`torchops.max_unpool2d`, with `dilation` by keyword.
+    """
 
     # a torch.nn.MaxUnpool2d whose class was changed has this too
     dilation: int | tuple[int, int] = 1

@@ -176,7 +176,8 @@ def folder(
 ) -> Data:  # fmt: skip
     """A tree with a folder of images for every class, or with such trees in `train`, `val` and `test`.
 
-    Without `val`, a fifth of every class is held out. What there is, and what is left out, is in :attr:`Data.found`.
+    Without `val`, a fifth of every class is held out. What there is, and what is left out, is in
+    `found` of the :class:`torchops.models.data.Data`.
 
     Args:
         root: of the tree. Hidden names are passed over; links to images are followed, those to folders where nothing

@@ -112,7 +112,8 @@ def _sheet(tiles: Tensor, across: int, above: float = 0.0) -> tuple[Tensor, list
 def draw_cam(
     image: Tensor, cam: Tensor, place: tuple[float, float, float, float], title: str, what: str, path: Path
 ) -> Path:
-    """An image (C, H, W), a map (h, w) that lies on it as :func:`placement` says, and both; its largest value becomes 1."""
+    """An image (C, H, W), a map (h, w) that lies on it as :func:`torchops.models.inside.placement` says, and both; its
+    largest value becomes 1."""
     height, width = image.shape[1:]
     side = 2.3
     drawn = figure(3 * side * max(0.8, min(1.2, width / height)) + 0.9, side + 0.7)
@@ -144,7 +145,7 @@ class Seen:
     layer: str
     field: Field
     effective: Tensor
-    """(H, W), as :func:`effective_field` gives it."""
+    """(H, W), as :func:`torchops.models.inside.effective_field` gives it."""
 
 
 @style()

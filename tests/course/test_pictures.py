@@ -238,4 +238,4 @@ def test_picture_of_the_readme_is_the_one_that_is_committed(tmp_path: Path) -> N
     drawn = bench.course.picture(tmp_path / committed.name)
     assert PngImageFile(committed).text == PngImageFile(drawn).text
     assert (_coarse(committed) - _coarse(drawn)).abs().max() < 0.08
-    assert f"](assets/{committed.name})" in (committed.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"](../assets/{committed.name})" in (committed.parents[1] / "docs" / "course.md").read_text(encoding="utf-8")

@@ -77,7 +77,8 @@ def explain(op: Callable[..., Any] | str | nn.Module, *args: Any, **kwargs: Any)
     """Say which implementation and which block sizes a call would take, and why. Nothing is computed.
 
     Times of launches are modelled before anything is compiled. Of convolutions the instructions are estimated, as they are when
-    block sizes are picked; of other kernels they are left out. They are counted once a kernel is compiled: see :func:`inspect`.
+    block sizes are picked; of other kernels they are left out. They are counted once a kernel is compiled: see
+    :func:`torchops.inspect.inspect`.
 
     Args:
         op: a function of torchops, or its name; or a module that calls some, as a layer of `torchops.nn` or a model after

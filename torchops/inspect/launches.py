@@ -73,7 +73,7 @@ def plan(
 ) -> tuple[list[Launch], list[Launch]]:  # fmt: skip
     """The launches of an op's forward, and of its backward, on a GPU that need not be there. Nothing is compiled.
 
-    Arguments and errors are those of :func:`inspect`, except that kernels may be interpreted in this process.
+    Arguments and errors are those of :func:`torchops.inspect.inspect`, except that kernels may be interpreted in this process.
     """
     from torchops.kernels.planning.hardware import find
 

@@ -1,4 +1,8 @@
-"""The options of training in the reference: a field says what it means in its declaration, and not in a docstring."""
+"""Docstrings, before Sphinx reads sections of Google's style in them.
+
+Options of training say what they mean in their declarations, and not in docstrings. And what stands before a colon in the first
+line of an attribute's docstring is part of a sentence, and no type.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,14 @@ def _add_options(app: Sphinx, what: str, name: str, obj: Any, settings: Any, lin
     lines.append("")
 
 
+def _keep_sentence(app: Sphinx, what: str, name: str, obj: Any, settings: Any, lines: list[str]) -> None:
+    """Begin with an empty comment, behind which no type is looked for."""
+    if what in ("attribute", "data", "property") and lines:
+        lines[:0] = ["..", ""]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Take part in reading docstrings, before sections of Google's style are read."""
     app.connect("autodoc-process-docstring", _add_options, priority=400)
+    app.connect("autodoc-process-docstring", _keep_sentence, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
