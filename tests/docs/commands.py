@@ -46,9 +46,8 @@ COMMANDS: dict[str, Run | Parse] = {
     # operators
     "torchops check": Run(says=r"\bconv2d +float32 +aten, cpu .* ok"),
     "torchops sobel photo.jpg edges.png": Run(makes="edges.png", says="strongest hundredth white"),
-    "torchops explain conv2d --dtype bfloat16 --channels-last --shape 32,64,56,56 --set padding_mode=reflect": Run(
-        says="input_grad"
-    ),
+    "torchops explain conv2d --dtype bfloat16 --channels-last --shape 32,64,56,56": Run(says="input_grad"),
+    "torchops explain conv2d --shape 32,64,56,56 --set padding_mode=reflect --set stride=2": Run(says="weight_grad"),
     "torchops inspect conv2d --arch sm_90": Run(says="conv2d_gemm_kernel"),
     "torchops inspect max_unpool2d --indices position --dtype bfloat16 --channels-last": Run(says="constants dropped"),
     "torchops inspect sobel --dump code": Run(says=r"code/\S+\.ptx\n"),
@@ -119,8 +118,15 @@ COMMANDS: dict[str, Run | Parse] = {
     # the course
     "torchops course start": Run(makes="torchops-course/01_pixels/page.md torchops-course/01_pixels/pixels.py"),
     "torchops course watch": Parse("goes on until it is stopped; tests/course/test_cli_watch.py runs it"),
-    # of others
-    "tensorboard --logdir runs/watched/tensorboard": Parse(
-        "serves until it is stopped", needs="runs/watched/tensorboard"
-    ),
 }
+
+PROGRAMS: dict[str, str] = {
+    "tensorboard": "serves until it is stopped",
+    "jupyter": "serves until it is stopped",
+    "source": "is the shell's, of an environment that is made there",
+    "apt-get": "fetches pictures", "dpkg": "unpacks them", "npm": "fetches pictures", "tar": "unpacks them",
+    "node": "lists them",
+}  # fmt: skip
+"""Programs of others, which pages may call, and why they are not run."""
+PACKAGES = {"jupyterlab": "to open notebooks with"}
+"""Packages of others, which pages may have one install beside torchops and what it asks for."""
