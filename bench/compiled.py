@@ -290,8 +290,9 @@ def table_of_times(results: dict[str, Any]) -> kept.Table:
             numbers = [(ratios or {}).get(key) for key in _PAIRS]
             compiling = first["ours"] / first["inductor"] if first else None
             rows.append([name, row["times"]["ms"]["eager"] if ratios else None, *numbers, compiling])
-    columns = [[n for n in column if isinstance(n, float)] for column in list(zip(*rows, strict=True))[2:]]
-    rows.append(["median", None, *(statistics.median(column) if column else None for column in columns)])
+    if rows:
+        columns = [[n for n in column if isinstance(n, float)] for column in list(zip(*rows, strict=True))[2:]]
+        rows.append(["median", None, *(statistics.median(column) if column else None for column in columns)])
     return kept.Table("times", "One image: eager, and ratios of times; below 1 torchops is faster", TIMES, rows)
 
 
@@ -350,7 +351,8 @@ def main() -> None:
                 order[name] = order[name] | {key: row | {"commit": at} for key, row in found.items()}
                 results["networks"] = {known: row for known, row in order.items() if row}
                 told = kept.about("measured", "python -m bench.compiled", METHOD, threads="1")
-                kept.write(file, told, [table_of_times(results), table(results)], results)
+                made = [one for one in (table_of_times(results), table(results)) if one.rows]
+                kept.write(file, told, made, results)
                 print(f"{stage} {name}, {time.perf_counter() - start:.0f} s: {found}", flush=True)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import everything, kept, training
+from bench import compiled, everything, kept, training
 from bench.__main__ import main
 from bench.everything import PARTS, Asked, Part
 
@@ -94,3 +94,17 @@ def test_training_leaves_out_what_has_no_files(tmp_path: Path, capsys: pytest.Ca
 def test_training_tells_the_last_epoch() -> None:
     found = {"unet": {"val_loss": 0.1, "val_iou": 0.8512, "epoch": 20, "seconds": 107.6}}
     assert training.table(found).texts() == [["`torchops train unet`", "val_iou 0.851, last", "-", "108"]]
+
+
+def test_compiled_tells_what_was_run() -> None:
+    ratios = {f"{ours}/{other}": 0.5 for ours in ("ours", "ours_eager") for other in ("inductor", "fuse", "eager")}
+    first = {"ours": 3.0, "inductor": 4.0}
+    timed = {"times": {"ratios": ratios, "ms": {"eager": 26.63}}, "inductor": {"first_call_cpu_s": first}}
+    networks = {"resnet18": timed, "vgg11": {"inductor": {"first_call_cpu_s": first}}}
+    assert compiled.table_of_times({"networks": networks}).texts() == [
+        ["resnet18", "26.6", *["0.50"] * 6, "0.75"],
+        ["vgg11", "-", *["-"] * 6, "0.75"],
+        ["median", "-", *["0.50"] * 6, "0.75"],
+    ]
+    assert compiled.table_of_times({"networks": {"lenet": {"graphs": {"failed": "why"}}}}).rows == []
+    assert compiled.table({"networks": {"lenet": {"graphs": {"failed": "why"}}}}).rows == []
