@@ -12,11 +12,13 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
-from bench import charts, figures, lessons
+from bench import charts, figures, lessons, picture
 from bench.results_file import Run, load
 from torchops.cli import demo_pictures
 from torchops.files import hues, plots
@@ -70,9 +72,9 @@ def test_white_makes_a_colour_pale() -> None:
 
 def test_the_style_sheet_has_the_colours_of_the_hues() -> None:
     with style():
-        assert mpl.rcParams["axes.prop_cycle"].by_key()["color"] == list(hues.CYCLE)
-        assert f"#{mpl.rcParams['text.color']}" == hues.INK
-        assert f"#{mpl.rcParams['axes.edgecolor']}" == hues.SOFT
+        assert [to_hex(colour) for colour in mpl.rcParams["axes.prop_cycle"].by_key()["color"]] == list(hues.CYCLE)
+        assert to_hex(mpl.rcParams["text.color"]) == hues.INK
+        assert to_hex(mpl.rcParams["axes.edgecolor"]) == hues.SOFT
     assert [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in COLOURS[:8]] == list(hues.OKABE_ITO)
 
 
@@ -274,6 +276,13 @@ def test_pictures_of_photos_are_those_that_are_committed(name: str, tmp_path: Pa
     """Nearly: fonts and encoders differ by less than a panel that shows something else."""
     drawn = getattr(demo_pictures, f"draw_{name}")(tmp_path / f"{name}.jpg")
     assert (_coarse(ASSETS / f"{name}.jpg") - _coarse(drawn)).abs().max() < 0.08
+
+
+def test_kernels_of_networks_are_those_that_are_committed(tmp_path: Path) -> None:
+    """The networks are fused anew, and what the picture shows is written in it."""
+    drawn = picture.draw(tmp_path / "kernels.png")
+    assert PngImageFile(drawn).text == PngImageFile(ASSETS / "kernels.png").text
+    assert (_coarse(ASSETS / "kernels.png") - _coarse(drawn)).abs().max() < 0.08
 
 
 def _coarse(file: Path) -> torch.Tensor:

@@ -161,7 +161,7 @@ def test_a_map_is_drawn_where_it_lies(tmp_path: Path) -> None:
     with Image.open(tmp_path / "cam.png") as drawn:
         pixels = np.asarray(drawn.convert("RGB")).astype(int)
     # in the last panel the map is yellow, weakened by the black image under it, in the lower right quarter
-    panel = pixels[:, 630:900]
+    panel = pixels[:, 594:870]
     rows = ((panel[..., 0] > 150) & (panel[..., 0] - panel[..., 2] > 50)).any(1).nonzero()[0]
     black = ((panel.sum(-1) == 0).mean(1) > 0.4).nonzero()[0]
     assert abs(rows.min() - (black.min() + black.max()) / 2) < 4
