@@ -40,7 +40,7 @@ class TestCheck:
         assert result.exit_code == 1
         found = json.loads(result.stdout)
         assert found["machine"]["torchops"] == torchops.__version__
-        assert {row["verdict"] for row in found["rows"]} == {"FAILED"}
+        assert "FAILED" in {row["verdict"] for row in found["rows"]}
 
     def test_nan_is_a_failure(self) -> None:
         broken = catalog.Op(**{**vars(catalog.OPS["sobel"]), "function": lambda x: x * torch.nan})

@@ -23,7 +23,7 @@ FOLDERS = {
     "torchops.models": "models",
     "torchops.course": "course",
 }
-_DATA = {".py", ".json", ".md", ".png", ".typed"}
+_DATA = {".py", ".json", ".md", ".mplstyle", ".png", ".typed"}
 
 
 def sources() -> dict[str, Path]:
