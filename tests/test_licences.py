@@ -12,7 +12,22 @@ from packaging.requirements import Requirement
 
 from .test_package import ROOT, asked
 
-TEXT = {".py", ".md", ".toml", ".cff", ".in", ".yml", ".yaml", ".j2", ".typed", ".mplstyle", ".template", ".tmpl", ".rst", ""}
+TEXT = {
+    ".py",
+    ".md",
+    ".toml",
+    ".cff",
+    ".in",
+    ".yml",
+    ".yaml",
+    ".j2",
+    ".typed",
+    ".mplstyle",
+    ".template",
+    ".tmpl",
+    ".rst",
+    "",
+}
 """Suffixes of what is written, rather than drawn, measured or taken from somewhere."""
 
 

@@ -1,8 +1,8 @@
 """The wheel alone and with every extra, each in an environment of its own.
 
-torch is 5 GB with what it asks for. One environment holds torch and triton, that is, what the wheel itself asks for, and
-nothing else; every other one sees that one's packages by a line in a .pth file. It still is a clean install: pip takes
-from the first environment what a wheel without extras would have had to bring anyway, and whatever else the wheel or an
+torch is 5 GB with what it asks for. One environment holds links to the torch and triton that these tests run with, and to what
+they ask for, nothing else; every other one sees that one's packages by a line in a .pth file. It still is a clean install: the
+first environment has what pip would have had to bring for the wheel without extras anyway, and whatever else the wheel or an
 extra fails to ask for is found nowhere.
 """
 
@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sysconfig
 import time
 import venv
+from importlib import metadata
 from pathlib import Path
 
-from .artifacts import ROOT, metadata
+from packaging.requirements import Requirement
+
+from .artifacts import ROOT
+from .artifacts import metadata as metadata_of
 from .report import Report, run, want
 from .smoke import SMOKE, alone, check, with_kernels
 
@@ -39,11 +42,33 @@ def site_packages(env: Path) -> Path:
     return Path(sysconfig.get_path("purelib", "venv", {"base": str(env)}))
 
 
+def closure(*names: str) -> list[metadata.Distribution]:
+    """The packages of this environment that are named, and all that they ask for here."""
+    found: dict[str, metadata.Distribution] = {}
+    waiting = [(name, frozenset({""})) for name in names]
+    asked = set(waiting)
+    while waiting:
+        name, extras = waiting.pop()
+        found[name] = metadata.distribution(name)
+        for requirement in map(Requirement, found[name].requires or []):
+            marker = requirement.marker
+            item = (requirement.name.lower().replace("_", "-"), frozenset({"", *requirement.extras}))
+            if item not in asked and (not marker or any(marker.evaluate({"extra": extra}) for extra in extras)):
+                asked.add(item)
+                waiting.append(item)
+    return list(found.values())
+
+
 def base(env: Path) -> str:
-    """An environment with torch and triton, and what they ask for."""
+    """An environment with torch and triton, and what they ask for, as links."""
     venv.create(env, with_pip=True)
-    run(python_of(env), "-m", "pip", "install", "--quiet", *CONSTRAINTS, "torch", "triton")
-    found = json.loads(run(python_of(env), "-c", _INSTALLED))
+    for distribution in closure("torch", "triton"):
+        for name in {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}:
+            link = site_packages(env) / name
+            if not link.exists() and not name.endswith(".pth"):
+                link.symlink_to(Path(str(distribution.locate_file(name))).resolve())
+    found = json.loads(run(python_of(env), "-c", _INSTALLED, cwd=env))
+    run(python_of(env), "-m", "pip", "check", cwd=env)
     want(
         not {"torchops", "numpy", "rich", "typer", "pillow", "psutil"} & found.keys(),
         f"more than torch: {sorted(found)}",
@@ -58,7 +83,7 @@ def layer(env: Path, below: Path, wheel: Path, extra: str = "") -> str:
     what = f"torchops[{extra}] @ {wheel.as_uri()}" if extra else str(wheel)
     run(python_of(env), "-m", "pip", "install", "--quiet", *CONSTRAINTS, what)
     # the first environment has been looked at for more than torch; what is wanted and missing is found here
-    run(python_of(env), "-m", "pip", "check")
+    run(python_of(env), "-m", "pip", "check", cwd=env)
     brought = len(list(site_packages(env).glob("*.dist-info"))) - 1  # pip
     return f"{brought} packages on top of torch"
 
@@ -67,10 +92,12 @@ def import_time(python: Path) -> str:
     """What `import torchops` adds to `import torch`: medians of fresh processes, in turn. It is told and held to nothing."""
     codes = {"torch": "import torch", "both": "import torch, torchops"}
     seconds: dict[str, list[float]] = {name: [] for name in codes}
+    for code in codes.values():  # once, for the compiled files
+        run(python, "-c", code, cwd=python.parent)
     for _ in range(ROUNDS):
         for name, code in codes.items():
             start = time.perf_counter()
-            subprocess.run([python, "-c", code], check=True)
+            run(python, "-c", code, cwd=python.parent)
             seconds[name].append(time.perf_counter() - start)
     torch, both = (statistics.median(seconds[name]) for name in codes)
     return f"torch {torch:.2f} s, torch and torchops {both:.2f} s: {1000 * (both - torch):.0f} ms more"
@@ -87,7 +114,7 @@ def check_environments(report: Report, wheel: Path, folder: Path, only: tuple[st
         report.ask("the wheel alone", lambda: alone(python_of(first), work))
         report.ask("import time", lambda: import_time(python_of(first)))
         report.ask("beside Hugging Face's kernels", lambda: with_kernels(python_of(first), work))
-    extras = metadata(wheel).get_all("Provides-Extra", [])
+    extras = metadata_of(wheel).get_all("Provides-Extra", [])
     # what has no smoke test is not released
     for extra in sorted(set(extras) & set(only or extras)):
         check_extra(report, wheel, below, folder, extra)

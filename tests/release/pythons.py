@@ -52,11 +52,11 @@ def check_python(report: Report, wheel: Path, folder: Path, version: str) -> Non
     def install() -> str:
         run(find(version), "-m", "venv", env)
         run(python_of(env), "-m", "pip", "install", "--quiet", wheel)
-        return run(python_of(env), "-c", _VERSIONS).strip()
+        return run(python_of(env), "-c", _VERSIONS, cwd=folder).strip()
 
     def works() -> str:
         said = run(python_of(env), "-c", ALONE, cwd=folder).strip()
-        return f"{run(python_of(env), '-c', _VERSIONS).strip()}: {said}"
+        return f"{run(python_of(env), '-c', _VERSIONS, cwd=folder).strip()}: {said}"
 
     def without_triton() -> str:
         run(python_of(env), "-m", "pip", "uninstall", "--quiet", "--yes", "triton")

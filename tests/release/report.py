@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -52,13 +53,22 @@ class Report:
         return 1 if failed else 0
 
 
+def environment() -> dict[str, str]:
+    """The environment of a command: without the paths by which a checkout would be found in place of what is installed."""
+    return {
+        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    }
+
+
 def run(*command: object, **options: Any) -> str:
     """Run a command; return what it printed.
 
     Raises:
         subprocess.CalledProcessError: its exit code is not 0. What it printed is in the error.
     """
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True, **options)
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=True, env=environment(), **options
+    )
     return done.stdout
 
 

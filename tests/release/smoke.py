@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .artifacts import ROOT
-from .report import run, want
+from .report import environment, run, want
 
 ALONE = """
 import torch, torchops
@@ -20,7 +20,7 @@ assert x.grad.isfinite().all()
 model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2)).eval()
 with torch.no_grad():
     expected = model(x)
-    ours = torchops.convert(model)
+    ours, _ = torchops.convert(model)
     assert torch.allclose(ours(x), expected, atol=1e-5)
     by_name = torch.compile(model, backend="torchops", options={"rest": "eager"})
     assert torch.allclose(by_name(x), expected, atol=1e-5)
@@ -40,7 +40,8 @@ import timm, torch, torchops
 model, x = timm.create_model("resnet18", num_classes=4).eval(), torch.rand(1, 3, 32, 32)
 with torch.no_grad():
     expected = model(x)
-    assert torch.allclose(torchops.convert(model)(x), expected, atol=1e-4)
+    ours, report = torchops.convert(model)
+    assert torch.allclose(ours(x), expected, atol=1e-4)
 """
 
 _ONNX = """
@@ -62,7 +63,8 @@ print("beside kernels", kernels.__version__)
 def alone(python: Path, folder: Path) -> str:
     """Without an extra there is the library, and the command says what it needs."""
     said = run(python, "-c", ALONE, cwd=folder).strip()
-    missing = subprocess.run([python.with_name("torchops"), "check"], capture_output=True, text=True, check=False)
+    command = [python.with_name("torchops"), "check"]
+    missing = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(), cwd=folder)
     want(missing.returncode == 2 and "pip install 'torchops[cli]'" in missing.stderr, str(missing))
     return f"{said}; the command names its extra"
 
