@@ -34,7 +34,8 @@ def _add_options(app: Sphinx, what: str, name: str, obj: Any, settings: Any, lin
 
 def _keep_sentence(app: Sphinx, what: str, name: str, obj: Any, settings: Any, lines: list[str]) -> None:
     """Begin with an empty comment, behind which no type is looked for."""
-    if what in ("attribute", "data", "property") and lines:
+    # data stand in summaries, where a comment would be all that is shown
+    if what in ("attribute", "property") and lines:
         lines[:0] = ["..", ""]
 
 

@@ -25,10 +25,10 @@ def main(site: Path) -> int:
         try:
             more, opened = browser.check(site, shots)
         except browser.NoBrowser as error:
-            print(error, file=sys.stderr)
-            return 1
-        wrong += more
-        print(f"pages were opened {opened} times in a browser; pictures of some are in {shots}")
+            wrong.append(str(error))
+        else:
+            wrong += more
+            print(f"pages were opened {opened} times in a browser; pictures of some are in {shots}")
     for line in wrong:
         print(line, file=sys.stderr)
     return 1 if wrong else 0
