@@ -46,8 +46,10 @@ COMMANDS: dict[str, Run | Parse] = {
     # operators
     "torchops check": Run(says=r"\bconv2d +float32 +aten, cpu .* ok"),
     "torchops sobel photo.jpg edges.png": Run(makes="edges.png", says="strongest hundredth white"),
-    "torchops explain conv2d --dtype bfloat16 --channels-last --shape 32,64,56,56": Run(says="input_grad"),
-    "torchops explain conv2d --shape 32,64,56,56 --set padding_mode=reflect --set stride=2": Run(says="weight_grad"),
+    "torchops explain conv2d --dtype bfloat16 --channels-last --shape 32,64,56,56 --set padding_mode=reflect": Run(
+        says="input_grad"
+    ),
+    "torchops explain sobel --arch H200 --shape 1,3,2160,3840 --json": Run(says="modelled_us"),
     "torchops inspect conv2d --arch sm_90": Run(says="conv2d_gemm_kernel"),
     "torchops inspect max_unpool2d --indices position --dtype bfloat16 --channels-last": Run(says="constants dropped"),
     "torchops inspect sobel --dump code": Run(says=r"code/\S+\.ptx\n"),
