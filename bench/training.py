@@ -39,14 +39,14 @@ METHOD = "figures of the last epoch on held-out data, as summary.json has them; 
 
 
 def train(name: str, into: Path, folders: dict[str, Path]) -> dict[str, Any]:
-    """Train once by the command; what the run says of its last epoch."""
+    """Train once by the command; what the run says of its last epoch, and what a judge recognises."""
     asked, _ = RUNS[name]
     places = {"lenet": into / "lenet", **folders}
     words = [word.format(**places) for word in asked.split()]
     out = ["--out", str(into / name)]
     subprocess.run([sys.executable, "-m", "torchops", "train", *words, *out], cwd=ROOT, check=True)
-    last: dict[str, Any] = json.loads((into / name / "summary.json").read_text())["last"]
-    return last
+    summary: dict[str, Any] = json.loads((into / name / "summary.json").read_text())
+    return summary["last"] | {"recognised": summary.get("recognised", {})}
 
 
 def table(found: dict[str, dict[str, Any]]) -> kept.Table:
@@ -55,8 +55,9 @@ def table(found: dict[str, dict[str, Any]]) -> kept.Table:
     for name in (name for name in RUNS if name in found):
         asked, goal = RUNS[name]
         last = found[name]
-        figures = {k: v for k, v in last.items() if isinstance(v, float) and k.startswith(("val_", "judged_", "sure"))}
-        reached = ", ".join(f"{k} {v:.3f}" for k, v in figures.items() if "loss" not in k)
+        figures = {k: v for k, v in last.items() if isinstance(v, float) and k.startswith("val_") and "loss" not in k}
+        sure = {f"LeNet is sure of {who}": share for who, share in last.get("recognised", {}).items()}
+        reached = ", ".join(f"{k} {v:.3f}" for k, v in (figures | sure).items())
         command = f"`torchops train {asked.replace('{lenet}', 'runs/lenet').partition(' --root')[0]}`"
         rows.append([command, f"{reached}, last", goal, last["seconds"]])
     return kept.Table("training", "Networks that torchops trains", COLUMNS, rows)

@@ -92,8 +92,13 @@ def test_training_leaves_out_what_has_no_files(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_training_tells_the_last_epoch() -> None:
-    found = {"unet": {"val_loss": 0.1, "val_iou": 0.8512, "epoch": 20, "seconds": 107.6}}
-    assert training.table(found).texts() == [["`torchops train unet`", "val_iou 0.851, last", "-", "108"]]
+    unet = {"val_loss": 0.1, "val_iou": 0.8512, "epoch": 20, "seconds": 107.6, "recognised": {}}
+    diffusion = {"val_loss": 0.1, "seconds": 168.0, "recognised": {"real": 0.99, "DDPM, 500 steps": 0.94}}
+    assert training.table({"diffusion": diffusion, "unet": unet}).texts() == [
+        ["`torchops train unet`", "val_iou 0.851, last", "-", "108"],
+        ["`torchops train diffusion --judge runs/lenet`",
+         "LeNet is sure of real 0.990, LeNet is sure of DDPM, 500 steps 0.940, last", "60%", "168"],
+    ]  # fmt: skip
 
 
 def test_compiled_tells_what_was_run() -> None:
