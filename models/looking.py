@@ -142,7 +142,7 @@ class Looker:
         place = placement(self.net, self.inputs, layer.name, (layer.shape[2], layer.shape[3]))
         size = " x ".join(map(str, layer.shape[2:]))
         what = f"Grad-CAM: {label(layer.name)}, {size}"
-        title = f"{label(self.labels[index], 40)}, {share:.1%}{' of the pixels' if of_pixels else ''}"
+        title = f"{label(self.labels[index], 40)}, {share:.1%} {'of the pixels' if of_pixels else 'sure'}"
         draw_cam(self.image, cam, place, title, what, path)
         nothing = "" if cam.any() else "; nothing in it speaks for the class"
         return f"Grad-CAM of {self.labels[index]} in {layer.name}{nothing}"
