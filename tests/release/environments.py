@@ -80,11 +80,12 @@ def layer(env: Path, below: Path, wheel: Path, extra: str = "") -> str:
     """An environment with the wheel and an extra on top of another one; how many packages pip has brought."""
     venv.create(env, with_pip=True)
     (site_packages(env) / "below.pth").write_text(f"{site_packages(below)}\n", encoding="utf-8")
+    there = len(list(site_packages(env).glob("*.dist-info")))
     what = f"torchops[{extra}] @ {wheel.as_uri()}" if extra else str(wheel)
     run(python_of(env), "-m", "pip", "install", "--quiet", *CONSTRAINTS, what)
     # the first environment has been looked at for more than torch; what is wanted and missing is found here
     run(python_of(env), "-m", "pip", "check", cwd=env)
-    brought = len(list(site_packages(env).glob("*.dist-info"))) - 1  # pip
+    brought = len(list(site_packages(env).glob("*.dist-info"))) - there
     return f"{brought} packages on top of torch"
 
 
