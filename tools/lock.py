@@ -4,7 +4,7 @@
 
 For each Python, this one by default, it writes locks/dev-3.NN.txt, which `make` installs on Linux of x86_64: what the extras
 `dev` and `docs` and locks/tests.in ask for, at the versions of constraints.txt. pip resolves it and downloads nothing but
-metadata. Versions and hashes are those that PyPI publishes: neither a mirror nor a folder of wheels that pip is set up with is asked.
+metadata. Versions and hashes are those that PyPI publishes: no mirror and no folder of wheels that pip is set up with is asked.
 """
 
 from __future__ import annotations

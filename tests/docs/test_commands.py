@@ -26,7 +26,7 @@ else:
     import tomli as tomllib
 
 from . import pages, sandbox
-from .commands import COMMANDS, PROGRAMS, Parse, Run
+from .commands import COMMANDS, PACKAGES, PROGRAMS, Parse, Run
 from .pages import ROOT, Command
 
 TALKING = [page for page in pages.PAGES if pages.commands(page)]
@@ -132,6 +132,7 @@ def pip(words: list[str]) -> str | None:
         *(re.split(r"[^\w-]", d)[0] for extra in EXTRAS.values() for d in extra),
         "torch",
         "triton",
+        *PACKAGES,
     }
     for requirement in (word for word in words[1:] if not word.startswith("-") and "://" not in word):
         name, extras = re.fullmatch(r"([^\[]+)(?:\[([\w,]+)\])?", requirement).groups()  # type: ignore[union-attr]
