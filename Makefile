@@ -5,7 +5,7 @@ CASES ?= telling tune smoke tests
 # make oldest runs in .venv-oldest, of the Python that its triton was seen with, where there is one
 OLDEST ?= $(shell python3.12 -c '' 2>/dev/null && echo python3.12 || echo $(PYTHON))
 
-.PHONY: help demo test docs lint fuzz bench notebooks oldest gpu-check gpu-kernels mutants new-op lock release clean
+.PHONY: help demo test docs lint fuzz bench notebooks pictures oldest gpu-check gpu-kernels mutants new-op lock release clean
 # what .venv is installed by, with the sha256 of every file, where there is one for this Python and machine
 # what .venv is installed by, with the sha256 of every file, where there is one for this Python and machine; `make LOCK=` does without
 LOCK = $(shell $(PYTHON) -c 'import os, platform as p, sys; f = "locks/dev-%d.%d.txt" % sys.version_info[:2]; \
@@ -115,8 +115,6 @@ new-op: .venv/installed
 notebooks: .venv/installed
 	$(BIN)/python -m notebooks.write
 
-wheel: .venv/installed
-	$(BIN)/python -m tests.wheel
 lock:
 	$(PYTHON) -m tools.lock
 
