@@ -6,12 +6,10 @@ CASES ?= telling tune smoke tests
 OLDEST ?= $(shell python3.12 -c '' 2>/dev/null && echo python3.12 || echo $(PYTHON))
 
 .PHONY: help demo test docs lint fuzz bench notebooks pictures oldest gpu-check gpu-kernels mutants new-op lock release clean
-# what .venv is installed by, with the sha256 of every file, where there is one for this Python and machine
+
 # what .venv is installed by, with the sha256 of every file, where there is one for this Python and machine; `make LOCK=` does without
 LOCK = $(shell $(PYTHON) -c 'import os, platform as p, sys; f = "locks/dev-%d.%d.txt" % sys.version_info[:2]; \
 	print(f if (p.system(), p.machine()) == ("Linux", "x86_64") and os.path.exists(f) else "")')
-
-.PHONY: help demo test lint fuzz bench oldest gpu-check gpu-kernels pictures mutants new-op wheel clean
 
 help:
 	@echo "make demo      install, check this machine, draw pictures, time Sobel, train a LeNet and a U-Net"
