@@ -21,7 +21,6 @@ help:
 	@echo "make gpu-check on a GPU, from the bare checkout: smoke, tests, timings, tuning, benchmarks (DRY=1: what can be asked without)"
 	@echo "make gpu-kernels   compile what gpu-check launches, with the triton of PYTHON, into gpu-check-kernels.xz to be taken there"
 	@echo "make bench     measure all there is for this machine, part after part; write its report"
-	@echo "make bench     time every op against ATen, Inductor, kornia and OpenCV; write a report"
 	@echo "make pictures  draw the pictures of README, docs and lessons again that need no training"
 	@echo "make mutants   break the kernels on purpose and see which tier notices"
 	@echo "make new-op    write the skeleton of an op that passes make test as it is: NAME=..."
