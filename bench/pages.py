@@ -86,7 +86,7 @@ def provenance(block: Block, page: Path) -> str:
     links: dict[str, list[str]] = {}
     for folder, (source, *_) in by_folder.items():
         told = source.provenance
-        machine = re.split(r"[,(]", told["machine"])[0].strip()
+        machine = re.split(r"[,(]", told["machine"].replace("(R)", ""))[0].strip()
         links.setdefault(told["kind"].capitalize(), []).append(f"[{machine}, {told['date']}]({_report(folder, page)})")
     lines = [f"{kind}: {'; '.join(found)}" for kind, found in links.items()]
     return f"<small>{'<br>'.join(lines)}</small>"
