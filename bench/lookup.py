@@ -124,8 +124,10 @@ def shown(table: kept.Table, *names: str) -> str:
 def time(seconds: float) -> str:
     """To three digits, with a unit."""
     for unit, scale in (("us", 1e-6), ("ms", 1e-3)):
-        if seconds < 1000 * scale:
-            return f"{seconds / scale:.3g} {unit}"
+        digits = f"{seconds / scale:.3g}"
+        # what rounds to a thousand is one of the next unit
+        if float(digits) < 1000:
+            return f"{digits} {unit}"
     return f"{seconds:.3g} s"
 
 

@@ -84,14 +84,14 @@ def test_the_readme_shows_losses_and_both_kinds() -> None:
     rows = [line.split(" | ") for line in Results().block(BLOCKS["readme"]).text.splitlines()[2:]]
     assert len(rows) <= 12
     measured = [row for row in rows if row[-1].startswith("measured")]
-    ratios = [float(row[4].rstrip("x")) for row in measured]
+    ratios = [float(row[3].rstrip("x")) for row in measured]
     assert ratios == sorted(ratios, reverse=True)
     assert ratios[0] > 1 > ratios[-1]
-    assert {row[-1] for row in rows} == {"measured, CPU |", "modelled, no GPU |"}
+    assert {row[-1] for row in rows} == {"measured |", "modelled |"}
 
 
 def test_times_have_units() -> None:
-    assert [time(s) for s in (1.04e-5, 9.996e-4, 0.0196, 5.24)] == ["10.4 us", "1e+03 us", "19.6 ms", "5.24 s"]
+    assert [time(s) for s in (1.04e-5, 9.996e-4, 0.0196, 5.24)] == ["10.4 us", "1 ms", "19.6 ms", "5.24 s"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
