@@ -35,7 +35,10 @@ LARGEST_CONFIG = 1 << 20
 
 
 def best_row(rows: Sequence[Row], key: str, larger: bool) -> int:
-    """The index of the best epoch: the first of those with the best figure; the last of all if none has any.
+    """The index of the best epoch: of those with the best figure the one of least held-out loss, and of several the first; the last
+    of all if none has any figure.
+
+    A few held-out images are soon all told right, by weights that have hardly begun; their loss still tells which are better.
 
     Args:
         rows: at least one.
@@ -45,7 +48,10 @@ def best_row(rows: Sequence[Row], key: str, larger: bool) -> int:
     sign = 1 if larger else -1
     values = [-math.inf if (value := row[key]) is None else sign * value for row in rows]
     best = max(values)
-    return len(rows) - 1 if best == -math.inf else values.index(best)
+    if best == -math.inf:
+        return len(rows) - 1
+    losses = [math.inf if (loss := row.get("val_loss")) is None else loss for row in rows]
+    return min((n for n, value in enumerate(values) if value == best), key=losses.__getitem__)
 
 
 @dataclass(frozen=True)

@@ -41,13 +41,23 @@ def test_the_best_epoch_is_the_first_of_the_best(values: list[float | None], lar
     assert best_row([{"figure": value} for value in values], "figure", larger) == expected
 
 
+def test_of_epochs_that_tie_the_one_of_least_loss_is_the_best() -> None:
+    """Of four held-out images all are told right by weights that tell most others wrong."""
+    figures = zip((0.75, 1.0, 1.0, 1.0, 0.75, 1.0), (0.1, 0.9, 0.3, 0.2, 0.0, 0.2), strict=True)
+    rows: list[Row] = [{"val_accuracy": accuracy, "val_loss": loss} for accuracy, loss in figures]
+    assert best_row(rows, "val_accuracy", True) == 3
+    rows[3]["val_loss"] = None
+    assert best_row(rows, "val_accuracy", True) == 5
+
+
 def test_best_is_the_epoch_that_the_summary_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when epochs tie: the weights are the first one's."""
+    """Also when epochs tie: the weights are those of the one of least loss."""
     evaluate = Classification.evaluate
-    accuracies = iter([0.5, 0.7, 0.7, 0.6])
+    figures = iter([(0.5, 0.2), (0.7, 0.4), (0.7, 0.3), (0.6, 0.1)])
 
     def tied(*arguments: Any) -> Any:
-        return {**evaluate(*arguments), "val_accuracy": next(accuracies)}
+        accuracy, loss = next(figures)
+        return {**evaluate(*arguments), "val_accuracy": accuracy, "val_loss": loss}
 
     run = Run(tmp_path / "run")
     weights = []
@@ -58,12 +68,12 @@ def test_best_is_the_epoch_that_the_summary_names(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Classification, "evaluate", tied)
     summary = train(tiny("lenet", epochs=4), run, Weights())
-    assert (summary["best_epoch"], summary["best_val_accuracy"]) == (2, 0.7)
+    assert (summary["best_epoch"], summary["best_val_accuracy"]) == (3, 0.7)
     best = Checkpoint.load(run.best)
-    assert best.training == {"epoch": 2}
+    assert best.training == {"epoch": 3}
     for name, tensor in best.state.items():
-        assert tensor.equal(weights[1][name]), name
-    assert any(not tensor.equal(weights[2][name]) for name, tensor in best.state.items())
+        assert tensor.equal(weights[2][name]), name
+    assert any(not tensor.equal(weights[1][name]) for name, tensor in best.state.items())
 
 
 def test_figures_without_a_value_are_read_back(tmp_path: Path) -> None:
