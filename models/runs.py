@@ -35,10 +35,10 @@ LARGEST_CONFIG = 1 << 20
 
 
 def best_row(rows: Sequence[Row], key: str, larger: bool) -> int:
-    """The index of the best epoch: of those with the best figure the one of least held-out loss, and of several the first; the last
-    of all if none has any figure.
+    """The index of the best epoch: of those with the best figure the one of least held-out loss, and of several the first.
 
-    A few held-out images are soon all told right, by weights that have hardly begun; their loss still tells which are better.
+    Where no epoch has a figure it is the last of all. A few
+    held-out images are soon all told right, by weights that have hardly begun; their loss still tells which are better.
 
     Args:
         rows: at least one.
