@@ -36,7 +36,6 @@ def readme(r: Results) -> str:
             "Inductor",
             r.duel("resnet.stem.forward.channels_last.f32", "inductor"),
         ),
-        ),
         _row("Sobel, a 4K frame in uint8", "`cv2.Sobel`", r.duel("video4k.gray.u8", "opencv")),
         _row("Sobel, a 4K frame in float32", "kornia", r.duel("video4k.gray.f32", "kornia")),
         _row("max pool of ResNet's stem, NCHW", "ATen", r.duel("resnet.stem.forward.nchw.f32", "aten")),
