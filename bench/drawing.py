@@ -19,9 +19,10 @@ RING, MARK = hues.pale(hues.ORANGE, 0.7), hues.RED
 HUES = hues.PROGRAMS[:4]
 
 Point = tuple[float, float]
+ASSETS = Path(__file__).parent.parent / "assets"
 
 
-def write(pictures: Mapping[str, Callable[[], Figure]], folder: Path) -> list[Path]:
+def write(pictures: Mapping[str, Callable[[], Figure]], folder: Path = ASSETS) -> list[Path]:
     """Draw pictures by their names in the style of the project; each file's description is its :func:`content`."""
     files = []
     with style():

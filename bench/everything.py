@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from . import kept, report
+from . import arguments, kept, report
 
 ROOT = Path(__file__).parent.parent
 
@@ -125,18 +125,18 @@ def state(part: Part, asked: Asked, again: bool) -> str:
     return f"left out: {needs}" if needs else "to run"
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(given: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("python -m bench all", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dry-run", action="store_true", help="list the parts and run nothing")
     parser.add_argument("--only", action="append", choices=[p.name for p in PARTS], help="a part, again for more")
     parser.add_argument("--again", action="store_true", help="run parts whose files are there, too")
     parser.add_argument("--out", type=Path, help="folder of this machine's results (default: by machine and day)")
-    parser.add_argument("--photos", type=Path, help="the folder stamps of Tux Paint")
-    parser.add_argument("--pokemon", type=Path, help="sprites with numbers as names")
-    parser.add_argument("--types", type=Path, help="CSV of their numbers and types")
-    parser.add_argument("--root", type=Path, help="where Fashion-MNIST lies")
-    parser.add_argument("--isbi", type=Path, help="where ISBI 2012 lies")
-    chosen = parser.parse_args(arguments)
+    parser.add_argument("--photos", type=arguments.folder, help="the folder stamps of Tux Paint")
+    parser.add_argument("--pokemon", type=arguments.folder, help="sprites with numbers as names")
+    parser.add_argument("--types", type=arguments.file, help="CSV of their numbers and types")
+    parser.add_argument("--root", type=arguments.folder, help="where Fashion-MNIST lies")
+    parser.add_argument("--isbi", type=arguments.folder, help="where ISBI 2012 lies")
+    chosen = parser.parse_args(given)
     files = {name: getattr(chosen, name) for name in ("photos", "pokemon", "types", "root", "isbi")}
     asked = Asked((chosen.out or kept.folder()).absolute(), **files)
     parts = [part for part in PARTS if not chosen.only or part.name in chosen.only]

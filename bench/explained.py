@@ -6,7 +6,6 @@ Nothing here is measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +20,6 @@ from torchops.files.plots import figure
 
 from .drawing import HUES, INK, MARK, PALE, RING, Point, arrow, bracket, cell, frame, label, outline, write
 
-FOLDER = Path(__file__).parent.parent / "assets"
 WIDE = 6.2
 """Of every picture, in inches: at the width of a phone its texts are still read."""
 SIZE = 10.0
@@ -324,11 +322,6 @@ PICTURES: dict[str, Callable[[], Figure]] = {
 }  # fmt: skip
 
 
-def draw(folder: Path = FOLDER) -> list[Path]:
-    """Write the pictures to a folder, each with its content as the description of the file; return the files."""
-    return write(PICTURES, folder)
-
-
 if __name__ == "__main__":
-    for file in draw():
+    for file in write(PICTURES):
         print(f"written: {file}")

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from torchops.models.data import folder
 
-from . import kept
+from . import arguments, kept
 from .networks import NETWORKS
 from .provenance import commit
 
@@ -210,9 +210,9 @@ def table(results: dict[str, Any]) -> kept.Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.finetune", description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, help="the folder stamps of Tux Paint")
-    parser.add_argument("--pokemon", type=Path, help="sprites with numbers as names")
-    parser.add_argument("--types", type=Path, help="CSV of their numbers and types")
+    parser.add_argument("--photos", type=arguments.folder, help="the folder stamps of Tux Paint")
+    parser.add_argument("--pokemon", type=arguments.folder, help="sprites with numbers as names")
+    parser.add_argument("--types", type=arguments.file, help="CSV of their numbers and types")
     parser.add_argument("--start", choices=STARTS, action="append", help="from what, again for more; both by default")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

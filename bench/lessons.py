@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +25,6 @@ from torchops.workloads import ConvLayer
 from .drawing import HUES, INK, MARK, PALE, RING, arrow, bracket, cell, frame, label, outline, write
 
 H100 = DEVICES["sm_90"]
-FOLDER = Path(__file__).parent.parent / "assets"
 
 
 def input_grad(image: Pair, kernel: Pair, conv: Conv2d) -> list[Launch]:
@@ -282,11 +280,6 @@ PICTURES: dict[str, Callable[[], Figure]] = {
 }  # fmt: skip
 
 
-def draw(folder: Path = FOLDER) -> list[Path]:
-    """Write the pictures to a folder, each with its content as the description of the file; return the files."""
-    return write(PICTURES, folder)
-
-
 if __name__ == "__main__":
-    for file in draw():
+    for file in write(PICTURES):
         print(f"written: {file}")

@@ -11,7 +11,7 @@ from torchops.kernels.launch import Launch
 from torchops.kernels.planning.conv2d import ranking
 from torchops.workloads import CASES, LAYERS
 
-from . import kept
+from . import arguments, kept
 from .lessons import H100, forward
 from .model import METHOD, floor_us, title
 
@@ -58,6 +58,7 @@ def table() -> kept.Table:
 
 
 if __name__ == "__main__":
+    arguments.none("python -m bench.lessons_table", "The kernels of the lessons on an H100 that is not there.")
     made = table()
     told = kept.about("modelled", "python -m bench.lessons_table", METHOD, threads="none", machine=title(H100))
     kept.write(kept.RESULTS / "modelled-H100" / "lessons.json", told, [made])

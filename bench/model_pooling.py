@@ -11,7 +11,7 @@ import torchops
 from torchops.inspect import LaunchReport, record_launches, report
 from torchops.kernels.planning.hardware import DEVICES, GPUS, memory_us
 
-from . import kept
+from . import arguments, kept
 from .model import METHOD, title
 from .pools import POOLS, PoolLayer
 
@@ -83,6 +83,7 @@ def _row(layer: PoolLayer, name: str, form: str, found: list[LaunchReport], arch
 
 
 def main() -> None:
+    arguments.none("python -m bench.model_pooling", "Pools on an H100 that is not there.")
     told = kept.about("modelled", "python -m bench.model_pooling", METHOD, threads="none", machine=title(GPUS["H100"]))
     file = kept.RESULTS / "modelled-H100" / "pooling.json"
     kept.write(file, told, [table("sm_90")])

@@ -29,6 +29,7 @@ MANY = 2
 """Reports of which a block tells machine, versions and commit; of more it links each."""
 _BLOCK = re.compile(r"<!-- figures: (\S+) -->(.*?)<!-- /figures -->", re.DOTALL)
 _MARK = re.compile(r"<!-- /?figures\b.*?-->")
+_COMMIT = re.compile(r"\b[0-9a-f]{7}")
 _UNITS = r"x(?!\s*[\d(])|us|ms|s|%|images/s|[KMG]i?B|points|bytes a pixel"
 _FIGURE = re.compile(rf"(?<![\w.^-])(?!1(?:\.0+)?x)\d+(?:[.,]\d+)?\s?(?:{_UNITS})(?!\w)")
 """A number with a unit of something that is measured; 3 x 3 is a size, and 1x the middle of ratios."""
@@ -86,7 +87,7 @@ def provenance(block: Block, page: Path) -> str:
     links: dict[str, list[str]] = {}
     for folder, (source, *_) in by_folder.items():
         told = source.provenance
-        machine = re.split(r"[,(]", told["machine"].replace("(R)", ""))[0].strip()
+        machine = re.split(r"[,(]", re.sub(r"\((?:R|TM)\)| Processor\b", "", told["machine"]))[0].strip()
         links.setdefault(told["kind"].capitalize(), []).append(f"[{machine}, {told['date']}]({_report(folder, page)})")
     lines = [f"{kind}: {'; '.join(found)}" for kind, found in links.items()]
     return f"<small>{'<br>'.join(lines)}</small>"
@@ -95,11 +96,12 @@ def provenance(block: Block, page: Path) -> str:
 def _told(sources: list[Source], page: Path) -> str:
     told, folder = sources[0].provenance, sources[0].folder
     versions = [one for one in told["versions"].split(", ") if one.startswith(("torch ", "triton "))]
-    # a file may name several, with what was found at each
-    commits = dict.fromkeys(re.split(r"[ ,;]", source.provenance["commit"])[0][:7] for source in sources)
+    # a file may name several, and what was found at each
+    commits = dict.fromkeys(one for source in sources for one in _COMMIT.findall(source.provenance["commit"]))
+    transcribed = "; transcribed" if any("transcribed" in source.provenance for source in sources) else ""
     return (
-        f"{told['kind'].capitalize()}: {told['machine']}; {', '.join(versions)}; commit {', '.join(commits)}; {told['date']}; "
-        f"[report]({_report(folder, page)})"
+        f"{told['kind'].capitalize()}: {told['machine']}; {', '.join(versions)}; commit {', '.join(commits) or 'unknown'}; "
+        f"{told['date']}{transcribed}; [report]({_report(folder, page)})"
     )
 
 

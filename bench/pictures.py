@@ -23,8 +23,16 @@ def _demo(name: str) -> None:
 
 def _lessons() -> None:
     from . import lessons
+    from .drawing import write
 
-    lessons.draw()
+    write(lessons.PICTURES)
+
+
+def _explained() -> None:
+    from . import explained
+    from .drawing import write
+
+    write(explained.PICTURES)
 
 
 def _kernels() -> None:
@@ -69,7 +77,7 @@ def _course() -> None:
 
 DRAWN: dict[str, Callable[[], None]] = {
     "edges": partial(_demo, "edges"), "filters": partial(_demo, "filters"), "pooling": partial(_demo, "pooling"),
-    "conv2d": _lessons, "course": _course, "kernels": _kernels, "conv2d_model": _modelled,
+    "conv2d": _lessons, "explained": _explained, "course": _course, "kernels": _kernels, "conv2d_model": _modelled,
     "compiled": _compiled,
 }  # fmt: skip
 

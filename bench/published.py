@@ -14,7 +14,7 @@ from torchops.kernels.planning.model import Work, model
 from torchops.kernels.planning.protocol import Cost
 from torchops.workloads import CASES
 
-from . import kept
+from . import arguments, kept
 
 COLUMNS = (
     kept.Column("published"), kept.Column("GPU"), kept.Column("measured", "us"), kept.Column("modelled", "us", ".0f"),
@@ -129,6 +129,7 @@ def cudnn() -> kept.Table:
 
 
 def main() -> None:
+    arguments.none("python -m bench.published", "The model against times that others published.")
     told = kept.about("modelled", "python -m bench.published", METHOD, threads="none", machine="H100-SXM5 and H20")
     file = kept.RESULTS / "modelled-H100" / "model-errors.json"
     kept.write(file, told, [table(), cudnn()])

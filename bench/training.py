@@ -63,13 +63,13 @@ def table(found: dict[str, dict[str, Any]]) -> kept.Table:
     return kept.Table("training", "Networks that torchops trains", COLUMNS, rows)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.training", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", help=f"of {', '.join(RUNS)}; all that can be run by default")
-    parser.add_argument("--root", type=Path, help="where Fashion-MNIST lies")
-    parser.add_argument("--isbi", type=Path, help="where ISBI 2012 lies")
+    parser.add_argument("--root", type=arguments.folder, help="where Fashion-MNIST lies")
+    parser.add_argument("--isbi", type=arguments.folder, help="where ISBI 2012 lies")
     parser.add_argument("--file", type=Path, help="what is added to; training.json of this machine and day by default")
-    asked = parser.parse_args(arguments)
+    asked = parser.parse_args(given)
     if unknown := sorted({*asked.names} - {*RUNS}):
         parser.error(f"no run {', '.join(unknown)}; there are {', '.join(RUNS)}")
     folders = {name: path.absolute() for name in ("root", "isbi") if (path := getattr(asked, name)) is not None}

@@ -1,8 +1,15 @@
-"""How far colours are apart for an eye: in normal sight, and without one of its three kinds of cones."""
+"""What an eye sees: how far colours are apart, in normal sight and without one of its three kinds of cones, and pictures."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.image import imread
+from PIL.PngImagePlugin import PngImageFile
+from torch import Tensor
 
 SIGHT = {
     "normal": np.eye(3),
@@ -41,3 +48,15 @@ def contrast(colour: object, ground: object) -> float:
     """Of a text on a ground, as WCAG 2 has it; 4.5 is enough for any text."""
     light = sorted(float(linear([one])[0] @ XYZ[1]) for one in (colour, ground))
     return (light[1] + 0.05) / (light[0] + 0.05)
+
+
+def assert_same_picture(committed: Path, drawn: Path) -> None:
+    """Their texts, cells, lines and arrows are the same, and the pixels nearly so: another version of a font library moves
+    squares by 0.07, while another colour of one cell moves one by 0.1, and an empty picture by 0.4."""
+    assert PngImageFile(committed).text == PngImageFile(drawn).text
+    assert (_coarse(committed) - _coarse(drawn)).abs().max() < 0.08
+
+
+def _coarse(file: Path) -> Tensor:
+    """The mean colours of squares of 20 x 20 pixels."""
+    return F.avg_pool2d(torch.from_numpy(imread(file)[..., :3]).movedim(-1, 0), 20)

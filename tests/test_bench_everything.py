@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from bench import compiled, everything, kept, training
+from bench import compiled, everything, kept, model_pooling, published, training
 from bench.__main__ import main
 from bench.everything import PARTS, Asked, Part
 
@@ -83,6 +85,26 @@ def test_parts_are_programs_that_take_their_options(tmp_path: Path) -> None:
     assert commands["training"][3:5] == ["--root", str(tmp_path / "data")]
     assert commands["results"][3:] == ["--out", str(tmp_path)]
     assert commands["modelled-conv2d"][3:] == []
+
+
+@pytest.mark.parametrize("option", ["--photos", "--pokemon", "--types", "--root", "--isbi"])
+def test_what_parts_need_has_to_be_there(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["all", "--dry-run", option, str(tmp_path / "none")])
+    assert ended.value.code == 2
+    assert f"argument {option}: '{tmp_path / 'none'}' is no " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", [model_pooling, published])
+def test_programs_without_options_write_nothing_when_given_one(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["program", "--file", "x.json"])
+    monkeypatch.setattr(kept, "write", lambda *given: pytest.fail("a file is written"))
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 2
+    assert "unrecognized arguments: --file x.json" in capsys.readouterr().err
 
 
 def test_training_leaves_out_what_has_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

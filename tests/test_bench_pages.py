@@ -48,6 +48,11 @@ def test_a_block_is_filled_and_says_where_it_comes_from() -> None:
     assert filled(PAGE, new, Results()) == new
 
 
+def test_transcribed_figures_say_so_and_name_all_commits_of_their_file() -> None:
+    said = filled(PAGE, "<!-- figures: becomes -->\n<!-- /figures -->", Results())
+    assert "; commit c54b710, 392ca5c, 70be2d6; 2026-11-25; transcribed; [report]" in said
+
+
 def test_a_sentence_stands_within_a_line() -> None:
     new = filled(PAGE, "So: <!-- figures: compiled-summary -->?<!-- /figures --> It holds.", Results())
     assert len(new.splitlines()) == 1
@@ -82,7 +87,7 @@ def test_stale_blocks_are_named(tmp_path: Path) -> None:
 
 def test_the_readme_shows_losses_and_both_kinds() -> None:
     rows = [line.split(" | ") for line in Results().block(BLOCKS["readme"]).text.splitlines()[2:]]
-    assert len(rows) <= 12
+    assert len(rows) <= 13
     measured = [row for row in rows if row[-1].startswith("measured")]
     ratios = [float(row[3].rstrip("x")) for row in measured]
     assert ratios == sorted(ratios, reverse=True)

@@ -7,24 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from matplotlib.figure import Figure
-from matplotlib.image import imread
-from PIL.PngImagePlugin import PngImageFile
-from torch import Tensor
 
 import torchops
 from bench import explained
+from bench.drawing import ASSETS, write
 from tests import tiers
+from tests.sight import assert_same_picture
 from torchops.course.lesson import folders, load
 
-ROOT = explained.FOLDER.parent
+ROOT = ASSETS.parent
 PAGES = sorted((ROOT / "docs" / "explanation").glob("*.md"))
-
-
-def _coarse(file: Path) -> Tensor:
-    """The mean colours of squares of 20 x 20 pixels."""
-    return F.avg_pool2d(torch.from_numpy(imread(file)[..., :3]).movedim(-1, 0), 20)
 
 
 def _texts(drawn: Figure) -> list[str]:
@@ -32,13 +25,11 @@ def _texts(drawn: Figure) -> list[str]:
 
 
 def test_pictures_are_those_that_are_committed(tmp_path: Path) -> None:
-    """Their texts, cells, lines and arrows are the same, and the pixels nearly so, as in test_lessons.py; a page shows each."""
     pages = "\n".join(page.read_text() for page in PAGES)
-    for file in explained.draw(tmp_path):
-        committed = explained.FOLDER / file.name
+    for file in write(explained.PICTURES, tmp_path):
+        committed = ASSETS / file.name
         assert f"](../../assets/{file.name})" in pages
-        assert PngImageFile(committed).text == PngImageFile(file).text
-        assert (_coarse(committed) - _coarse(file)).abs().max() < 0.08
+        assert_same_picture(committed, file)
         assert committed.stat().st_size < 100_000
 
 

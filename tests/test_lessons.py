@@ -12,15 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
-import torch.nn.functional as F
 import triton
-from matplotlib.image import imread
 from matplotlib.patches import Rectangle
-from PIL.PngImagePlugin import PngImageFile
-from torch import Tensor
 
 from bench import lessons
+from bench.drawing import ASSETS, write
+from tests.sight import assert_same_picture
 from torchops.kernels.conv2d import PlainConfig
 from torchops.kernels.conv2d.weight_grad import _program
 from torchops.kernels.geometry import Conv2d
@@ -28,20 +25,12 @@ from torchops.kernels.planning.conv2d import Config
 from torchops.workloads import ConvLayer
 
 
-def _coarse(file: Path) -> Tensor:
-    """The mean colours of squares of 20 x 20 pixels."""
-    return F.avg_pool2d(torch.from_numpy(imread(file)[..., :3]).movedim(-1, 0), 20)
-
-
 def test_pictures_are_those_that_are_committed(tmp_path: Path) -> None:
-    """Their texts, cells, lines and arrows are the same, and the pixels nearly so: another version of a font library moves
-    squares by 0.07, while another colour of one cell moves one by 0.1, and an empty picture by 0.4."""
-    page = (lessons.FOLDER.parent / "kernels" / "conv2d" / "README.md").read_text()
-    for file in lessons.draw(tmp_path):
-        committed = lessons.FOLDER / file.name
+    page = (ASSETS.parent / "kernels" / "conv2d" / "README.md").read_text()
+    for file in write(lessons.PICTURES, tmp_path):
+        committed = ASSETS / file.name
         assert f"](../../assets/{file.name})" in page
-        assert PngImageFile(committed).text == PngImageFile(file).text
-        assert (_coarse(committed) - _coarse(file)).abs().max() < 0.08
+        assert_same_picture(committed, file)
         assert committed.stat().st_size < 64_000
 
 
