@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from . import kept
+from . import arguments, kept
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = (
