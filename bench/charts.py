@@ -90,9 +90,10 @@ def kernels_left(networks: Mapping[str, Left]) -> Figure:
     axes.set(ylim=(len(found) - 0.4, -1.0), xlim=(0, 102.5), xticks=range(0, 101, 20))
     axes.xaxis.set_major_formatter(PercentFormatter(decimals=0))
     axes.grid(axis="x")
+    marked = "; *: it kept modules whole, each of which counts as one" * any(left.whole for left in networks.values())
     axes.set_xlabel(
         "kernels left of those of eager mode, counted in the graph: one for each operator but views;\n"
-        "whole: fuse traced nothing; *: it kept modules whole, each of which counts as one"
+        f"whole: fuse traced nothing{marked}"
     )
     handles = [
         Line2D([], [], color=hues.INK, marker="|", linestyle="", markersize=8, label="eager"),

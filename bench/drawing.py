@@ -1,4 +1,7 @@
-"""What the pictures of lessons are drawn of, and what such a picture shows. Rows go down, and a cell is one high."""
+"""What the pictures of lessons and explanations are drawn of, and what such a picture shows.
+
+Rows go down, and a cell is one high.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from bench import charts, figures, lessons, picture
+from bench import charts, explained, figures, lessons, picture
 from bench.results_file import Run, load
 from torchops.cli import demo_pictures
 from torchops.files import hues, plots
@@ -209,7 +209,7 @@ PICTURES: Mapping[str, Callable[[Path], object]] = {
     "over the floor": _of_figure(lambda: charts.over_floor(MODELLED, "H100")),
     "ratios": _of_figure(lambda: figures.ratios(RUN.duels)),
     "errors": _of_figure(lambda: figures.errors([row for row in RUN.rows if row.info.get("error") is not None])),
-    **{name: _of_figure(make) for name, make in lessons.PICTURES.items()},
+    **{name: _of_figure(make) for name, make in {**lessons.PICTURES, **explained.PICTURES}.items()},
 }  # fmt: skip
 
 

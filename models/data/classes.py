@@ -32,7 +32,7 @@ AT_RANDOM = "a fifth of every class, chosen at random with seed 0"
 
 
 def digits() -> tuple[Tensor, Tensor]:
-    """1,797 handwritten digits of 43 people, 8 x 8 pixels, from scikit-learn: (N, 1, 8, 8) from 0 to 1, and (N,).
+    """1,797 handwritten digits of 13 people, 8 x 8 pixels, from scikit-learn: (N, 1, 8, 8) from 0 to 1, and (N,).
 
     Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
     """

@@ -52,7 +52,7 @@ def accuracy(net, images, digits):
 
 # Given: the whole of it, on real digits. `python lenet.py` trains.
 def handwritten():
-    """1,797 digits of 43 people, 8x8 pixels made 16x16, from 0 to 1: to learn from, and every fifth to be judged by."""
+    """1,797 digits of 13 people, 8x8 pixels made 16x16, from 0 to 1: to learn from, and every fifth to be judged by."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
