@@ -11,8 +11,6 @@ OLDEST ?= $(shell python3.12 -c '' 2>/dev/null && echo python3.12 || echo $(PYTH
 LOCK = $(shell $(PYTHON) -c 'import os, platform as p, sys; f = "locks/dev-%d.%d.txt" % sys.version_info[:2]; \
 	print(f if (p.system(), p.machine()) == ("Linux", "x86_64") and os.path.exists(f) else "")')
 
-.PHONY: help demo test docs lint fuzz bench oldest gpu-check gpu-kernels pictures mutants new-op notebooks lock release clean
-
 help:
 	@echo "make demo      install, check this machine, draw pictures, time Sobel, train a LeNet and a U-Net"
 	@echo "make test      install, lint, run every tier of tests"
