@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from torchops._version import __version__
+
 from .report import Fault, Ran
 
 MACHINES = ("ttsem", "standin")
@@ -92,7 +94,10 @@ def lacking() -> Lack | None:
 
 
 def version(name: str) -> str | None:
-    """Of an installed distribution; None if there is none."""
+    """Of an installed distribution, or of this torchops; None if there is none."""
+    if name == "torchops":
+        # what an editable installation says of itself is of the day when it was installed
+        return __version__
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

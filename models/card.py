@@ -23,6 +23,8 @@ MOST = 40
 _NAMES = {
     "lenet": "LeNet", "resnet": "ResNet", "classifier": "Classifier", "unet": "U-Net", "diffusion": "Diffusion model",
 }  # fmt: skip
+FEW = 30
+"""Held-out images; of fewer one moves the accuracy by more than three points, and the card says by how much."""
 _PARTS = {"val": "held out", "test": "test", "macro": "mean of the classes"}
 _ELSEWHERE = ("data", "dataset", "root", "device", "workers", "log")
 """Options that are told as data, or say where a run is trained."""
@@ -193,6 +195,11 @@ def _limits(config: Config, data: Data) -> list[str]:
         + (": those of the test part are not." if data.test is not None else "; no others were there to judge by."),
         "The figures are of images as those it was trained on: with other cameras, places or people it may do worse.",
     ]
+    held_out = len(data.val)  # type: ignore[arg-type]
+    if net != "unet" and 0 < held_out < FEW:
+        limits.append(
+            f"Held out were {counted(held_out, 'image')}: one is {100 / held_out:.0f} points of the accuracy."
+        )
     if net == "unet":
         limits.append(
             "Large images need much memory: `tile=512` sees them in tiles, if the encoder does not look at the whole image."

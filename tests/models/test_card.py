@@ -51,6 +51,8 @@ def test_says_what_came_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "| `batch_size` | 10 |" in text
     linked = re.findall(r"!\[.*\]\((.*)\)", text)
     assert sorted(linked) == sorted(file.name for file in run.path.glob("*.png"))
+    # two of twelve
+    assert "Held out were 2 images: one is 50 points of the accuracy." in text
     # how it is loaded is so
     monkeypatch.chdir(run.path)
     assert 'torchops.models.load(".")' in text
