@@ -39,7 +39,7 @@ from torchops.files.plots import paint, save_drawing, style
 from torchops.measure.race import race, ratio
 from torchops.measure.rivals import threads
 
-from . import kept
+from . import arguments, kept
 from .charts import Left, kernels_left
 from .drawing import content
 from .networks import MORE, NETWORKS, OURS, in_torch_nn
@@ -317,7 +317,7 @@ def main() -> None:
     unknown = sorted({*asked.names} - {*BUILDS})
     if unknown:
         parser.error(f"no network {', '.join(unknown)}; there are {', '.join(BUILDS)}")
-    file = asked.file or kept.folder() / "compiled.json"
+    file = arguments.figures(parser, asked.file or kept.folder() / "compiled.json", asked.table or asked.picture)
     if asked.table or asked.picture:
         held = kept.read(file)
         if asked.table:

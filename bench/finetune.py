@@ -222,7 +222,7 @@ def main() -> None:
     )
     parser.add_argument("--table", action="store_true", help="print what is in the file, and run nothing")
     asked = parser.parse_args()
-    file = asked.file or kept.folder() / "fine-tuning.json"
+    file = arguments.figures(parser, asked.file or kept.folder() / "fine-tuning.json", asked.table)
     if asked.table:
         print(kept.printed(kept.read(file).tables["fine-tuning"]))
         return
@@ -232,6 +232,10 @@ def main() -> None:
     if not tasks:
         parser.error("nothing to train on: --photos, or --pokemon and --types")
     at = commit()
+    if asked.photos is not None and not any(photos(asked.photos).values()):
+        parser.error(f"argument --photos: {str(asked.photos)!r} holds no stamps of Tux Paint")
+    if asked.out is not None and asked.out.exists():
+        parser.error(f"argument --out: {str(asked.out)!r} is there; it has to be a new folder")
     if asked.out is not None:
         asked.out.mkdir(parents=True)
     with tempfile.TemporaryDirectory() if asked.out is None else nullcontext(asked.out) as temporary:

@@ -46,7 +46,7 @@ from torchops.models.runs import Row, Run
 from torchops.models.setup import data_for
 from torchops.models.training import train
 
-from . import kept
+from . import arguments, kept
 from .plain_training import Plain
 from .provenance import commit
 
@@ -248,7 +248,7 @@ def tables(found: dict[str, Any]) -> list[kept.Table]:
     return made
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.throughput", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help=f"of {'; '.join(LOADS)}; all by default")
     parser.add_argument("--stage", choices=STAGES, action="append", help="which, again for more; all by default")
@@ -257,10 +257,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_true", help="a few small images, to see that it runs")
     parser.add_argument("--file", type=Path, help="what is added to; epochs.json of this machine and day by default")
     parser.add_argument("--table", action="store_true", help="print what is in the file, and run nothing")
-    asked = parser.parse_args(arguments)
+    asked = parser.parse_args(given)
     if unknown := sorted({*asked.names} - {*LOADS}):
         parser.error(f"no load {', '.join(unknown)}; there are {'; '.join(LOADS)}")
-    file = asked.file or kept.folder() / "epochs.json"
+    file = arguments.figures(parser, asked.file or kept.folder() / "epochs.json", asked.table)
     if asked.table:
         print("\n\n".join(map(kept.printed, kept.read(file).tables.values())))
         return

@@ -73,7 +73,7 @@ def main(given: list[str] | None = None) -> None:
     if unknown := sorted({*asked.names} - {*RUNS}):
         parser.error(f"no run {', '.join(unknown)}; there are {', '.join(RUNS)}")
     folders = {name: path.absolute() for name in ("root", "isbi") if (path := getattr(asked, name)) is not None}
-    file = asked.file or kept.folder() / "training.json"
+    file = arguments.figures(parser, asked.file or kept.folder() / "training.json", False)
     with tempfile.TemporaryDirectory() as folder:
         for name in asked.names or RUNS:
             if (need := NEEDS.get(name)) and need not in folders:

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from bench import compiled, everything, kept, model_pooling, published, training
+from bench import compiled, everything, finetune, kept, model_pooling, published, throughput, training
 from bench.__main__ import main
 from bench.everything import PARTS, Asked, Part
 
@@ -105,6 +105,28 @@ def test_programs_without_options_write_nothing_when_given_one(
         program.main()
     assert ended.value.code == 2
     assert "unrecognized arguments: --file x.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", [compiled, finetune, throughput, training])
+def test_a_file_to_be_added_to_has_to_be_one_of_figures(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bad.json"
+    file.write_text("{")
+    monkeypatch.setattr(sys, "argv", ["program", "--file", str(file)])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 2
+    assert f"argument --file: {file} is no file of figures" in capsys.readouterr().err
+
+
+def test_fine_tuning_names_a_folder_that_holds_no_stamps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["program", "--photos", str(tmp_path), "--file", str(tmp_path / "new.json")])
+    with pytest.raises(SystemExit):
+        finetune.main()
+    assert f"argument --photos: '{tmp_path}' holds no stamps" in capsys.readouterr().err
 
 
 def test_training_leaves_out_what_has_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
