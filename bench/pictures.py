@@ -1,4 +1,4 @@
-"""`python -m bench.pictures [name ...]`: the pictures in assets/ that need no training, and those of the lessons; five minutes.
+"""`python -m bench.pictures [name ...]`: pictures that need no training, in assets/ and the lessons; five minutes.
 
 `make pictures` asks for it. What needs more is drawn by its own command: `python -m bench.look` and `python -m bench.trained`
 train the networks that they show. assets/README.md says what each picture shows, and where the photos in it come from.
