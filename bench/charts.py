@@ -49,7 +49,7 @@ class Left(NamedTuple):
     eager: int
     fused: int | None
     whole: bool
-    """Whether `fuse` kept modules whole, each of which counts as one."""
+    """Whether `fuse` kept modules or functions whole, each of which counts as one."""
     compiled: int | None
 
 
@@ -90,7 +90,7 @@ def kernels_left(networks: Mapping[str, Left]) -> Figure:
     axes.set(ylim=(len(found) - 0.4, -1.0), xlim=(0, 102.5), xticks=range(0, 101, 20))
     axes.xaxis.set_major_formatter(PercentFormatter(decimals=0))
     axes.grid(axis="x")
-    marked = "; *: it kept modules whole, each of which counts as one" * any(left.whole for left in networks.values())
+    marked = "; *: it kept modules or functions whole, each of which counts as one" * any(left.whole for left in networks.values())
     axes.set_xlabel(
         "kernels left of those of eager mode, counted in the graph: one for each operator but views;\n"
         f"whole: fuse traced nothing{marked}"

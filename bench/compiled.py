@@ -132,9 +132,20 @@ def graphs(name: str) -> dict[str, Any]:
     else:
         found["fuse"] = report.after.total()
         found["fuse_by_op"] = dict(report.after)
-        found["fuse_kept"] = "; ".join(f"{k}: {v}" for k, v in report.kept.items())[:300] or None
+        # torch.fx leaves functions whole that a network asks it to, as torchvision's attention of windows
+        whole = {f"{name}()": "a function that is not traced" for name in untraced(fused)}
+        found["fuse_kept"] = "; ".join(f"{k}: {v}" for k, v in {**report.kept, **whole}.items())[:300] or None
     found["fuse_error32"] = error(fused(x), exact)
     return found
+
+
+def untraced(fused: nn.Module) -> list[str]:
+    """The functions that the graph of a fused network calls, and that are neither torch's nor ours nor Python's."""
+    if not isinstance(fused, torch.fx.GraphModule):
+        return []
+    called = [node.target for node in fused.graph.nodes if node.op == "call_function"]
+    known = {"torch", "torchops", "_operator", "builtins", "math"}
+    return sorted({f.__name__ for f in called if (f.__module__ or "torch").partition(".")[0] not in known})
 
 
 def _error_of(model: nn.Module, x: Tensor, expected: Any) -> float:
@@ -249,7 +260,7 @@ TIMES = (
 _NOTE = (
     "Errors are the largest, relative to the largest value of a result, against eager float64; those of eager float32 are "
     "its own. Kernels of Inductor's code are those that it wrote and calls of others' operators. A star says that "
-    "`torchops.fuse` kept modules whole, each of which counts as one, and `kept whole` that it could trace nothing."
+    "`torchops.fuse` kept modules or functions whole, each of which counts as one, and `kept whole` that it could trace nothing."
 )
 
 

@@ -175,6 +175,8 @@ def memory(cases: Sequence[Sequence[Row]]) -> Figure:
         Line2D([], [], color=COLOURS["loss"], marker="o", linestyle="", label="torchops, needs more than another"),
         Line2D([], [], color=COLOURS["win"], marker="o", linestyle="", label="torchops, does not"),
     ]
+    if "fused" in names:
+        handles.append(Line2D([], [], color=hues.INK, marker=_marker("fused"), linestyle="", label="torchops, fused"))
     others = [n for n in names if n not in ("torchops", "fused")]
     handles += [
         Line2D([], [], color=COLOURS["even"], marker=_marker(n), markersize=7, linestyle="", label=n) for n in others
