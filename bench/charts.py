@@ -90,10 +90,10 @@ def kernels_left(networks: Mapping[str, Left]) -> Figure:
     axes.set(ylim=(len(found) - 0.4, -1.0), xlim=(0, 102.5), xticks=range(0, 101, 20))
     axes.xaxis.set_major_formatter(PercentFormatter(decimals=0))
     axes.grid(axis="x")
-    marked = "; *: it kept modules or functions whole, each of which counts as one" * any(left.whole for left in networks.values())
+    star = "; *: it kept modules or functions whole, each of which counts as one"
     axes.set_xlabel(
         "kernels left of those of eager mode, counted in the graph: one for each operator but views;\n"
-        f"whole: fuse traced nothing{marked}"
+        f"whole: fuse traced nothing{star * any(left.whole for left in networks.values())}"
     )
     handles = [
         Line2D([], [], color=hues.INK, marker="|", linestyle="", markersize=8, label="eager"),

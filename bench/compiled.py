@@ -260,7 +260,7 @@ TIMES = (
 _NOTE = (
     "Errors are the largest, relative to the largest value of a result, against eager float64; those of eager float32 are "
     "its own. Kernels of Inductor's code are those that it wrote and calls of others' operators. A star says that "
-    "`torchops.fuse` kept modules or functions whole, each of which counts as one, and `kept whole` that it could trace nothing."
+    "`torchops.fuse` kept modules or functions whole, each of which counts as one; `kept whole`, that it traced nothing."
 )
 
 
