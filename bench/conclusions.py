@@ -82,12 +82,14 @@ def _not_worth_it(r: Results) -> list[str]:
     small = [r.duel(f"{name}.forward.channels_last.f32", "aten", "2").ratio for name in networks]
     erosion = [d for d in duels if d.ours.case.startswith("erosion") and d.ours.case.endswith(".forward.nchw.f32")]
     of_opencv = [d.ratio for d in erosion if d.other.provider == "opencv"]
+    pool = r.duel("resnet.stem.forward.channels_last.f32", "inductor")
     epochs = [float(row[5]) for row in r.measured("epochs").rows]  # type: ignore[arg-type]
     single = _ratios(duels, "convolutions", "aten")
     return [
         f"**Not worth it on a CPU: many small calls.** A call of microseconds takes {span(_ratios(duels, 'calls', 'aten'))} of "
         f"ATen's time; MobileNetV3 and LeNet, converted, take {span(small)} of the original's.",
         f"**Not worth it: erosion, where OpenCV is at hand.** It takes {span(of_opencv)} of `cv2.erode`'s time.",
+        f"**Not worth it: pools in channels_last under Inductor.** ResNet's takes {ratio(pool.ratio)} of Inductor's time.",
         f"**Not worth it: faster training.** An epoch of `torchops train` takes {span(epochs)} of a plain loop's.",
         f"**No difference: single convolutions.** They take {span(single)} of ATen's time, the median is "
         f"{ratio(statistics.median(single))}.",
