@@ -157,7 +157,7 @@ def windows() -> Figure:
         left, y = number * stride, 1.55 + 1.15 * (number % 2)
         beyond = number >= floor.shape[1]
         bracket(axes, left + 0.08, left + size - 0.08, y, -0.35)
-        text = f"mean {ceil[0, number]:g}" + (", with ceil_mode alone" if beyond else "")
+        text = f"mean {ceil[0, number]:g}" + (", only with ceil_mode" if beyond else "")
         if beyond:
             label(axes, left + size + 0.15, y, text, "left", MARK, SIZE)
         else:
@@ -274,7 +274,7 @@ def separable() -> Figure:
             arrow(axes, (n + 0.5, y - step + 1.05), (n + 0.42, y - 0.05))
             arrow(axes, (n + shift + 0.5, y - step + 1.05), (n + 0.58, y - 0.05), MARK)
         if number:
-            label(axes, len(line) + 0.3, y + 0.5, f"the line above and\nit {shift} further", "left", MARK, 9)
+            label(axes, len(line) + 0.3, y + 0.5, f"the line above and\nitself, {shift} further", "left", MARK, 9)
     frame(axes, -3.6, 12.2, -0.1, 3 * step + 1.1, "")
     return drawn
 

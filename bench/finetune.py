@@ -118,8 +118,12 @@ def by_type(sprites: Path, types: Path, into: Path) -> list[str]:
     """
     known: dict[int, str] = {}
     with types.open(newline="") as lines:
-        for number, kind, *_ in csv.reader(lines):
-            known.setdefault(int(number), kind)
+        for row in csv.reader(lines):
+            if len(row) < 2 or not row[0].isdigit():
+                raise SystemExit(
+                    f"--types: {types} has the line {','.join(row)!r}, which is no number and type, as 25,Electric"
+                )
+            known.setdefault(int(row[0]), row[1])
     found: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(sprites.iterdir()):
         if path.is_file() and path.stem.isdecimal() and int(path.stem) in known:

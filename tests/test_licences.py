@@ -58,6 +58,8 @@ def test_every_picture_and_data_file_has_a_source() -> None:
     files = [name for name in _files() if Path(name).suffix.lower() not in TEXT]
     assert len(files) > 30
     assert [name for name in files if not any(_matches(name, pattern) for pattern in _patterns())] == []
+    # a row of what is gone would be believed
+    assert [pattern for pattern in _patterns() if not any(_matches(name, pattern) for name in _files())] == []
 
 
 def test_every_row_says_where_its_files_come_from() -> None:

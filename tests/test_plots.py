@@ -12,13 +12,14 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 import torch
+import torchvision
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from bench import charts, explained, figures, lessons, picture
+from bench import charts, compiled, explained, figures, lessons, picture
 from bench.results_file import Run, load
 from torchops.cli import demo_pictures
 from torchops.files import hues, plots
@@ -304,3 +305,18 @@ def test_every_asset_is_small_and_listed_with_its_code_and_source() -> None:
     for name, code in listed.items():
         assert ASSETS / name in files
         ast.parse((ROOT / code).read_text())
+
+
+def test_a_function_that_is_not_traced_is_named_and_starred() -> None:
+    """Else Swin's attention counts as one kernel, and looks like a gain."""
+    nodes = torch.fx.Graph()
+    x = nodes.placeholder("x")
+    nodes.call_function(torch.relu, (x,))
+    nodes.call_function(torchvision.ops.stochastic_depth, (x, 0.5, "row"))
+    assert compiled.untraced(torch.fx.GraphModule(torch.nn.Module(), nodes)) == ["stochastic_depth"]
+    assert compiled.untraced(torch.nn.ReLU()) == []
+    shown = {
+        of: [text.get_text() for text in charts.kernels_left({"net": charts.Left(9, 4, of, 5)}).findobj(Text)]
+        for of in (True, False)
+    }
+    assert [any("*" in text for text in shown[of]) for of in (True, False)] == [True, False]
