@@ -90,7 +90,7 @@ def test_sprites_lie_in_the_folder_of_their_first_type(tmp_path: Path) -> None:
     # a fifth is held out: of Fire 2, of Water 1
     assert counts(tmp_path / "by_type") == {"classes": 2, "train": 15, "held_out": 3, "majority": 2 / 3}
     types.write_text("1,Fire\nWater")
-    with pytest.raises(SystemExit, match="types.csv has the line 'Water', which is no number and type"):
+    with pytest.raises(SystemExit, match=r"types\.csv has the line 'Water', which is no number and type"):
         by_type(tmp_path / "sprites", types, tmp_path / "other")
 
 
