@@ -22,7 +22,7 @@ def test_compares_layers(tmp_path: Path) -> None:
     assert differ
     assert float(differ[1]) < 1e-5
     with Image.open(tmp_path / "compare.png") as image:
-        assert image.size == (1200, 340)
+        assert image.size == (960, 348)
 
 
 def test_what_one_network_drops_the_other_drops() -> None:
