@@ -12,7 +12,7 @@ from .tiers import PROCESSES, ROOT, clean_environment
 
 def copy_sources(folder: Path) -> None:
     """Copy the code of the project, and what its tools read, to an empty folder."""
-    for name in ("bench", "course", "docs", "kernels", "models", "tests", "tools", "torchops"):
+    for name in ("bench", "course", "docs", "kernels", "models", "notebooks", "tests", "tools", "torchops"):
         ignored = shutil.ignore_patterns("__pycache__", "results")
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignored)
     for name in ("pyproject.toml", "README.md"):
