@@ -21,7 +21,6 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 PIP = "pip==26.3"
 EXTRAS = ("dev", "docs")
-PYPI = "https://pypi.org/simple"
 HEADER = """\
 # Written by `make lock`, for Python {version} on Linux of x86_64, with the hashes that PyPI tells. Change constraints.txt,
 # locks/tests.in or pyproject.toml and write it again. locks/ttsem.txt goes with it.
@@ -29,9 +28,9 @@ HEADER = """\
 
 
 def from_pypi() -> dict[str, str]:
-    """The environment in which pip asks PyPI and nothing else, whatever this machine is set up with."""
+    """The environment in which pip asks PyPI, its default, and nothing else, whatever this machine is set up with."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_") or name == "PIP_CERT"}
-    return {**kept, "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": PYPI}
+    return {**kept, "PIP_CONFIG_FILE": os.devnull}
 
 
 def lines(report: dict[str, Any]) -> list[str]:
